@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make report` and `make test`. Each sets up .venv first; a second call sets up nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: report test lab mini bench lint setup
+
+report: setup ## run the notebooks on the embedded model into build/report/index.html
+	$(BIN)/python -m entropy_lib run --profile mini
+
+test: setup ## all tests
+	$(BIN)/python -m pytest -q
+
+lab: setup ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+mini: setup ## train the embedded model again (hours); resumes where it stopped
+	$(BIN)/python -m entropy_lib.mini.train
+	$(BIN)/python -m entropy_lib.mini.evaluate
+
+bench: setup ## measure time and memory as ratios
+	$(BIN)/python benchmarks/attention.py
+	$(BIN)/python benchmarks/generation.py
+
+lint: setup ## style of code and notebooks
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)

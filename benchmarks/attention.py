@@ -1,0 +1,80 @@
+"""Time and memory of `attention_entropy` against plain fused attention and against forming the map.
+
+    python benchmarks/attention.py
+
+Prints a Markdown table. Times are medians of interleaved runs, so that a busy machine slows all of them alike.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch.nn import functional
+
+from entropy_lib.attention import attention_entropy
+
+HEADS, DIM, REPEATS = 8, 40, 5
+
+
+def plain(query, key):
+    """One fused attention, as the model itself runs it."""
+    return functional.scaled_dot_product_attention(query, key, key)
+
+
+def formed(query, key):
+    """Entropy from the map, one head at a time."""
+    for head in range(query.shape[1]):
+        log_weight = (query[:, head] @ key[:, head].mT * DIM**-0.5).log_softmax(-1)
+        -(log_weight.exp() * log_weight).sum(-1)
+
+
+WAYS = {"plain attention": plain, "attention_entropy": attention_entropy, "forming the map": formed}
+
+
+def seconds(way, query, key):
+    start = time.perf_counter()
+    way(query, key)
+    return time.perf_counter() - start
+
+
+def times(tokens):
+    """Median seconds of each way, interleaved."""
+    query, key = torch.randn(2, 1, HEADS, tokens, DIM)
+    runs = [{name: seconds(way, query, key) for name, way in WAYS.items()} for _ in range(REPEATS + 1)][1:]
+    return {name: statistics.median(run[name] for run in runs) for name in WAYS}
+
+
+def peak_megabytes(name, tokens):
+    """Growth of the peak memory of a fresh process by one call."""
+    code = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import attention; print(attention.growth({name!r}, {tokens}))"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def growth(name, tokens):
+    import resource
+
+    query, key = torch.randn(2, 1, HEADS, tokens, DIM)
+    WAYS[name](query[:, :, :64], key[:, :, :64])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    WAYS[name](query, key)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main():
+    print(f"float32, {HEADS} heads, d = {DIM}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| tokens | plain attention | attention_entropy | forming the map | entropy / plain | map / entropy |")
+    print("|---|---|---|---|---|---|")
+    for tokens in (1024, 4096, 9216):
+        t = times(tokens)
+        first, second, third = t.values()
+        print(f"| {tokens} | {first:.3f} s | {second:.3f} s | {third:.3f} s | {second / first:.2f} | {third / second:.2f} |")
+    print("\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|")
+    for tokens in (4096, 8192, 16384):
+        ours, formed_map = (peak_megabytes(name, tokens) for name in ("attention_entropy", "forming the map"))
+        print(f"| {tokens} | {ours:.0f} MB | {formed_map:.0f} MB |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Errors that say what was given, what is allowed and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnknownNameError(ValueError):
+    """A name that is not among the allowed ones; the message suggests the nearest."""
+
+    def __init__(self, kind: str, given: object, allowed: Iterable[str]):
+        names = sorted(allowed)
+        near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
+        super().__init__(
+            f"unknown {kind} {given!r}{hint} Allowed: {shown}" if hint else f"unknown {kind} {given!r}. Allowed: {shown}"
+        )
+
+
+class ScaleNotAppliedError(RuntimeError):
+    """A patched model ran an attention that the factor did not reach."""
+
+
+class AttentionNotSeenError(RuntimeError):
+    """A probed model ran a self-attention without calling `scaled_dot_product_attention`."""
+
+
+class WeightsError(RuntimeError):
+    """Model weights are missing or damaged."""

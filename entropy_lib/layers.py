@@ -1,0 +1,162 @@
+"""Finding the self-attention of a diffusers model: which layers, at how many tokens, on what grid.
+
+A layer is self-attention when its keys come from its own input. That is decided by running the model: block names and
+key counts mislead (a cross-attention may carry the name attn1; a 7 x 11 grid has as many keys as a prompt, 77). The run
+uses a weightless twin on the meta device, so it costs neither time nor memory and works for any size.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from entropy_lib.errors import UnknownNameError
+
+
+def denoiser(model) -> nn.Module:
+    """The denoising network of a pipeline (`unet` or `transformer`), or the model itself.
+
+    Raises:
+        TypeError: when there is none.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    for name in ("unet", "transformer"):
+        part = getattr(model, name, None)
+        if isinstance(part, nn.Module):
+            return part
+    raise TypeError(f"expected a diffusers pipeline with a unet or transformer, or the network itself; got {type(model).__name__}")
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Whether a module is an attention layer of diffusers, recognised by its projections."""
+    return hasattr(module, "heads") and (hasattr(module, "to_q") or hasattr(module, "to_qkv"))
+
+
+def self_attention_input(args: tuple, kwargs: dict) -> Tensor | None:
+    """The hidden states of an attention call whose keys come from them, or None where they come from elsewhere."""
+    hidden = args[0] if args else kwargs["hidden_states"]
+    source = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
+    return hidden if source is None or source is hidden else None
+
+
+def token_count(hidden: Tensor) -> int:
+    """Tokens of hidden states `[batch, N, channels]` or `[batch, channels, height, width]`."""
+    return hidden.shape[1] if hidden.ndim == 3 else hidden.shape[-2] * hidden.shape[-1]
+
+
+def native_latent_size(network: nn.Module) -> tuple[int, int]:
+    """Height and width in latent pixels at the size the network was trained on (`sample_size` of its config)."""
+    size = network.config.sample_size
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def tokens_at(model, height: int, width: int) -> dict[str, int]:
+    """Tokens of every self-attention layer for latents of the given size, traced on a weightless twin.
+
+    Args:
+        model: a pipeline or its denoising network.
+        height: latent height (pixels / 8 for Stable Diffusion, / 4 for `mini`).
+        width: latent width.
+
+    Returns:
+        {layer name: tokens}, in the order of execution.
+
+    Raises:
+        ValueError: when the network has no self-attention.
+    """
+    network = denoiser(model)
+    counts = dict(_traced(type(network), _frozen(dict(network.config)), height, width))
+    if not counts:
+        raise ValueError(
+            f"{type(network).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
+        )
+    return counts
+
+
+def training_tokens(model, latent_size: tuple[int, int] | None = None) -> dict[str, int]:
+    """Tokens T of every self-attention layer at the size the model was trained on.
+
+    Traced, not scaled by area: each level of a UNet halves and rounds up, so 25 x 25 latents give 625, 169, 49, 16 tokens.
+
+    Args:
+        model: a pipeline or its denoising network.
+        latent_size: height and width of the training latents; by default those of the network's config.
+
+    Returns:
+        {layer name: T}, in the order of execution.
+
+    Raises:
+        ValueError: when the network has no self-attention.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> sorted(set(el.training_tokens(el.load("mini")).values()))
+        [16, 64, 256]
+    """
+    height, width = latent_size or native_latent_size(denoiser(model))
+    return tokens_at(model, height, width)
+
+
+def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
+    """The layers whose names match any of the `wanted` names or glob patterns; None selects all.
+
+    Raises:
+        UnknownNameError: when a name or pattern matches nothing.
+
+    Example:
+        >>> select_layers(["mid_block.attn1", "up_blocks.0.attn1"], "up_blocks.*")
+        ['up_blocks.0.attn1']
+    """
+    if wanted is None:
+        return list(available)
+    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    for pattern in patterns:
+        if not fnmatch.filter(available, pattern):
+            raise UnknownNameError("layer", pattern, available)
+    return [name for name in available if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a level with `tokens` tokens in a network that halves `height` x `width`, rounding up.
+
+    Returns (0, 0) where no level has that many tokens (joint attention with text, for example).
+
+    Example:
+        >>> grid(169, 25, 25)
+        (13, 13)
+    """
+    while height * width > tokens and (height > 1 or width > 1):
+        height, width = -(-height // 2), -(-width // 2)
+    return (height, width) if height * width == tokens else (0, 0)
+
+
+def _frozen(config: dict):
+    """A hashable copy of a config (nested lists and dicts become tuples)."""
+    if isinstance(config, dict):
+        return tuple((key, _frozen(value)) for key, value in config.items() if not key.startswith("_"))
+    return tuple(_frozen(item) for item in config) if isinstance(config, list | tuple) else config
+
+
+@lru_cache(maxsize=64)
+def _traced(network_class: type, frozen_config: tuple, height: int, width: int) -> tuple[tuple[str, int], ...]:
+    config, counts = dict(frozen_config), {}
+    with torch.device("meta"), torch.no_grad():
+        twin = network_class.from_config(config).eval()
+        for name, module in twin.named_modules():
+            if is_attention(module):
+                module.register_forward_pre_hook(_counter(name, counts), with_kwargs=True)
+        text = [torch.empty(1, 1, config["cross_attention_dim"])] if config.get("cross_attention_dim") else []
+        twin(torch.empty(1, config["in_channels"], height, width), torch.tensor(0), *text)
+    return tuple(counts.items())
+
+
+def _counter(name: str, counts: dict[str, int]):
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        hidden = self_attention_input(args, kwargs)
+        if hidden is not None:
+            counts[name] = token_count(hidden)
+
+    return hook

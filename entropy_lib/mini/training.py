@@ -1,0 +1,112 @@
+"""What both trainings share: a resumable loop whose batches depend on (seed, step) alone, a log and safe checkpoints."""
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from entropy_lib.files import replacing
+
+SEED = 2306
+
+
+def step_generator(step: int) -> torch.Generator:
+    """Randomness of one step. It depends on the step alone, so a resumed run sees what an undisturbed one would."""
+    return torch.Generator().manual_seed(SEED * 1_000_003 + step)
+
+
+def epoch_batch(step: int, batch: int, pictures: int) -> torch.Tensor:
+    """Indices of one batch: every picture once an epoch, in an order that depends on the epoch alone."""
+    position = torch.arange(step * batch, (step + 1) * batch)
+    epochs = position // pictures
+    order = {int(e): torch.randperm(pictures, generator=step_generator(-1 - int(e))) for e in epochs.unique()}
+    return torch.stack([order[int(e)][int(p) % pictures] for e, p in zip(epochs, position, strict=True)])
+
+
+def warmup_stable_decay(step: int, steps: int, warmup: int = 200, decay: float = 0.3) -> float:
+    """Learning-rate factor: up linearly, flat, then linearly to zero over the last `decay` of the run.
+
+    Unlike a cosine it lets a finished run be continued: only the last part has to be trained again.
+    """
+    return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
+
+
+def _flat_state(modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, module in modules.items():
+        yield from ((f"{name}|{key}", value.contiguous()) for key, value in module.state_dict().items())
+    for index, state in optimizer.state_dict()["state"].items():
+        yield from ((f"optimizer|{index}|{key}", value.contiguous()) for key, value in state.items())
+
+
+def save(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Write everything that a resumed run needs, as safetensors (no pickle)."""
+    with replacing(path) as temporary:
+        save_file(dict(_flat_state(modules, optimizer)), temporary, metadata={"step": str(step)})
+
+
+def resume(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    """Load what `save` wrote and return the step to go on from; 0 where there is no checkpoint."""
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        step = int(file.metadata()["step"])
+    for name, module in modules.items():
+        prefix = f"{name}|"
+        module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer|"):
+            _, index, field = key.split("|")
+            state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step
+
+
+class Log:
+    """A CSV file of averages, one row every `every` steps, and the same line on the terminal."""
+
+    def __init__(self, path: Path, every: int = 50):
+        self.path, self.every, self.sums, self.count, self.start = path, every, {}, 0, time.monotonic()
+
+    def add(self, step: int, **values: float) -> None:
+        self.count += 1
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + float(value)
+        if (step + 1) % self.every == 0:
+            self._write({"step": step + 1} | {key: round(total / self.count, 5) for key, total in self.sums.items()})
+
+    def _write(self, row: dict[str, float]) -> None:
+        row["seconds"] = round(time.monotonic() - self.start, 1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.exists()
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        self.sums, self.count = {}, 0
+
+
+def loop(
+    path: Path,
+    modules: dict[str, torch.nn.Module],
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    update: Callable[[int], dict[str, float]],
+    checkpoint_every: int = 250,
+) -> None:
+    """Run `update(step)` from the last checkpoint to `steps`, logging beside `path` and saving to it."""
+    log, first = Log(path.with_suffix(".csv")), resume(path, modules, optimizer)
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    for step in range(first, steps):
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * warmup_stable_decay(step, steps)
+        log.add(step, **update(step))
+        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+            save(path, modules, optimizer, step + 1)

@@ -1,0 +1,209 @@
+"""The parameters of the notebooks: strict, typed, and checked before any work starts.
+
+papermill only warns about a misspelt parameter and passes the string "30" where 30 was meant. Here each notebook has a
+class that knows its parameters; a profile is a YAML file in `notebooks/profiles/` with a section for each notebook.
+To add a notebook, write its class, give it a line in `NOTEBOOKS`, and a section in every profile.
+
+Example:
+    >>> parameters("00_quickstart", "mini").rule
+    'paper'
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from entropy_lib.errors import UnknownNameError
+from entropy_lib.files import DATA, ROOT
+from entropy_lib.rules import rule
+from entropy_lib.sizes import parse_size
+
+PROFILES = ROOT / "notebooks" / "profiles"
+PROMPTS = DATA / "prompts"
+
+
+def _known_model(name: str) -> str:
+    from entropy_lib.models import entry  # diffusers is slow to import; a profile without a model does not need it
+
+    if not Path(name).is_dir():
+        entry(name)
+    return name
+
+
+def _prompt_file(name: str) -> str:
+    allowed = sorted(path.stem for path in PROMPTS.glob("*.txt"))
+    if name not in allowed:
+        raise UnknownNameError("prompt list", name, allowed)
+    return name
+
+
+def _size_text(text: Any) -> str:
+    parse_size(text)
+    return str(text).strip()
+
+
+Size = Annotated[str, BeforeValidator(_size_text)]
+RuleName = Annotated[str, AfterValidator(lambda text: rule(text).name)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Parameters(BaseModel):
+    """What every notebook that samples a model needs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: Annotated[str, AfterValidator(_known_model)]
+    device: str
+    dtype: str
+    prompts: Annotated[str, AfterValidator(_prompt_file)]
+    prompt_count: Positive
+    seed: int
+    steps: Positive
+    guidance: Annotated[float, Field(ge=0)]
+    output: str
+
+    def prompt_list(self) -> list[str]:
+        """The first `prompt_count` lines of the prompt list.
+
+        Raises:
+            ValueError: when the list is shorter.
+        """
+        lines = [line for line in (PROMPTS / f"{self.prompts}.txt").read_text().splitlines() if line and not line.startswith("#")]
+        if len(lines) < self.prompt_count:
+            raise ValueError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
+        return lines[: self.prompt_count]
+
+    def seed_list(self) -> list[int]:
+        """One seed a prompt, counting up from `seed`."""
+        return [self.seed + index for index in range(self.prompt_count)]
+
+    def folder(self) -> Path:
+        """Where the notebook writes its figures and tables (made if need be)."""
+        path = ROOT / self.output
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def provenance(self) -> str:
+        """One line to print under every table: model, sampler, samples, seeds."""
+        seeds = self.seed_list()
+        return (
+            f"model {self.model} · {self.steps} steps · guidance {self.guidance:g} · {self.prompt_count} prompts "
+            f"of {self.prompts!r} · seeds {seeds[0]} to {seeds[-1]} · dtype {self.dtype}"
+        )
+
+
+class Quickstart(Parameters):
+    """00_quickstart."""
+
+    sizes: Annotated[list[Size], Field(min_length=1)]
+    rule: RuleName
+
+
+class EntropyVsTokens(Parameters):
+    """03_entropy_vs_tokens."""
+
+    sizes: Annotated[list[Size], Field(min_length=2)]
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+    rows: Annotated[int, Field(ge=0)]  # 0 takes all
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EntropyPerLayer(Parameters):
+    """04_entropy_per_layer."""
+
+    small: Size
+    large: Size
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+    rows: Annotated[int, Field(ge=0)]
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
+class ImageGrids(Parameters):
+    """05_image_grids."""
+
+    sizes: Annotated[list[Size], Field(min_length=1)]
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+
+
+NOTEBOOKS: dict[str, type[Parameters]] = {
+    "00_quickstart": Quickstart,
+    "03_entropy_vs_tokens": EntropyVsTokens,
+    "04_entropy_per_layer": EntropyPerLayer,
+    "05_image_grids": ImageGrids,
+}
+
+
+class ParameterError(ValueError):
+    """Parameters of a notebook that cannot be used; the message lists every problem."""
+
+
+def check(notebook: str, values: dict[str, Any]) -> Parameters:
+    """Check the parameters of a notebook.
+
+    Args:
+        notebook: its file name without ending.
+        values: the parameters. Inside a notebook, `globals()` will do: only names of parameters are looked at.
+
+    Raises:
+        UnknownNameError: for an unknown notebook.
+        ParameterError: for a missing or unusable value.
+    """
+    if notebook not in NOTEBOOKS:
+        raise UnknownNameError("notebook", notebook, NOTEBOOKS)
+    model = NOTEBOOKS[notebook]
+    known = {name: values[name] for name in model.model_fields if name in values}
+    try:
+        return model(**known)
+    except ValidationError as error:
+        lines = [_explained(problem) for problem in error.errors()]
+        raise ParameterError(f"{notebook}: {'; '.join(lines)}") from None
+
+
+def parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> Parameters:
+    """The checked parameters of a notebook in a profile.
+
+    Args:
+        notebook: its file name without ending.
+        profile: name of a file in `notebooks/profiles/`, without ending.
+        overrides: values that replace those of the profile.
+
+    Raises:
+        UnknownNameError: for an unknown notebook, profile or parameter.
+        ParameterError: for a missing or unusable value.
+    """
+    if notebook not in NOTEBOOKS:
+        raise UnknownNameError("notebook", notebook, NOTEBOOKS)
+    values = section(notebook, profile) | (overrides or {})
+    for name in values:
+        if name not in NOTEBOOKS[notebook].model_fields:
+            raise UnknownNameError(f"parameter of {notebook}", name, NOTEBOOKS[notebook].model_fields)
+    return check(notebook, values)
+
+
+def section(notebook: str, profile: str) -> dict[str, Any]:
+    """What a profile says of a notebook: its `common` values, then those of the notebook's own section."""
+    path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        raise UnknownNameError("profile", profile, available())
+    content = yaml.safe_load(path.read_text())
+    if notebook not in content:
+        raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
+    return content.get("common", {}) | {"output": f"build/output/{profile}/{notebook}"} | (content[notebook] or {})
+
+
+def available() -> list[str]:
+    """Names of the profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def _explained(problem: dict) -> str:
+    """One problem in words: the parameter, what was given, what is allowed."""
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"parameter {name!r} is missing (misspelt in the parameters cell?)"
+    cause = problem.get("ctx", {}).get("error")
+    return (
+        f"{name}: {cause}" if cause else f"{name}: {problem['msg']}, got {problem['input']!r} ({type(problem['input']).__name__})"
+    )

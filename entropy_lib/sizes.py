@@ -1,0 +1,49 @@
+"""Image sizes: height before width, in pixels, written "64x96"."""
+
+import re
+from typing import Any
+
+SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses anything else
+
+
+def check_size(height: int, width: int) -> None:
+    """ValueError unless both sides are positive multiples of 8 pixels.
+
+    Example:
+        >>> check_size(64, 100)
+        Traceback (most recent call last):
+        ...
+        ValueError: width is 100; it must be a positive multiple of 8 pixels, as the model's latents need: 96 or 104
+    """
+    for name, value in (("height", height), ("width", width)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
+            raise ValueError(f"{name} is {value!r}; it must be a positive multiple of {SIZE_MULTIPLE} pixels, for example 64")
+        if value % SIZE_MULTIPLE:
+            below = value // SIZE_MULTIPLE * SIZE_MULTIPLE
+            near = f"{below} or {below + SIZE_MULTIPLE}" if below else str(SIZE_MULTIPLE)
+            raise ValueError(
+                f"{name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE} pixels, as the model's latents need: {near}"
+            )
+
+
+def parse_size(text: Any) -> tuple[int, int]:
+    """Height and width in pixels from "64x96".
+
+    Raises:
+        ValueError: when the text is something else, or a side is no positive multiple of 8.
+
+    Example:
+        >>> parse_size("64x96")
+        (64, 96)
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", str(text).strip())
+    if not match:
+        raise ValueError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
+    height, width = int(match[1]), int(match[2])
+    check_size(height, width)
+    return height, width
+
+
+def size_name(height: int, width: int) -> str:
+    """The label of a size: "64x96"."""
+    return f"{height}x{width}"

@@ -1,0 +1,90 @@
+"""The tables: one function each, a DataFrame in, a formatted DataFrame out.
+
+Show one with `styled`, which adds the provenance under it; `.to_markdown()` and `.to_latex()` of the result give the
+other forms.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from entropy_lib.fits import SlopeFit
+
+CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: nowrap; padding-top: 4px"
+CELLS = "text-align: left; padding: 3px 14px 3px 0"
+
+
+def styled(table: pd.DataFrame, provenance: str) -> Styler:
+    """A table for a page: left-aligned text, no index, and where its numbers come from underneath."""
+    return (
+        table.style.hide(axis="index")
+        .format(precision=3)
+        .set_caption(provenance)
+        .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
+    )
+
+
+def interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """A value with its interval: "0.95 [0.93, 0.97]"; without limits, the value alone.
+
+    Example:
+        >>> interval(0.951, 0.93, 0.972, 2)
+        '0.95 [0.93, 0.97]'
+    """
+    text = f"{value:.{digits}f}"
+    return text if pd.isna(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def entropies(measured: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Mean entropy over all layers, heads, steps and branches of each probe table, by (size, rule)."""
+    rows = [
+        {
+            "size": size,
+            "rule": name,
+            "tokens at the top level": table.tokens.max(),
+            "entropy H": table.entropy.mean(),
+            "H / ln N": table.entropy_ratio.mean(),
+            "logit_std b": (table.logit_std**2).mean() ** 0.5,
+        }
+        for (size, name), table in measured.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def slopes(fits: Mapping[str, SlopeFit], predicted: Mapping[str, float]) -> pd.DataFrame:
+    """Slope of entropy on ln N for each rule beside what Eq. 5 predicts for it, and whether the interval holds 1."""
+    rows = [
+        {
+            "rule": name,
+            "slope": interval(fit.slope, fit.low, fit.high),
+            "predicted": f"{predicted[name]:.3f}" if name in predicted else "–",
+            "interval holds 1": "yes" if fit.low <= 1 <= fit.high else "no",
+            "prompts": fit.clusters,
+        }
+        for name, fit in fits.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def means(table: pd.DataFrame, rows: str, columns: str, digits: int = 2) -> pd.DataFrame:
+    """Means with intervals, laid out as `rows` by `columns`, both in order of appearance.
+
+    Args:
+        table: columns `mean, low, high` (of `fits.cluster_mean`) and those named.
+    """
+    text = [interval(*values, digits) for values in table[["mean", "low", "high"]].itertuples(index=False)]
+    wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
+    return wide.reindex(index=table[rows].unique(), columns=table[columns].unique()).rename_axis(columns=None).reset_index()
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """The share of the entropy change that each rule removes, in percent (from `fits.share_removed`)."""
+    percent = [f"{interval(*(100 * pd.Series(values)), 1)} %" for values in table[["share", "low", "high"]].itertuples(index=False)]
+    return table[["size", "rule"]].assign(**{"share of the change removed": percent, "prompts": table.clusters})
+
+
+def factors(report: pd.DataFrame) -> pd.DataFrame:
+    """What the patch did, one row for each number of training tokens (from `scale_report`)."""
+    grouped = report.groupby(["training_tokens", "tokens", "factor"], sort=False).agg(layers=("layer", "size")).reset_index()
+    return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)

@@ -1,0 +1,43 @@
+"""Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+import entropy_lib as el
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    """The embedded model, on the CPU in float32."""
+    return el.load("mini", device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def network():
+    """A UNet of two levels with random weights: 16 x 16 latents, 256 and 64 tokens."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=24,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        norm_num_groups=8,
+    ).eval()
+
+
+@pytest.fixture
+def call():
+    """Run a network once on fixed input of a given latent size."""
+
+    def run(network, height=16, width=16, batch=2):
+        generator = torch.Generator().manual_seed(1)
+        sample = torch.randn(batch, 4, height, width, generator=generator)
+        text = torch.randn(batch, 7, 24, generator=generator)
+        with torch.no_grad():
+            return network(sample, torch.tensor(500), text).sample
+
+    return run

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from diffusers import UNet2DModel
+from hypothesis import given
+from hypothesis import strategies as st
+
+import entropy_lib as el
+from entropy_lib.errors import UnknownNameError
+from entropy_lib.layers import denoiser, grid, is_attention, select_layers, tokens_at
+
+
+def test_training_tokens_of_the_embedded_model(pipe):
+    counts = el.training_tokens(pipe)
+    assert len(counts) == 10
+    assert sorted(counts.values()) == [16] * 4 + [64] * 3 + [256] * 3
+    assert all(name.endswith("attn1") for name in counts)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (25, 25), (9, 14), (1, 3)])
+def test_traced_counts_are_those_of_a_real_run(network, call, size):
+    seen = {}
+    for name, module in network.named_modules():
+        if is_attention(module):
+            module.to_k.register_forward_hook(lambda m, i, out, name=name: seen.update({name: out.shape[1]}))
+    call(network, *size)
+    expected = {name: keys for name, keys in seen.items() if name.endswith("attn1")}
+    assert tokens_at(network, *size) == expected
+
+
+def test_training_size_can_be_given(network):
+    assert set(el.training_tokens(network, (25, 25)).values()) == {625, 169}
+
+
+def test_cross_attention_is_told_from_self_attention_by_its_keys():
+    from diffusers import UNet2DConditionModel
+
+    options = {
+        "sample_size": 8, "block_out_channels": (16,), "layers_per_block": 1, "attention_head_dim": 2, "cross_attention_dim": 24,
+        "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",), "norm_num_groups": 8,
+    }  # fmt: skip
+    only_cross = UNet2DConditionModel(**options, only_cross_attention=True)
+    assert all(name.startswith("mid_block") for name in el.training_tokens(only_cross)), (
+        "attn1 is cross-attention in the other blocks"
+    )
+
+
+def test_a_model_without_self_attention_is_refused():
+    network = UNet2DModel(sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+                          norm_num_groups=4, add_attention=False, layers_per_block=1)  # fmt: skip
+    with pytest.raises(ValueError, match="no self-attention"):
+        el.EntropyProbe(network)
+
+
+def test_something_else_than_a_model_is_refused():
+    with pytest.raises(TypeError, match="expected a diffusers pipeline"):
+        denoiser("mini")
+
+
+@given(height=st.integers(1, 200), width=st.integers(1, 200), level=st.integers(0, 4))
+def test_grid_finds_the_level(height, width, level):
+    rows, columns = height, width
+    for _ in range(level):
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    assert grid(rows * columns, height, width) == (rows, columns)
+
+
+def test_layers_are_selected_by_pattern(network):
+    names = list(el.training_tokens(network))
+    assert select_layers(names, None) == names
+    assert all(name.startswith("up") for name in select_layers(names, "up_blocks.*"))
+    with pytest.raises(UnknownNameError, match="unknown layer 'upp_blocks'"):
+        select_layers(names, "upp_blocks")
+
+
+def test_tracing_takes_no_memory_for_weights(network):
+    assert all(not parameter.is_meta for parameter in network.parameters())
+    tokens_at(network, 512, 512)  # would form 262,144 tokens if it were run for real
+    assert torch.is_grad_enabled()

@@ -1,0 +1,188 @@
+import copy
+
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor
+from peft import LoraConfig
+from torch.nn import functional
+
+import entropy_lib as el
+from entropy_lib.errors import ScaleNotAppliedError, UnknownNameError
+from entropy_lib.layers import is_attention
+
+
+class ScalePassed(AttnProcessor2_0):
+    """An independent way to rescale: hand the scale to the fused kernel. It shares nothing with the patch."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+        query, key, value = (
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        output = functional.scaled_dot_product_attention(query, key, value, scale=self.factor * query.shape[-1] ** -0.5)
+        return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (24, 24), (25, 13), (32, 16)])
+@pytest.mark.parametrize("name", ["paper", "power(2)", "gamma(1.4)"])
+def test_patched_output_is_that_of_another_softmax_scale(network, call, size, name):
+    unscaled, expected_network, training = call(network, *size), copy.deepcopy(network), el.training_tokens(network)
+    with el.scaled(network, name):
+        patched = call(network, *size)
+        report = el.scale_report(network).set_index("layer")
+    assert (report.calls == 1).all()
+    for layer, row in report.iterrows():
+        factor = el.rule(name).factor(int(row.tokens), training[layer])
+        assert row.factor == factor
+        expected_network.get_submodule(layer).set_processor(ScalePassed(factor))
+    assert torch.allclose(patched, call(expected_network, *size), atol=1e-5)
+    assert not torch.allclose(patched, unscaled, atol=1e-6), "a rule that changes nothing proves nothing"
+
+
+def test_identity_at_training_size_is_bit_for_bit(network, call):
+    unscaled = call(network)
+    with el.scaled(network, "paper"):
+        assert torch.equal(call(network), unscaled)
+
+
+def test_only_self_attention_is_scaled(network, call):
+    with el.scaled(network, "power(3)"):
+        patched = call(network, 32, 32)
+        assert all(layer.endswith("attn1") for layer in el.scale_report(network).layer)
+    cross = {}
+    for name, module in network.named_modules():
+        if is_attention(module) and name.endswith("attn2"):
+            module.to_q.register_forward_hook(
+                lambda m, i, out, name=name: cross.update({name: (i[0] @ m.weight.T - out).abs().max()})
+            )
+    with el.scaled(network, "power(3)"):
+        assert torch.equal(call(network, 32, 32), patched)
+    assert max(cross.values()) < 1e-5
+
+
+def test_applying_twice_is_applying_once(network, call):
+    el.apply_scale(network, "paper")
+    once = call(network, 32, 32)
+    el.apply_scale(network, "paper")
+    assert torch.equal(call(network, 32, 32), once)
+
+
+def hooks(network):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules())
+
+
+def test_everything_is_restored(network, call):
+    unscaled, before = call(network, 32, 32), hooks(network)
+    el.apply_scale(network, "paper")
+    call(network, 32, 32)
+    el.remove_scale(network)
+    el.remove_scale(network)  # a second removal does nothing
+    assert hooks(network) == before
+    assert torch.equal(call(network, 32, 32), unscaled)
+    assert el.scale_report(network).empty
+
+
+def test_restored_when_the_block_or_the_model_fails(network, call):
+    unscaled, before = call(network, 32, 32), hooks(network)
+    with pytest.raises(KeyError), el.scaled(network, "paper"):
+        call(network, 32, 32)
+        raise KeyError
+    with pytest.raises(RuntimeError), el.scaled(network, "paper"):
+        network(torch.zeros(1, 3, 8, 8), 0, torch.zeros(1, 7, 24))
+    assert hooks(network) == before
+    assert torch.equal(call(network, 32, 32), unscaled)
+
+
+def test_a_block_restores_the_patch_it_found(network, call):
+    el.apply_scale(network, "paper", "down_blocks.*")
+    outer = call(network, 32, 32)
+    with el.scaled(network, "power(2)"):
+        assert not torch.equal(call(network, 32, 32), outer)
+    assert torch.equal(call(network, 32, 32), outer)
+    assert all(layer.startswith("down") for layer in el.scale_report(network).layer)
+
+
+def test_models_side_by_side_do_not_mix(network, call):
+    other = copy.deepcopy(network)
+    unscaled = call(network, 32, 32)
+    with el.scaled(network, "paper"):
+        scaled = call(network, 32, 32)
+        assert torch.equal(call(other, 32, 32), unscaled)
+        with el.scaled(other, "power(2)"):
+            assert torch.equal(call(network, 32, 32), scaled)
+    assert el.scale_report(other).empty
+
+
+@pytest.mark.parametrize("order", ["LoRA first", "patch first"])
+def test_lora_is_scaled_too(network, call, order):
+    def add_lora():
+        torch.manual_seed(3)
+        network.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+
+    if order == "LoRA first":
+        add_lora()
+        el.apply_scale(network, "power(2)")
+    else:
+        el.apply_scale(network, "power(2)")
+        call(network, 32, 32)  # the hook now sits on the layer that LoRA is about to wrap
+        add_lora()
+    with el.EntropyProbe(network) as probe:
+        call(network, 32, 32)
+    table = probe.table()
+    expected = [el.rule("power(2)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("processor", [AttnProcessor(), AttnProcessor2_0(), SlicedAttnProcessor(1)], ids=lambda p: type(p).__name__)
+def test_processors_that_project_the_query_are_scaled_alike(network, call, processor):
+    with el.scaled(network, "power(2)"):
+        expected = call(network, 32, 32)
+        network.set_attn_processor(processor)
+        assert torch.allclose(call(network, 32, 32), expected, atol=1e-5)
+
+
+def test_fused_projections_are_refused(network, call):
+    network.fuse_qkv_projections()
+    with pytest.raises(ScaleNotAppliedError, match="unfuse_qkv_projections"), el.scaled(network, "paper"):
+        call(network, 32, 32)
+    network.unfuse_qkv_projections()
+    call(network, 32, 32)
+
+
+def test_a_processor_that_bypasses_the_query_layer_is_refused(network, call):
+    class Bypass(ScalePassed):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+            query = functional.linear(hidden_states, attn.to_q.weight)
+            return attn.to_out[0](query)
+
+    network.mid_block.attentions[0].transformer_blocks[0].attn1.set_processor(Bypass(1))
+    with pytest.raises(ScaleNotAppliedError, match="processor Bypass"), el.scaled(network, "paper"):
+        call(network, 32, 32)
+
+
+def test_layers_that_were_replaced_are_noticed(network, call):
+    el.apply_scale(network, "paper")
+    block = network.mid_block.attentions[0].transformer_blocks[0]
+    el.remove_scale(copy.deepcopy(network))  # a copy shares no hooks
+    block.attn1 = copy.deepcopy(block.attn2)
+    with pytest.raises((ScaleNotAppliedError, RuntimeError)):
+        call(network, 32, 32)
+
+
+def test_one_token_is_left_alone(network, call):
+    with el.scaled(network, "paper"):
+        output = call(network, 1, 1)
+        assert (el.scale_report(network).factor == 1).all()
+    assert output.isfinite().all()
+
+
+def test_unknown_names_are_refused_before_anything_changes(network):
+    before = hooks(network)
+    with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
+        el.apply_scale(network, "papper")
+    with pytest.raises(UnknownNameError, match="unknown layer"):
+        el.apply_scale(network, "paper", "down_block.*")
+    assert hooks(network) == before

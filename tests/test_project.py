@@ -1,0 +1,67 @@
+"""What holds for the project as a whole: dependencies in step, light import, examples in the documentation."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+import entropy_lib as el
+from entropy_lib.files import ROOT
+
+CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["dependencies"] + project["optional-dependencies"]["dev"]
+
+
+def test_environment_yml_is_in_step_with_pyproject():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = {line for line in content["dependencies"] if isinstance(line, str) and not line.startswith(("python>", "pip"))}
+    expected = {re.sub(r"^[\w.-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), line) for line in requirements()}
+    assert conda == expected
+    assert content["channels"] == ["conda-forge"]
+
+
+def test_constraints_pin_every_requirement():
+    pinned = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert {normal(re.split("[><=]", line)[0]) for line in requirements()} <= pinned
+
+
+def test_import_is_light():
+    heavy = ("torch", "diffusers", "transformers", "open_clip", "pandas")
+    code = f"import sys, entropy_lib; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "module", ["attention", "theory", "rules", "fits", "figures", "tables", "sizes", "layers", "patch", "probe"]
+)
+def test_layering_only_models_import_diffusers(module):
+    code = f"import sys, entropy_lib.{module}; print('diffusers' in sys.modules or 'transformers' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_every_public_name_exists_and_others_do_not():
+    for name in el.__all__:
+        assert getattr(el, name) is not None
+    assert set(el.__all__) <= set(dir(el))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        el.nonsense  # noqa: B018
+
+
+def test_the_readme_shows_code_that_runs():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code
+    run = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
