@@ -80,14 +80,14 @@ class EntropyProbe(TorchFunctionMode):
         super().__init__()
         self.model, self.network, self.rows, self.per_image = model, denoiser(model), rows, per_image
         self.training_tokens = training_tokens(self.network)
-        if rows is not None:  # fail here rather than in the middle of a run
-            row_indices(max(self.training_tokens.values()), rows)
         self.layers = select_layers(list(self.training_tokens), layers)
+        row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
         self._sums: dict[Cell, Tensor] = {}  # [len(SUMS) + 1, branches, images, heads], the last being the rows summed
         self._handles: list = []
         self._call: _DenoiserCall | None = None
         self._layer: _LayerCall | None = None
         self._images = 0
+        self._schedule: Tensor | None = None  # of the run in progress; a new run brings a new tensor
         self._timesteps: list[float] = []
 
     def __enter__(self):
@@ -96,7 +96,7 @@ class EntropyProbe(TorchFunctionMode):
             module = self.network.get_submodule(name)
             self._handles += [
                 module.register_forward_pre_hook(self._layer_starts(name), with_kwargs=True),
-                module.register_forward_hook(self._layer_ends),
+                module.register_forward_hook(self._layer_ends, always_call=True),
             ]
         return super().__enter__()
 
@@ -141,19 +141,20 @@ class EntropyProbe(TorchFunctionMode):
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
         timestep = float(torch.as_tensor(timestep).flatten()[0])
         guided = bool(getattr(self.model, "do_classifier_free_guidance", False)) and sample.shape[0] % 2 == 0
-        step, earlier = self._step(timestep), self._call
-        if earlier is not None and step < earlier.step:  # a new run of the pipeline
+        schedule = getattr(getattr(self.model, "scheduler", None), "timesteps", None)
+        step, earlier = self._step(timestep, schedule), self._call
+        if earlier is not None and (step < earlier.step or schedule is not self._schedule):  # a new run
             self._images += earlier.images
+        self._schedule = schedule
         branches = ("uncond", "cond") if guided else ("all",)  # the order of diffusers
         images = sample.shape[0] // len(branches)
         self._call = _DenoiserCall(step, timestep, branches, images, self._images, tuple(sample.shape[-2:]))
 
-    def _step(self, timestep: float) -> int:
+    def _step(self, timestep: float, schedule: Tensor | None) -> int:
         """Position of a timestep in the schedule, or in the order of first appearance where there is no schedule.
 
         Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps.
         """
-        schedule = getattr(getattr(self.model, "scheduler", None), "timesteps", None)
         known = self._timesteps if schedule is None else list(dict.fromkeys(float(t) for t in schedule))
         if timestep not in known:
             known = self._timesteps
@@ -170,7 +171,8 @@ class EntropyProbe(TorchFunctionMode):
 
     def _layer_ends(self, module: nn.Module, args: tuple, output) -> None:
         layer, self._layer = self._layer, None
-        if layer is not None and not layer.seen:
+        failed = output is None  # the layer raised; its own error goes on
+        if layer is not None and not layer.seen and not failed:
             raise AttentionNotSeenError(
                 f"the attention of {layer.name!r} was not seen: its processor {type(module.processor).__name__} does not call "
                 "scaled_dot_product_attention. Set diffusers' AttnProcessor2_0 (no attention slicing, no xformers) and run again."

@@ -79,6 +79,10 @@ class Parameters(BaseModel):
         """One seed a prompt, counting up from `seed`."""
         return [self.seed + index for index in range(self.prompt_count)]
 
+    def sampling(self) -> dict[str, Any]:
+        """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
+        return {"prompts": self.prompt_list(), "seeds": self.seed_list(), "steps": self.steps, "guidance": self.guidance}
+
     def folder(self) -> Path:
         """Where the notebook writes its figures and tables (made if need be)."""
         path = ROOT / self.output

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import PNDMScheduler
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor
 
 import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, UnknownNameError
@@ -67,15 +67,6 @@ def test_factor_is_measured_and_agrees_with_the_patch(network, call):
 
 
 def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
-    class Doubled(AttnProcessor2_0):
-        def __call__(self, attn, hidden_states, *args, **kwargs):
-            original = attn.to_q
-            attn.to_q = lambda x: 2 * original(x)
-            try:
-                return super().__call__(attn, hidden_states, *args, **kwargs)
-            finally:
-                attn.to_q = original
-
     layer = next(iter(el.training_tokens(network)))
     block = network.get_submodule(layer)
     hook = block.to_q.register_forward_hook(lambda module, args, output: 2 * output)
@@ -199,3 +190,24 @@ def test_random_state_is_left_alone(network, call):
     with el.EntropyProbe(network, rows=5):
         call(network)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_of_single_step_runs_are_told_apart(pipe):
+    with el.EntropyProbe(pipe, rows=2, per_image=True) as probe:
+        el.generate(pipe, ["a zebra", "a crab", "a rocket"], [0, 1, 2], 32, 32, steps=1, batch=1)
+    assert sorted(probe.table().image.unique()) == [0, 1, 2]
+
+
+def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
+    def fail(*_):
+        raise InterruptedError
+
+    layer = pipe.unet.get_submodule(next(iter(el.training_tokens(pipe))))
+    with el.EntropyProbe(pipe) as probe:
+        hook = layer.to_out[0].register_forward_hook(fail)
+        with pytest.raises(InterruptedError):
+            el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1)
+        hook.remove()
+        assert probe._layer is None, "the attention of the text encoder would be taken for that of the layer"
+        el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1)
+    assert set(probe.table().tokens) == {64, 16, 4}

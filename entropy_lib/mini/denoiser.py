@@ -122,12 +122,21 @@ def loss_weight(signal_to_noise: Tensor) -> Tensor:
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 
 
-def train(path: Path, latents: Tensor, steps: int) -> tuple[UNet2DConditionModel, torch.nn.Module]:
-    """Train denoiser and text encoder together to `steps`, resuming from `path`; returns the averaged (EMA) pair."""
+def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -> tuple[UNet2DConditionModel, torch.nn.Module]:
+    """Train denoiser and text encoder together to `steps`, resuming from `path`; returns the averaged (EMA) pair.
+
+    Args:
+        path: checkpoint; the loss curve is written beside it.
+        latents: of all pictures, in the order of the table.
+        steps: in all, earlier ones of the checkpoint included.
+        start: (denoiser, text encoder) whose weights to begin with where there is no checkpoint; random ones by default.
+    """
     torch.manual_seed(1)
     table, scheduler = dataset.load(), build_scheduler()
     tokenizer = text.build_tokenizer(table)
     models = torch.nn.ModuleDict({"denoiser": build(), "text": text.build_encoder(tokenizer)})
+    for module, given in zip(models.values(), start or (), strict=False):
+        module.load_state_dict(given.state_dict())
     average = copy.deepcopy(models).requires_grad_(False)
     processor = PenalisedProcessor()
     models["denoiser"].set_attn_processor(processor)

@@ -2,6 +2,7 @@
 
     python -m entropy_lib.mini.train             # autoencoder, then denoiser, then export; resumes where it stopped
     python -m entropy_lib.mini.train --export    # write the last checkpoint as a diffusers pipeline
+    python -m entropy_lib.mini.train --start-from data/mini    # train the shipped weights further, without their checkpoints
 
 Checkpoints and loss curves go to `build/mini/`. Give more steps to continue a finished run.
 """
@@ -71,12 +72,14 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=AUTOENCODER_STEPS)
     parser.add_argument("--denoiser-steps", type=int, default=DENOISER_STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
+    parser.add_argument("--start-from", type=Path, help="folder of a trained model whose weights to begin with")
     parser.add_argument("--output", type=Path, default=MODEL)
     arguments = parser.parse_args()
-    vae = trained_autoencoder(arguments.autoencoder_steps)
-    latents = data_latents(vae)
+    earlier = StableDiffusionPipeline.from_pretrained(arguments.start_from) if arguments.start_from else None
+    vae = earlier.vae if earlier else trained_autoencoder(arguments.autoencoder_steps)
+    start = (earlier.unet, earlier.text_encoder) if earlier else None
     steps = 0 if arguments.export else arguments.denoiser_steps
-    unet, encoder = denoiser.train(RUNS / "denoiser.safetensors", latents, steps)
+    unet, encoder = denoiser.train(RUNS / "denoiser.safetensors", data_latents(vae), steps, start)
     export(vae, unet, encoder, arguments.output)
 
 
