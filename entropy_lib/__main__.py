@@ -65,8 +65,8 @@ def _machine() -> list[tuple[str, str]]:
     import torch
 
     from entropy_lib.errors import WeightsError
-    from entropy_lib.files import DATA, ROOT
-    from entropy_lib.models import CATALOGUE, verify
+    from entropy_lib.files import ROOT
+    from entropy_lib.models import CATALOGUE, local_folder, verify
 
     packages = ("torch", "torchvision", "diffusers", "transformers", "papermill", "jupyterlab")
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; models run on the CPU"
@@ -77,10 +77,10 @@ def _machine() -> list[tuple[str, str]]:
         ("threads", str(torch.get_num_threads())),
         ("free disk", f"{shutil.disk_usage(ROOT).free / 1e9:.0f} GB"),
     ]
-    for name, known in CATALOGUE.items():
-        folder = DATA / known.source
+    for name in CATALOGUE:
+        folder = local_folder(name)
         try:
-            state = "not in data/; taken from the Hub or its local cache" if not folder.is_dir() else (verify(folder) or "ready")
+            state = "not in data/; taken from the Hub or its local cache" if folder is None else (verify(folder) or "ready")
         except WeightsError as error:
             state = str(error)
         rows.append((f"model {name}", state))

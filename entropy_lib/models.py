@@ -6,7 +6,6 @@ Example:
     16
 """
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,18 +82,24 @@ def load(model: str = "mini", *, device: str = "auto", dtype: str = "auto") -> D
     """
     chosen_device = resolve_device(device)
     chosen_dtype = resolve_dtype(dtype, chosen_device)
-    folder = Path(model) if os.sep in model and Path(model).is_dir() else None
     options = {"dtype": chosen_dtype, "use_safetensors": True}
-    if folder is None:
-        known = entry(model)
-        folder = DATA / known.source if (DATA / known.source).is_dir() else None
-        options |= {"revision": known.revision} if folder is None else {}
+    folder = local_folder(model)
     if folder is not None:
         verify(folder)
-        options["local_files_only"] = True
-    pipe = _from_pretrained(str(folder or known.source), options)
+        pipe = _from_pretrained(str(folder), options | {"local_files_only": True})
+    else:
+        known = entry(model)
+        if "/" not in known.source:
+            raise WeightsError(f"data/{known.source} is missing; restore it with `git checkout -- data/{known.source}`")
+        pipe = _from_pretrained(known.source, options | {"revision": known.revision})
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(chosen_device)
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else None."""
+    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(model)
+    return path if path.is_dir() else None
 
 
 def resolve_device(device: str) -> torch.device:

@@ -25,9 +25,9 @@ PROMPTS = DATA / "prompts"
 
 
 def _known_model(name: str) -> str:
-    from entropy_lib.models import entry  # diffusers is slow to import; a profile without a model does not need it
+    from entropy_lib.models import entry, local_folder  # diffusers is slow to import
 
-    if not Path(name).is_dir():
+    if local_folder(name) is None:
         entry(name)
     return name
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from entropy_lib.layers import denoiser
+from entropy_lib.layers import denoiser, native_latent_size
 from entropy_lib.patch import scaled
 from entropy_lib.rules import Rule, rule
 from entropy_lib.sizes import check_size
@@ -85,6 +85,5 @@ def generate(
 
 def native_pixels(pipe) -> tuple[int, int]:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
-    size = denoiser(pipe).config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = native_latent_size(denoiser(pipe))
     return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor

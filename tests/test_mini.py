@@ -1,6 +1,9 @@
 """The embedded model's data, training and quality measure."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ import torch
 from PIL import Image
 
 from entropy_lib.attention import logit_moments
-from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, text, training
+from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, training
 from entropy_lib.theory import freezing_std
 
 
@@ -79,6 +82,57 @@ def test_any_text_has_tokens_of_its_own(table):
         assert tokenizer.unk_token_id not in ids
 
 
+def test_the_vocabulary_is_the_same_in_every_run_and_that_of_the_shipped_model(pipe, table):
+    code = "from entropy_lib.mini import dataset, text; print(sorted(text.build_tokenizer(dataset.load()).get_vocab().items()))"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert text.build_tokenizer(table).get_vocab() == pipe.tokenizer.get_vocab()
+
+
+def test_merges_follow_counts_and_then_the_alphabet():
+    words = {word: (*word[:-1], word[-1] + "</w>") for word in ("ab", "abc", "xy")}
+    assert text.learn_merges(words) == [("a", "b"), ("a", "b</w>"), ("ab", "c</w>"), ("x", "y</w>")]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8)])
+def test_orthogonalised_matrices_keep_directions_and_lose_sizes(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = muon.orthogonalised(matrix)
+    assert torch.linalg.svdvals(result).min() > 0.5
+    assert torch.linalg.svdvals(result).max() < 1.3
+    rotated = u.mT @ result @ v.mT
+    assert (rotated - torch.diag(rotated.diagonal())).abs().max() < 1e-3, "the singular vectors are those of the matrix"
+
+
+def test_muon_lowers_a_loss_and_takes_matrices_only():
+    generator = torch.Generator().manual_seed(0)
+    target, weight = torch.randn(6, 4, generator=generator), torch.nn.Parameter(torch.zeros(6, 4))
+    optimizer = muon.Muon([weight], lr=0.05)
+    losses = []
+    for _ in range(100):
+        loss = (weight - target).square().sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+    with pytest.raises(ValueError, match="matrices only"):
+        muon.Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
+
+
+def test_every_parameter_has_one_optimizer():
+    models = torch.nn.ModuleDict({"denoiser": denoiser.build()})
+    optimizers = denoiser.build_optimizers(models)
+    given = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(given) == sorted(id(p) for p in models.parameters())
+
+
 def test_normalisation_is_folded_into_the_autoencoder():
     torch.manual_seed(0)
     vae = autoencoder.build().eval()
@@ -124,7 +178,7 @@ def test_a_resumed_training_is_that_of_an_undisturbed_one(tmp_path):
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(training, "warmup_stable_decay", lambda step, steps: 1.0)
-                training.loop(path, {"model": model}, optimizer, steps, update, checkpoint_every=1000)
+                training.loop(path, {"model": model}, {"adamw": optimizer}, steps, update, checkpoint_every=1000)
         return model.weight
 
     assert torch.equal(train(tmp_path / "a.safetensors", [12]), train(tmp_path / "b.safetensors", [5, 12]))

@@ -57,6 +57,12 @@ def test_harmed_weights_are_named(tmp_path, harm):
         el.load(str(folder))
 
 
+def test_an_embedded_model_that_is_not_there_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("entropy_lib.models.DATA", tmp_path)
+    with pytest.raises(WeightsError, match="data/mini is missing; restore it with `git checkout"):
+        el.load("mini")
+
+
 def test_a_folder_can_be_loaded(tmp_path):
     verify(DATA / "mini")
     verify(tmp_path)  # no SHA256SUMS, nothing to compare

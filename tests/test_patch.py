@@ -168,7 +168,7 @@ def test_layers_that_were_replaced_are_noticed(network, call):
     unpatched = copy.deepcopy(block.attn1)
     el.apply_scale(network, "paper")
     block.attn1 = unpatched
-    with pytest.raises(ScaleNotAppliedError, match="1 of .* did not run, the first being 'mid_block"):
+    with pytest.raises(ScaleNotAppliedError, match=r"1 of .* did not run, the first being 'mid_block"):
         call(network, 32, 32)
 
 

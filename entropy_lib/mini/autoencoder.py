@@ -74,7 +74,7 @@ def train(path: Path, steps: int) -> AutoencoderKL:
         optimizer.zero_grad()
         return {"reconstruction": reconstruction.item(), "kl": kl.item()}
 
-    loop(path, {"model": model}, optimizer, steps, update)
+    loop(path, {"model": model}, {"adamw": optimizer}, steps, update)
     return model.eval()
 
 

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from entropy_lib.attention import logit_moments
 from entropy_lib.mini import dataset, text
-from entropy_lib.mini.training import epoch_batch, loop, step_generator
+from entropy_lib.mini.muon import Muon
+from entropy_lib.mini.training import Optimizers, epoch_batch, loop, step_generator
 from entropy_lib.theory import freezing_std
 
 BATCH = 16
@@ -122,6 +123,18 @@ def loss_weight(signal_to_noise: Tensor) -> Tensor:
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 
 
+def build_optimizers(models: torch.nn.ModuleDict) -> Optimizers:
+    """Muon for the matrices of the linear layers, AdamW for everything else."""
+    named = list(models.named_parameters())
+    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embedding" not in name]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for _, parameter in named if id(parameter) not in chosen]
+    return {
+        "muon": Muon(matrices, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY),
+        "adamw": torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
+    }
+
+
 def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -> tuple[UNet2DConditionModel, torch.nn.Module]:
     """Train denoiser and text encoder together to `steps`, resuming from `path`; returns the averaged (EMA) pair.
 
@@ -140,7 +153,7 @@ def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -
     average = copy.deepcopy(models).requires_grad_(False)
     processor = PenalisedProcessor()
     models["denoiser"].set_attn_processor(processor)
-    optimizer = torch.optim.AdamW(models.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True)
+    optimizers = build_optimizers(models)
     signal = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
 
     def update(step: int) -> dict[str, float]:
@@ -156,11 +169,12 @@ def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -
         loss, penalty = (loss_weight(signal[times]) * error).mean(), processor.total()
         (loss + PENALTY_WEIGHT * penalty).backward()
         norm = torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
         decay = min(EMA_DECAY, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
         return {"loss": loss.item(), "error": error.mean().item(), "penalty": penalty.item(), "norm": norm.item()}
 
-    loop(path, {"models": models, "average": average}, optimizer, steps, update, checkpoint_every=250)
+    loop(path, {"models": models, "average": average}, optimizers, steps, update, checkpoint_every=250)
     return average["denoiser"].eval(), average["text"].eval()

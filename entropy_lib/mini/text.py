@@ -1,17 +1,20 @@
 """The text side of the embedded model: a CLIP tokenizer with its own vocabulary and a two-layer CLIP text encoder."""
 
-import json
+import re
 import tempfile
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from entropy_lib.mini import dataset
 
 MAX_TOKENS = 16  # the longest caption has 11
 WIDTH = 192
+WORD_END = "</w>"
 SPECIAL = ["<|startoftext|>", "<|endoftext|>"]
 
 
@@ -21,27 +24,38 @@ def captions(table: pd.DataFrame) -> list[str]:
 
 
 def build_tokenizer(table: pd.DataFrame) -> CLIPTokenizer:
-    """Byte-pair encoding in which every word of the captions is one token and any other text is made of bytes."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000, initial_alphabet=alphabet, special_tokens=SPECIAL, end_of_word_suffix="</w>", show_progress=False
-    )
-    tokenizer.train_from_iterator(captions(table), trainer)
-    state = json.loads(tokenizer.to_str())["model"]
-    vocabulary = complete_vocabulary(state["vocab"], sorted(alphabet))
-    merges = [tuple(merge) for merge in state["merges"]]
+    """Byte-pair encoding in which every word of the captions is one token and any other text is made of bytes.
+
+    Learnt here and not by the tokenizers library, whose trainer breaks ties at random: a vocabulary must be the same in
+    every run, or a resumed training would find other words behind its embeddings.
+    """
+    split = re.compile(r"[^\W\d_]+|\d|[^\w\s]+")
+    words = {word: (*word[:-1], word[-1] + WORD_END) for text in captions(table) for word in split.findall(text.lower())}
+    merges = learn_merges(words)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*SPECIAL, *alphabet, *(letter + WORD_END for letter in alphabet), *("".join(pair) for pair in merges)]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def complete_vocabulary(vocabulary: dict[str, int], alphabet: list[str]) -> dict[str, int]:
-    """Add each byte as a word of its own where training saw none, so that no text is unknown."""
-    missing = [byte + "</w>" for byte in alphabet if byte + "</w>" not in vocabulary]
-    return vocabulary | {token: len(vocabulary) + index for index, token in enumerate(missing)}
+def learn_merges(words: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    """Merge the most frequent pair of symbols until every word is one; the first in alphabetical order where they tie."""
+    merges = []
+    while pairs := Counter(pair for symbols in words.values() for pair in pairwise(symbols)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        words = {word: _merged(symbols, best) for word, symbols in words.items()}
+    return merges
+
+
+def _merged(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    result: list[str] = []
+    for symbol in symbols:
+        if result and (result[-1], symbol) == pair:
+            result[-1] += symbol
+        else:
+            result.append(symbol)
+    return tuple(result)
 
 
 def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -35,20 +35,25 @@ def warmup_stable_decay(step: int, steps: int, warmup: int = 200, decay: float =
     return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
 
 
-def _flat_state(modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+Modules = dict[str, torch.nn.Module]
+Optimizers = dict[str, torch.optim.Optimizer]
+
+
+def _flat_state(modules: Modules, optimizers: Optimizers) -> Iterator[tuple[str, torch.Tensor]]:
     for name, module in modules.items():
         yield from ((f"{name}|{key}", value.contiguous()) for key, value in module.state_dict().items())
-    for index, state in optimizer.state_dict()["state"].items():
-        yield from ((f"optimizer|{index}|{key}", value.contiguous()) for key, value in state.items())
+    for name, optimizer in optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            yield from ((f"optimizer|{name}|{index}|{key}", value.contiguous()) for key, value in state.items())
 
 
-def save(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer, step: int) -> None:
+def save(path: Path, modules: Modules, optimizers: Optimizers, step: int) -> None:
     """Write everything that a resumed run needs, as safetensors (no pickle)."""
     with replacing(path) as temporary:
-        save_file(dict(_flat_state(modules, optimizer)), temporary, metadata={"step": str(step)})
+        save_file(dict(_flat_state(modules, optimizers)), temporary, metadata={"step": str(step)})
 
 
-def resume(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
+def resume(path: Path, modules: Modules, optimizers: Optimizers) -> int:
     """Load what `save` wrote and return the step to go on from; 0 where there is no checkpoint."""
     if not path.exists():
         return 0
@@ -58,12 +63,13 @@ def resume(path: Path, modules: dict[str, torch.nn.Module], optimizer: torch.opt
     for name, module in modules.items():
         prefix = f"{name}|"
         module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[str, dict[int, dict[str, torch.Tensor]]] = {name: {} for name in optimizers}
     for key, value in tensors.items():
         if key.startswith("optimizer|"):
-            _, index, field = key.split("|")
-            state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            _, name, index, field = key.split("|")
+            states[name].setdefault(int(index), {})[field] = value
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})
     return step
 
 
@@ -95,18 +101,19 @@ class Log:
 
 def loop(
     path: Path,
-    modules: dict[str, torch.nn.Module],
-    optimizer: torch.optim.Optimizer,
+    modules: Modules,
+    optimizers: Optimizers,
     steps: int,
     update: Callable[[int], dict[str, float]],
     checkpoint_every: int = 250,
 ) -> None:
     """Run `update(step)` from the last checkpoint to `steps`, logging beside `path` and saving to it."""
-    log, first = Log(path.with_suffix(".csv")), resume(path, modules, optimizer)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    log, first = Log(path.with_suffix(".csv")), resume(path, modules, optimizers)
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    base_rates = [group["lr"] for group in groups]
     for step in range(first, steps):
-        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+        for group, rate in zip(groups, base_rates, strict=True):
             group["lr"] = rate * warmup_stable_decay(step, steps)
         log.add(step, **update(step))
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            save(path, modules, optimizer, step + 1)
+            save(path, modules, optimizers, step + 1)
