@@ -3,6 +3,7 @@
 Every function takes `ax=None` (or `figure=None` for grids), draws with the theme of `theme()`, and never shows or saves.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -113,7 +114,7 @@ def image_grid(
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
-            _picture(ax, picture, max(heights[0], picture.shape[0]), width)
+            _picture(ax, picture, width)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     for ax, text in zip(axes[0], columns, strict=True):
         ax.set_title(_wrapped(text), fontsize="small")
@@ -121,7 +122,7 @@ def image_grid(
     return figure
 
 
-def _picture(ax: Axes, picture: np.ndarray, height: int, width: int) -> None:
+def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
     """Draw a picture in the middle of its column, at the scale of the widest one."""
     ax.imshow(picture, interpolation="nearest")
     left = (width - picture.shape[1]) / 2
@@ -131,6 +132,4 @@ def _picture(ax: Axes, picture: np.ndarray, height: int, width: int) -> None:
 
 
 def _wrapped(text: str, width: int = 14) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, width))

@@ -1,0 +1,131 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import entropy_lib as el
+from entropy_lib import figures, tables
+from entropy_lib.fits import SlopeFit
+from entropy_lib.measure import entropy_by_size, native_layers
+
+mpl.use("agg")
+FIT = SlopeFit(slope=0.9, low=0.8, high=0.99, intercept=-0.5, level=0.95, clusters=4, observations=12)
+MEANS = pd.DataFrame(
+    {"tokens": [64, 256, 1024], "rule": "unscaled", "mean": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
+)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def test_entropy_vs_tokens_draws_points_fit_and_a_line_of_slope_one():
+    ax = figures.entropy_vs_tokens(MEANS, {"unscaled": FIT}, 256)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "unscaled: slope 0.900 [0.800, 0.990]" in labels
+    unit = next(line for line in ax.lines if line.get_label() == "slope 1")
+    x, y = unit.get_data()
+    assert np.allclose(np.diff(y), np.diff(np.log(x)))
+    assert np.interp(256, x, y) == pytest.approx(FIT.predict(256), abs=0.01)
+    assert ax.get_xscale() == "log"
+
+
+def test_entropy_per_layer_has_one_series_for_each_size_and_rule():
+    rows = [
+        {
+            "layer": f"{part}_blocks.0.attentions.0.transformer_blocks.0.attn1",
+            "size": size,
+            "rule": rule,
+            "mean": 1.0,
+            "low": 0.9,
+            "high": 1.1,
+        }
+        for part in ("down", "up")
+        for size in ("32x32", "64x64")
+        for rule in ("unscaled", "paper")
+    ]
+    ax = figures.entropy_per_layer(pd.DataFrame(rows))
+    assert len(ax.containers) == 4
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["down 0.0", "up 0.0"]
+
+
+def test_image_grid_keeps_relative_sizes():
+    images = {"small": [np.zeros((32, 32, 3), np.uint8)] * 2, "wide": [np.zeros((64, 128, 3), np.uint8)] * 2}
+    figure = figures.image_grid(images, ["a zebra, noto style", "a crab"])
+    figure.canvas.draw()
+    small, _, wide, _ = figure.axes
+    scale = [np.diff(ax.transData.transform([(0, 0), (1, 1)]), axis=0)[0, 0] for ax in (small, wide)]
+    assert scale[0] == pytest.approx(scale[1], rel=0.02)
+    assert small.get_title() == "a zebra, noto\nstyle"
+
+
+def test_short_layer_names():
+    assert figures.short_layer("up_blocks.2.attentions.1.transformer_blocks.0.attn1") == "up 2.1"
+    assert figures.short_layer("transformer_blocks") == "transformer_blocks"
+
+
+def test_tables_show_intervals_and_verdicts():
+    table = tables.slopes({"paper": FIT}, {"paper": 0.91})
+    assert table.iloc[0].to_dict() == {
+        "rule": "paper",
+        "slope": "0.900 [0.800, 0.990]",
+        "predicted": "0.910",
+        "interval holds 1": "no",
+        "prompts": 4,
+    }
+    share = pd.DataFrame([{"size": "32x32", "rule": "paper", "share": 0.123, "low": 0.1, "high": 0.146, "clusters": 8}])
+    assert tables.shares(share).iloc[0]["share of the change removed"] == "12.3 [10.0, 14.6] %"
+    wide = tables.means(MEANS.assign(rule=["a", "b", "a"], tokens=[4, 4, 9]), "tokens", "rule")
+    assert list(wide.columns) == ["tokens", "a", "b"]
+    assert wide.loc[0, "a"] == "3.20 [3.10, 3.30]"
+    assert tables.interval(1.0, np.nan, np.nan) == "1.000"
+
+
+def test_styled_tables_carry_their_provenance():
+    html = tables.styled(pd.DataFrame({"a": [1.23456]}), "model mini, 8 prompts").to_html()
+    assert "model mini, 8 prompts" in html
+    assert "1.235" in html
+
+
+def test_factors_are_one_row_a_level(pipe):
+    with el.scaled(pipe, "paper"):
+        el_report_before = el.scale_report(pipe)
+        pipe("a zebra", height=128, width=128, num_inference_steps=1, output_type="latent")
+        table = tables.factors(el.scale_report(pipe))
+    assert (el_report_before.calls == 0).all()
+    assert table.layers.sum() == 10
+    assert list(table.training_tokens) == [256, 64, 16]
+    assert list(table.tokens) == [1024, 256, 64]
+    assert list(table.factor) == ["1.1180", "1.1547", "1.2247"]
+
+
+def test_entropy_by_size_is_tidy_and_native_size_is_drawn_once(pipe, monkeypatch):
+    drawn = []
+    from entropy_lib import measure
+
+    original = measure.generate
+    monkeypatch.setattr(measure, "generate", lambda *a, **k: drawn.append((a[3:5], str(k["scale_rule"]))) or original(*a, **k))
+    prompts, seeds = ["a zebra", "a crab"], [0, 1]
+    table = entropy_by_size(pipe, prompts, seeds, [(32, 32), (64, 64)], ["unscaled", "paper"], rows=4, steps=1)
+    assert drawn == [((32, 32), "unscaled"), ((32, 32), "paper"), ((64, 64), "unscaled")]
+    counts = table.groupby(["size", "rule", "prompt"]).size()
+    assert counts.nunique() == 1
+    assert len(counts) == 2 * 2 * 2
+    native = table[table["size"] == "64x64"]
+    assert np.array_equal(native[native.rule == "paper"].entropy, native[native.rule == "unscaled"].entropy)
+    layers = native_layers(table)
+    assert list(layers.index) == list(el.training_tokens(pipe))
+    assert (layers.logit_std > 0).all()
+    with pytest.raises(ValueError, match="no rows at native size"):
+        native_layers(table[table["size"] == "32x32"])
+
+
+def test_entropy_by_size_refuses_bad_input_before_drawing(pipe, monkeypatch):
+    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("the pipeline ran"))
+    with pytest.raises(ValueError, match="width is 36"):
+        entropy_by_size(pipe, ["a"], [0], [(32, 32), (32, 36)], ["paper"])
+    with pytest.raises(ValueError, match="did you mean 'paper'"):
+        entropy_by_size(pipe, ["a"], [0], [(32, 32)], ["unscaled", "papr"])
