@@ -110,7 +110,7 @@ def image_grid(
     heights = [max(image.shape[0] for image in row) for row in images.values()]
     widths = [max(row[index].shape[1] for row in images.values()) for index in range(len(columns))]
     scale = zoom / 100
-    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.5, sum(heights) * scale + 0.7), layout="constrained")
+    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.8, sum(heights) * scale + 0.7), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
