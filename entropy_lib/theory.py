@@ -28,10 +28,6 @@ def _log(value):
     return np.log(value) if isinstance(value, np.ndarray) else math.log(value)
 
 
-def _sqrt(value):
-    return value**0.5
-
-
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
@@ -82,12 +78,7 @@ def freezing_std(tokens: Numeric) -> Numeric:
         >>> round(freezing_std(4096), 2)
         4.08
     """
-    return _sqrt(2 * _log(tokens))
-
-
-def unscaled_slope() -> float:
-    """Slope of H against ln N when logits keep their spread: 1 (Eq. 5 at constant b)."""
-    return 1.0
+    return (2 * _log(tokens)) ** 0.5
 
 
 def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
