@@ -4,6 +4,7 @@ A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a
 table cell. To add one, write a function of (tokens, training_tokens, parameter) and give it a line in `FORMULAS`.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -24,6 +25,19 @@ def _power(tokens: int, training_tokens: int, exponent: float) -> float:
     return (math.log(tokens) / math.log(training_tokens)) ** exponent
 
 
+@functools.lru_cache(maxsize=1024)  # a patched layer asks at every call
+def _equal_entropy(tokens: int, training_tokens: int, logit_std: float) -> float:
+    from entropy_lib.theory import equal_entropy_factor  # scipy is slow to import
+
+    factor = equal_entropy_factor(tokens, training_tokens, logit_std)
+    if math.isnan(factor):
+        raise ValueError(
+            f"equal-entropy({logit_std:g}): {tokens} tokens cannot have the entropy that {training_tokens} had; even equal weights "
+            f"give only ln {tokens} = {math.log(tokens):.2f} nats. Use a larger size, a larger logit_std, or another rule."
+        )
+    return factor
+
+
 def _gamma(tokens: int, training_tokens: int, gamma: float) -> float:
     return math.sqrt(gamma * math.log(tokens) / math.log(training_tokens))
 
@@ -35,6 +49,7 @@ class Formula:
     factor: Callable[[int, int, float | None], float]
     source: str
     example: float | None = None
+    default: float | None = None  # the parameter where none is written
     identity: bool = True  # whether the factor is 1 at N = T
 
 
@@ -42,6 +57,9 @@ FORMULAS = {
     "unscaled": Formula(_unscaled, "the model as it is: 1"),
     "paper": Formula(_paper, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
     "power": Formula(_power, "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021)", 0.75),
+    "equal-entropy": Formula(
+        _equal_entropy, "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T", 1.2, default=1.0
+    ),
     "gamma": Formula(_gamma, "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T", 1.4, identity=False),
 }
 
@@ -71,7 +89,7 @@ class Rule:
             training_tokens: key tokens T of the same layer at the size the model was trained on, at least 1.
 
         Raises:
-            ValueError: when a count is below 1.
+            ValueError: when a count is below 1, or where `equal-entropy` has no solution.
 
         Example:
             >>> round(rule("paper").factor(9216, 4096), 4)
@@ -91,7 +109,8 @@ def rule(text: str | Rule) -> Rule:
     """Parse a scale rule.
 
     Args:
-        text: "unscaled", "paper", "power(p)" or "gamma(g)" with a positive number; a `Rule` is returned as it is.
+        text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a positive number
+            ("equal-entropy" alone means b = 1); a `Rule` is returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
@@ -112,7 +131,7 @@ def rule(text: str | Rule) -> Rule:
         if argument is not None:
             raise ValueError(f"scale rule {text!r}: {name} takes no parameter; write {name!r}")
         return Rule(name, formula)
-    parameter = _positive(argument)
+    parameter = formula.default if argument is None else _positive(argument)
     if parameter is None:
         raise ValueError(f"scale rule {text!r}: {name} needs a positive number; write for example {_written(name)!r}")
     return Rule(f"{name}({parameter:g})", formula, parameter)

@@ -5,6 +5,10 @@ nats, lies between 0 and ln N. If the logits are Gaussian with standard deviatio
 
     H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
 
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_entropy` (its first correction
+in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
+say what a scale rule would have to be.
+
 All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given.
 
 Example:
@@ -18,6 +22,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+
+from entropy_lib.elementwise import elementwise
+from entropy_lib.exact import exact_entropy, exact_log_sum
+
+__all__ = [
+    "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum", "finite_entropy",
+    "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed", "slope",
+]  # fmt: skip
 
 Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
 
@@ -26,6 +39,12 @@ def _log(value):
     if isinstance(value, torch.Tensor):
         return value.double().log()
     return np.log(value) if isinstance(value, np.ndarray) else math.log(value)
+
+
+def _exp(value):
+    if isinstance(value, torch.Tensor):
+        return value.double().exp()
+    return np.exp(value) if isinstance(value, np.ndarray) else math.exp(value)
 
 
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
@@ -46,6 +65,27 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
         0.0
     """
     return _log(tokens) - logit_std**2 / 2
+
+
+def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Entropy of a softmax over Gaussian logits to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N).
+
+    By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
+    below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
+
+    Args:
+        tokens: number of keys N.
+        logit_std: standard deviation b of the scaled logits within a row (of the law they are drawn from).
+
+    Returns:
+        Entropy in nats.
+
+    Example:
+        >>> round(finite_entropy(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
+        (6.365, 6.351)
+    """
+    square = logit_std**2
+    return gaussian_entropy(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
 
 
 def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
@@ -91,3 +131,91 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
         0.94
     """
     return 1 - logit_std**2 / (2 * _log(training_tokens))
+
+
+@elementwise
+def slope(tokens: float, logit_std: float, *, keeps_ratio: bool = False) -> float:
+    """Slope dH/d ln N of the exact entropy at N, for constant b or (`keeps_ratio`) for b ∝ sqrt(ln N), the paper's rule.
+
+    Args:
+        tokens: N, above 1.
+        logit_std: b at N.
+        keeps_ratio: whether b grows as the paper's rule makes it grow.
+
+    Example:
+        >>> round(slope(4096, 1.0), 3), round(slope(4096, 1.0, keeps_ratio=True), 3)
+        (1.0, 0.94)
+    """
+    step, log_tokens = 1e-3, math.log(tokens)
+
+    def entropy(shift: float) -> float:
+        scaled = logit_std * ((log_tokens + shift) / log_tokens) ** 0.5 if keeps_ratio else logit_std
+        return exact_entropy(math.exp(log_tokens + shift), scaled)
+
+    return (entropy(step) - entropy(-step)) / (2 * step)
+
+
+@elementwise
+def equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is none.
+
+    Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no solution where
+    ln N < H(T, b): even equal weights over N keys have less entropy.
+
+    Args:
+        tokens: N of the new size.
+        training_tokens: T.
+        logit_std: b at T, and at N before the factor.
+
+    Example:
+        >>> round(equal_entropy_factor(9216, 4096, 1.0), 2)
+        1.62
+        >>> equal_entropy_factor(784, 4096, 1.0)
+        nan
+    """
+    return _factor_reaching(exact_entropy(training_tokens, logit_std), tokens, logit_std)
+
+
+@elementwise
+def equal_ratio_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """The factor that keeps H / ln N, exactly. The paper's sqrt(ln N / ln T) is its limit for many tokens.
+
+    Args:
+        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
+
+    Example:
+        >>> round(equal_ratio_factor(9216, 4096, 1.0), 3)
+        1.047
+    """
+    ratio = exact_entropy(training_tokens, logit_std) / math.log(training_tokens)
+    return _factor_reaching(ratio * math.log(tokens), tokens, logit_std)
+
+
+def _factor_reaching(entropy: float, tokens: float, logit_std: float) -> float:
+    """f with H(N, f b) = entropy, by bisection: H falls strictly with b. NaN where no f, or every f, would do."""
+    if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
+        return math.nan
+    upper = 1.0
+    while exact_entropy(tokens, upper * logit_std) > entropy:
+        upper *= 2
+    return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
+
+
+@elementwise
+def share_of_change_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:
+    """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
+
+    Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
+
+    Args:
+        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
+        factor: f, for example `rule("paper").factor(tokens, training_tokens)`.
+
+    Example:
+        >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
+        0.06
+    """
+    start = exact_entropy(training_tokens, logit_std)
+    change = exact_entropy(tokens, logit_std) - start
+    left = exact_entropy(tokens, factor * logit_std) - start
+    return 1 - left / change if tokens != training_tokens else math.nan

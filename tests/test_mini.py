@@ -127,10 +127,10 @@ def test_muon_lowers_a_loss_and_takes_matrices_only():
 
 
 def test_every_parameter_has_one_optimizer():
-    models = torch.nn.ModuleDict({"denoiser": denoiser.build()})
-    optimizers = denoiser.build_optimizers(models)
+    model = denoiser.build()
+    optimizers = muon.muon_and_adamw(model, 1e-3, 0.0)
     given = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(given) == sorted(id(p) for p in models.parameters())
+    assert sorted(given) == sorted(id(p) for p in model.parameters())
 
 
 def test_normalisation_is_folded_into_the_autoencoder():

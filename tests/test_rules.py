@@ -30,6 +30,16 @@ def test_gamma_is_no_identity():
     assert not FORMULAS["gamma"].identity
 
 
+def test_equal_entropy_keeps_the_entropy_of_gaussian_logits():
+    rule = el.rule("equal-entropy(1.2)")
+    assert el.rule("equal-entropy").name == "equal-entropy(1)"
+    assert rule.factor(256, 256) == 1.0
+    entropy = el.theory.exact_entropy(1024, 1.2 * rule.factor(1024, 256))
+    assert entropy == pytest.approx(el.theory.exact_entropy(256, 1.2), abs=1e-6)
+    with pytest.raises(ValueError, match="only ln 64 = 4.16 nats"):
+        rule.factor(64, 256)
+
+
 @given(tokens=COUNTS, training_tokens=COUNTS)
 def test_factor_is_on_the_side_of_the_size_and_guarded(tokens, training_tokens):
     factor = el.rule("paper").factor(tokens, training_tokens)
@@ -41,7 +51,7 @@ def test_factor_is_on_the_side_of_the_size_and_guarded(tokens, training_tokens):
         assert el.rule("power(1)").factor(tokens, training_tokens) == pytest.approx(factor**2)
 
 
-@pytest.mark.parametrize("text", ["paper", "unscaled", "power(0.75)", "gamma(1.4)"])
+@pytest.mark.parametrize("text", ["paper", "unscaled", "power(0.75)", "gamma(1.4)", "equal-entropy(1.2)"])
 def test_names_survive_a_round_trip(text):
     assert str(el.rule(el.rule(text))) == text
 

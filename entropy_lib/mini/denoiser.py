@@ -15,19 +15,18 @@ from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+from transformers import CLIPTextModel
 
 from entropy_lib.attention import logit_moments
 from entropy_lib.mini import dataset, text
-from entropy_lib.mini.muon import Muon
-from entropy_lib.mini.training import Optimizers, epoch_batch, loop, step_generator
+from entropy_lib.mini.muon import muon_and_adamw
+from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.theory import freezing_std
 
 BATCH = 16
 LEARNING_RATE = 8e-4
 WEIGHT_DECAY = 0.02
 MAX_SNR = 5.0
-UNCONDITIONAL = 0.10  # share of captions replaced by "" (classifier-free guidance)
-WITHOUT_DESIGN = 0.15  # share of captions that name no design
 EMA_DECAY = 0.999
 HEALTHY = 0.6  # of the freezing point, per row
 PENALTY_WEIGHT = 0.05
@@ -101,15 +100,6 @@ class PenalisedProcessor:
         return total
 
 
-def captions(names: list[str], designs: list[str], generator: torch.Generator) -> list[str]:
-    """One caption a picture: with its design, without, or empty."""
-    draws = torch.rand(len(names), generator=generator).tolist()
-    return [
-        "" if draw < UNCONDITIONAL else dataset.caption(name, None if draw < UNCONDITIONAL + WITHOUT_DESIGN else design)
-        for name, design, draw in zip(names, designs, draws, strict=True)
-    ]
-
-
 def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
     """Uniform timesteps, one from each of `count` equal strata: the same mean loss with less noise."""
     return ((torch.arange(count) + torch.rand(count, generator=generator)) / count * total).long()
@@ -123,37 +113,21 @@ def loss_weight(signal_to_noise: Tensor) -> Tensor:
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 
 
-def build_optimizers(models: torch.nn.ModuleDict) -> Optimizers:
-    """Muon for the matrices of the linear layers, AdamW for everything else."""
-    named = list(models.named_parameters())
-    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embedding" not in name]
-    chosen = {id(parameter) for parameter in matrices}
-    others = [parameter for _, parameter in named if id(parameter) not in chosen]
-    return {
-        "muon": Muon(matrices, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY),
-        "adamw": torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True),
-    }
-
-
-def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -> tuple[UNet2DConditionModel, torch.nn.Module]:
-    """Train denoiser and text encoder together to `steps`, resuming from `path`; returns the averaged (EMA) pair.
+def train(path: Path, latents: Tensor, encoder: CLIPTextModel, steps: int) -> UNet2DConditionModel:
+    """Train to `steps`, resuming from `path`; returns the averaged (EMA) denoiser.
 
     Args:
         path: checkpoint; the loss curve is written beside it.
         latents: of all pictures, in the order of the table.
+        encoder: the trained text encoder. It stays as it is, so every caption is encoded once, before the first step.
         steps: in all, earlier ones of the checkpoint included.
-        start: (denoiser, text encoder) whose weights to begin with where there is no checkpoint; random ones by default.
     """
     torch.manual_seed(1)
-    table, scheduler = dataset.load(), build_scheduler()
-    tokenizer = text.build_tokenizer(table)
-    models = torch.nn.ModuleDict({"denoiser": build(), "text": text.build_encoder(tokenizer)})
-    for module, given in zip(models.values(), start or (), strict=False):
-        module.load_state_dict(given.state_dict())
-    average = copy.deepcopy(models).requires_grad_(False)
-    processor = PenalisedProcessor()
-    models["denoiser"].set_attn_processor(processor)
-    optimizers = build_optimizers(models)
+    table, scheduler, model, processor = dataset.load(), build_scheduler(), build(), PenalisedProcessor()
+    average = copy.deepcopy(model).requires_grad_(False)
+    model.set_attn_processor(processor)
+    optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
+    states = text.all_states(encoder, table)
     signal = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
 
     def update(step: int) -> dict[str, float]:
@@ -162,19 +136,25 @@ def train(path: Path, latents: Tensor, steps: int, start: tuple | None = None) -
         clean = latents[rows].contiguous(memory_format=torch.channels_last)
         noise = torch.randn(clean.shape, generator=generator)
         times = stratified_timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
-        prompts = captions(table.name.iloc[rows].tolist(), table.design.iloc[rows].tolist(), generator)
-        condition = models["text"](text.encode(tokenizer, prompts)).last_hidden_state
-        output = models["denoiser"](scheduler.add_noise(clean, noise, times), times, condition).sample
+        condition = torch.stack([states[caption] for caption in text.drawn_captions(table.iloc[rows], generator)])
+        output = model(scheduler.add_noise(clean, noise, times), times, condition).sample
         error = (output - scheduler.get_velocity(clean, noise, times)).square().mean((1, 2, 3))
         loss, penalty = (loss_weight(signal[times]) * error).mean(), processor.total()
         (loss + PENALTY_WEIGHT * penalty).backward()
-        norm = torch.nn.utils.clip_grad_norm_(models.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad()
         decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(models.parameters()), 1 - decay)
-        return {"loss": loss.item(), "error": error.mean().item(), "penalty": penalty.item(), "norm": norm.item()}
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        high = error[-BATCH // 4 :].mean()  # timesteps above 750, where the caption decides
+        return {
+            "loss": loss.item(),
+            "error": error.mean().item(),
+            "error_high_noise": high.item(),
+            "penalty": penalty.item(),
+            "norm": norm.item(),
+        }
 
-    loop(path, {"models": models, "average": average}, optimizers, steps, update, checkpoint_every=250)
-    return average["denoiser"].eval(), average["text"].eval()
+    loop(path, {"model": model, "average": average}, optimizers, steps, update, checkpoint_every=250)
+    return average.eval()

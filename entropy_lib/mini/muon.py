@@ -65,3 +65,15 @@ class Muon(torch.optim.Optimizer):
         direction = orthogonalised(torch.lerp(parameter.grad, state["momentum"], momentum))  # Nesterov
         scale = 0.2 * max(parameter.shape) ** 0.5  # the usual root mean square of an AdamW update
         parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-lr * scale)
+
+
+def muon_and_adamw(model: torch.nn.Module, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the matrices of the linear layers, AdamW for everything else: embeddings, convolutions, norms, biases."""
+    named = list(model.named_parameters())
+    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embedding" not in name]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for _, parameter in named if id(parameter) not in chosen]
+    return {
+        "muon": Muon(matrices, lr=lr, weight_decay=weight_decay),
+        "adamw": torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True),
+    }

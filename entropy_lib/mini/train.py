@@ -1,8 +1,7 @@
 """Train the embedded model from the committed pictures and write it to `data/mini/` (`make mini`).
 
-    python -m entropy_lib.mini.train             # autoencoder, then denoiser, then export; resumes where it stopped
+    python -m entropy_lib.mini.train             # autoencoder, text encoder, denoiser, export; resumes where it stopped
     python -m entropy_lib.mini.train --export    # write the last checkpoint as a diffusers pipeline
-    python -m entropy_lib.mini.train --start-from data/mini    # train the shipped weights further, without their checkpoints
 
 Checkpoints and loss curves go to `build/mini/`. Give more steps to continue a finished run.
 """
@@ -21,7 +20,8 @@ from entropy_lib.models import CHECKSUMS
 RUNS = ROOT / "build" / "mini"
 MODEL = DATA / "mini"
 AUTOENCODER_STEPS = 4000
-DENOISER_STEPS = 20000
+TEXT_STEPS = 2000
+DENOISER_STEPS = 10000
 
 
 def trained_autoencoder(steps: int) -> AutoencoderKL:
@@ -50,7 +50,7 @@ def export(vae: AutoencoderKL, unet, encoder, folder: Path) -> None:
         requires_safety_checker=False,
     )
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for stage in ("autoencoder", "denoiser"):
+    for stage in ("autoencoder", "text", "denoiser"):
         curve = RUNS / f"{stage}.csv"
         if curve.exists():
             with replacing(folder / f"training_{stage}.csv") as temporary:
@@ -70,16 +70,16 @@ def write_checksums(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--autoencoder-steps", type=int, default=AUTOENCODER_STEPS)
+    parser.add_argument("--text-steps", type=int, default=TEXT_STEPS)
     parser.add_argument("--denoiser-steps", type=int, default=DENOISER_STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
-    parser.add_argument("--start-from", type=Path, help="folder of a trained model whose weights to begin with")
     parser.add_argument("--output", type=Path, default=MODEL)
     arguments = parser.parse_args()
-    earlier = StableDiffusionPipeline.from_pretrained(arguments.start_from) if arguments.start_from else None
-    vae = earlier.vae if earlier else trained_autoencoder(arguments.autoencoder_steps)
-    start = (earlier.unet, earlier.text_encoder) if earlier else None
+    vae = trained_autoencoder(arguments.autoencoder_steps)
+    latents = data_latents(vae)
+    encoder = text.train(RUNS / "text.safetensors", latents, arguments.text_steps)
     steps = 0 if arguments.export else arguments.denoiser_steps
-    unet, encoder = denoiser.train(RUNS / "denoiser.safetensors", data_latents(vae), steps, start)
+    unet = denoiser.train(RUNS / "denoiser.safetensors", latents, encoder, steps)
     export(vae, unet, encoder, arguments.output)
 
 
