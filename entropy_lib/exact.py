@@ -20,9 +20,10 @@ MAX_TOKENS = 1e9  # tested to 1e6
 
 
 @functools.lru_cache(maxsize=512)
-def _laplace_transform(logit_std: float, lowest: float):
-    """u, 1 - φ, φ and b ∂(1 - φ)/∂b at t = e^u, for u from `lowest` to where φ has vanished."""
-    u = np.arange(lowest, 9 * logit_std + 5, STEP)
+def _laplace_transform(logit_std: float):
+    """u, 1 - φ, φ and b ∂(1 - φ)/∂b at t = e^u, for u from where 1 - φ^N has vanished for any N to where φ has."""
+    growth = min(logit_std**2 / 2, REACH * logit_std)  # of the mean of exp(b g), as far as it is represented
+    u = np.arange(-(growth + np.log(MAX_TOKENS) + 37), 9 * logit_std + 5, STEP)
     spacing = min(0.4, STEP / logit_std)
     g = np.arange(-REACH, REACH + spacing, spacing)
     weight = np.exp(-(g**2) / 2) * spacing / np.sqrt(2 * np.pi)
@@ -35,9 +36,7 @@ def _moments(tokens: float, logit_std: float) -> tuple[float, float]:
     """(E ln Z, E H) of one point."""
     if logit_std == 0:
         return np.log(tokens), np.log(tokens)
-    growth = min(logit_std**2 / 2, REACH * logit_std)  # of the mean of exp(b g), as far as it is represented
-    lowest = -STEP * np.ceil((growth + np.log(tokens) + 37) / STEP / 8) * 8  # coarse, so that the cache is met
-    u, missing, phi, slope = _laplace_transform(float(logit_std), float(lowest))
+    u, missing, phi, slope = _laplace_transform(float(logit_std))
     with np.errstate(divide="ignore"):
         log_phi = np.where(missing < 0.5, np.log1p(-np.minimum(missing, 0.5)), np.log(phi))
     power = np.exp(tokens * log_phi)

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from entropy_lib.fits import SlopeFit
+from entropy_lib.gaussianity import CAUSES
+from entropy_lib.theory import exact_entropy, freezing_std
 
 RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
@@ -81,6 +84,147 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="self-attention layer, in order of execution", ylabel="mean entropy (nats)")
     ax.legend(frameon=True, fontsize="small", ncols=len(sizes), loc="upper center", bbox_to_anchor=(0.5, 1.22))
     return ax
+
+
+def entropy_laws(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Entropy, in units of ln N, against b / b_c: simulation as points, the exact law as lines, Eq. 5 dashed.
+
+    Args:
+        table: of `laws.compare`.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    counts = list(dict.fromkeys(table.tokens))
+    shares = np.linspace(0, table.of_freezing.max() * 1.05, 40)
+    for count, colour in zip(counts, sns.color_palette("viridis", len(counts)), strict=True):
+        part, log_tokens = table[table.tokens == count], np.log(count)
+        ax.plot(shares, exact_entropy(count, shares * freezing_std(count)) / log_tokens, color=colour, lw=1.2)
+        ax.errorbar(
+            part.of_freezing, part.simulated / log_tokens, yerr=4 * part.standard_error / log_tokens, fmt="o", ms=4.5, color=colour,
+            label=f"{count:,}",
+        )  # fmt: skip
+    ax.plot(shares, np.clip(1 - shares**2, 0, None), "k--", lw=1.2, label="Eq. 5")
+    ax.set(xlabel="$b\\,/\\,b_c$, logit_std in units of the freezing point", ylabel="entropy / ln N", ylim=(0, 1.05))
+    ax.legend(title="tokens N", frameon=True, fontsize="small", ncols=2)
+    return ax
+
+
+def validity_map(
+    tokens: np.ndarray, logit_std: np.ndarray, error: np.ndarray, layers: pd.DataFrame, tolerance: float, ax: Axes | None = None
+) -> Axes:
+    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing point, and real layers.
+
+    Args:
+        tokens, logit_std, error: of `laws.gaussian_error_map`.
+        layers: columns `tokens, logit_std`; drawn as points, moved a little sideways where they coincide.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    levels = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    filled = ax.contourf(
+        tokens, logit_std, np.abs(error).T, levels, cmap="Blues", extend="max", norm=BoundaryNorm(levels, 256, extend="max")
+    )
+    ax.contour(tokens, logit_std, np.abs(error).T, [tolerance], colors="k", linewidths=1.5)
+    ax.plot(tokens, freezing_std(tokens), color=RULE_COLOURS[3], lw=1.5)
+    ax.annotate("frozen beyond", (tokens[-1], freezing_std(tokens)[-1]), xytext=(-6, -10), textcoords="offset points", ha="right",
+                color=RULE_COLOURS[3], fontsize="small")  # fmt: skip
+    spread = 1.12 ** (layers.groupby("tokens").cumcount() - (layers.groupby("tokens").tokens.transform("size") - 1) / 2)
+    ax.plot(
+        layers.tokens * spread, layers.logit_std, "o", color=RULE_COLOURS[1], ms=6, mec="w", label="self-attention layers of mini"
+    )
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.set(xlabel="tokens N (log scale)", ylabel="logit_std b", ylim=(logit_std[0], logit_std[-1]))
+    ax.figure.colorbar(filled, ax=ax, label=f"error of Eq. 5 (nats); black: {tolerance:g}")
+    ax.legend(frameon=True, fontsize="small", loc="upper left")
+    return ax
+
+
+def under_rules(table: pd.DataFrame, training_tokens: int, figure: Figure | None = None) -> Figure:
+    """Entropy, and entropy over ln N, against N for each rule: what each keeps constant.
+
+    Args:
+        table: of `laws.under_rules`.
+    """
+    figure = figure or plt.figure(figsize=(9.5, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    palette = colours(list(dict.fromkeys(table.rule)))
+    for ax, value, label in zip(axes, ("entropy", "entropy_ratio"), ("entropy H (nats)", "H / ln N"), strict=True):
+        for name, part in table.groupby("rule", sort=False):
+            ax.plot(part.tokens, part[value], color=palette[name], label=name, lw=2)
+        ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        ax.set(xlabel="tokens N (log scale)", ylabel=label)
+    axes[0].annotate(
+        "T", (training_tokens, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points", color="0.4"
+    )
+    axes[0].legend(frameon=True, fontsize="small")
+    return figure
+
+
+def predicted_and_measured(table: pd.DataFrame, tolerance: float, figure: Figure | None = None) -> Figure:
+    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over prompts).
+
+    Args:
+        table: columns `size, training_tokens, layer, step, branch, head, entropy, gaussian_entropy`.
+        tolerance: nats; a band around the line of identity.
+    """
+    sizes = list(dict.fromkeys(table["size"]))
+    figure = figure or plt.figure(figsize=(3.4 * len(sizes) + 0.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(sizes), squeeze=False)[0]
+    cells = table.groupby(["size", "training_tokens", "layer", "step", "branch", "head"], sort=False)
+    points = cells[["entropy", "gaussian_entropy"]].mean().reset_index()
+    levels = sorted(points.training_tokens.unique())
+    for ax, size in zip(axes, sizes, strict=True):
+        part = points[points["size"] == size]
+        for level, colour in zip(levels, RULE_COLOURS, strict=False):
+            chosen = part[part.training_tokens == level]
+            ax.plot(chosen.gaussian_entropy, chosen.entropy, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level}")
+        limits = np.array([part[["entropy", "gaussian_entropy"]].min().min(), part[["entropy", "gaussian_entropy"]].max().max()])
+        ax.plot(limits, limits, "k-", lw=1)
+        ax.fill_between(limits, limits - tolerance, limits + tolerance, color="0.8", zorder=0)
+        ax.set(title=size, xlabel="Eq. 5: ln N - b²/2 (nats)")
+    axes[0].set_ylabel("measured entropy (nats)")
+    axes[0].legend(frameon=True, fontsize="small", markerscale=3)
+    return figure
+
+
+def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) -> Axes:
+    """The error of Eq. 5 in each layer as a stack of its causes, the whole as a black mark.
+
+    Args:
+        layers: of `gaussianity.by_layer`, indexed by layer.
+    """
+    ax = ax or plt.subplots(figsize=(8.4, 4.2), layout="constrained")[1]
+    position = np.arange(len(layers))
+    above, below = np.zeros(len(layers)), np.zeros(len(layers))
+    for (name, label), colour in zip(CAUSES.items(), RULE_COLOURS, strict=False):
+        value = layers[name].to_numpy()
+        ax.bar(position, value, 0.6, bottom=np.where(value >= 0, above, below), color=colour, label=label)
+        above, below = above + value.clip(min=0), below + value.clip(max=0)
+    ax.plot(position, layers.error, "k_", ms=22, mew=2, label="whole error")
+    ax.axhspan(-tolerance, tolerance, color="0.85", zorder=0)
+    ax.set_xticks(position, [short_layer(layer) for layer in layers.index], rotation=20)
+    ax.set(ylabel="measured minus Eq. 5 (nats)", xlabel="self-attention layer, in order of execution")
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str], figure: Figure | None = None) -> Figure:
+    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides the entropy.
+
+    Args:
+        quantiles: of `gaussianity.LogitProbe.quantiles()`, one size and one rule.
+        layers: which ones to draw.
+    """
+    figure = figure or plt.figure(figsize=(3.6 * len(layers), 3.6), layout="constrained")
+    for ax, layer in zip(figure.subplots(1, len(layers), squeeze=False, sharey=True)[0], layers, strict=True):
+        part = quantiles[quantiles.layer == layer]
+        ax.plot(part.normal, part.measured, ".-", ms=5, lw=1)
+        ends = np.array([part.normal.min(), part.normal.max()])
+        ax.plot(ends, ends, "k--", lw=1)
+        ax.set(title=f"{short_layer(layer)}, N = {part.tokens.iloc[0]}", xlabel="normal quantile")
+    figure.axes[0].set_ylabel("logit, in its row's standard deviations")
+    return figure
 
 
 def short_layer(name: str) -> str:

@@ -37,11 +37,11 @@ from torch import Tensor
 
 from entropy_lib.attention import Rows, row_indices
 from entropy_lib.theory import exact_entropy, freezing_std, gaussian_entropy
-from entropy_lib.watch import AttentionWatcher, Cell, DenoiserCall, LayerCall
+from entropy_lib.watch import AttentionWatcher, Cell, DenoiserCall, LayerCall, cell_index, images_apart
 
 STATISTICS = (
     "entropy", "logit_variance", "row_std", "skewness", "excess_kurtosis", "cumulants", "exact_per_row",
-    "maximum", "variance_inflation",
+    "maximum", "variance_inflation", "response",
 )  # fmt: skip
 BLOCK = 2  # side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
 LEVELS = 101  # points of a QQ plot, at most
@@ -56,17 +56,18 @@ class LogitProbe(AttentionWatcher):
         model: a diffusers pipeline, or its denoising network.
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
+        per_image: keep the images of a batch apart, in the column `image`.
 
     Raises:
         ValueError, UnknownNameError, AttentionNotSeenError: as `EntropyProbe`; and ValueError, from the model's own call,
             where an attention mask makes rows of unequal length.
     """
 
-    def __init__(self, model, rows: Rows = 32, layers: str | Sequence[str] | None = None):
+    def __init__(self, model, rows: Rows = 32, layers: str | Sequence[str] | None = None, *, per_image: bool = False):
         super().__init__(model, layers)
-        self.rows = rows
+        self.rows, self.per_image = rows, per_image
         row_indices(min(self.training_tokens[name] for name in self.layers), rows)
-        self._sums: dict[Cell, Tensor] = {}  # [len(STATISTICS) + 1, branch, head], the last being the rows summed
+        self._sums: dict[Cell, Tensor] = {}  # [len(STATISTICS) + 1, branch, image, head], the last being the rows summed
         self._quantiles: dict[tuple[str, int], tuple[Tensor, int]] = {}
 
     def measure(
@@ -80,8 +81,8 @@ class LogitProbe(AttentionWatcher):
         logits = scale * (rows.double() @ key.double().mT)
         values = row_statistics(logits, (cell.height, cell.width))
         sums = torch.stack([*(value.sum(-1) for value in values.values()), torch.full(logits.shape[:2], float(rows.shape[-2]))])
-        sums = sums.unflatten(1, (len(call.branches), call.images)).sum(2).cpu()
-        cell = replace(cell, first_image=0)
+        sums = images_apart(sums, call, self.per_image)
+        cell = cell if self.per_image else replace(cell, first_image=0)
         self._sums[cell] = self._sums.get(cell, 0) + sums
         self._add_quantiles((cell.layer, cell.tokens), logits)
 
@@ -92,10 +93,11 @@ class LogitProbe(AttentionWatcher):
         self._quantiles[place] = (total + ordered.sum(0).cpu(), count + len(ordered))
 
     def table(self) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head; means over query rows.
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`);
+        means over query rows.
 
         Columns:
-            layer, height, width, tokens, training_tokens, step, timestep, branch, head, rows: as in `EntropyProbe.table()`.
+            layer, height, width, tokens, training_tokens, step, timestep, image, branch, head, rows: as in `EntropyProbe.table()`.
             entropy: measured, nats.
             logit_std: b, root of the mean within-row variance.
             spread_of_std: standard deviation over rows of each row's own logit_std.
@@ -105,6 +107,7 @@ class LogitProbe(AttentionWatcher):
             finite_tokens, row_spread, non_gaussian: the three parts of entropy - gaussian_entropy, nats.
             cumulants: -κ3/3 - κ4/8, nats.
             maximum: the largest logit of a row, in standard deviations above its mean; `expected_maximum` for Gaussian logits.
+            response: dH/d ln λ, how entropy answers a small change of the softmax scale; Eq. 5 says -b².
             effective_tokens: N over the variance inflation of means of neighbouring keys (see `variance_inflation`).
         """
         parts = [_cell_table(cell, sums) for cell, sums in self._sums.items()]
@@ -152,8 +155,15 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
         exact_for_rows(tokens, variance),
         centred.amax(-1) / scale.sqrt(),
         variance_inflation(logits, grid),
+        -weighted_variance(logits, log_weight.exp()),
     )
     return dict(zip(STATISTICS, values, strict=True))
+
+
+def weighted_variance(logits: Float[Tensor, "*batch key"], weight: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
+    """Variance of a row of logits under its own softmax weights; -dH/d ln λ, whatever the law of the logits."""
+    mean = (weight * logits).sum(-1, keepdim=True)
+    return (weight * (logits - mean).square()).sum(-1)
 
 
 def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -204,8 +214,8 @@ def expected_maximum(tokens: int) -> float:
 
 
 def _cell_table(cell: Cell, sums: Tensor) -> pd.DataFrame:
-    """Table of one cell: one row for each branch and head."""
-    index = pd.MultiIndex.from_product([cell.branches, range(sums.shape[-1])], names=["branch", "head"])
+    """Table of one cell: one row for each branch, image and head."""
+    index = cell_index(cell, *sums.shape[-2:])
     rows = sums[-1].flatten().numpy()
     mean = pd.DataFrame(dict(zip(STATISTICS, sums[:-1].flatten(1).numpy() / rows, strict=True)), index=index).reset_index()
     logit_std = mean.logit_variance**0.5
@@ -213,7 +223,7 @@ def _cell_table(cell: Cell, sums: Tensor) -> pd.DataFrame:
     gaussian = gaussian_entropy(cell.tokens, logit_std)
     at_mean = exact_entropy(cell.tokens, drawn_std.to_numpy())
     place = {name: getattr(cell, name) for name in ("layer", "height", "width", "tokens", "training_tokens", "step", "timestep")}
-    return pd.DataFrame(place | {"branch": mean.branch, "head": mean["head"]}).assign(
+    return pd.DataFrame(place | {name: mean[name] for name in ("image", "branch", "head")}).assign(
         rows=rows.astype(int),
         entropy=mean.entropy,
         logit_std=logit_std,
@@ -228,5 +238,50 @@ def _cell_table(cell: Cell, sums: Tensor) -> pd.DataFrame:
         cumulants=mean.cumulants,
         maximum=mean.maximum,
         expected_maximum=expected_maximum(cell.tokens),
+        response=mean.response,
         effective_tokens=cell.tokens / mean.variance_inflation,
     )
+
+
+PARTS = ("finite_tokens", "row_spread", "non_gaussian")
+CAUSES = {"finite_tokens": "too few tokens", "row_spread": "rows differ in spread", "non_gaussian": "logits are not Gaussian"}
+
+
+def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = ("layer",)) -> pd.DataFrame:
+    """How well Eq. 5 does in each layer, and what it fails by.
+
+    Args:
+        table: of `LogitProbe.table()`, with the columns `by`.
+        tolerance: nats; an error within it is a pass.
+        by: columns to tell apart.
+
+    Returns:
+        indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,
+        branches and heads), `error` and its parts, `unexplained` (non_gaussian less cumulants, absolute mean), `outside` (share of
+        cells beyond the tolerance), `beyond_half_freezing` (share of cells with b > b_c/2), `response_ratio` (measured response
+        over that of Eq. 5), `effective_tokens`, and `verdict`.
+    """
+    cells = table.assign(
+        error=table.entropy - table.gaussian_entropy,
+        absolute_error=(table.entropy - table.gaussian_entropy).abs(),
+        variance=table.logit_std**2,
+        unexplained=(table.non_gaussian - table.cumulants).abs(),
+        beyond_half_freezing=table.of_freezing > 0.5,
+    )
+    cells["outside"] = cells.absolute_error > tolerance
+    names = [
+        "tokens", "variance", "absolute_error", "error", *PARTS, "cumulants", "unexplained", "outside", "beyond_half_freezing",
+        "response", "effective_tokens",
+    ]  # fmt: skip
+    result = cells.groupby(list(by), sort=False)[names].mean()
+    result.insert(1, "logit_std", result.variance**0.5)
+    result["response_ratio"] = -result.response / result.variance
+    result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
+    return result.drop(columns=["variance", "response"])
+
+
+def _verdict(row: pd.Series, tolerance: float) -> str:
+    """Holds where the mean absolute error is within the tolerance, or else the largest part of the error."""
+    if row.absolute_error <= tolerance:
+        return "holds"
+    return f"fails: {CAUSES[row[list(PARTS)].abs().idxmax()]}"

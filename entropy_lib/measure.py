@@ -1,4 +1,4 @@
-"""Entropy over sizes, rules and prompts in one tidy table: the measurement behind notebooks 03 and 04."""
+"""Entropy, and the shape of logits, over sizes, rules and prompts in tidy tables: the measurement behind notebooks 02 to 04."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from entropy_lib.attention import Rows
+from entropy_lib.gaussianity import LogitProbe
 from entropy_lib.probe import EntropyProbe
-from entropy_lib.rules import rule
+from entropy_lib.rules import Rule, rule
 from entropy_lib.sampling import generate, native_pixels
 from entropy_lib.sizes import check_size, size_name
 
@@ -44,19 +45,60 @@ def entropy_by_size(
     Raises:
         ValueError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is drawn.
     """
-    for height, width in sizes:
-        check_size(height, width)
-    rules = [rule(text) for text in rules]
-    native, tables = native_pixels(pipe), []
-    cells = [(size, r) for size in sizes for r in rules if tuple(size) != native or not r.formula.identity or r == rules[0]]
-    for (height, width), scale_rule in tqdm(cells, disable=not progress, desc="size x rule"):
+    tables = []
+    for (height, width), scale_rule, same in tqdm(_cells(pipe, sizes, rules), disable=not progress, desc="size x rule"):
         with EntropyProbe(pipe, rows=rows, per_image=True) as probe:
             generate(pipe, prompts, seeds, height, width, scale_rule=scale_rule, steps=steps, guidance=guidance, batch=batch)
         table = probe.table()
         label = {"size": size_name(height, width), "prompt": table.image.map(dict(enumerate(prompts)))}
-        same = [r for r in rules if (height, width) == native and r.formula.identity and r != scale_rule]
         tables += [table.assign(rule=str(r), **label) for r in [scale_rule, *same]]
     return pd.concat(tables, ignore_index=True)
+
+
+def logit_shape_by_size(
+    pipe,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    rules: Sequence[str],
+    *,
+    rows: Rows = 32,
+    steps: int = 25,
+    guidance: float = 2.0,
+    batch: int = 8,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sample every prompt at every size under every rule and measure how Gaussian the logits of all self-attention are.
+
+    Args and Raises: as for `entropy_by_size`.
+
+    Returns:
+        The columns of `gaussianity.LogitProbe.table()` with `size, rule, prompt`, and those of `.quantiles()` with `size, rule`.
+    """
+    tables, quantiles = [], []
+    for (height, width), scale_rule, same in tqdm(_cells(pipe, sizes, rules), disable=not progress, desc="size x rule"):
+        label = {"size": size_name(height, width)}
+        options = {"scale_rule": scale_rule, "steps": steps, "guidance": guidance, "batch": batch}
+        with LogitProbe(pipe, rows=rows, per_image=True) as probe:
+            generate(pipe, prompts, seeds, height, width, **options)
+        table = probe.table()
+        label_with_prompt = label | {"prompt": table.image.map(dict(enumerate(prompts)))}
+        tables += [table.assign(rule=str(r), **label_with_prompt) for r in [scale_rule, *same]]
+        quantiles += [probe.quantiles().assign(rule=str(r), **label) for r in [scale_rule, *same]]
+    return pd.concat(tables, ignore_index=True), pd.concat(quantiles, ignore_index=True)
+
+
+def _cells(pipe, sizes: Sequence[tuple[int, int]], rules: Sequence[str]) -> list[tuple[tuple[int, int], Rule, list[Rule]]]:
+    """What has to be sampled: (size, rule, the other rules that are the same there)."""
+    for height, width in sizes:
+        check_size(height, width)
+    rules, native, cells = [rule(text) for text in rules], native_pixels(pipe), []
+    for size in map(tuple, sizes):
+        identical = [r for r in rules if size == native and r.formula.identity]
+        for r in rules:
+            if r not in identical[1:]:
+                cells.append((size, r, identical[1:] if r in identical else []))
+    return cells
 
 
 def native_layers(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from entropy_lib.attention import Rows, attention_entropy, logit_moments, row_indices
 from entropy_lib.theory import freezing_std, gaussian_entropy
-from entropy_lib.watch import AttentionWatcher, Cell, DenoiserCall, LayerCall
+from entropy_lib.watch import AttentionWatcher, Cell, DenoiserCall, LayerCall, cell_index, images_apart
 
 COLUMNS = [
     "layer", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
@@ -95,9 +95,7 @@ class EntropyProbe(AttentionWatcher):
         beyond = (variance.sqrt() > freezing_std(cell.tokens)).float()
         factor = layer.measured_factor(query, scale).unsqueeze(-1).expand_as(entropy)
         measured = (entropy, entropy.square(), variance, beyond, factor, torch.ones_like(entropy))
-        sums = torch.stack([values.sum(-1, dtype=torch.float64) for values in measured]).cpu()
-        sums = sums.unflatten(1, (len(call.branches), call.images))
-        sums = sums if self.per_image else sums.sum(2, keepdim=True)
+        sums = images_apart(torch.stack([values.sum(-1, dtype=torch.float64) for values in measured]), call, self.per_image)
         cell = cell if self.per_image else replace(cell, first_image=0)
         self._sums[cell] = self._sums.get(cell, 0) + sums
 
@@ -105,9 +103,7 @@ class EntropyProbe(AttentionWatcher):
 def _table(cell: Cell, sums: Tensor) -> pd.DataFrame:
     """Table of one cell: one row for each branch, image and head."""
     _, _, images, heads = sums.shape
-    index = pd.MultiIndex.from_product(
-        [cell.branches, range(cell.first_image, cell.first_image + images), range(heads)], names=["branch", "image", "head"]
-    )
+    index = cell_index(cell, images, heads)
     rows = sums[-1].flatten().numpy()
     mean = pd.DataFrame(dict(zip(SUMS, sums[:-1].flatten(1).numpy() / rows, strict=True)), index=index).reset_index()
     logit_std = mean.logit_variance**0.5

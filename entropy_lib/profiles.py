@@ -50,19 +50,30 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Parameters(BaseModel):
-    """What every notebook that samples a model needs."""
+    """What every notebook needs."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    seed: int
+    output: str
+
+    def folder(self) -> Path:
+        """Where the notebook writes its figures and tables (made if need be)."""
+        path = ROOT / self.output
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+class Sampling(Parameters):
+    """What every notebook that samples a model needs."""
 
     model: Annotated[str, AfterValidator(_known_model)]
     device: str
     dtype: str
     prompts: Annotated[str, AfterValidator(_prompt_file)]
     prompt_count: Positive
-    seed: int
     steps: Positive
     guidance: Annotated[float, Field(ge=0)]
-    output: str
 
     def prompt_list(self) -> list[str]:
         """The first `prompt_count` lines of the prompt list.
@@ -83,12 +94,6 @@ class Parameters(BaseModel):
         """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
         return {"prompts": self.prompt_list(), "seeds": self.seed_list(), "steps": self.steps, "guidance": self.guidance}
 
-    def folder(self) -> Path:
-        """Where the notebook writes its figures and tables (made if need be)."""
-        path = ROOT / self.output
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
     def provenance(self) -> str:
         """One line to print under every table: model, sampler, samples, seeds."""
         seeds = self.seed_list()
@@ -98,14 +103,36 @@ class Parameters(BaseModel):
         )
 
 
-class Quickstart(Parameters):
+class Quickstart(Sampling):
     """00_quickstart."""
 
     sizes: Annotated[list[Size], Field(min_length=1)]
     rule: RuleName
 
 
-class EntropyVsTokens(Parameters):
+class Theory(Parameters):
+    """01_theory."""
+
+    tokens: Annotated[list[Annotated[int, Field(ge=2, le=10**6)]], Field(min_length=1)]
+    shares: Annotated[list[Annotated[float, Field(gt=0, le=3)]], Field(min_length=1)]  # of the freezing point
+    rows: Annotated[int, Field(ge=2)]  # simulated at each point
+    training_tokens: Annotated[int, Field(ge=2, le=10**6)]
+    logit_std: Annotated[float, Field(gt=0, le=10)]
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+    tolerance: Annotated[float, Field(gt=0)]  # nats
+
+
+class GaussianCheck(Sampling):
+    """02_gaussian_check."""
+
+    sizes: Annotated[list[Size], Field(min_length=1)]
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+    rows: Annotated[int, Field(ge=0)]  # 0 takes all
+    tolerance: Annotated[float, Field(gt=0)]  # nats
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EntropyVsTokens(Sampling):
     """03_entropy_vs_tokens."""
 
     sizes: Annotated[list[Size], Field(min_length=2)]
@@ -114,7 +141,7 @@ class EntropyVsTokens(Parameters):
     level: Annotated[float, Field(gt=0, lt=1)]
 
 
-class EntropyPerLayer(Parameters):
+class EntropyPerLayer(Sampling):
     """04_entropy_per_layer."""
 
     small: Size
@@ -124,7 +151,7 @@ class EntropyPerLayer(Parameters):
     level: Annotated[float, Field(gt=0, lt=1)]
 
 
-class ImageGrids(Parameters):
+class ImageGrids(Sampling):
     """05_image_grids."""
 
     sizes: Annotated[list[Size], Field(min_length=1)]
@@ -133,6 +160,8 @@ class ImageGrids(Parameters):
 
 NOTEBOOKS: dict[str, type[Parameters]] = {
     "00_quickstart": Quickstart,
+    "01_theory": Theory,
+    "02_gaussian_check": GaussianCheck,
     "03_entropy_vs_tokens": EntropyVsTokens,
     "04_entropy_per_layer": EntropyPerLayer,
     "05_image_grids": ImageGrids,
@@ -187,14 +216,15 @@ def parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = N
 
 
 def section(notebook: str, profile: str) -> dict[str, Any]:
-    """What a profile says of a notebook: its `common` values, then those of the notebook's own section."""
+    """What a profile says of a notebook: those `common` values that it takes, then those of the notebook's own section."""
     path = PROFILES / f"{profile}.yaml"
     if not path.exists():
         raise UnknownNameError("profile", profile, available())
     content = yaml.safe_load(path.read_text())
     if notebook not in content:
         raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
-    return content.get("common", {}) | {"output": f"build/output/{profile}/{notebook}"} | (content[notebook] or {})
+    common = {name: value for name, value in content.get("common", {}).items() if name in NOTEBOOKS[notebook].model_fields}
+    return common | {"output": f"build/output/{profile}/{notebook}"} | (content[notebook] or {})
 
 
 def available() -> list[str]:

@@ -65,6 +65,7 @@ def fingerprint(name: str, checked: Parameters) -> str:
     for path in [
         *sorted((ROOT / "entropy_lib").rglob("*.py")),
         *sorted(DATA.glob("*/SHA256SUMS")),
+        *sorted(DATA.glob("*/quality.json")),
         *sorted(DATA.glob("prompts/*")),
     ]:
         digest.update(path.read_bytes())

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from entropy_lib.figures import short_layer
 from entropy_lib.fits import SlopeFit
 
 CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: nowrap; padding-top: 4px"
@@ -88,3 +89,23 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
     """What the patch did, one row for each number of training tokens (from `scale_report`)."""
     grouped = report.groupby(["training_tokens", "tokens", "factor"], sort=False).agg(layers=("layer", "size")).reset_index()
     return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
+
+
+def verdicts(layers: pd.DataFrame) -> pd.DataFrame:
+    """How Eq. 5 does in each layer (from `gaussianity.by_layer`), in nats."""
+    table = layers.reset_index()
+    return pd.DataFrame(
+        {
+            "layer": table.layer.map(short_layer),
+            "N": table.tokens.astype(int),
+            "b": table.logit_std.map("{:.2f}".format),
+            "mean abs. error": table.absolute_error.map("{:.3f}".format),
+            "too few tokens": table.finite_tokens.map("{:+.3f}".format),
+            "rows differ": table.row_spread.map("{:+.3f}".format),
+            "not Gaussian": table.non_gaussian.map("{:+.3f}".format),
+            "-κ3/3 - κ4/8": table.cumulants.map("{:+.3f}".format),
+            "unexplained": table.unexplained.map("{:.3f}".format),
+            "b > b_c/2": table.beyond_half_freezing.map("{:.0%}".format),
+            "Eq. 5 within the tolerance": table.verdict,
+        }
+    )

@@ -215,7 +215,9 @@ def share_of_change_removed(tokens: float, training_tokens: float, logit_std: fl
         >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
         0.06
     """
+    if math.isclose(tokens, training_tokens):
+        return math.nan
     start = exact_entropy(training_tokens, logit_std)
     change = exact_entropy(tokens, logit_std) - start
     left = exact_entropy(tokens, factor * logit_std) - start
-    return 1 - left / change if tokens != training_tokens else math.nan
+    return 1 - left / change

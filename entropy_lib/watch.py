@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +34,18 @@ class Cell:
     timestep: float
     branches: tuple[str, ...]
     first_image: int
+
+
+def cell_index(cell: Cell, images: int, heads: int) -> pd.MultiIndex:
+    """What the sums of a cell `[..., branch, image, head]` belong to, flattened."""
+    numbers = range(cell.first_image, cell.first_image + images)
+    return pd.MultiIndex.from_product([cell.branches, numbers, range(heads)], names=["branch", "image", "head"])
+
+
+def images_apart(sums: Tensor, call: "DenoiserCall", apart: bool) -> Tensor:
+    """`[statistic, batch, head]` as `[statistic, branch, image, head]` on the CPU, images summed unless kept apart."""
+    sums = sums.cpu().unflatten(1, (len(call.branches), call.images))
+    return sums if apart else sums.sum(2, keepdim=True)
 
 
 @dataclass(frozen=True)

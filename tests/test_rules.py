@@ -36,7 +36,7 @@ def test_equal_entropy_keeps_the_entropy_of_gaussian_logits():
     assert rule.factor(256, 256) == 1.0
     entropy = el.theory.exact_entropy(1024, 1.2 * rule.factor(1024, 256))
     assert entropy == pytest.approx(el.theory.exact_entropy(256, 1.2), abs=1e-6)
-    with pytest.raises(ValueError, match="only ln 64 = 4.16 nats"):
+    with pytest.raises(ValueError, match=r"only ln 64 = 4\.16 nats"):
         rule.factor(64, 256)
 
 
