@@ -123,9 +123,11 @@ def validity_map(
         tokens, logit_std, np.abs(error).T, levels, cmap="Blues", extend="max", norm=BoundaryNorm(levels, 256, extend="max")
     )
     ax.contour(tokens, logit_std, np.abs(error).T, [tolerance], colors="k", linewidths=1.5)
-    ax.plot(tokens, freezing_std(tokens), color=RULE_COLOURS[3], lw=1.5)
-    ax.annotate("frozen beyond", (tokens[-1], freezing_std(tokens)[-1]), xytext=(-6, -10), textcoords="offset points", ha="right",
-                color=RULE_COLOURS[3], fontsize="small")  # fmt: skip
+    ax.plot(tokens, freezing_std(tokens), "w-", lw=1.5)
+    middle = tokens[len(tokens) // 2]
+    ax.annotate(
+        "frozen: a few keys have it all", (middle, freezing_std(middle)), xytext=(-8, 6), textcoords="offset points", ha="right", color="w"
+    )
     spread = 1.12 ** (layers.groupby("tokens").cumcount() - (layers.groupby("tokens").tokens.transform("size") - 1) / 2)
     ax.plot(
         layers.tokens * spread, layers.logit_std, "o", color=RULE_COLOURS[1], ms=6, mec="w", label="self-attention layers of mini"

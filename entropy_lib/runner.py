@@ -46,16 +46,24 @@ def run(
     Args:
         names: notebooks without ending; all by default.
         profile: see `notebooks/profiles/`.
-        overrides: parameters that replace those of the profile, for every notebook run.
+        overrides: parameters that replace those of the profile, in every notebook that has them.
         output: folder for executed notebooks, logs and markers.
         force: run finished notebooks again.
 
     Raises:
         UnknownNameError, ParameterError: for any notebook, before the first one runs.
     """
-    chosen = {name: parameters(name, profile, overrides) for name in names or NOTEBOOKS}
+    names = list(names or NOTEBOOKS)
+    chosen = {name: parameters(name, profile, _meant_for(name, names, overrides or {})) for name in names}
     output.mkdir(parents=True, exist_ok=True)
     return [_run_one(name, checked, output, force) for name, checked in chosen.items()]
+
+
+def _meant_for(name: str, names: Sequence[str], overrides: dict) -> dict:
+    """Those overrides that a notebook has, and those that none has: to be refused."""
+    elsewhere = {field for other in names if other in NOTEBOOKS for field in NOTEBOOKS[other].model_fields}
+    own = NOTEBOOKS[name].model_fields if name in NOTEBOOKS else {}
+    return {key: value for key, value in overrides.items() if key in own or key not in elsewhere}
 
 
 def fingerprint(name: str, checked: Parameters) -> str:

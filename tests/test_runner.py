@@ -114,3 +114,13 @@ def test_pages_need_no_network(workshop):
     page = (output / "00_quickstart.html").read_text()
     assert "<math" in page
     assert "$5" in page
+
+
+def test_an_override_goes_to_the_notebooks_that_have_it(workshop, monkeypatch):
+    given = {}
+    monkeypatch.setattr(runner, "_run_one", lambda name, checked, *_: given.setdefault(name, checked))
+    runner.run(profile="smoke", output=workshop / "out", overrides={"rule": "unscaled", "steps": 5})
+    assert given["00_quickstart"].rule == "unscaled"
+    assert given["05_image_grids"].steps == 5
+    with pytest.raises(UnknownNameError, match="did you mean 'steps'"):
+        runner.run(profile="smoke", output=workshop / "out", overrides={"stepps": 5})
