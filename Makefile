@@ -22,6 +22,7 @@ mini: setup ## train the embedded model again (hours); resumes where it stopped
 bench: setup ## measure time and memory as ratios
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/denoising_step.py
 
 lint: setup ## style of code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb

@@ -22,14 +22,32 @@ _HOME = {
     "load": "models",
     "generate": "sampling",
 }
-_MODULES = ("theory", "figures", "tables", "fits", "profiles")
+_MODULES = (
+    "theory",
+    "laws",
+    "gaussianity",
+    "figures",
+    "tables",
+    "fits",
+    "profiles",
+    "sampling",
+    "sizes",
+    "models",
+    "architectures",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
+    from entropy_lib import architectures as architectures
     from entropy_lib import figures as figures
     from entropy_lib import fits as fits
+    from entropy_lib import gaussianity as gaussianity
+    from entropy_lib import laws as laws
+    from entropy_lib import models as models
     from entropy_lib import profiles as profiles
+    from entropy_lib import sampling as sampling
+    from entropy_lib import sizes as sizes
     from entropy_lib import tables as tables
     from entropy_lib import theory as theory
     from entropy_lib.attention import attention_entropy as attention_entropy

@@ -1,9 +1,5 @@
 """The command line: `python -m entropy_lib run` and `python -m entropy_lib doctor`."""
 
-import platform
-import shutil
-import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -40,14 +36,21 @@ def run(
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has, and which models can run here."""
+    """Say what this machine has, and which models and profiles it can run."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_header=False, box=None)
-    for name, value in _machine():
-        table.add_row(name, value)
-    Console().print(table)
+    from entropy_lib.doctor import machine, report
+
+    console, facts = Console(), Table(show_header=False, box=None)
+    for name, value in machine():
+        facts.add_row(name, value)
+    console.print(facts)
+    for kind, verdicts in report().items():
+        table = Table(kind, "runs", "why", box=None, title_justify="left")
+        for verdict in verdicts:
+            table.add_row(verdict.name, "[green]yes[/green]" if verdict.runs else "[red]no[/red]", verdict.reason)
+        console.print("", table)
 
 
 def _overrides(texts: list[str]) -> dict:
@@ -59,32 +62,6 @@ def _overrides(texts: list[str]) -> dict:
             raise typer.BadParameter(f"{text!r} is not written as name=value", param_hint="-p")
         values[name] = yaml.safe_load(value)
     return values
-
-
-def _machine() -> list[tuple[str, str]]:
-    import torch
-
-    from entropy_lib.errors import WeightsError
-    from entropy_lib.files import ROOT
-    from entropy_lib.models import CATALOGUE, local_folder, verify
-
-    packages = ("torch", "torchvision", "diffusers", "transformers", "papermill", "jupyterlab")
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; models run on the CPU"
-    rows = [
-        ("python", f"{platform.python_version()} ({sys.executable})"),
-        ("packages", ", ".join(f"{name} {metadata.version(name)}" for name in packages)),
-        ("CUDA device", cuda),
-        ("threads", str(torch.get_num_threads())),
-        ("free disk", f"{shutil.disk_usage(ROOT).free / 1e9:.0f} GB"),
-    ]
-    for name in CATALOGUE:
-        folder = local_folder(name)
-        try:
-            state = "not in data/; taken from the Hub or its local cache" if folder is None else (verify(folder) or "ready")
-        except WeightsError as error:
-            state = str(error)
-        rows.append((f"model {name}", state))
-    return rows
 
 
 if __name__ == "__main__":

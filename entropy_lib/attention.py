@@ -6,7 +6,8 @@ A row of logits is s_j = λ q·k_j and its weights p = softmax(s). With lse(s) =
 
 and Σ_j p_j k_j is what fused attention returns when the keys are given as values; the same call already holds lse. One
 extra fused call therefore gives the exact entropy of every row in O(N) memory. Taking the mean key off first changes no
-weight and removes most of the rounding error.
+weight and removes most of the rounding error. `kernels` holds the fused kernels; without one, and with a mask, the rows
+are taken in blocks.
 
 Example:
     >>> import torch
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from entropy_lib.kernels import BLOCKS, exact_products, find_kernel, row_entropy
 
 # Elements of one block of logits when they have to be formed: 64 MiB in float32.
 BLOCK_ELEMENTS = 1 << 24
@@ -37,10 +40,11 @@ def attention_entropy(
     rows: Rows = None,
     *,
     mask: Mask = None,
+    kernel: str | None = None,
 ) -> Float[Tensor, "*batch rows"]:
     """Entropy of every row of softmax(scale · query keyᵀ), in nats (Eq. 2), exact and in O(N) memory.
 
-    Computed in float32 (float64 for float64 input) whatever the input, and without gradient.
+    Computed in float32 (float64 for float64 input) whatever the input, autocast and TF32, and without gradient.
 
     Args:
         query: `[..., heads, N_q, d]`.
@@ -50,12 +54,14 @@ def attention_entropy(
             torch's random state); a sequence names them; None takes all.
         mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends nowhere has
             no distribution and gives NaN.
+        kernel: how to compute it: "cpu", "efficient", "flash" (faster, off by up to 2e-2 nats) or "flex", see `kernels`, or
+            "blocks" of rows; None takes the first of float32 accuracy that works for these tensors.
 
     Returns:
         `[..., heads, rows]`, between 0 and ln N_k.
 
     Raises:
-        ValueError: when shapes do not fit or `rows` is out of range.
+        ValueError: when shapes do not fit, `rows` is out of range, or `kernel` does not serve these tensors.
 
     Example:
         >>> query, key = torch.randn(2, 4, 9, 16), torch.randn(2, 4, 5, 16)
@@ -70,8 +76,12 @@ def attention_entropy(
     query, key = _working_precision(query), _working_precision(key)
     scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
     key = key - key.mean(-2, keepdim=True)
-    if mask is None and has_fused_kernel(query):
-        return _fused_entropy(query, key, scale)
+    if mask is None:
+        flat_query, flat_key = _four_axes(query), _four_axes(key)
+        if found := find_kernel(flat_query, flat_key, kernel):
+            return row_entropy(found, flat_query, flat_key, scale).reshape(query.shape[:-1])
+    elif kernel not in (None, BLOCKS):
+        raise ValueError(f"kernel {kernel!r} takes no mask; leave out kernel, or give {BLOCKS!r}")
     return _blocked_entropy(query, key, scale, mask)
 
 
@@ -112,8 +122,9 @@ def logit_moments(
     centre = key.mean(-2, keepdim=True)
     centred = key - centre
     mean = scale * (query * centre).sum(-1)
-    covariance = centred.mT @ centred / key.shape[-2]
-    variance = scale**2 * ((query @ covariance) * query).sum(-1).clamp(min=0)
+    with exact_products(query.device):
+        covariance = centred.mT @ centred / key.shape[-2]
+        variance = scale**2 * ((query @ covariance) * query).sum(-1).clamp(min=0)
     higher = _blocked_cumulants(query, centred, scale) if order > 2 else ()
     return (mean, variance, *higher)[:order]
 
@@ -139,21 +150,8 @@ def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
     return indices
 
 
-def has_fused_kernel(query: Tensor) -> bool:
-    """Whether a fused kernel that returns the log-sum-exp serves this tensor; otherwise rows are taken in blocks."""
-    return (
-        query.device.type == "cpu"
-        and query.shape[-2] > 0
-        and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
-    )
-
-
-def _fused_entropy(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    batch = query.shape[:-2]
-    query, key = (x.reshape(1, -1, *x.shape[-2:]) if x.ndim != 4 else x for x in (query, key))
-    mean_key, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, key, scale=scale)
-    mean_logit = scale * (query * mean_key).sum(-1)
-    return (log_sum - mean_logit).clamp(min=0).reshape(*batch, -1)
+def _four_axes(tensor: Tensor) -> Tensor:
+    return tensor if tensor.ndim == 4 else tensor.reshape(1, -1, *tensor.shape[-2:])
 
 
 def _blocked_entropy(query: Tensor, key: Tensor, scale: float, mask: Mask) -> Tensor:
@@ -182,7 +180,9 @@ def _logit_blocks(query: Tensor, key: Tensor, scale: float) -> Iterator[tuple[sl
     size = max(1, BLOCK_ELEMENTS // max(1, key[..., 0].numel()))
     for start in range(0, query.shape[-2], size):
         block = slice(start, start + size)
-        yield block, scale * (query[..., block, :] @ key.mT)
+        with exact_products(query.device):
+            logits = scale * (query[..., block, :] @ key.mT)
+        yield block, logits
 
 
 def _working_precision(tensor: Tensor) -> Tensor:

@@ -126,7 +126,12 @@ def validity_map(
     ax.plot(tokens, freezing_std(tokens), "w-", lw=1.5)
     middle = tokens[len(tokens) // 2]
     ax.annotate(
-        "frozen: a few keys have it all", (middle, freezing_std(middle)), xytext=(-8, 6), textcoords="offset points", ha="right", color="w"
+        "frozen: a few keys have it all",
+        (middle, freezing_std(middle)),
+        xytext=(-8, 6),
+        textcoords="offset points",
+        ha="right",
+        color="w",
     )
     spread = 1.12 ** (layers.groupby("tokens").cumcount() - (layers.groupby("tokens").tokens.transform("size") - 1) / 2)
     ax.plot(

@@ -2,7 +2,8 @@
 
 diffusers never hands its `scale` attribute to the fused kernel, so setting it does nothing. The factor multiplies the
 query instead, by a hook on the layer that produces it; λ (f q)·k = (f λ) q·k, so this is a change of scale, exactly.
-Hooks leave processors, LoRA layers and IP-Adapters alone. Every call checks that the factor arrived and says so if not.
+Hooks leave processors, LoRA layers and IP-Adapters alone. Every call checks that the factor arrived and says so if not. A
+compiled model is compiled again at its next call, with the hooks in its graph.
 
 Example:
     >>> import entropy_lib as el
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from entropy_lib.errors import ScaleNotAppliedError
-from entropy_lib.layers import denoiser, select_layers, self_attention_input, token_count, training_tokens
+from entropy_lib.families import family, text_length
+from entropy_lib.layers import denoiser, forget_compiled, is_joint, select_layers, self_attention_input, training_tokens
 from entropy_lib.rules import Rule, rule
 
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
@@ -37,45 +39,44 @@ class LayerScale:
     factor: float = 1.0
     calls: int = 0
     active: bool = False  # between the start and the end of a self-attention call
-    applied: bool = False  # whether the query of that call was scaled
-    query_source: nn.Module | None = None
-    query_hook: RemovableHandle | None = None
+    scaled: set[nn.Module] = field(default_factory=set)  # sources of the query that were scaled in that call
+    hooks: dict[nn.Module, RemovableHandle] = field(default_factory=dict)  # one on each source
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Note N and the factor of a self-attention call; follow the query's source if it was replaced (LoRA)."""
-        hidden = self_attention_input(args, kwargs)
-        self.active = hidden is not None
+        """Note N and the factor of a self-attention call; follow the query's sources if they were replaced (LoRA)."""
+        given = self_attention_input(module, args, kwargs)
+        self.active = given is not None
         if not self.active:
             return
-        self.tokens = token_count(hidden)
+        self.tokens = given.tokens
         self.factor = self.rule.factor(self.tokens, self.training_tokens)
-        self.applied = False
-        source = query_source(module)
-        if source is not self.query_source:
+        self.scaled.clear()
+        sources = query_sources(module, joint=given.text is not None)
+        if set(sources) != set(self.hooks):
             self.release()
-            self.query_source, self.query_hook = source, source.register_forward_hook(self.scale_query)
+            self.hooks = {source: source.register_forward_hook(self.scale_query) for source in sources}
 
     def scale_query(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
         """Multiply the query. At N = T the output is left untouched, so the images are those of the unpatched model."""
         if not self.active:
             return None
-        self.applied = True
+        self.scaled.add(module)
         return None if self.factor == 1.0 else output * self.factor
 
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output) -> None:
-        """Check that the factor reached the attention."""
+        """Check that the factor reached the attention, and nothing else."""
         if not self.active:
             return
         self.active = False
-        if not self.applied:
+        if self.scaled != set(self.hooks) or _query_is_shared(module):
             raise ScaleNotAppliedError(_not_applied(self, module))
         self.calls += 1
 
     def release(self) -> None:
-        """Take the hook off the query's source."""
-        if self.query_hook is not None:
-            self.query_hook.remove()
-        self.query_source = self.query_hook = None
+        """Take the hooks off the query's sources."""
+        for hook in self.hooks.values():
+            hook.remove()
+        self.hooks.clear()
 
 
 @dataclass
@@ -84,7 +85,18 @@ class ModelScale:
 
     arguments: dict
     layers: dict[str, LayerScale]
+    text_tokens: int
     handles: list[RemovableHandle] = field(default_factory=list)
+
+    def count_text(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Before a forward pass: where text joins the self-attention, T counts as much of it as this call brings."""
+        text = text_length(module, args, kwargs)
+        if text == self.text_tokens:
+            return
+        self.text_tokens = text
+        training = training_tokens(module, self.arguments["latent_size"], text)
+        for name, layer in self.layers.items():
+            layer.training_tokens = training[name]
 
     def check_reached(self, module: nn.Module, args: tuple, output) -> None:
         """After a forward pass: every patched layer must have been called."""
@@ -96,10 +108,16 @@ class ModelScale:
             )
 
 
-def query_source(attention: nn.Module) -> nn.Module:
-    """The layer whose output is the query that attention uses: the query's norm where there is one."""
-    norm = getattr(attention, "norm_q", None)
-    return norm if isinstance(norm, nn.Module) else attention.to_q
+def query_sources(attention: nn.Module, joint: bool = False) -> list[nn.Module]:
+    """The layers whose outputs make up the query that attention uses, the norm where there is one; text's own if `joint`."""
+    pairs = [("norm_q", "to_q"), ("norm_added_q", "add_q_proj")][: 1 + joint]
+    norms = [(getattr(attention, norm, None), projection) for norm, projection in pairs]
+    return [norm if isinstance(norm, nn.Module) else getattr(attention, projection) for norm, projection in norms]
+
+
+def _query_is_shared(attention: nn.Module) -> bool:
+    """Whether the image's query also asks an image prompt (IP-Adapter of SD3 and FLUX), which must not be rescaled."""
+    return is_joint(attention) and hasattr(getattr(attention, "processor", None), "to_k_ip")
 
 
 def apply_scale(
@@ -117,7 +135,8 @@ def apply_scale(
 
     Raises:
         UnknownNameError: for an unknown rule or layer.
-        ValueError: when the network has no self-attention.
+        TypeError: when the network is of no known family.
+        ValueError: when it has no self-attention.
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
     """
     chosen_rule, network = rule(scale_rule), denoiser(model)
@@ -127,6 +146,7 @@ def apply_scale(
     state = ModelScale(
         {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
         {name: LayerScale(name, chosen_rule, training[name]) for name in names},
+        family(network).text_tokens,
     )
     for name, layer in state.layers.items():
         module = network.get_submodule(name)
@@ -134,8 +154,12 @@ def apply_scale(
             module.register_forward_pre_hook(layer.before, with_kwargs=True),
             module.register_forward_hook(layer.after, with_kwargs=True),
         ]
-    state.handles.append(network.register_forward_hook(state.check_reached))
+    state.handles += [
+        network.register_forward_pre_hook(state.count_text, with_kwargs=True),
+        network.register_forward_hook(state.check_reached),
+    ]
     setattr(network, ATTRIBUTE, state)
+    forget_compiled()
 
 
 def remove_scale(model) -> None:
@@ -149,6 +173,7 @@ def remove_scale(model) -> None:
     for layer in state.layers.values():
         layer.release()
     delattr(network, ATTRIBUTE)
+    forget_compiled()
 
 
 @contextmanager
@@ -183,6 +208,11 @@ def scale_report(model) -> pd.DataFrame:
 
 def _not_applied(layer: LayerScale, attention: nn.Module) -> str:
     processor = type(getattr(attention, "processor", None)).__name__
+    if _query_is_shared(attention):
+        return (
+            f"the scale cannot be kept to the self-attention of {layer.name!r}: its processor {processor} lets the same query ask "
+            "the image prompt. Unload the IP-Adapter, or leave the scale off."
+        )
     if getattr(attention, "fused_projections", False):
         return (
             f"the scale did not reach {layer.name!r}: its query, key and value projections are fused, so the query is never "

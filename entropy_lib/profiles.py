@@ -1,7 +1,8 @@
 """The parameters of the notebooks: strict, typed, and checked before any work starts.
 
 papermill only warns about a misspelt parameter and passes the string "30" where 30 was meant. Here each notebook has a
-class that knows its parameters; a profile is a YAML file in `notebooks/profiles/` with a section for each notebook.
+class that knows its parameters; a profile is a YAML file in `notebooks/profiles/` with a section for each notebook. A
+profile with a line `extends: other` says only what differs from that one.
 To add a notebook, write its class, give it a line in `NOTEBOOKS`, and a section in every profile.
 
 Example:
@@ -27,16 +28,16 @@ PROMPTS = DATA / "prompts"
 def _known_model(name: str) -> str:
     from entropy_lib.models import entry, local_folder  # diffusers is slow to import
 
-    if local_folder(name) is None:
+    if local_folder(name) is None and "/" not in name:  # a repository of the Hub is asked for when it is loaded
         entry(name)
     return name
 
 
 def _prompt_file(name: str) -> str:
     allowed = sorted(path.stem for path in PROMPTS.glob("*.txt"))
-    if name not in allowed:
-        raise UnknownNameError("prompt list", name, allowed)
-    return name
+    if name not in allowed and not Path(name).is_file():
+        raise UnknownNameError("prompt list (or text file)", name, allowed)
+    return name if name in allowed else str(Path(name).resolve())  # notebooks run in a folder of their own
 
 
 def _size_text(text: Any) -> str:
@@ -76,12 +77,14 @@ class Sampling(Parameters):
     guidance: Annotated[float, Field(ge=0)]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` lines of the prompt list.
+        """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
 
         Raises:
             ValueError: when the list is shorter.
         """
-        lines = [line for line in (PROMPTS / f"{self.prompts}.txt").read_text().splitlines() if line and not line.startswith("#")]
+        shipped = PROMPTS / f"{self.prompts}.txt"
+        text = (shipped if shipped.exists() else Path(self.prompts)).read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         if len(lines) < self.prompt_count:
             raise ValueError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
         return lines[: self.prompt_count]
@@ -94,12 +97,15 @@ class Sampling(Parameters):
         """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
         return {"prompts": self.prompt_list(), "seeds": self.seed_list(), "steps": self.steps, "guidance": self.guidance}
 
-    def provenance(self) -> str:
-        """One line to print under every table: model, sampler, samples, seeds."""
-        seeds = self.seed_list()
+    def provenance(self, pipe) -> str:
+        """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
+        from entropy_lib.models import version  # diffusers is slow to import
+
+        seeds, checker = self.seed_list(), " · no safety checker" if hasattr(pipe, "safety_checker") else ""
         return (
-            f"model {self.model} · {self.steps} steps · guidance {self.guidance:g} · {self.prompt_count} prompts "
-            f"of {self.prompts!r} · seeds {seeds[0]} to {seeds[-1]} · dtype {self.dtype}"
+            f"model {self.model}{version(self.model)} · {type(pipe.scheduler).__name__}, {self.steps} steps · guidance "
+            f"{self.guidance:g} · {self.prompt_count} prompts of {Path(self.prompts).name!r} · seeds {seeds[0]} to {seeds[-1]} · "
+            f"{str(pipe.dtype).removeprefix('torch.')}{checker}"
         )
 
 
@@ -217,14 +223,29 @@ def parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = N
 
 def section(notebook: str, profile: str) -> dict[str, Any]:
     """What a profile says of a notebook: those `common` values that it takes, then those of the notebook's own section."""
-    path = PROFILES / f"{profile}.yaml"
-    if not path.exists():
-        raise UnknownNameError("profile", profile, available())
-    content = yaml.safe_load(path.read_text())
+    content = _content(profile)
     if notebook not in content:
         raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
     common = {name: value for name, value in content.get("common", {}).items() if name in NOTEBOOKS[notebook].model_fields}
     return common | {"output": f"build/output/{profile}/{notebook}"} | (content[notebook] or {})
+
+
+def _content(profile: str) -> dict[str, dict]:
+    """The sections of a profile, on top of those of the profile that it extends."""
+    path = PROFILES / f"{profile}.yaml"
+    if not path.exists():
+        raise UnknownNameError("profile", profile, available())
+    own = yaml.safe_load(path.read_text())
+    base = _content(own.pop("extends")) if "extends" in own else {}
+    return base | {name: (base.get(name) or {}) | (values or {}) for name, values in own.items()}
+
+
+def drawn_images(checked: Parameters) -> int:
+    """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not counted off."""
+    if not isinstance(checked, Sampling):
+        return 0
+    sizes = getattr(checked, "sizes", [0, 0, 0])  # 04 draws a small, a large and the native size
+    return checked.prompt_count * len(sizes) * len(getattr(checked, "rules", [0, 0]))
 
 
 def available() -> list[str]:

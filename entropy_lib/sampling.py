@@ -4,16 +4,18 @@ Every image has its own random generator, so the batch it is drawn in does not m
 by at most one grey level, from the order of floating-point sums.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from entropy_lib.families import family
 from entropy_lib.layers import denoiser, native_latent_size
 from entropy_lib.patch import scaled
 from entropy_lib.rules import Rule, rule
-from entropy_lib.sizes import check_size
+from entropy_lib.sizes import SIZE_MULTIPLE, check_size
 
 
 def check_positive(**values: float) -> None:
@@ -41,7 +43,7 @@ def generate(
     Args:
         pipe: a text-to-image pipeline of diffusers.
         prompts, seeds: of equal length.
-        height, width: in pixels, multiples of 8.
+        height, width: in pixels, multiples of `size_multiple(pipe)`.
         scale_rule: see `entropy_lib.rule`; the model is restored afterwards.
         steps, guidance: of the sampler.
         batch: images drawn together; changes speed and memory only.
@@ -59,12 +61,11 @@ def generate(
         >>> generate(el.load("mini"), ["a zebra"], [0], 32, 64, steps=2).shape
         (1, 32, 64, 3)
     """
-    check_size(height, width)
+    check_size(height, width, size_multiple(pipe))
     check_positive(steps=steps, batch=batch)
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, at least one")
-    chosen = rule(scale_rule)
-    images = []
+    chosen, options, images = rule(scale_rule), own_options(pipe), []
     with scaled(pipe, chosen):
         for start in tqdm(range(0, len(prompts), batch), disable=not progress, desc=f"{height} x {width} {chosen}"):
             part = slice(start, start + batch)
@@ -78,6 +79,7 @@ def generate(
                     guidance_scale=guidance,
                     generator=generators,
                     output_type="np",
+                    **options,
                 ).images
             )
     return (np.concatenate(images) * 255).round().astype(np.uint8)
@@ -85,5 +87,17 @@ def generate(
 
 def native_pixels(pipe) -> tuple[int, int]:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
-    height, width = native_latent_size(denoiser(pipe))
+    height, width = native_latent_size(pipe)
     return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
+
+
+def size_multiple(pipe) -> int:
+    """Height and width of an image must be multiples of this many pixels."""
+    return max(SIZE_MULTIPLE, family(denoiser(pipe)).latent_multiple * pipe.vae_scale_factor)
+
+
+def own_options(pipe) -> dict:
+    """Arguments that keep a pipeline from changing what it was asked for: PixArt else draws at the nearest of its own sizes."""
+    wanted = {"use_resolution_binning": False, "clean_caption": False}
+    accepted = inspect.signature(pipe.__call__).parameters
+    return {name: value for name, value in wanted.items() if name in accepted}

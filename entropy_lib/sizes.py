@@ -3,11 +3,11 @@
 import re
 from typing import Any
 
-SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses anything else
+SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses anything else; SD3, FLUX and PixArt need 16
 
 
-def check_size(height: int, width: int) -> None:
-    """ValueError unless both sides are positive multiples of 8 pixels.
+def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
+    """ValueError unless both sides are positive multiples of `multiple` pixels.
 
     Example:
         >>> check_size(64, 100)
@@ -17,12 +17,12 @@ def check_size(height: int, width: int) -> None:
     """
     for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-            raise ValueError(f"{name} is {value!r}; it must be a positive multiple of {SIZE_MULTIPLE} pixels, for example 64")
-        if value % SIZE_MULTIPLE:
-            below = value // SIZE_MULTIPLE * SIZE_MULTIPLE
-            near = f"{below} or {below + SIZE_MULTIPLE}" if below else str(SIZE_MULTIPLE)
+            raise ValueError(f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64")
+        if value % multiple:
+            below = value // multiple * multiple
+            near = f"{below} or {below + multiple}" if below else str(multiple)
             raise ValueError(
-                f"{name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE} pixels, as the model's latents need: {near}"
+                f"{name} is {value}; it must be a positive multiple of {multiple} pixels, as the model's latents need: {near}"
             )
 
 

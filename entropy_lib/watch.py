@@ -16,7 +16,16 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from entropy_lib.errors import AttentionNotSeenError
-from entropy_lib.layers import denoiser, grid, select_layers, self_attention_input, training_tokens
+from entropy_lib.families import family, text_length
+from entropy_lib.layers import (
+    SelfAttentionInput,
+    denoiser,
+    forget_compiled,
+    grid,
+    select_layers,
+    self_attention_input,
+    training_tokens,
+)
 
 FACTOR_ROWS = 4  # query rows from which the factor is measured
 
@@ -44,7 +53,7 @@ def cell_index(cell: Cell, images: int, heads: int) -> pd.MultiIndex:
 
 def images_apart(sums: Tensor, call: "DenoiserCall", apart: bool) -> Tensor:
     """`[statistic, batch, head]` as `[statistic, branch, image, head]` on the CPU, images summed unless kept apart."""
-    sums = sums.cpu().unflatten(1, (len(call.branches), call.images))
+    sums = sums.cpu().unflatten(1, (-1, call.images))
     return sums if apart else sums.sum(2, keepdim=True)
 
 
@@ -58,6 +67,7 @@ class DenoiserCall:
     images: int
     first_image: int
     latent_size: tuple[int, int]
+    text_tokens: int
 
 
 @dataclass
@@ -66,22 +76,25 @@ class LayerCall:
 
     name: str
     module: nn.Module
-    hidden: Tensor
+    given: SelfAttentionInput
+    text_first: bool  # where the image's rows begin in joint attention
     seen: bool = False
 
     def measured_factor(self, query: Tensor, scale: float) -> Tensor:
-        """Effective scale times sqrt(d), `[batch, heads]`, from the lengths of a few query rows.
+        """Effective scale times sqrt(d), `[batch, heads]`, from the lengths of a few query rows of the image.
 
         The projection is called by its `forward`, which passes by any hook, so this is the query of the unpatched model.
         Rotary embeddings turn a query but keep its length. NaN where the layer has no projection of its own.
         """
         batch, heads, _, dim = query.shape
-        if getattr(self.module, "fused_projections", False) or self.hidden.ndim != 3:
+        if getattr(self.module, "fused_projections", False) or self.given.hidden.ndim != 3:
             return query.new_full((batch, heads), math.nan, dtype=torch.float32)
-        states = self.module.to_q.forward(self.hidden[:, :FACTOR_ROWS]).unflatten(-1, (heads, dim)).transpose(1, 2)
+        states = self.module.to_q.forward(self.given.hidden[:batch, :FACTOR_ROWS]).unflatten(-1, (heads, dim)).transpose(1, 2)
         norm = getattr(self.module, "norm_q", None)
         states = norm.forward(states) if isinstance(norm, nn.Module) else states
-        used, projected = (x.float().square().sum((-1, -2)).sqrt() for x in (query[..., :FACTOR_ROWS, :], states))
+        first = self.given.text.shape[1] if self.text_first and self.given.text is not None else 0
+        rows = query[..., first : first + FACTOR_ROWS, :]
+        used, projected = (x.float().square().sum((-1, -2)).sqrt() for x in (rows, states))
         return scale * dim**0.5 * used / projected
 
 
@@ -101,11 +114,14 @@ class AttentionWatcher(TorchFunctionMode):
     def __init__(self, model, layers: str | Sequence[str] | None = None):
         super().__init__()
         self.model, self.network = model, denoiser(model)
+        self.family = family(self.network)
         self.training_tokens = training_tokens(self.network)
         self.layers = select_layers(list(self.training_tokens), layers)
         self._handles: list = []
         self._call: DenoiserCall | None = None
         self._layer: LayerCall | None = None
+        self._text = self.family.text_tokens
+        self._calls = 0  # at the present step
         self._images = 0
         self._schedule: Tensor | None = None  # of the run in progress; a new run brings a new tensor
         self._timesteps: list[float] = []
@@ -124,6 +140,7 @@ class AttentionWatcher(TorchFunctionMode):
                 module.register_forward_pre_hook(self._layer_starts(name), with_kwargs=True),
                 module.register_forward_hook(self._layer_ends, always_call=True),
             ]
+        forget_compiled()
         return super().__enter__()
 
     def __exit__(self, *exception) -> None:
@@ -131,6 +148,7 @@ class AttentionWatcher(TorchFunctionMode):
             handle.remove()
         self._handles, self._call, self._layer = [], None, None
         super().__exit__(*exception)
+        forget_compiled()
 
     def __torch_function__(self, function: Callable, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -142,42 +160,65 @@ class AttentionWatcher(TorchFunctionMode):
     def _attention(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> None:
         call, layer, tokens = self._call, self._layer, key.shape[-2]
         layer.seen = True
+        branches = call.branches[: query.shape[0] // call.images]  # PAG attends for all branches but the perturbed one
         cell = Cell(
-            layer.name, *grid(tokens, *call.latent_size), tokens, self.training_tokens[layer.name],
-            call.step, call.timestep, call.branches, call.first_image,
+            layer.name, *grid(tokens - call.text_tokens, *call.latent_size), tokens, self.training_tokens[layer.name],
+            call.step, call.timestep, branches, call.first_image,
         )  # fmt: skip
         self.measure(cell, call, layer, query, key, mask, query.shape[-1] ** -0.5 if scale is None else scale)
 
     def _denoiser_starts(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-        timestep = float(torch.as_tensor(timestep).flatten()[0])
-        guided = bool(getattr(self.model, "do_classifier_free_guidance", False)) and sample.shape[0] % 2 == 0
+        self._count_text(text_length(module, args, kwargs))
+        given = args[1] if len(args) > 1 and "timestep" not in kwargs else kwargs["timestep"]
         schedule = getattr(getattr(self.model, "scheduler", None), "timesteps", None)
-        step, earlier = self._step(timestep, schedule), self._call
+        step, timestep, planned = self._step(torch.as_tensor(given), schedule)
+        earlier = self._call
         if earlier is not None and (step < earlier.step or schedule is not self._schedule):  # a new run
             self._images += earlier.images
+        self._calls = 1 + (self._calls if earlier is not None and step == earlier.step and schedule is self._schedule else 0)
         self._schedule = schedule
-        branches = ("uncond", "cond") if guided else ("all",)  # the order of diffusers
+        branches = ("extra",) if self._calls > planned else self._branches(sample)
         images = sample.shape[0] // len(branches)
-        self._call = DenoiserCall(step, timestep, branches, images, self._images, tuple(sample.shape[-2:]))
+        size = self.family.latent_size(sample, kwargs)
+        self._call = DenoiserCall(step, timestep, branches, images, self._images, size, self._text)
 
-    def _step(self, timestep: float, schedule: Tensor | None) -> int:
-        """Position of a timestep in the schedule, or in the order of first appearance where there is no schedule.
+    def _count_text(self, text: int) -> None:
+        if text != self._text:
+            self._text, self.training_tokens = text, training_tokens(self.network, text_tokens=text)
 
-        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps.
+    def _branches(self, sample: Tensor) -> tuple[str, ...]:
+        """What the batch is made of, in the order of diffusers. Pipelines that do not say have doubled their latents."""
+        guided = getattr(self.model, "do_classifier_free_guidance", None)
+        if guided is None and self.family.guidance_in_batch and not isinstance(self.model, nn.Module):
+            guided = sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
+        perturbed = bool(getattr(self.model, "do_perturbed_attention_guidance", False))
+        if not guided and not perturbed:
+            return ("all",)
+        branches = (*(("uncond",) if guided else ()), "cond", *(("perturbed",) if perturbed else ()))
+        return branches if sample.shape[0] % len(branches) == 0 else ("all",)
+
+    def _step(self, given: Tensor, schedule: Tensor | None) -> tuple[int, float, float]:
+        """Position of a timestep in the schedule, its value there, and how many calls the schedule plans at it.
+
+        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. FLUX hands over a thousandth of
+        the timestep in the model's precision, so the nearest one is meant. Without a schedule, or where a sampler takes a
+        step between its timesteps, timesteps are numbered in the order of first appearance.
         """
-        known = self._timesteps if schedule is None else list(dict.fromkeys(float(t) for t in schedule))
-        if timestep not in known:
-            known = self._timesteps
-            if timestep not in known:
-                known.append(timestep)
-        return known.index(timestep)
+        timestep = float(given.flatten()[0]) * self.family.timestep_unit
+        rounding = torch.finfo(given.dtype).eps if given.is_floating_point() else 0.0
+        listed = [] if schedule is None else [float(t) for t in schedule]
+        nearest = min(listed, key=lambda t: abs(t - timestep), default=math.inf)
+        if abs(nearest - timestep) <= rounding * abs(timestep):
+            return list(dict.fromkeys(listed)).index(nearest), nearest, listed.count(nearest)
+        if timestep not in self._timesteps:
+            self._timesteps.append(timestep)
+        return self._timesteps.index(timestep), timestep, math.inf
 
     def _layer_starts(self, name: str):
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            hidden = self_attention_input(args, kwargs)
-            self._layer = None if hidden is None else LayerCall(name, module, hidden)
+            given = self_attention_input(module, args, kwargs)
+            self._layer = None if given is None else LayerCall(name, module, given, self.family.text_first)
 
         return hook
 

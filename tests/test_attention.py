@@ -1,6 +1,9 @@
+import importlib.util
 import math
 import subprocess
 import sys
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +11,11 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from entropy_lib import attention
+from entropy_lib import attention, kernels
 from entropy_lib.attention import attention_entropy, logit_moments, row_indices
+from entropy_lib.files import ROOT
 
 
 def softmax_loop(query, key, scale=None, mask=None):
@@ -77,11 +82,10 @@ def test_agrees_with_scipy():
 
 def test_fused_and_blocked_paths_agree(monkeypatch):
     query, key = torch.randn(2, 3, 50, 16), torch.randn(2, 3, 33, 16)
-    assert attention.has_fused_kernel(query), "the fused path is not being tested here"
+    assert kernels.find_kernel(query, key).name == "cpu", "the fused path is not being tested here"
     fused = attention_entropy(query, key)
-    monkeypatch.setattr(attention, "has_fused_kernel", lambda query: False)
     monkeypatch.setattr(attention, "BLOCK_ELEMENTS", 2 * 3 * 33 * 7)  # blocks of 7 rows, the last one of 1
-    assert torch.allclose(attention_entropy(query, key), fused, atol=1e-5)
+    assert torch.allclose(attention_entropy(query, key, kernel="blocks"), fused, atol=1e-5)
 
 
 def test_leading_axes_are_kept():
@@ -177,3 +181,269 @@ def test_memory_grows_linearly():
 
     map_bytes = 16384**2 * 4
     assert peak(16384) < map_bytes / 16, "the N x N map must not be formed"
+
+
+# What chooses between the fused kernels. There is no CUDA device here: its tensors are fake, its operators stand-ins.
+
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+BY_NAME = {kernel.name: kernel for kernel in kernels.KERNELS}
+
+
+@pytest.fixture
+def untried():
+    """Forget which kernels were found to work, before and after."""
+    kernels.works.cache_clear()
+    yield
+    kernels.works.cache_clear()
+
+
+@pytest.fixture
+def believed(monkeypatch):
+    """Take every kernel at its word, as no trial can run for a device that is not there."""
+    monkeypatch.setattr(kernels, "works", lambda *arguments: True)
+
+
+def fake(*shape, dtype=torch.float32):
+    return torch.empty(*shape, dtype=dtype, device="cuda")
+
+
+@pytest.mark.usefixtures("believed")
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((2, 8, 4096, 40), torch.float32, {"efficient", "flash", "flex"}),
+        ((1, 1, 1, 512), torch.float32, {"efficient", "flex"}),
+        ((2, 8, 64, 20), torch.float32, {"efficient", "flex"}),
+        ((2, 8, 64, 8), torch.float32, {"efficient", "flash"}),
+        ((2, 8, 64, 7), torch.float32, set()),
+        ((2, 8, 64, 40), torch.float64, set()),
+        ((1, 70_000, 4, 40), torch.float32, set()),
+        ((2, 8, 0, 40), torch.float32, set()),
+    ],
+)
+def test_kernels_serve_what_their_cuda_operators_take(shape, dtype, expected):
+    with FakeTensorMode():
+        query = fake(*shape, dtype=dtype)
+        assert {kernel.name for kernel in kernels.KERNELS if kernel.serves(query, query)} == expected
+        found = kernels.find_kernel(query, query)
+        assert (found and found.name) == ("efficient" if expected else None)
+
+
+def test_each_device_has_its_kernels(monkeypatch):
+    here = torch.zeros(1, 1, 4, 8)
+    assert [kernel.name for kernel in kernels.KERNELS if kernel.serves(here, here)] == ["cpu"]
+    assert kernels.find_kernel(here.to("meta"), here.to("meta")) is None
+    monkeypatch.setattr(kernels, "aten", SimpleNamespace())  # a version of torch that has dropped its private operators
+    with FakeTensorMode():
+        there = fake(1, 1, 4, 8)
+        assert [kernel.name for kernel in kernels.KERNELS if kernel.serves(there, there) or kernel.serves(here, here)] == []
+    query, key = torch.randn(2, 3, 9, 8), torch.randn(2, 3, 5, 8)
+    assert (attention_entropy(query, key) - softmax_loop(query, key)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["efficient", "flash"])
+@pytest.mark.parametrize("queries", [1, 32, 33])
+def test_cuda_operators_are_called_so_that_shapes_and_types_fit(name, queries):
+    with FakeTensorMode():
+        mean_key, log_sum = BY_NAME[name].attend(fake(2, 3, queries, 40), fake(2, 3, 77, 40), 0.1)
+    assert mean_key.shape == (2, 3, queries, 40)
+    assert log_sum.shape == (2, 3, queries)
+    assert mean_key.dtype == log_sum.dtype == torch.float32
+
+
+def padded_efficient(query, key, value, bias, with_log_sum, *, scale):
+    """What the CUDA operator demands and returns, by the kernel for the CPU."""
+    assert bias is None
+    assert with_log_sum
+    for tensor in (query, key, value):
+        assert tensor.is_contiguous()
+        assert tensor.data_ptr() % 16 == 0
+    mean_key, log_sum = FUSED(query, key, value, scale=scale)
+    padding = torch.full((*query.shape[:2], -query.shape[-2] % 32), torch.inf)
+    return mean_key, torch.cat([log_sum, padding], -1), torch.tensor(0), torch.tensor(0)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "heads last", "odd offset"])
+@pytest.mark.parametrize("queries", [1, 31, 32, 65])
+def test_padding_of_the_log_sum_is_cut_and_tensors_are_aligned(monkeypatch, layout, queries):
+    monkeypatch.setattr(kernels, "aten", SimpleNamespace(_scaled_dot_product_efficient_attention=padded_efficient))
+    query, key = torch.randn(2, queries, 3, 8), torch.randn(2, 19, 3, 8)
+    if layout == "odd offset":
+        query, key = (torch.cat([torch.zeros(1), x.flatten()])[1:].view_as(x) for x in (query, key))
+    query, key = query.transpose(1, 2), key.transpose(1, 2)
+    query, key = (query.contiguous(), key.contiguous()) if layout == "contiguous" else (query, key)
+    entropy = kernels.row_entropy(BY_NAME["efficient"], query, key, 8**-0.5)
+    assert (entropy - softmax_loop(query, key)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_flash_in_float16_stays_in_range_and_within_its_tolerance(monkeypatch, size):
+    flash = BY_NAME["flash"]
+    operator = SimpleNamespace(_scaled_dot_product_flash_attention=lambda q, k, v, scale: (*FUSED(q, k, v, scale=scale), None))
+    monkeypatch.setattr(kernels, "aten", operator)
+    generator = torch.Generator().manual_seed(3)
+    query, key = torch.randn(1, 2, 40, 40, generator=generator), torch.randn(1, 2, 500, 40, generator=generator)
+    query, key = 4 * query * size, (key - key.mean(-2, keepdim=True)) / size
+    entropy = kernels.row_entropy(flash, query, key, 40**-0.5)
+    assert (entropy - softmax_loop(query, key)).abs().max() <= flash.tolerance
+    assert torch.allclose(kernels.row_entropy(flash, 0 * query, key, 1.0), torch.tensor(500.0).log(), atol=1e-2)
+    assert kernels.row_entropy(flash, query, 0 * key[:, :, :1], 1.0).abs().max() <= 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*flex_attention")
+def test_flex_is_called_for_its_log_sum_in_full_precision(monkeypatch):
+    module = pytest.importorskip("torch.nn.attention.flex_attention")
+    if not hasattr(module, "AuxRequest"):
+        pytest.skip("this torch cannot be asked for the log-sum-exp")
+    asked = {}
+
+    def uncompiled(*tensors, **options):
+        asked.update(options)
+        return module.flex_attention(*tensors, **options)
+
+    monkeypatch.setattr(kernels, "_compiled_flex", lambda: uncompiled)
+    query, key = torch.randn(1, 2, 9, 16), torch.randn(1, 2, 5, 16)
+    entropy = kernels.row_entropy(BY_NAME["flex"], query, key, 16**-0.5)
+    assert (entropy - softmax_loop(query, key)).abs().max() <= 1e-5
+    assert asked["kernel_options"] == {"FLOAT32_PRECISION": "'ieee'"}
+
+
+def to_tf32(tensor):
+    """Keep 10 bits of the mantissa, as TF32 products do."""
+    return ((tensor.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def raising(query, key, scale):
+    raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+
+FAULTS = {
+    "an error": (raising, "no kernel image"),
+    "not a number": (lambda query, key, scale: (query * torch.nan, query[..., 0]), "nan nats"),
+    "a shape of its own": (lambda query, key, scale: FUSED(query, key, key, scale=scale)[::-1], "raises"),
+    "TF32": (lambda query, key, scale: FUSED(to_tf32(query), to_tf32(key), key, scale=scale), "off by"),
+    "another base": (lambda query, key, scale: (FUSED(query, key, key)[0], FUSED(query, key, key)[1] / math.log(2)), "off by"),
+}
+
+
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize(("attend", "reason"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_kernel_that_fails_its_trial_is_reported_once_and_left_out(monkeypatch, attend, reason):
+    monkeypatch.setattr(kernels, "KERNELS", (BY_NAME["cpu"]._replace(name="faulty", attend=attend),))
+    query, key = torch.randn(1, 2, 9, 8), torch.randn(1, 2, 5, 8)
+    with pytest.warns(UserWarning, match=f"'faulty' .*{reason}.* not used"):
+        entropy = attention_entropy(query, key)
+    assert (entropy - softmax_loop(query, key)).abs().max() <= 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attention_entropy(query, key)
+    with pytest.raises(ValueError, match="'faulty' does not serve"):
+        attention_entropy(query, key, kernel="faulty")
+
+
+@pytest.mark.usefixtures("untried")
+def test_the_next_kernel_takes_over_and_each_is_tried_once(monkeypatch):
+    calls = []
+
+    def attend(query, key, scale):
+        calls.append(query.shape[-1])
+        return FUSED(query, key, key, scale=scale)
+
+    good = BY_NAME["cpu"]._replace(name="good", attend=attend)
+    bad, unasked = good._replace(name="bad", attend=raising), good._replace(name="unasked", automatic=False)
+    monkeypatch.setattr(kernels, "KERNELS", (unasked, bad, good))
+    query = torch.randn(1, 1, 4, 8)
+    with pytest.warns(UserWarning, match="'bad'"):
+        assert kernels.find_kernel(query, query) is good
+    for _ in range(3):
+        kernels.find_kernel(query, query)
+    assert calls == [8]
+    with FakeTensorMode():
+        kernels.find_kernel(torch.empty(1, 1, 4, 8), torch.empty(1, 1, 4, 8))
+    assert calls == [8]
+
+
+@pytest.mark.usefixtures("untried")
+def test_a_trial_under_fake_tensors_is_a_real_one():
+    with FakeTensorMode():
+        query = torch.empty(1, 1, 4, 8)
+        assert kernels.find_kernel(query, query).name == "cpu"
+
+
+def test_a_kernel_can_be_named():
+    query, key = torch.randn(2, 3, 9, 8), torch.randn(2, 3, 5, 8)
+    expected = softmax_loop(query, key)
+    for name in ("cpu", "blocks"):
+        assert (attention_entropy(query, key, kernel=name) - expected).abs().max() <= 1e-5
+    with pytest.raises(ValueError, match=r"'flush' is unknown; .*'flash'.*'blocks'"):
+        attention_entropy(query, key, kernel="flush")
+    with pytest.raises(ValueError, match=r"'flash' does not serve torch.float32 of shape \[2, 3, 9, 8\] on cpu"):
+        attention_entropy(query, key, kernel="flash")
+
+
+def test_a_mask_is_served_by_blocks_alone(monkeypatch):
+    query, mask = torch.randn(1, 2, 4, 8), torch.ones(4, 4, dtype=torch.bool).tril()
+    with pytest.raises(ValueError, match="'cpu' takes no mask"):
+        attention_entropy(query, query, mask=mask, kernel="cpu")
+    monkeypatch.setattr(attention, "find_kernel", lambda *arguments: pytest.fail("a fused kernel would ignore the mask"))
+    expected = softmax_loop(query, query, mask=mask)
+    for name in (None, "blocks"):
+        assert (attention_entropy(query, query, mask=mask, kernel=name) - expected).abs().max() <= 1e-5
+
+
+class Precisions(torch.overrides.TorchFunctionMode):
+    """Notes what float32 products are allowed to round to at every product."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__matmul__ or function is torch.Tensor.matmul:
+            self.seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has only allow_tf32")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_products_are_kept_free_of_tf32_and_the_setting_is_put_back(allowed):
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    try:
+        matmul.allow_tf32 = allowed
+        precision = matmul.fp32_precision
+        with FakeTensorMode(), Precisions() as precisions:
+            query = fake(1, 2, 9, 8)
+            attention_entropy(query, query, kernel="blocks")
+            logit_moments(query, query, order=4)
+        assert len(precisions.seen) >= 4
+        assert "tf32" not in precisions.seen
+        with pytest.raises(ZeroDivisionError), kernels.exact_products(torch.device("cuda")):
+            1 / 0  # noqa: B018
+        assert matmul.fp32_precision == precision
+        assert matmul.allow_tf32 is allowed
+    finally:
+        matmul.allow_tf32 = before
+
+
+def test_autocast_changes_nothing():
+    query, key = torch.randn(1, 2, 9, 16), torch.randn(1, 2, 12, 16)
+    mask = torch.zeros(9, 12)
+    expected, moments = softmax_loop(query, key), logit_moments(query, key, order=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (attention_entropy(query, key) - expected).abs().max() <= 1e-5
+        assert (attention_entropy(query, key, mask=mask) - expected).abs().max() <= 1e-5
+        for given_moment, moment in zip(logit_moments(query, key, order=4), moments, strict=True):
+            assert torch.allclose(given_moment, moment, atol=1e-5)
+        assert (query @ key.mT).dtype == torch.bfloat16, "autocast must go on for the caller"
+
+
+def test_the_gpu_benchmark_says_that_there_is_no_gpu(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("benchmark_gpu", ROOT / "benchmarks" / "gpu.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert benchmark.main() == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("no CUDA device")
+    assert printed.err.count("\n") == 1

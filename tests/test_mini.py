@@ -243,3 +243,43 @@ def test_attention_of_the_embedded_model_is_alive(pipe):
     assert len(health) == 10
     assert (health.beyond_freezing < 0.2).all()
     assert (health.logit_std > 0.1).all()
+
+
+def test_patches_are_the_squares_of_the_latents_row_by_row():
+    latents = torch.arange(2 * 3 * 8 * 8).float().reshape(2, 3, 8, 8)
+    patches = text.patches(latents)
+    assert patches.shape == (2, text.GRID**2, 3 * 2 * 2)
+    second_row_third_column = latents[1, :, 2:4, 4:6]
+    assert torch.equal(patches[1, text.GRID + 2], second_row_third_column.flatten())
+
+
+def test_captions_are_drawn_with_and_without_design_or_empty(table):
+    rows = table.sample(2000, replace=True, random_state=0)
+    drawn = text.drawn_captions(rows, torch.Generator().manual_seed(0))
+    full = [dataset.caption(name, design) for name, design in zip(rows.name, rows.design, strict=True)]
+    bare = [dataset.caption(name, None) for name in rows.name]
+    assert all(caption in ("", *pair) for caption, *pair in zip(drawn, full, bare, strict=True))
+    assert sum(caption == "" for caption in drawn) == pytest.approx(200, abs=50)
+    assert sum(a == b for a, b in zip(drawn, bare, strict=True)) == pytest.approx(300, abs=60)
+
+
+def test_every_caption_that_can_be_drawn_is_encoded_once(table):
+    few = table.head(3)
+    encoder = text.build_encoder(text.build_tokenizer(table)).eval()
+    states = text.all_states(encoder, few)
+    assert set(states) == {
+        "", *text.captions(few), *(dataset.caption(name, None) for name in few.name)
+    }  # fmt: skip
+    tokenizer = text.build_tokenizer(few)
+    caption = text.captions(few)[0]
+    assert torch.allclose(states[caption], encoder(text.encode(tokenizer, [caption])).last_hidden_state[0], atol=1e-5)
+    assert next(iter(states.values())).shape == (text.MAX_TOKENS, text.WIDTH)
+
+
+def test_the_text_encoder_learns_to_tell_the_patches(tmp_path, table, monkeypatch):
+    few = table.groupby("design").head(4)
+    monkeypatch.setattr(dataset, "load", lambda: few)
+    latents = torch.randn(len(few), 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    text.train(tmp_path / "text.safetensors", latents, 50)
+    curve = pd.read_csv(tmp_path / "text.csv")
+    assert curve.loss.iloc[-1] < 0.9, "the latents' own variance is 1"

@@ -21,8 +21,15 @@ def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
 
 def test_catalogue_lists_what_can_be_loaded():
     table = el.catalogue()
-    assert "mini" in set(table.model)
-    assert table.notna().drop(columns="revision").all(axis=None)
+    assert {"mini", "sd21-base", "ldm-256", "sd15", "sdxl", "sd3", "flux", "pixart"} == set(table.model)
+    assert table.drop(columns=["revision", "scheduler"]).notna().all(axis=None)
+    assert (table.memory_gb > table.weights_gb).all()
+
+
+def test_the_catalogue_knows_the_embedded_model(pipe):
+    entry = el.models.entry("mini")
+    assert round(sum(p.numel() for p in pipe.unet.parameters()) / 1e6, 2) == entry.parameters
+    assert set(el.training_tokens(pipe).values()) == set(entry.training_tokens)
 
 
 @pytest.mark.parametrize(("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")])

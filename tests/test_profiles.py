@@ -3,7 +3,7 @@ import yaml
 
 from entropy_lib import profiles
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.profiles import NOTEBOOKS, ParameterError, Sampling, available, check, parameters
+from entropy_lib.profiles import NOTEBOOKS, ParameterError, Sampling, available, check, drawn_images, parameters
 
 
 @pytest.mark.parametrize("profile", available())
@@ -25,7 +25,7 @@ def test_every_profile_is_valid_for_every_notebook(notebook, profile):
         ({"rules": ["papper"]}, "did you mean 'paper'"),
         ({"rules": []}, "rules"),
         ({"model": "minni"}, "did you mean 'mini'"),
-        ({"prompts": "mimi"}, "unknown prompt list 'mimi'; did you mean 'mini'"),
+        ({"prompts": "mimi"}, r"unknown prompt list \(or text file\) 'mimi'; did you mean 'mini'"),
         ({"sizes": ["64x64", "64x100"]}, "width is 100; it must be a positive multiple of 8 pixels.*96 or 104"),
         ({"sizes": ["64x64", [64, 96]]}, "not written as height x width"),
         ({"level": 1.0}, "level"),
@@ -67,3 +67,44 @@ def test_a_profile_without_a_section_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     with pytest.raises(ParameterError, match="has no section '00_quickstart'"):
         parameters("00_quickstart", "partial")
+
+
+def test_a_prompt_list_of_your_own(tmp_path, monkeypatch):
+    (tmp_path / "captions.txt").write_text("# mine\na zebra\n\nein Käse\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    checked = parameters("00_quickstart", "smoke", {"prompts": "captions.txt"})
+    monkeypatch.chdir("/")
+    assert checked.prompt_list() == ["a zebra", "ein Käse"]
+
+
+def test_a_profile_that_extends_another_says_only_what_differs():
+    full, paper = parameters("03_entropy_vs_tokens", "sd21"), parameters("03_entropy_vs_tokens", "sd21-paper")
+    assert full.model_dump(exclude={"prompt_count", "rows", "output"}) == paper.model_dump(
+        exclude={"prompt_count", "rows", "output"}
+    )
+    assert (full.rows, paper.rows, paper.prompt_count) == (256, 0, 200)
+    assert "sd21-paper" in paper.output
+
+
+def test_sizes_of_a_profile_suit_its_model():
+    from entropy_lib.models import entry
+    from entropy_lib.sizes import check_size, parse_size
+
+    for profile in available():
+        for notebook in NOTEBOOKS:
+            checked = parameters(notebook, profile)
+            for size in getattr(checked, "sizes", []) if isinstance(checked, Sampling) else []:
+                check_size(*parse_size(size), entry(checked.model).size_multiple)
+
+
+def test_images_are_counted():
+    assert drawn_images(parameters("01_theory", "mini")) == 0
+    assert drawn_images(parameters("05_image_grids", "smoke")) == 2 * 3 * 2
+    assert drawn_images(parameters("04_entropy_per_layer", "smoke")) == 2 * 3 * 2
+
+
+def test_provenance_names_everything_that_decides_the_numbers(pipe):
+    line = parameters("00_quickstart", "mini").provenance(pipe)
+    assert line.startswith("model mini @ ")
+    for part in ("DDIMScheduler, 20 steps", "guidance 2", "6 prompts of 'mini'", "seeds 0 to 5", "float32", "no safety checker"):
+        assert part in line

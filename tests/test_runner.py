@@ -96,13 +96,6 @@ def test_bad_command_lines_exit_with_2_and_one_message(workshop, arguments):
     assert "Traceback" not in run.output
 
 
-def test_doctor_speaks_of_the_machine_and_the_models():
-    run = CliRunner().invoke(app, ["doctor"])
-    assert run.exit_code == 0
-    assert "model mini" in run.output
-    assert "ready" in run.output
-
-
 def test_pages_need_no_network(workshop):
     output = workshop / "out"
     results = runner.run(["00_quickstart"], profile="smoke", output=output)

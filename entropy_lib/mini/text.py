@@ -2,8 +2,8 @@
 
 Like the text encoder of Stable Diffusion it is trained first, with pictures, and stays fixed while the denoiser is trained.
 Its task: from the caption alone, each of the last 16 positions (padding, as far as the words are concerned) tells one patch
-of the 4 x 4 that make up the picture's latents. A denoiser that has to invent this memory by itself learns it far more
-slowly: after 96,000 pictures it stood where this way stands after 3,000 (error at pure noise, 0.69).
+of the 4 x 4 that make up the picture's latents. A denoiser that has to build this memory together with its text encoder learns it
+far more slowly: its error at pure noise was 0.68 after 72,000 pictures, and 0.69 after 4,320 with the text learnt first.
 """
 
 import re

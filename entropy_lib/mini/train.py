@@ -21,7 +21,7 @@ RUNS = ROOT / "build" / "mini"
 MODEL = DATA / "mini"
 AUTOENCODER_STEPS = 4000
 TEXT_STEPS = 2000
-DENOISER_STEPS = 10000
+DENOISER_STEPS = 5500
 
 
 def trained_autoencoder(steps: int) -> AutoencoderKL:

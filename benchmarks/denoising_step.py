@@ -1,0 +1,126 @@
+"""One denoising step of the Stable Diffusion 2.1-base architecture: what the patch and the probe cost, and forming the maps.
+
+    python benchmarks/denoising_step.py [rounds]
+
+The weights are random: time and memory do not depend on them. Each round takes every way once, in a fresh random order;
+ratios are taken within a round. Memory is the peak of a fresh process, above what the model itself takes.
+"""
+
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+
+import entropy_lib as el
+from entropy_lib.families import family
+
+SIZES = (512, 768)
+
+
+class FormsTheMap(AttnProcessor):
+    """What other tools do: the plain processor of diffusers, whose map is then reduced to entropies."""
+
+    def __call__(self, attn, *args, **kwargs):
+        formed = attn.get_attention_scores
+
+        def keeping(*inputs):
+            weight = formed(*inputs)
+            torch.special.entr(weight).sum(-1).mean()
+            return weight
+
+        attn.get_attention_scores = keeping
+        try:
+            return super().__call__(attn, *args, **kwargs)
+        finally:
+            attn.get_attention_scores = formed
+
+
+class Mapped:
+    """A context in which every self-attention of a network forms its map."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __enter__(self):
+        self.before = self.network.attn_processors
+        own = {name: FormsTheMap() if ".attn1." in name else processor for name, processor in self.before.items()}
+        self.network.set_attn_processor(own)
+
+    def __exit__(self, *exception):
+        self.network.set_attn_processor(dict(self.before))
+
+
+WAYS = {
+    "plain": lambda network: nullcontext(),
+    "paper's rule": lambda network: el.scaled(network, "paper"),
+    "probe, all rows": lambda network: el.EntropyProbe(network),
+    "probe, rows=256": lambda network: el.EntropyProbe(network, rows=256),
+    "maps formed": Mapped,
+}
+
+
+def load():
+    return el.load("sd21-base", random_weights=True, device="cpu", dtype="float32").unet
+
+
+def step(network, size):
+    """One call of the network on one latent, text of 77 tokens."""
+    inputs = family(network).inputs(dict(network.config), size // 8, size // 8, 0)
+    inputs["encoder_hidden_states"] = torch.randn(1, 77, 1024)
+    with torch.no_grad():
+        network(**inputs | {"sample": torch.randn_like(inputs["sample"]), "timestep": torch.tensor(500)})
+
+
+def seconds(network, way, size):
+    with WAYS[way](network):
+        start = time.perf_counter()
+        step(network, size)
+        return time.perf_counter() - start
+
+
+def peak(way, size):
+    """Megabytes above the loaded model, in this process."""
+    network = load()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds(network, way, size)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def peak_elsewhere(way, size):
+    return float(
+        subprocess.run([sys.executable, __file__, "peak", way, str(size)], capture_output=True, text=True, check=True).stdout
+    )
+
+
+def main(rounds):
+    network = load()
+    print(
+        f"sd21-base architecture, float32, batch 1, {torch.get_num_threads()} threads, torch {torch.__version__}, {rounds} rounds\n"
+    )
+    print(
+        "| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |\n|---|---|---|---|---|---|"
+    )
+    for size in SIZES:
+        step(network, size)
+        measured = [{way: seconds(network, way, size) for way in random.sample(list(WAYS), len(WAYS))} for _ in range(rounds)]
+        memory = {way: peak_elsewhere(way, size) for way in WAYS}
+        for way in WAYS:
+            ratios = sorted(one[way] / one["plain"] for one in measured)
+            print(
+                f"| {size}x{size} | {way} | {statistics.median(one[way] for one in measured):.2f} | {statistics.median(ratios):.3f} "
+                f"| {ratios[0]:.3f} to {ratios[-1]:.3f} | {memory[way] / memory['plain']:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["peak"]:
+        peak(sys.argv[2], int(sys.argv[3]))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,53 @@
+"""The mathematics of the metric tables: feature matrices in, numbers with intervals out.
+
+    frechet      Fréchet distance, its mergeable state, its level without the bias of few images, its paired difference
+    kernel       KID and CMMD as exact U-statistics, and whether one of two methods is nearer to a reference
+    manifold     precision and recall, density and coverage
+    uncertainty  delete-a-block jackknife of any smooth statistic, paired or not; Wilson interval of a share
+    clip         CLIP score of each image
+
+A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
+device of the features. Rows are read in blocks, so that nothing grows with the number of images but the feature matrix.
+The names below are imported on first use: `import entropy_lib.metrics` itself loads nothing heavy.
+"""
+
+import importlib
+
+_HOME = {
+    "FeatureState": "frechet",
+    "FewImagesWarning": "frechet",
+    "frechet_distance": "frechet",
+    "frechet_difference": "frechet",
+    "frechet_infinity": "frechet",
+    "frechet_interval": "frechet",
+    "cmmd": "kernel",
+    "gaussian_kernel": "kernel",
+    "kernel_difference": "kernel",
+    "kernel_interval": "kernel",
+    "kid": "kernel",
+    "polynomial_kernel": "kernel",
+    "relative_test": "kernel",
+    "squared_mmd": "kernel",
+    "density_coverage": "manifold",
+    "precision_recall": "manifold",
+    "Interval": "uncertainty",
+    "deal_blocks": "uncertainty",
+    "jackknife": "uncertainty",
+    "jackknife_difference": "uncertainty",
+    "wilson": "uncertainty",
+    "clip_scores": "clip",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

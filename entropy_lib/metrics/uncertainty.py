@@ -1,0 +1,231 @@
+"""Intervals for statistics that have no formula of their own: the delete-a-block jackknife.
+
+Leave out one block of images at a time and see how the statistic moves. The jackknife is right for statistics that are
+smooth functions of averages: means, the Fréchet distance, kernel distances, CLIP scores, and their differences. It is
+*wrong* for counts of nearest neighbours and other steps (precision, recall, density, coverage, medians); use the Wilson
+interval for plain shares of independent images, and repeated sampling for the rest.
+
+Why not the bootstrap: drawing images twice adds their bias once more. On Gaussian features (d = 64, 1,000 images) the
+percentile bootstrap of the Fréchet distance never covered the true value, in none of 40 repetitions.
+
+Images of one prompt are not independent, so blocks are made of whole prompts. Where two methods share prompts and seeds,
+the same blocks are deleted from both: what the pair has in common cancels.
+
+Example:
+    >>> scores = np.random.default_rng(0).normal(30, 5, size=400)
+    >>> labels = deal_blocks(range(400))
+    >>> print(jackknife(np.mean, scores, labels))
+    29.8 [29.3, 30.4]
+"""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+BLOCKS = 20
+
+Rows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
+Labels = Int[np.ndarray, " image"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its uncertainty, in the units of the statistic.
+
+    Attributes:
+        estimate: of the statistic.
+        standard_error: of the estimate.
+        low, high: confidence limits.
+        level: of the interval.
+        blocks: how many blocks were deleted in turn; t has one degree of freedom fewer. None: normal limits.
+    """
+
+    estimate: float
+    standard_error: float
+    low: float
+    high: float
+    level: float
+    blocks: int | None
+
+    @classmethod
+    def around(cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None) -> "Interval":
+        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None."""
+        from scipy import stats
+
+        if not 0 < level < 1:
+            raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
+        reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
+        return cls(float(estimate), float(standard_error), float(estimate - reach), float(estimate + reach), level, blocks)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, for the hypothesis that the true value is 0."""
+        from scipy import stats
+
+        if self.standard_error == 0:
+            return float(self.estimate == 0)
+        return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def _freedom(blocks: int | None) -> float:
+    return math.inf if blocks is None else blocks - 1
+
+
+def deal_blocks(prompts: Sequence[Hashable], blocks: int = BLOCKS, seed: int = 0) -> Int[np.ndarray, " image"]:
+    """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a block.
+
+    The result depends on the set of prompts and the seed, not on the order of the rows. For independent images give
+    `range(n)`.
+
+    Args:
+        prompts: one for each image, in the order of the feature rows.
+        blocks: how many.
+        seed: of the shuffle.
+
+    Returns:
+        The block of each image, 0 to blocks - 1.
+
+    Raises:
+        ValueError: for fewer than two blocks, or more blocks than prompts.
+
+    Example:
+        >>> deal_blocks(["a zebra", "a zebra", "a tree", "a boat"], blocks=3)
+        array([1, 1, 0, 2])
+    """
+    distinct, index = np.unique(np.asarray(prompts), return_inverse=True)
+    if not 2 <= blocks <= len(distinct):
+        raise ValueError(f"{blocks} blocks of {len(distinct)} prompts; blocks must be 2 to the number of prompts")
+    place = np.random.default_rng(seed).permutation(len(distinct)) % blocks
+    return place[index]
+
+
+def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
+    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (count,):
+        raise ValueError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
+    found = np.unique(labels)
+    if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
+        raise ValueError(f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least")
+    if (left := count - np.bincount(labels).max()) < 2:
+        raise ValueError(f"one block leaves {left} of {count} images when deleted; at least 2 must stay: deal smaller blocks")
+    return labels.astype(np.int64)
+
+
+def jackknife(
+    statistic: Callable[[Rows], float], rows: Rows, labels: Labels, *, level: float = 0.95, correct_bias: bool = True
+) -> Interval:
+    """Interval of a smooth statistic of rows, by deleting one block at a time.
+
+    Args:
+        statistic: a function of `[m, ...]` rows, for any m; smooth (see the module's text).
+        rows: `[n, ...]`, torch or numpy.
+        labels: the block of each row, of `deal_blocks`.
+        level: of the interval.
+        correct_bias: take off the bias of order 1/n that the deletions reveal (Quenouille 1956).
+
+    Raises:
+        ValueError: for labels that do not fit.
+
+    Example:
+        >>> numbers = np.arange(40.0)
+        >>> corrected = jackknife(np.var, numbers, deal_blocks(range(40), 40)).estimate
+        >>> float(np.var(numbers)), round(corrected, 6), float(np.var(numbers, ddof=1))        # the bias of 1/n is gone
+        (133.25, 136.666667, 136.66666666666666)
+    """
+    return _delete_blocks(lambda kept: statistic(rows[kept]), check_labels(labels, len(rows)), level, correct_bias)
+
+
+def jackknife_difference(
+    statistic: Callable[[Rows], float],
+    first: Rows,
+    second: Rows,
+    labels: Labels,
+    *,
+    level: float = 0.95,
+    correct_bias: bool = True,
+) -> Interval:
+    """Interval of statistic(first) - statistic(second), row i of both being the same prompt and seed.
+
+    Args:
+        statistic, labels, level, correct_bias: as for `jackknife`; the same blocks are deleted from both.
+        first, second: `[n, ...]`, paired by row.
+
+    Raises:
+        ValueError: for unequal lengths, or labels that do not fit.
+
+    Example:
+        >>> before, noise = np.random.default_rng(0).normal(size=(2, 200))
+        >>> print(jackknife_difference(np.mean, before + 1 + noise / 100, before, deal_blocks(range(200))))
+        0.999 [0.997, 1]
+    """
+    check_pairs(len(first), len(second))
+    return _delete_blocks(
+        lambda kept: statistic(first[kept]) - statistic(second[kept]), check_labels(labels, len(first)), level, correct_bias
+    )
+
+
+def check_pairs(first: int, second: int) -> None:
+    """Raise ValueError unless both methods have as many images."""
+    if first != second:
+        raise ValueError(f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row")
+
+
+def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool) -> Interval:
+    sizes = np.bincount(labels)
+    whole = float(statistic(np.arange(len(labels))))
+    without = [float(statistic(np.flatnonzero(labels != block))) for block in range(len(sizes))]
+    return from_deletions(whole, without, sizes, level, correct_bias)
+
+
+def from_deletions(
+    whole: float, without: Sequence[float], sizes: Sequence[int], level: float = 0.95, correct_bias: bool = True
+) -> Interval:
+    """The jackknife interval, from the statistic on all rows and on all rows but those of each block.
+
+    Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and Computing 9,
+    3-8, 1999), with pseudo-values h θ - (h - 1) θ_(-j), h = n/m_j. For equal blocks it is the familiar
+    se² = (B - 1)/B Σ (θ_(-j) - mean)².
+
+    Args:
+        whole: the statistic on all rows.
+        without: the statistic with each block left out.
+        sizes: rows in each block.
+        level, correct_bias: as for `jackknife`.
+    """
+    without, sizes = np.asarray(without, dtype=float), np.asarray(sizes, dtype=float)
+    share = sizes.sum() / sizes
+    corrected = len(sizes) * whole - ((1 - 1 / share) * without).sum()
+    pseudo = share * whole - (share - 1) * without
+    error = math.sqrt(((pseudo - corrected) ** 2 / (share - 1)).mean())
+    return Interval.around(corrected if correct_bias else whole, error, level, len(sizes))
+
+
+def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's confidence limits for the share `hits` / `count` of independent images (J. Am. Stat. Assoc. 22, 1927).
+
+    Raises:
+        ValueError: unless 0 <= hits <= count and count > 0.
+
+    Example:
+        >>> low, high = wilson(0, 20)
+        >>> round(low, 3), round(high, 3)
+        (0.0, 0.161)
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    if not 0 <= hits <= count or count == 0:
+        raise ValueError(f"{hits} hits of {count}; hits must be 0 to count, and count above 0")
+    low, high = proportion_confint(hits, count, alpha=1 - level, method="wilson")
+    return float(low), float(high)

@@ -1,0 +1,295 @@
+"""What people add to a pipeline, beside patch and probe: each works, or is refused by an error that says what to do.
+
+One table, `COMBINATIONS`: how the pipeline is prepared, what the patch must do and what the probe must do. Where both work
+the probe's measured factor is compared with the rule's; where only the patch works, the images are compared with those of
+a pipeline without the addition. Nothing may be silent.
+"""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import accelerate
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.models import attention_processor
+from PIL import Image
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import entropy_lib as el
+from entropy_lib.architectures import build
+from entropy_lib.errors import AttentionNotSeenError, ScaleNotAppliedError
+from entropy_lib.layers import denoiser
+
+RULE = "power(3)"
+WORKS = None
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8))
+
+
+def call(pipe, **options):
+    """Two prompts at 64 x 96 px, two steps, guided."""
+    generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    common = {"num_inference_steps": 2, "guidance_scale": 3.0, "generator": generator, "output_type": "np"}
+    return pipe(["a zebra", "a cup of tea"], **common | {"height": 64, "width": 96} | options).images
+
+
+def with_processors(kind):
+    def prepare(pipe):
+        denoiser(pipe).set_attn_processor(kind())
+        return pipe
+
+    return prepare
+
+
+def xformers(pipe):
+    """xformers itself is not needed: its processor, with its kernel replaced by a plain softmax."""
+
+    def kernel(query, key, value, attn_bias=None, op=None, scale=None):
+        return ((query @ key.mT) * (scale or query.shape[-1] ** -0.5)).softmax(-1) @ value
+
+    attention_processor.xformers = SimpleNamespace(ops=SimpleNamespace(memory_efficient_attention=kernel))
+    return with_processors(attention_processor.XFormersAttnProcessor)(pipe)
+
+
+def sliced(pipe):
+    pipe.enable_attention_slicing()
+    return pipe
+
+
+def fused(pipe):
+    denoiser(pipe).fuse_qkv_projections()
+    return pipe
+
+
+def backend(name):
+    def prepare(pipe):
+        denoiser(pipe).set_attention_backend(name)
+        return pipe
+
+    return prepare
+
+
+def offloaded(pipe):
+    accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
+    return pipe
+
+
+def lora(pipe):
+    from peft import LoraConfig
+
+    torch.manual_seed(3)
+    denoiser(pipe).add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+    return pipe
+
+
+def ip_adapter(pipe):
+    torch.manual_seed(4)
+    crosses = [m for n, m in pipe.unet.named_modules() if n.endswith("attn2")]
+    names = [f"{2 * index + 1}.to_{part}_ip.weight" for index in range(len(crosses)) for part in "kv"]
+    shapes = [(m.to_k.out_features, 32) for m in crosses for _ in "kv"]
+    projection = {"proj.weight": torch.randn(4 * 32, 16), "proj.bias": torch.zeros(128)}
+    projection |= {"norm.weight": torch.ones(32), "norm.bias": torch.zeros(32)}
+    weights = {name: torch.randn(shape) for name, shape in zip(names, shapes, strict=True)}
+    pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}])
+    pipe.image_encoder = True  # the embeddings below stand for its output
+    return pipe
+
+
+def controlnet(pipe):
+    torch.manual_seed(5)
+    control = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16))
+    parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder",)}
+    return diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
+
+
+def other_pipeline(name, **options):
+    def prepare(pipe):
+        parts = {key: value for key, value in pipe.components.items() if value is not None}
+        checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        return getattr(diffusers, name)(**parts, **(checker if hasattr(pipe, "safety_checker") else {}), **options)
+
+    return prepare
+
+
+def scheduler(name, **options):
+    def prepare(pipe):
+        pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
+        return pipe
+
+    return prepare
+
+
+def unchanged(pipe):
+    return pipe
+
+
+NOT_SEEN = (AttentionNotSeenError, "does not call scaled_dot_product_attention")
+EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
+# name: (architecture, preparation, what the patch does, what the probe does, options of the call)
+COMBINATIONS = {
+    "default": ("sd21-base", unchanged, WORKS, WORKS, {}),
+    "convolutional projections": ("sd15", unchanged, WORKS, WORKS, {}),
+    "plain attention": ("sd21-base", with_processors(attention_processor.AttnProcessor), WORKS, NOT_SEEN, {}),
+    "sliced attention": ("sd21-base", sliced, WORKS, NOT_SEEN, {}),
+    "xformers": ("sd21-base", xformers, WORKS, NOT_SEEN, {}),
+    "fused projections": ("sd21-base", fused, (ScaleNotAppliedError, "unfuse_qkv_projections"), WORKS, {}),
+    "fused projections, joint": ("sd3", fused, (ScaleNotAppliedError, "unfuse_qkv_projections"), WORKS, {}),
+    "fused projections, normalised": ("flux", fused, WORKS, WORKS, {}),
+    "attention backend native": ("flux", backend("native"), WORKS, WORKS, {}),
+    "attention backend math": ("flux", backend("_native_math"), WORKS, WORKS, {}),
+    "attention backend flex": ("flux", backend("flex"), WORKS, NOT_SEEN, {}),
+    "CPU offload": ("sd21-base", offloaded, WORKS, WORKS, {}),
+    "LoRA": ("sd21-base", lora, WORKS, WORKS, {}),
+    "LoRA, joint": ("sd3", lora, WORKS, WORKS, {}),
+    "IP-Adapter": ("sd21-base", ip_adapter, WORKS, WORKS, {"ip_adapter_image_embeds": [EMBEDDINGS]}),
+    "ControlNet": ("sd21-base", controlnet, WORKS, WORKS, {"image": [PICTURE] * 2}),
+    "PAG": ("sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"]), WORKS, WORKS, {}),
+    "PAG without guidance": ("sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"]), WORKS, WORKS,
+                             {"guidance_scale": 1.0}),
+    "PAG, joint": ("sd3", other_pipeline("StableDiffusion3PAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, WORKS, {}),
+    "image to image": ("sd21-base", other_pipeline("StableDiffusionImg2ImgPipeline"), WORKS, WORKS,
+                       {"image": [PICTURE] * 2, "strength": 1.0, "height": ..., "width": ...}),
+    "inpainting": ("sd21-base", other_pipeline("StableDiffusionInpaintPipeline"), WORKS, WORKS,
+                   {"image": [PICTURE] * 2, "mask_image": [PICTURE.convert("L")] * 2}),
+    "several images a prompt": ("sd21-base", unchanged, WORKS, WORKS, {"num_images_per_prompt": 2, "generator": None}),
+    "guidance off": ("sd21-base", unchanged, WORKS, WORKS, {"guidance_scale": 1.0}),
+    "true guidance of FLUX": ("flux", unchanged, WORKS, WORKS, {"true_cfg_scale": 2.0, "negative_prompt": ["", ""]}),
+    "PNDM": ("sd21-base", scheduler("PNDMScheduler", skip_prk_steps=True), WORKS, WORKS, {}),
+    "Euler": ("sd21-base", scheduler("EulerDiscreteScheduler"), WORKS, WORKS, {}),
+    "DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler"), WORKS, WORKS, {}),
+    "Heun": ("sd21-base", scheduler("HeunDiscreteScheduler"), WORKS, WORKS, {}),
+}  # fmt: skip
+SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")  # as without the addition
+
+
+@pytest.fixture(params=COMBINATIONS)
+def combination(request):
+    """A prepared pipeline, its call, and what must come of patch and probe."""
+    architecture, prepare, patch, probe, options = COMBINATIONS[request.param]
+    options = {key: None if value is ... else value for key, value in options.items()}
+    pipe = prepare(build(architecture, tiny=True))
+    pipe.set_progress_bar_config(disable=True)
+
+    def run(other=None):
+        return call(other or pipe, **options)
+
+    yield SimpleNamespace(name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture)
+    if architecture == "flux":
+        denoiser(pipe).reset_attention_backend()  # diffusers sets it for all models at once
+
+
+def refused(outcome):
+    return nullcontext() if outcome is WORKS else pytest.raises(outcome[0], match=outcome[1])
+
+
+def test_the_patch_works_or_is_refused(combination):
+    before = combination.run()
+    with refused(combination.patch), el.scaled(combination.pipe, RULE):
+        after = combination.run()
+        report = el.scale_report(combination.pipe)
+        assert (report.calls > 0).all()
+        assert np.abs(after.astype(float) - before).max() > 1e-6, "a rule that changes nothing proves nothing"
+        if combination.name in SAME_IMAGES:
+            plain = build(combination.architecture, tiny=True)
+            with el.scaled(plain, RULE):
+                assert np.allclose(combination.run(plain), after, atol=2e-4)
+    if "generator" not in COMBINATIONS[combination.name][4]:
+        assert np.array_equal(combination.run(), before), "restored"
+
+
+def test_the_probe_works_or_is_refused(combination):
+    with refused(combination.probe), el.EntropyProbe(combination.pipe, per_image=True) as probe:
+        combination.run()
+    table = probe.table()
+    if combination.probe is WORKS:
+        assert set(table.layer) == set(el.training_tokens(combination.pipe))
+        assert table.step.nunique() == 2
+        assert table.image.nunique() == (4 if combination.name == "several images a prompt" else 2)
+
+
+def test_the_measured_factor_is_the_rule_s(combination):
+    if combination.patch is not WORKS or combination.probe is not WORKS:
+        pytest.skip("one of them is refused; see above")
+    with el.scaled(combination.pipe, RULE), el.EntropyProbe(combination.pipe) as probe:
+        combination.run()
+    table = probe.table()
+    expected = [el.rule(RULE).factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    if combination.name.startswith("fused"):
+        assert table.factor.isna().all(), "the projection alone is not there to compare with"
+        return
+    tolerance = 0.05 if "LoRA" in combination.name else 1e-4
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=tolerance)
+    assert (table.factor != 1).all()
+
+
+BRANCHES = {
+    "PAG": {"cond", "uncond", "perturbed"},
+    "PAG, joint": {"cond", "uncond", "perturbed"},
+    "PAG without guidance": {"cond", "perturbed"},
+    "guidance off": {"all"},
+    "true guidance of FLUX": {"all", "extra"},
+    "PNDM": {"cond", "uncond"},
+    "Heun": {"cond", "uncond"},
+}
+
+
+def test_branches_are_told_apart(combination):
+    if combination.name not in BRANCHES:
+        pytest.skip("guided as usual")
+    with el.EntropyProbe(combination.pipe, rows=4) as probe:
+        combination.run()
+    table = probe.table()
+    assert set(table.branch) == BRANCHES[combination.name]
+    if combination.name == "PAG":
+        layers = table[table.branch == "perturbed"].layer
+        assert not layers.str.startswith("mid").any(), "there the perturbed branch attends to nothing but itself"
+
+
+def test_an_image_prompt_asked_by_the_same_query_is_refused():
+    pipe = build("flux", tiny=True)
+    attention = pipe.transformer.transformer_blocks[0].attn
+    attention.processor.to_k_ip = []  # what FluxIPAdapterAttnProcessor is recognised by
+    with pytest.raises(ScaleNotAppliedError, match="Unload the IP-Adapter"), el.scaled(pipe, RULE):
+        call(pipe)
+
+
+def test_compiled_models_are_compiled_again_with_the_patch_and_without_a_graph_break():
+    """A graph does not notice hooks that come after it: without help, a patch would change nothing, and say nothing."""
+    network, graphs = build("sd21-base", tiny=True).unet, []
+    inputs = {"sample": torch.randn(2, 4, 8, 12), "timestep": torch.tensor(500), "encoder_hidden_states": torch.randn(2, 7, 32)}
+    with torch.no_grad(), el.scaled(network, RULE):
+        expected = network(**inputs).sample
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    def run():
+        graphs.clear()
+        with torch.no_grad():
+            return network(**inputs).sample, len(graphs)
+
+    network.compile(backend=backend)
+    plain, graphs_plain = run()
+    with el.scaled(network, RULE):
+        patched, graphs_patched = run()
+    assert graphs_plain == graphs_patched > 0
+    assert torch.allclose(patched, expected, atol=1e-5)
+    assert not torch.allclose(patched, plain, atol=1e-5)
+    assert torch.equal(run()[0], plain)
+    with el.EntropyProbe(network, rows=4) as probe:
+        run()
+    assert set(probe.table().layer) == set(el.training_tokens(network))
+
+
+@pytest.mark.parametrize("kernel", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=lambda k: k.name)
+def test_every_kernel_of_torch_sees_the_factor(kernel):
+    pipe = build("sd21-base", tiny=True)
+    with el.scaled(pipe, RULE):
+        expected = call(pipe)
+        with sdpa_kernel(kernel), el.EntropyProbe(pipe) as probe:
+            assert np.allclose(call(pipe), expected, atol=1e-4)
+    assert functional.scaled_dot_product_attention is torch.nn.functional.scaled_dot_product_attention
+    assert len(probe.table())

