@@ -93,30 +93,25 @@ def peak(way, size):
 
 
 def peak_elsewhere(way, size):
-    return float(
-        subprocess.run([sys.executable, __file__, "peak", way, str(size)], capture_output=True, text=True, check=True).stdout
-    )
+    command = [sys.executable, __file__, "peak", way, str(size)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def main(rounds):
     network = load()
-    print(
-        f"sd21-base architecture, float32, batch 1, {torch.get_num_threads()} threads, torch {torch.__version__}, {rounds} rounds\n"
-    )
-    print(
-        "| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |\n|---|---|---|---|---|---|"
-    )
+    machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"sd21-base architecture, float32, batch 1, {machine}, {rounds} rounds\n")
+    print("| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |")
+    print("|---|---|---|---|---|---|")
     for size in SIZES:
         step(network, size)
         measured = [{way: seconds(network, way, size) for way in random.sample(list(WAYS), len(WAYS))} for _ in range(rounds)]
         memory = {way: peak_elsewhere(way, size) for way in WAYS}
         for way in WAYS:
+            middle = statistics.median(one[way] for one in measured)
             ratios = sorted(one[way] / one["plain"] for one in measured)
-            print(
-                f"| {size}x{size} | {way} | {statistics.median(one[way] for one in measured):.2f} | {statistics.median(ratios):.3f} "
-                f"| {ratios[0]:.3f} to {ratios[-1]:.3f} | {memory[way] / memory['plain']:.2f} |",
-                flush=True,
-            )
+            ratio = f"{statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f}"
+            print(f"| {size}x{size} | {way} | {middle:.2f} | {ratio} | {memory[way] / memory['plain']:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ _MODULES = (
     "sizes",
     "models",
     "architectures",
+    "metrics",
 )
 
 __all__ = ["__version__", *_HOME, *_MODULES]
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from entropy_lib import fits as fits
     from entropy_lib import gaussianity as gaussianity
     from entropy_lib import laws as laws
+    from entropy_lib import metrics as metrics
     from entropy_lib import models as models
     from entropy_lib import profiles as profiles
     from entropy_lib import sampling as sampling

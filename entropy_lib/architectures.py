@@ -17,7 +17,6 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
-from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from tokenizers import pre_tokenizers
 from torch import nn
 
@@ -41,9 +40,7 @@ class Part:
         config = self.config | (self.tiny if tiny else {})
         if self.kind in TOKENIZERS:
             return TOKENIZERS[self.kind]()
-        kind = (
-            LDMBertModel if self.kind == "LDMBertModel" else getattr(diffusers, self.kind, None) or getattr(transformers, self.kind)
-        )
+        kind = next(getattr(home, self.kind) for home in (diffusers, transformers, ldm) if hasattr(home, self.kind))
         if not issubclass(kind, nn.Module):
             return kind(**config)  # a scheduler
         with torch.device(device):

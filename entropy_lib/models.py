@@ -80,8 +80,8 @@ CATALOGUE = {
         50, 5.0, "Apache-2.0", dtype="float32", scheduler="DDIMScheduler", safetensors=False,
     ),
     "sd15": Entry(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 859.52, 2.13,
-        50, 7.5, "CreativeML Open RAIL-M", scheduler="DDIMScheduler",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 859.52,
+        2.13, 50, 7.5, "CreativeML Open RAIL-M", scheduler="DDIMScheduler",
     ),
     "sdxl": Entry(
         "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (1024, 1024), 8, (4096, 1024), 2567.46, 6.94,

@@ -143,7 +143,7 @@ def test_text_and_image_queries_of_joint_attention_are_both_scaled():
 
 @pytest.mark.parametrize("name", ["sd3", "flux", "pixart"])
 def test_sizes_must_be_multiples_of_what_the_model_needs(name):
-    with pytest.raises(ValueError, match="width is 72; it must be a positive multiple of 16 pixels.*64 or 80"):
+    with pytest.raises(ValueError, match=r"width is 72; it must be a positive multiple of 16 pixels.*64 or 80"):
         draw(build(name, tiny=True), 64, 72)
 
 
