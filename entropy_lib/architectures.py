@@ -17,6 +17,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from diffusers.pipelines.latent_diffusion import pipeline_latent_diffusion as ldm
 from tokenizers import pre_tokenizers
 from torch import nn
 
