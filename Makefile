@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
 
-test: setup ## all tests
-	$(BIN)/python -m pytest -q
+test: setup ## all tests, in two processes
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

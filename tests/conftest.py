@@ -1,5 +1,10 @@
 """Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes, and for the notebooks that they start
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import entropy_lib as el
 from entropy_lib.architectures import build
 from entropy_lib.errors import AttentionNotSeenError, ScaleNotAppliedError
+from entropy_lib.files import ROOT
 from entropy_lib.layers import denoiser
 
 RULE = "power(3)"
@@ -293,3 +294,13 @@ def test_every_kernel_of_torch_sees_the_factor(kernel):
             assert np.allclose(call(pipe), expected, atol=1e-4)
     assert functional.scaled_dot_product_attention is torch.nn.functional.scaled_dot_product_attention
     assert len(probe.table())
+
+
+def test_the_documentation_says_what_is_tested():
+    rows = [
+        line.strip("|\n").split("|") for line in (ROOT / "docs" / "combinations.md").read_text().splitlines() if line[:1] == "|"
+    ]
+    documented = {name.strip(): (patch.strip(), probe.strip()) for name, patch, probe in rows[2:]}
+    words = {True: "works", False: "refused"}
+    tested = {name: (words[patch is WORKS], words[probe is WORKS]) for name, (_, _, patch, probe, _) in COMBINATIONS.items()}
+    assert documented == tested

@@ -9,8 +9,9 @@ torchmetrics and torch-fidelity average KID over random subsets and give the spr
 standard error. Here every pair counts once, and the error comes from deleting blocks or from the asymptotic variance.
 
 The reference is a sample too. Unless `fixed_reference` is set, its own error is part of every interval, so that the claim is
-about the distribution that the reference was drawn from. Reference images must be independent of the generated ones.
-Where both sets are alike, U-statistics are not normal: intervals of a level are then too wide rather than too narrow.
+about the distribution that the reference was drawn from. "No bias" asks for independent images: several of one prompt, or a
+reference that shows the very prompts, make a share of about 1/n of all pairs too alike. Where both sets have the same law,
+U-statistics are not normal: intervals of a level are then too wide rather than too narrow.
 
 The kernel matrix is formed in tiles and never held.
 
@@ -73,6 +74,12 @@ def kid(features: Features, reference: Features) -> float:
     """Kernel Inception distance: `squared_mmd` with `polynomial_kernel`, over all pairs at once.
 
     Published figures are often 1000 times this.
+
+    Args, Raises: as for `squared_mmd`.
+
+    Example:
+        >>> kid(torch.zeros(9, 4), torch.ones(9, 4))                       # 1³ + 2³ - 2 · 1³
+        7.0
     """
     return squared_mmd(features, reference, polynomial_kernel)
 
@@ -81,6 +88,12 @@ def cmmd(features: Features, reference: Features) -> float:
     """CLIP-MMD: `squared_mmd` with `gaussian_kernel`, of CLIP embeddings of any length.
 
     Published figures are 1000 times this.
+
+    Args, Raises: as for `squared_mmd`; and ValueError for an embedding of zeros.
+
+    Example:
+        >>> round(cmmd(torch.ones(9, 4), -torch.ones(9, 4)), 4)            # 1 + 1 - 2 exp(-2² / 200)
+        0.0396
     """
     return squared_mmd(features, reference, gaussian_kernel)
 
