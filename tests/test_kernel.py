@@ -63,6 +63,10 @@ def test_more_images_than_a_tile_holds():
     interval = kernel_interval(first, second, labels)
     assert interval.estimate == pytest.approx(expected.item(), rel=1e-9)
     assert interval.low < half < interval.high
+    fixed = kernel_interval(first, second, labels, fixed_reference=True)
+    matrix = polynomial_kernel(second, second)
+    influence = (matrix.sum(1) - matrix.diagonal()) / 2299 - polynomial_kernel(first, second).mean(0)
+    assert interval.standard_error**2 - fixed.standard_error**2 == pytest.approx(4 * influence.var().item() / 2300, rel=1e-9)
 
 
 def cubic_moment(a, b):

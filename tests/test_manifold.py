@@ -57,6 +57,16 @@ def test_a_set_against_itself_has_every_neighbour_on_the_border(offset):
     assert density_coverage(same, same, 5) == (pytest.approx(6 / 5), 1.0)
 
 
+def test_images_in_both_sets_stay_on_the_border_whatever_the_rounding():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        real = torch.randn(60, 301, generator=generator)
+        some = torch.randperm(60, generator=generator)[:11]
+        reach = torch.cdist(real.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        inside = reach <= reach.kthvalue(6).values
+        assert density_coverage(real[some], real, 5).density == pytest.approx(float(inside[some].double().sum(1).mean() / 5))
+
+
 def test_more_images_than_a_block_holds():
     drawn, real = torch.from_numpy(normal(2300, 2)), torch.from_numpy(normal(2100, 2, seed=1) + 0.5)
     across, drawn_reach = torch.cdist(drawn, real), torch.cdist(drawn, drawn).kthvalue(6).values

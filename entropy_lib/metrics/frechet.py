@@ -318,7 +318,7 @@ def _rows(features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image
     return features[torch.from_numpy(np.flatnonzero(chosen))]
 
 
-def _deletions(features: Float[Tensor, "image dim"], reference: "_Reference", labels: Labels) -> Float64[np.ndarray, " 1+block"]:
+def _deletions(features: Float[Tensor, "image dim"], reference: "_Reference", labels: Labels) -> Float64[np.ndarray, " deletion"]:
     """The distance of all images, then of all but each block."""
     whole = FeatureState.of(features)
     states = (whole - FeatureState.of(_rows(features, labels == block)) for block in range(labels.max() + 1))

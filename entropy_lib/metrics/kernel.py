@@ -225,7 +225,7 @@ class _Method:
         """MMD² less the reference's own mean, which cancels between methods."""
         return float((self.influence - self.rows).mean())
 
-    def deletions(self, labels: Labels) -> Float64[np.ndarray, " 1+block"]:
+    def deletions(self, labels: Labels) -> Float64[np.ndarray, " deletion"]:
         """`value`, then with each block left out."""
         member = _members(labels, self.rows.device)
         inside, rows = member.T @ self.inside, member.T @ self.rows
@@ -236,7 +236,7 @@ class _Method:
 
 
 def _interval(
-    deletions: Float64[np.ndarray, " 1+block"], labels: Labels, influence: Float64[Tensor, " reference"] | None, level: float
+    deletions: Float64[np.ndarray, " deletion"], labels: Labels, influence: Float64[Tensor, " reference"] | None, level: float
 ) -> Interval:
     """Jackknife over generated images, plus the variance that comes from the reference."""
     generated = from_deletions(deletions[0], deletions[1:], np.bincount(labels), level, correct_bias=False)

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-Features = Float[Tensor, "image dim"] | Float[np.ndarray, "image dim"]
+# The number of images is left open: two sets need not have as many.
+Features = Float[Tensor, "_ dim"] | Float[np.ndarray, "_ dim"]
 
 ROWS = 2048  # of a block: a tile of two blocks has 32 MiB in float64
 

@@ -30,6 +30,7 @@ BLOCKS = 20
 
 Rows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
 Labels = Int[np.ndarray, " image"]
+Values = Sequence[float] | Shaped[np.ndarray, " block"]
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ class Interval:
 
 
 def _freedom(blocks: int | None) -> float:
-    return math.inf if blocks is None else blocks - 1
+    return math.inf if blocks is None else blocks - 1.0
 
 
-def deal_blocks(prompts: Sequence[Hashable], blocks: int = BLOCKS, seed: int = 0) -> Int[np.ndarray, " image"]:
+def deal_blocks(
+    prompts: Sequence[Hashable] | Shaped[np.ndarray, " image"], blocks: int = BLOCKS, seed: int = 0
+) -> Int[np.ndarray, " image"]:
     """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a block.
 
     The result depends on the set of prompts and the seed, not on the order of the rows. For independent images give
@@ -189,9 +192,7 @@ def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: 
     return from_deletions(whole, without, sizes, level, correct_bias)
 
 
-def from_deletions(
-    whole: float, without: Sequence[float], sizes: Sequence[int], level: float = 0.95, correct_bias: bool = True
-) -> Interval:
+def from_deletions(whole: float, without: Values, sizes: Values, level: float = 0.95, correct_bias: bool = True) -> Interval:
     """The jackknife interval, from the statistic on all rows and on all rows but those of each block.
 
     Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and Computing 9,
