@@ -174,8 +174,10 @@ def _frozen(config: dict):
 
 @lru_cache(maxsize=64)
 def _traced(network_class: type, frozen_config: tuple, height: int, width: int, text: int) -> tuple[tuple[str, int], ...]:
+    from diffusers.models.attention_dispatch import attention_backend  # not before there is a network of diffusers
+
     config, counts = dict(frozen_config), {}
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), torch.no_grad(), attention_backend("native"):  # others, as flex, refuse the meta device
         twin = network_class.from_config(config).eval()
         for name, module in twin.named_modules():
             if is_attention(module):

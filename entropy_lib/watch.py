@@ -78,7 +78,12 @@ class LayerCall:
     module: nn.Module
     given: SelfAttentionInput
     text_first: bool  # where the image's rows begin in joint attention
-    seen: bool = False
+    rows_seen: int = 0  # of the batch: joint PAG attends for its branches one after the other
+
+    @property
+    def seen(self) -> bool:
+        """Whether the layer has called the attention."""
+        return self.rows_seen > 0
 
     def measured_factor(self, query: Tensor, scale: float) -> Tensor:
         """Effective scale times sqrt(d), `[batch, heads]`, from the lengths of a few query rows of the image.
@@ -89,7 +94,8 @@ class LayerCall:
         batch, heads, _, dim = query.shape
         if getattr(self.module, "fused_projections", False) or self.given.hidden.ndim != 3:
             return query.new_full((batch, heads), math.nan, dtype=torch.float32)
-        states = self.module.to_q.forward(self.given.hidden[:batch, :FACTOR_ROWS]).unflatten(-1, (heads, dim)).transpose(1, 2)
+        own = slice(self.rows_seen - batch, self.rows_seen)
+        states = self.module.to_q.forward(self.given.hidden[own, :FACTOR_ROWS]).unflatten(-1, (heads, dim)).transpose(1, 2)
         norm = getattr(self.module, "norm_q", None)
         states = norm.forward(states) if isinstance(norm, nn.Module) else states
         first = self.given.text.shape[1] if self.text_first and self.given.text is not None else 0
@@ -159,8 +165,10 @@ class AttentionWatcher(TorchFunctionMode):
     @torch.no_grad()
     def _attention(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> None:
         call, layer, tokens = self._call, self._layer, key.shape[-2]
-        layer.seen = True
-        branches = call.branches[: query.shape[0] // call.images]  # PAG attends for all branches but the perturbed one
+        first, layer.rows_seen = layer.rows_seen, layer.rows_seen + query.shape[0]
+        branches = call.branches[first // call.images : layer.rows_seen // call.images]  # PAG leaves one out, or takes it later
+        if not branches:
+            return  # all rows have attended: this is something else, as an image prompt asked by the same query
         cell = Cell(
             layer.name, *grid(tokens - call.text_tokens, *call.latent_size), tokens, self.training_tokens[layer.name],
             call.step, call.timestep, branches, call.first_image,
@@ -228,7 +236,8 @@ class AttentionWatcher(TorchFunctionMode):
         if layer is not None and not layer.seen and not failed:
             raise AttentionNotSeenError(
                 f"the attention of {layer.name!r} was not seen: its processor {type(module.processor).__name__} does not call "
-                "scaled_dot_product_attention. Set diffusers' AttnProcessor2_0 (no attention slicing, no xformers) and run again."
+                "scaled_dot_product_attention. Undo attention slicing, xformers or another attention backend: set diffusers' "
+                "AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
             )
 
 
