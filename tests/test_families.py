@@ -168,8 +168,8 @@ def test_notebooks_run_on_every_family(tiny, notebook, tmp_path):
     overrides = {
         "model": str(tmp_path / name),
         "sizes": ["32x32", "64x96", native],
-        "steps": 2,
+        "steps": 2,  # diffusers takes one step of PixArt for another sampler
         "prompt_count": 2,
-    }  # diffusers takes one step of PixArt for another sampler
+    }
     result = run([notebook], "smoke", overrides | {"output": str(tmp_path / "output")}, tmp_path / "report")[0]
     assert result.ok, result.error

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from entropy_lib.files import replacing
 from entropy_lib.mini import dataset
-from entropy_lib.mini.train import MODEL
+from entropy_lib.mini.train import MEASURED, MODEL
 from entropy_lib.models import load
 from entropy_lib.probe import EntropyProbe
 from entropy_lib.profiles import PROMPTS
@@ -163,7 +163,7 @@ def main() -> None:
         "named": quality(pipe, prompts, native, ["unscaled"], **sampler)
         + quality(pipe, prompts[: arguments.elsewhere], others, ["unscaled", "paper"], **sampler),
     }
-    with replacing(MODEL / "quality.json") as temporary:
+    with replacing(MODEL / MEASURED) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n")
     update_card(report)
 

@@ -19,6 +19,7 @@ from entropy_lib.models import CHECKSUMS
 
 RUNS = ROOT / "build" / "mini"
 MODEL = DATA / "mini"
+MEASURED = "quality.json"  # written after the export, by `evaluate`
 AUTOENCODER_STEPS = 4000
 TEXT_STEPS = 2000
 DENOISER_STEPS = 5500
@@ -60,7 +61,8 @@ def export(vae: AutoencoderKL, unet, encoder, folder: Path) -> None:
 
 def write_checksums(folder: Path) -> None:
     """SHA256SUMS of everything that a user loads; weights are made readable by all."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in {".safetensors", ".json", ".txt"})
+    loaded = {".safetensors", ".json", ".txt"}
+    files = sorted(path for path in folder.rglob("*") if path.suffix in loaded and path.name != MEASURED)
     for path in files:
         path.chmod(0o644)
     with replacing(folder / CHECKSUMS) as temporary:
