@@ -163,6 +163,8 @@ def test_every_family_is_tested():
 @pytest.mark.parametrize("notebook", ["00_quickstart", "03_entropy_vs_tokens"])
 def test_notebooks_run_on_every_family(tiny, notebook, tmp_path):
     name, pipe = tiny
+    if name == "sd15":
+        pytest.skip("sd21-base has the same classes; its notebooks are run")
     pipe.save_pretrained(tmp_path / name)
     native = el.sizes.size_name(*NATIVE[name])
     overrides = {
