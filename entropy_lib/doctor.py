@@ -1,7 +1,4 @@
-"""What this machine can run: the device, each model of the catalogue, each profile; yes or no, and why.
-
-python -m entropy_lib doctor
-"""
+"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by profile, and why not."""
 
 import importlib.util
 import platform

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.files import replacing
+from entropy_lib.metrics.uncertainty import wilson
 from entropy_lib.mini import dataset
 from entropy_lib.mini.train import MEASURED, MODEL
 from entropy_lib.models import load
@@ -67,8 +67,8 @@ def named_within(drawn: Tensor, reference: Tensor, names: Sequence[str], wanted:
 
 def share(hits: Sequence[bool]) -> dict[str, float]:
     """Share of hits with its 95 % Wilson interval."""
-    interval = stats.binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return {"share": sum(hits) / len(hits), "low": interval.low, "high": interval.high, "count": len(hits)}
+    low, high = wilson(sum(hits), len(hits))
+    return {"share": sum(hits) / len(hits), "low": low, "high": high, "count": len(hits)}
 
 
 def quality(pipe, prompts: Sequence[str], sizes, rules: Sequence[str], steps: int, guidance: float) -> list[dict]:
