@@ -1,12 +1,14 @@
-"""The command line: `python -m entropy_lib run` and `python -m entropy_lib doctor`."""
+"""The command line: `python -m entropy_lib run | sweep | doctor`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
+
+from entropy_lib.sweep import cli as sweep
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(sweep.app, name="sweep")
 
 
 @app.command()
@@ -18,13 +20,14 @@ def run(
     force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
 ) -> None:
     """Run notebooks and write the report site."""
+    from entropy_lib.profiles import overrides
     from entropy_lib.report import write_report
     from entropy_lib.runner import REPORT, console
     from entropy_lib.runner import run as run_notebooks
 
     output = output or REPORT
     try:
-        results = run_notebooks(notebooks or (), profile, _overrides(parameter or []), output, force)
+        results = run_notebooks(notebooks or (), profile, overrides(parameter or []), output, force)
     except ValueError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from None
@@ -53,16 +56,16 @@ def doctor() -> None:
         console.print("", table)
 
 
-def _overrides(texts: list[str]) -> dict:
-    """{"steps": 10} from ["steps=10"]."""
-    values = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"{text!r} is not written as name=value", param_hint="-p")
-        values[name] = yaml.safe_load(value)
-    return values
+def main() -> None:
+    """Run the command line; bad input and missing weights end in one line, not in a traceback."""
+    from rich.console import Console
+
+    try:
+        app()
+    except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":
-    app()
+    main()

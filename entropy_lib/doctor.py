@@ -11,9 +11,10 @@ import psutil
 import torch
 from huggingface_hub import try_to_load_from_cache
 
+from entropy_lib.checksums import verify
 from entropy_lib.errors import WeightsError
 from entropy_lib.files import ROOT
-from entropy_lib.models import CATALOGUE, Entry, local_folder, verify
+from entropy_lib.models import CATALOGUE, Entry, local_folder
 from entropy_lib.profiles import NOTEBOOKS, Sampling, available, drawn_images, parameters
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "papermill", "jupyterlab")

@@ -6,6 +6,7 @@ Example:
     16
 """
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +14,12 @@ import diffusers
 import pandas as pd
 import torch
 from diffusers import DiffusionPipeline
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 
+from entropy_lib.checksums import CHECKSUMS, verify
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA, sha256
-
-CHECKSUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -198,12 +198,39 @@ def local_folder(model: str) -> Path | None:
     return path if path.is_dir() else None
 
 
+def revision(model: str) -> str:
+    """What tells one state of a model's weights from another: a commit of the Hub, or a checksum of all its files.
+
+    Raises:
+        UnknownNameError: for an unknown model.
+        WeightsError: for a repository that is neither pinned in the catalogue nor in the local cache of the Hub.
+    """
+    folder, known = local_folder(model), CATALOGUE.get(model) if "/" in model else entry(model)
+    if folder is not None:
+        sums = folder / CHECKSUMS
+        return sha256(sums) if sums.exists() else _folder_digest(folder)
+    if known is not None and known.revision is not None:
+        return known.revision
+    source = known.source if known else model
+    cached = try_to_load_from_cache(source, "model_index.json")
+    if not isinstance(cached, str):
+        raise WeightsError(f"which state of {source!r} is meant is not known before it is there: `hf download {source}`")
+    return Path(cached).parent.name  # snapshots/<commit>/model_index.json
+
+
+def _folder_digest(folder: Path) -> str:
+    """sha256 over the names and contents of all files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def version(model: str) -> str:
-    """What tells one state of a model's weights from another, " @ 1234abcd": its revision on the Hub, or of its checksums."""
-    folder, known = local_folder(model), CATALOGUE.get(model)
-    sums = folder / CHECKSUMS if folder else None
-    pinned = sha256(sums) if sums and sums.exists() else known and known.revision
-    return f" @ {pinned[:8]}" if pinned else ""
+    """A short form of `revision` for a line of text, " @ 1234abcd"; empty where it is not known."""
+    try:
+        return f" @ {revision(model)[:8]}"
+    except WeightsError:
+        return ""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -228,25 +255,6 @@ def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dt
     if dtype not in allowed:
         raise UnknownNameError("dtype", dtype, ["auto", *allowed])
     return allowed[dtype]
-
-
-def verify(folder: Path) -> None:
-    """Compare the files of a model folder with its SHA256SUMS, where it has one.
-
-    Raises:
-        WeightsError: naming the first file that is missing or differs.
-    """
-    sums = folder / CHECKSUMS
-    if not sums.exists():
-        return
-    for line in sums.read_text().splitlines():
-        expected, name = line.split(maxsplit=1)
-        path = folder / name
-        problem = "is missing" if not path.exists() else "is damaged" if sha256(path) != expected else None
-        if problem:
-            raise WeightsError(
-                f"{path.name} of the model in {folder.name!r} {problem}: restore it with `git checkout -- data/{folder.name}`"
-            )
 
 
 def _from_pretrained(source: str, options: dict) -> DiffusionPipeline:

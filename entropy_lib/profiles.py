@@ -10,6 +10,7 @@ Example:
     'paper'
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from entropy_lib.sizes import parse_size
 
 PROFILES = ROOT / "notebooks" / "profiles"
 PROMPTS = DATA / "prompts"
+REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 
 
 def _known_model(name: str) -> str:
@@ -43,6 +45,20 @@ def _prompt_file(name: str) -> str:
 def _size_text(text: Any) -> str:
     parse_size(text)
     return str(text).strip()
+
+
+def _known_extractor(name: str) -> str:
+    from entropy_lib.metrics.extractors import known_extractor
+
+    return known_extractor(name)
+
+
+def _known_view(name: str) -> str:
+    from entropy_lib.metrics.views import VIEWS
+
+    if name not in VIEWS:
+        raise UnknownNameError("view", name, VIEWS)
+    return name
 
 
 Size = Annotated[str, BeforeValidator(_size_text)]
@@ -157,6 +173,47 @@ class EntropyPerLayer(Sampling):
     level: Annotated[float, Field(gt=0, lt=1)]
 
 
+class MetricTables(Sampling):
+    """06_metric_tables. `prompts` may be "reference": the captions of half of the reference's pictures."""
+
+    prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_file(name))]
+    seeds_per_prompt: Positive
+    sizes: Annotated[list[Size], Field(min_length=1)]
+    rules: Annotated[list[RuleName], Field(min_length=1)]
+    reference: str  # see `entropy_lib.references`; "" for none
+    extractor: Annotated[str, AfterValidator(_known_extractor)]
+    view: Annotated[str, AfterValidator(_known_view)]
+    batch: Positive  # images drawn together
+    store: str  # folder of the drawn images
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+    def prompt_list(self) -> list[str]:
+        """As for the other notebooks; from the reference where `prompts` says so.
+
+        Raises:
+            ValueError: when there are fewer.
+        """
+        if self.prompts != REFERENCE:
+            return super().prompt_list()
+        from entropy_lib.references import Reference, opened  # decodes pictures
+
+        reference = opened(self.reference)
+        if not isinstance(reference, Reference):
+            raise ValueError(f"prompts is {REFERENCE!r}, but reference {self.reference!r} has no captions; name a prompt list")
+        captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
+        if len(captions) < self.prompt_count:
+            raise ValueError(f"prompt_count is {self.prompt_count}, but half of {self.reference!r} has {len(captions)} captions")
+        return captions[: self.prompt_count]
+
+    def seed_list(self) -> list[int]:
+        """The seeds of each prompt, counting up from `seed`."""
+        return [self.seed + index for index in range(self.seeds_per_prompt)]
+
+    def folder_of_store(self) -> Path:
+        """Where the drawn images are."""
+        return ROOT / self.store
+
+
 class ImageGrids(Sampling):
     """05_image_grids."""
 
@@ -171,6 +228,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "03_entropy_vs_tokens": EntropyVsTokens,
     "04_entropy_per_layer": EntropyPerLayer,
     "05_image_grids": ImageGrids,
+    "06_metric_tables": MetricTables,
 }
 
 
@@ -245,7 +303,27 @@ def drawn_images(checked: Parameters) -> int:
     if not isinstance(checked, Sampling):
         return 0
     sizes = getattr(checked, "sizes", [0, 0, 0])  # 04 draws a small, a large and the native size
-    return checked.prompt_count * len(sizes) * len(getattr(checked, "rules", [0, 0]))
+    seeds = getattr(checked, "seeds_per_prompt", 1)
+    return checked.prompt_count * seeds * len(sizes) * len(getattr(checked, "rules", [0, 0]))
+
+
+def overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters from the command line, each read as YAML.
+
+    Raises:
+        ParameterError: for a text that is not written as name=value.
+
+    Example:
+        >>> overrides(["steps=10", "sizes=[32x32, 64x64]"])
+        {'steps': 10, 'sizes': ['32x32', '64x64']}
+    """
+    values = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ParameterError(f"{text!r} is not written as name=value")
+        values[name] = yaml.safe_load(value)
+    return values
 
 
 def available() -> list[str]:

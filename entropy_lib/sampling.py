@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, UInt8
 from tqdm.auto import tqdm
 
 from entropy_lib.families import family
@@ -55,6 +56,7 @@ def generate(
     Raises:
         ValueError: for bad sizes, steps, batch, or lists of unequal length, before anything is drawn.
         UnknownNameError: for an unknown rule.
+        FloatingPointError: when the model draws NaN.
 
     Example:
         >>> import entropy_lib as el
@@ -65,24 +67,47 @@ def generate(
     check_positive(steps=steps, batch=batch)
     if len(prompts) != len(seeds) or not prompts:
         raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, at least one")
-    chosen, options, images = rule(scale_rule), own_options(pipe), []
+    chosen, images = rule(scale_rule), []
     with scaled(pipe, chosen):
         for start in tqdm(range(0, len(prompts), batch), disable=not progress, desc=f"{height} x {width} {chosen}"):
             part = slice(start, start + batch)
-            generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[part]]
-            images.append(
-                pipe(
-                    list(prompts[part]),
-                    height=height,
-                    width=width,
-                    num_inference_steps=steps,
-                    guidance_scale=guidance,
-                    generator=generators,
-                    output_type="np",
-                    **options,
-                ).images
-            )
-    return (np.concatenate(images) * 255).round().astype(np.uint8)
+            images.append(draw(pipe, prompts[part], seeds[part], height, width, steps=steps, guidance=guidance))
+    return to_uint8(np.concatenate(images))
+
+
+def draw(
+    pipe, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, *, steps: int, guidance: float
+) -> Float[np.ndarray, "image height width 3"]:
+    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1]."""
+    return pipe(
+        list(prompts),
+        height=height,
+        width=width,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=[torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds],
+        output_type="np",
+        **own_options(pipe),
+    ).images
+
+
+def finite(images: Float[np.ndarray, "image height width 3"]) -> Bool[np.ndarray, " image"]:
+    """Which images hold numbers only. A latent that overflowed becomes NaN here and would be black as uint8."""
+    return np.isfinite(images).all((1, 2, 3))
+
+
+def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndarray, "image height width 3"]:
+    """Grey levels 0 to 255, rounded.
+
+    Raises:
+        FloatingPointError: if an image holds NaN or infinity.
+    """
+    if not (whole := finite(images)).all():
+        raise FloatingPointError(
+            f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. Load it in float32 "
+            "or bfloat16"
+        )
+    return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def native_pixels(pipe) -> tuple[int, int]:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from entropy_lib.checksums import MEASURED
 from entropy_lib.files import replacing
 from entropy_lib.metrics.uncertainty import wilson
 from entropy_lib.mini import dataset
-from entropy_lib.mini.train import MEASURED, MODEL
+from entropy_lib.mini.train import MODEL
 from entropy_lib.models import load
 from entropy_lib.probe import EntropyProbe
 from entropy_lib.profiles import PROMPTS

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from entropy_lib.files import DATA, ROOT, replacing, sha256
+from entropy_lib.checksums import write_checksums
+from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.mini import autoencoder, dataset, denoiser, text
-from entropy_lib.models import CHECKSUMS
 
 RUNS = ROOT / "build" / "mini"
 MODEL = DATA / "mini"
-MEASURED = "quality.json"  # written after the export, by `evaluate`
 AUTOENCODER_STEPS = 4000
 TEXT_STEPS = 2000
 DENOISER_STEPS = 5500
@@ -57,16 +56,6 @@ def export(vae: AutoencoderKL, unet, encoder, folder: Path) -> None:
             with replacing(folder / f"training_{stage}.csv") as temporary:
                 pd.read_csv(curve).drop(columns="seconds").to_csv(temporary, index=False)
     write_checksums(folder)
-
-
-def write_checksums(folder: Path) -> None:
-    """SHA256SUMS of everything that a user loads; weights are made readable by all."""
-    loaded = {".safetensors", ".json", ".txt"}
-    files = sorted(path for path in folder.rglob("*") if path.suffix in loaded and path.name != MEASURED)
-    for path in files:
-        path.chmod(0o644)
-    with replacing(folder / CHECKSUMS) as temporary:
-        temporary.write_text("".join(f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files))
 
 
 def main() -> None:

@@ -1,0 +1,208 @@
+"""The networks that turn pictures, and captions, into features. To add one, give it a line in `EXTRACTORS`.
+
+    mini-clip            the project's own small CLIP: knows the pictures of data/emoji, offline
+    inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
+    dinov2               DINOv2-small of transformers: 384 features
+    open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
+
+Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
+may run code. All run in float32 without TF32, in evaluation mode.
+
+Example:
+    >>> own = extractor("mini-clip")
+    >>> own.pictures(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a zebra, noto style"]).shape
+    (torch.Size([2, 64]), torch.Size([1, 64]))
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from unittest import mock
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from entropy_lib.checksums import verify
+from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.files import DATA
+from entropy_lib.metrics.views import RESIZE, Pictures, squares
+
+BATCH = 64
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A feature network with what has to happen before it.
+
+    Attributes:
+        name: as in `EXTRACTORS`.
+        network: the module whose weights `digest` describes.
+        side: of the square it reads, in pixels.
+        encode: normalised pictures `[n, 3, side, side]` to features `[n, d]`.
+        encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
+        mean, deviation: of the normalisation, a channel each.
+    """
+
+    name: str
+    network: nn.Module
+    side: int
+    encode: Callable[[Tensor], Tensor]
+    mean: Sequence[float]
+    deviation: Sequence[float]
+    encode_text: Callable[[list[str]], Tensor] | None = None
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(False)
+        object.__setattr__(self, "digest", _digest(self.network))
+
+    @property
+    def label(self) -> str:
+        """What decides the features besides the picture and the view: network, weights, resize."""
+        return f"{self.name} @ {self.digest[:8]}, {RESIZE}"
+
+    @torch.no_grad()
+    def pictures(self, pictures: Pictures, view: str = "center") -> Float[Tensor, "image dim"]:
+        """Features of pictures of one size, on the CPU; the mean over tiles where the view has several.
+
+        Raises:
+            ValueError, UnknownNameError: as `views.squares`.
+        """
+        tiles = squares(pictures, self.side, view)
+        device = next(self.network.parameters()).device
+        mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
+        flat = ((tiles - mean) / deviation).flatten(0, 1)
+        with _full_precision():
+            features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
+        return features.unflatten(0, tiles.shape[:2]).mean(1)
+
+    @torch.no_grad()
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
+        """Embeddings of captions, on the CPU.
+
+        Raises:
+            ValueError: where the network has no text tower.
+        """
+        if self.encode_text is None:
+            raise ValueError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
+        parts = [list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)]
+        return torch.cat([self.encode_text(part).float().cpu() for part in parts])
+
+
+def extractor(name: str, device: str = "cpu") -> Extractor:
+    """Load a feature network.
+
+    Args:
+        name: a name of `EXTRACTORS`, or "open_clip:NAME/TAG".
+        device: where to run it.
+
+    Raises:
+        UnknownNameError: for another name.
+        WeightsError: when its weights are not there, saying how to get them.
+    """
+    if name.startswith("open_clip:"):
+        return _open_clip(name, *name.removeprefix("open_clip:").rpartition("/")[::2], device)
+    if name not in EXTRACTORS:
+        raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    return EXTRACTORS[name](device)
+
+
+def known_extractor(name: str) -> str:
+    """`name`, after checking that there is such an extractor, without loading it.
+
+    Raises:
+        UnknownNameError: otherwise.
+    """
+    if not name.startswith("open_clip:") and name not in EXTRACTORS:
+        raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    return name
+
+
+def _mini_clip(device: str) -> Extractor:
+    folder = DATA / "mini-clip"
+    verify(folder)
+    return _open_clip("mini-clip", f"local-dir:{folder}", "", device)
+
+
+def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
+    import open_clip
+
+    try:
+        network = open_clip.create_model(model, pretrained=tag or None, device=device)
+        tokenizer = open_clip.get_tokenizer(model)
+    except Exception as error:  # of the Hub's client, of whichever kind
+        raise WeightsError(f"{name} could not be loaded ({error}); open_clip.list_pretrained() names models and tags") from error
+    side = network.visual.image_size
+    return Extractor(
+        name,
+        network,
+        side[0] if isinstance(side, tuple | list) else side,
+        network.encode_image,
+        network.visual.image_mean,
+        network.visual.image_std,
+        lambda captions: network.encode_text(tokenizer(captions).to(device)),
+    )
+
+
+def _dinov2(device: str) -> Extractor:
+    from transformers import AutoModel
+
+    source = "facebook/dinov2-small"
+    try:
+        network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
+    except OSError as error:
+        raise WeightsError(f"{source} is not there ({error}); get it with `hf download {source}`") from error
+    return Extractor("dinov2", network, 224, lambda pictures: network(pictures).pooler_output, *IMAGENET)
+
+
+def _inception(device: str) -> Extractor:
+    """torch-fidelity's network up to its last pooling, with its weights read as tensors and nothing else.
+
+    Its own forward pass resizes and rounds; here pictures come resized, and 0 to 255 is mapped to (x - 128) / 128 as there.
+    """
+    try:
+        from torch_fidelity import feature_extractor_inceptionv3 as original
+    except ImportError:
+        raise ImportError("the extractor 'inception' needs the package torch-fidelity: pip install torch-fidelity") from None
+    try:
+        with mock.patch.object(original, "load_state_dict_from_url", _inception_weights):
+            whole = original.FeatureExtractorInceptionV3("inception", ["2048"])
+    except OSError as error:
+        raise WeightsError(f"the weights of Inception-v3 are not there ({error}); download {original.URL_INCEPTION_V3}") from error
+    network = nn.Sequential(*list(whole.children())[:-1], nn.Flatten()).to(device)  # all but the classifier, in their order
+    middle = 128 / 255
+    return Extractor("inception", network, whole.INPUT_IMAGE_SIZE, network, [middle] * 3, [middle] * 3)
+
+
+def _inception_weights(url: str, **_: object) -> dict[str, Tensor]:
+    return torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
+
+
+EXTRACTORS: dict[str, Callable[[str], Extractor]] = {"mini-clip": _mini_clip, "inception": _inception, "dinov2": _dinov2}
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Without TF32: features must not depend on the graphics card's habits."""
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
+
+
+def _digest(network: nn.Module) -> str:
+    """sha256 of all weights and buffers, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+    return digest.hexdigest()

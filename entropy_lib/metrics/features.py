@@ -1,0 +1,109 @@
+"""Features, computed once for each picture and kept on disk.
+
+A feature depends on the picture's bytes, the extractor (network, weights, resize) and the view; all are in the address it is
+kept under, so nothing is ever out of date. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
+
+Example:
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from entropy_lib.metrics.extractors import extractor
+    >>> pictures = {name: np.full((32, 48, 3), grey, np.uint8) for name, grey in (("dark", 10), ("light", 200))}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = FeatureCache(folder, extractor("mini-clip"), view="pad")
+    ...     cache.matrix(list(pictures), pictures.__getitem__).shape
+    torch.Size([2, 64])
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from entropy_lib.files import replacing
+from entropy_lib.metrics.extractors import Extractor
+
+CHUNK = 256  # pictures in memory at a time, and rows of a file
+Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
+
+
+class FeatureCache:
+    """The features of one extractor and view.
+
+    Args:
+        folder: of all caches; each extractor and view has a folder of its own inside.
+        extractor, view: see `Extractor.pictures`.
+    """
+
+    def __init__(self, folder: Path | str, extractor: Extractor, view: str = "center"):
+        self.extractor, self.view = extractor, view
+        self.label = f"{extractor.label}, {view}"
+        self.folder = Path(folder) / f"{_slug(extractor.name)}-{view}-{hashlib.sha256(self.label.encode()).hexdigest()[:12]}"
+
+    def matrix(self, keys: Sequence[str], read: Reader) -> Float[Tensor, "image dim"]:
+        """Features in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
+
+        Args:
+            keys: what identifies each picture's bytes, e.g. their checksum.
+            read: gives the picture of a key; called for missing keys only.
+        """
+        found = self._load(set(keys))
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            features = self._extract([read(key) for key in part])
+            self._save(part, features)
+            found |= dict(zip(part, features, strict=True))
+        return torch.stack([found[key] for key in keys])
+
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
+        """Embeddings of captions, one for each; equal captions are embedded once."""
+        distinct = list(dict.fromkeys(captions))
+        place = {caption: index for index, caption in enumerate(distinct)}
+        return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
+
+    def _extract(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
+        """Features of pictures whose sizes may differ: those of one size go together."""
+        sizes: dict[tuple, list[int]] = {}
+        for index, picture in enumerate(pictures):
+            sizes.setdefault(picture.shape, []).append(index)
+        parts = [self.extractor.pictures(np.stack([pictures[i] for i in index]), self.view) for index in sizes.values()]
+        order = torch.tensor([i for index in sizes.values() for i in index])
+        return torch.cat(parts)[order.argsort()]
+
+    def _load(self, wanted: set[str]) -> dict[str, Float[Tensor, " dim"]]:
+        found: dict[str, Tensor] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, "pt") as file:
+                    keys = json.loads(file.metadata()["keys"])
+                    if wanted.isdisjoint(keys):
+                        continue
+                    features = file.get_tensor("features")
+                    if _checksum(features) != file.metadata()["sha256"]:
+                        raise SafetensorError("checksum")
+            except SafetensorError:
+                path.unlink(missing_ok=True)  # computed anew below
+                continue
+            found |= {key: row for key, row in zip(keys, features, strict=True) if key in wanted}
+        return found
+
+    def _save(self, keys: Sequence[str], features: Float[Tensor, "image dim"]) -> None:
+        metadata = {"keys": json.dumps(list(keys)), "sha256": _checksum(features), "label": self.label}
+        name = hashlib.sha256(metadata["keys"].encode()).hexdigest()[:32]
+        with replacing(self.folder / f"{name}.safetensors") as temporary:
+            save_file({"features": features.contiguous()}, temporary, metadata)
+
+
+def _checksum(features: Tensor) -> str:
+    return hashlib.sha256(features.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)

@@ -1,0 +1,16 @@
+"""Sweeps: drawing many images so that nothing is lost, nothing is drawn twice, and every image says what it is.
+
+    units    what to draw: one unit an image, with a key that names everything the image depends on
+    plan     all units of a study, in groups that are drawn together; read from and written to a store
+    store    where images lie: content-addressed files, committed one by one
+    sample   how a group is drawn
+    engines  who draws: this process, or workers of a Ray cluster
+    reduce   from committed images to metric tables
+
+A study is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
+
+    python -m entropy_lib sweep plan --profile mini-full
+    python -m entropy_lib sweep sample --profile mini-full --shard 0/4
+    python -m entropy_lib sweep status --profile mini-full
+    python -m entropy_lib sweep reduce --profile mini-full
+"""

@@ -1,0 +1,146 @@
+"""All the units of a study: made from its settings, kept in the store, cut into groups that are drawn together."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby, product
+from pathlib import Path
+
+import pandas as pd
+
+from entropy_lib.files import replacing
+from entropy_lib.rules import rule
+from entropy_lib.sizes import size_name
+from entropy_lib.sweep.units import Unit
+
+FILE = "plan.parquet"
+BATCH = 16  # images drawn together
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all units of a study share; see `Unit` for the fields."""
+
+    model: str
+    revision: str
+    scheduler: str
+    steps: int
+    guidance: float
+    dtype: str
+    native_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units of a study, those of one (size, rule) side by side, each in the order of its prompts and seeds."""
+
+    units: tuple[Unit, ...]
+    native_size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        rules: Sequence[str],
+    ) -> "Plan":
+        """Every prompt with every seed at every size under every rule.
+
+        At native size all rules but `gamma` are the identity: its images are drawn once, under the first of them.
+
+        Args:
+            settings: shared by all.
+            prompts: different from each other.
+            seeds: of each prompt.
+            sizes: (height, width) in pixels.
+            rules: see `entropy_lib.rule`.
+
+        Raises:
+            ValueError: for repeated prompts, seeds, sizes or rules, or none at all, and for sizes that cannot be.
+            UnknownNameError: for an unknown rule.
+        """
+        rules = [rule(text).name for text in rules]
+        sizes = [tuple(size) for size in sizes]
+        for name, values in {"prompts": prompts, "seeds": seeds, "sizes": sizes, "rules": rules}.items():
+            _check_distinct(name, values)
+        shared = asdict(settings)
+        native = tuple(shared.pop("native_size"))
+        drawn = [(size, name) for size, name in product(sizes, rules) if name == drawn_rule(rules, name, size == native)]
+        units = [Unit(p, int(s), *size, name, **shared) for size, name in drawn for p, s in product(prompts, seeds)]
+        return cls(tuple(units), native)
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], list[Unit]]:
+        """{(size, rule): its units}, in order."""
+        return {cell: list(units) for cell, units in groupby(self.units, key=lambda unit: (unit.size, unit.rule))}
+
+    @property
+    def native(self) -> str:
+        """The label of the native size."""
+        return size_name(*self.native_size)
+
+    @property
+    def sizes(self) -> list[str]:
+        """Labels of the sizes, in order."""
+        return list(dict.fromkeys(unit.size for unit in self.units))
+
+    @property
+    def rules(self) -> list[str]:
+        """The rules, in order of appearance."""
+        return list(dict.fromkeys(unit.rule for unit in self.units))
+
+    def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
+        """The units in groups of `batch` that are drawn together, or every n-th group for shard (i, n).
+
+        Groups do not depend on shards, nor on what has been drawn already. So an image has the same neighbours whoever
+        draws it, and the same bytes (sums in floating point depend on the batch, by one grey level).
+
+        Raises:
+            ValueError: for a batch below 1, or a shard that is not among n.
+        """
+        index, count = shard
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; it must be 1 or more")
+        if not 0 <= index < count:
+            raise ValueError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
+        groups = [units[start : start + batch] for units in self.cells.values() for start in range(0, len(units), batch)]
+        return groups[index::count]
+
+    def write(self, folder: Path | str) -> Path:
+        """Keep the plan in a store's folder; an earlier one is replaced."""
+        path = Path(folder) / FILE
+        table = pd.DataFrame([asdict(unit) for unit in self.units])
+        table.attrs = {"native_size": list(self.native_size)}
+        with replacing(path) as temporary:
+            table.to_parquet(temporary)
+        return path
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Plan":
+        """The plan of a store.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        path = Path(folder) / FILE
+        if not path.exists():
+            raise FileNotFoundError(f"no plan in {folder}; make one with `python -m entropy_lib sweep plan`")
+        table = pd.read_parquet(path)
+        return cls(tuple(Unit(**row) for row in table.to_dict("records")), tuple(table.attrs["native_size"]))
+
+
+def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
+    """Under which rule the images of `name` are drawn: at native size the first of those that change nothing there."""
+    if not at_native_size or not rule(name).formula.identity:
+        return name
+    return next(other for other in rules if rule(other).formula.identity)
+
+
+def _check_distinct(name: str, values: Sequence) -> None:
+    if not len(values):
+        raise ValueError(f"no {name}; give at least one")
+    repeated = pd.Series(list(values))[lambda series: series.duplicated()]
+    if len(repeated):
+        raise ValueError(f"{len(repeated)} {name} are repeated, the first being {repeated.iloc[0]!r}; each may occur once")

@@ -1,0 +1,361 @@
+"""From committed images to metric tables: every number with its interval, every comparison in pairs.
+
+All methods of a size are judged on the same prompts and seeds: an image that is missing under one of them is left out of
+all. Two tables come out, tidy, one row a number:
+
+    levels        how far each method is from the reference (FD, KID, CMMD), how well it fits its prompts (CLIP score)
+    differences   a rule against the first rule, paired image by image
+
+Beside the rules stand two floors at every size: `real, resized`, real pictures brought to that size, is what a perfect model
+would get; `native, resized`, the model's own native images brought to that size, is what one gets without the trouble.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from entropy_lib.files import replacing
+from entropy_lib.metrics import (
+    FeatureState,
+    clip_scores,
+    deal_blocks,
+    frechet_difference,
+    frechet_interval,
+    gaussian_kernel,
+    jackknife,
+    jackknife_difference,
+    kernel_difference,
+    kernel_interval,
+    polynomial_kernel,
+    wilson,
+)
+from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.frechet import ENOUGH
+from entropy_lib.metrics.uncertainty import BLOCKS, Interval
+from entropy_lib.metrics.views import resized
+from entropy_lib.references import Reference
+from entropy_lib.sizes import parse_size
+from entropy_lib.sweep.plan import Plan, drawn_rule
+from entropy_lib.sweep.store import DamagedImageError, Store
+from entropy_lib.sweep.units import Unit
+
+REAL, NATIVE = "real, resized", "native, resized"
+KERNELS = {"KID": polynomial_kernel, "CMMD": gaussian_kernel}
+Features = Float[Tensor, "image dim"]
+
+
+@dataclass
+class Cell:
+    """The images of one size under one rule that can be used, in the order of the plan."""
+
+    units: list[Unit]
+    keys: dict[Unit, str]  # checksum of each image's bytes
+    excluded: dict[str, int] = field(default_factory=dict)  # reason: how many
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan, its images, and what they are compared with.
+
+    Attributes:
+        plan, store: what was to be drawn, and where it lies.
+        cache: of features.
+        reference: real pictures, a state of their features, or None for none.
+        level: of all intervals.
+        blocks: of the jackknife.
+    """
+
+    plan: Plan
+    store: Store
+    cache: FeatureCache
+    reference: Reference | FeatureState | None = None
+    level: float = 0.95
+    blocks: int = BLOCKS
+
+    def cell(self, size: str, rule: str) -> Cell:
+        """What is there of a cell; what is missing, damaged or was excluded is counted."""
+        drawn = drawn_rule(self.plan.rules, rule, size == self.plan.native)
+        cell = Cell([], {})
+        for unit in self.plan.cells[size, drawn]:
+            reason = self._problem(unit, cell)
+            if reason is not None:
+                cell.excluded[reason] = cell.excluded.get(reason, 0) + 1
+        return cell
+
+    def _problem(self, unit: Unit, cell: Cell) -> str | None:
+        """Add a unit to the cell, or say why not."""
+        try:
+            record = self.store.record(unit)
+        except KeyError:
+            return "not drawn"
+        except DamagedImageError:
+            return "damaged"
+        if "excluded" in record:
+            return record["excluded"]
+        cell.units.append(unit)
+        cell.keys[unit] = record["sha256"]
+        return None
+
+    def paired(self, size: str) -> tuple[dict[str, Cell], int]:
+        """The cells of a size reduced to the prompts and seeds that all of them have, and how many pairs were dropped.
+
+        Raises:
+            ValueError: if fewer than two prompts are left.
+        """
+        cells = {rule: self.cell(size, rule) for rule in self.plan.rules}
+        common = set.intersection(*({(u.prompt, u.seed) for u in cell.units} for cell in cells.values()))
+        planned = max(len(units) for (own, _), units in self.plan.cells.items() if own == size)
+        for cell in cells.values():
+            cell.units = [unit for unit in cell.units if (unit.prompt, unit.seed) in common]
+        if len({prompt for prompt, _ in common}) < 2:
+            reasons = {rule: cell.excluded for rule, cell in cells.items()}
+            raise ValueError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
+        return cells, planned - len(common)
+
+    def features(self, cell: Cell, size: tuple[int, int] | None = None) -> Features:
+        """Of the images of a cell, or of the same brought to another size.
+
+        Raises:
+            DamagedImageError: for an image that is not what was committed; it is put aside, and `sample` draws it again.
+        """
+        known = {self._key(cell.keys[unit], size): unit for unit in cell.units}
+        return self.cache.matrix(
+            [self._key(cell.keys[unit], size) for unit in cell.units], lambda key: _at(self.store.read(known[key]), size)
+        )
+
+    def real_features(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Features:
+        """Of real pictures, as they are or brought to a size."""
+        own = {index: key for key, index in self.reference.keys.items()}
+        known = {self._key(own[index], size): index for index in indices}
+        return self.cache.matrix(list(known), lambda key: _at(self.reference.read(known[key]), size))
+
+    @staticmethod
+    def _key(digest: str, size: tuple[int, int] | None) -> str:
+        return digest if size is None else f"{digest} at {size[0]}x{size[1]}"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `reduce` returns.
+
+    Attributes:
+        levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
+        differences: columns `size, rule, against, metric, estimate, low, high, p_value, p_holm, effect, share_improved,
+            share_low, share_high, pairs`; `estimate` is that of the rule less that of the first rule.
+        exclusions: columns `size, rule, reason, images`.
+        label: of the features: network, weights, resize, view.
+    """
+
+    levels: pd.DataFrame
+    differences: pd.DataFrame
+    exclusions: pd.DataFrame
+    label: str
+
+    def write(self, folder: Path) -> list[Path]:
+        """The tables as CSV, whole or not at all; the label of the features in a column of `levels`."""
+        tables = {
+            "levels": self.levels.assign(features=self.label),
+            "differences": self.differences.assign(features=self.label),
+            "exclusions": self.exclusions,
+        }
+        for name, table in tables.items():
+            with replacing(folder / f"{name}.csv") as temporary:
+                table.to_csv(temporary, index=False, float_format="%.6g")
+        return [folder / f"{name}.csv" for name in tables]
+
+
+def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) -> Tables:
+    """All metrics of a study.
+
+    A Fréchet level is left out where there are fewer than two images for each feature (no interval would cover it); kernel
+    distances, differences and CLIP scores are given for any number.
+
+    Args:
+        study: what to judge; nothing is drawn.
+        progress: called with each size before its work starts.
+
+    Raises:
+        ValueError: where hardly anything was drawn.
+        DamagedImageError: for an image that is not what was committed.
+    """
+    against = _References.of(study)
+    levels, differences, exclusions = [], [], []
+    for size in study.plan.sizes:
+        progress(size)
+        cells, dropped = study.paired(size)
+        exclusions += [
+            {"size": size, "rule": rule, "reason": reason, "images": count}
+            for rule, cell in cells.items()
+            for reason, count in cell.excluded.items()
+        ] + ([{"size": size, "rule": "all", "reason": "pairs dropped", "images": dropped}] if dropped else [])
+        methods = _methods(study, size, cells)
+        levels += [{"size": size, **row} for row in _levels(study, methods, against)]
+        differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
+    return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), study.cache.label)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """Features of a method at one size, with the prompt of each image."""
+
+    features: Features
+    prompts: list[str]
+    texts: Features | None  # embedding of each image's prompt
+
+
+@dataclass(frozen=True)
+class _References:
+    """What distances are measured to: {name: features or state}."""
+
+    by_name: dict[str, Tensor | FeatureState]
+    floor: list[int]  # real pictures for the floor
+
+    @classmethod
+    def of(cls, study: Study) -> "_References":
+        found: dict[str, Tensor | FeatureState] = {}
+        floor: list[int] = []
+        if isinstance(study.reference, FeatureState):
+            if study.reference.extractor not in ("", study.cache.label):
+                raise ValueError(f"the reference holds features of {study.reference.extractor!r}, not of {study.cache.label!r}")
+            found["real"] = study.reference
+        elif study.reference is not None:
+            study.reference.check_size(study.cache.extractor.side)
+            floor, kept = study.reference.halves()
+            found["real"] = study.real_features(kept)
+        if study.plan.native in study.plan.sizes:
+            cells, _ = study.paired(study.plan.native)
+            found["native"] = study.features(cells[study.plan.rules[0]])
+        return cls(found, floor)
+
+
+def _methods(study: Study, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
+    """The rules of a size and its floors."""
+    pixels, native = parse_size(size), size == study.plan.native
+    rules = study.plan.rules
+    shown = [rule for rule in rules if drawn_rule(rules, rule, native) == rule]
+    found = {rule: _method(study, cells[rule], None) for rule in shown}
+    if study.plan.native in study.plan.sizes and not native:
+        cell = study.cell(study.plan.native, rules[0])
+        wanted = {(unit.prompt, unit.seed) for unit in cells[rules[0]].units}
+        cell.units = [unit for unit in cell.units if (unit.prompt, unit.seed) in wanted]
+        found[NATIVE] = _method(study, cell, pixels)
+    if isinstance(study.reference, Reference):
+        indices = study.reference.halves()[0]
+        captions = study.reference.captions(indices) if study.reference.caption else [str(index) for index in indices]
+        texts = _texts(study, captions) if study.reference.caption else None
+        found[REAL] = _Method(study.real_features(indices, pixels), captions, texts)
+    return found
+
+
+def _method(study: Study, cell: Cell, size: tuple[int, int] | None) -> _Method:
+    prompts = [unit.prompt for unit in cell.units]
+    return _Method(study.features(cell, size), prompts, _texts(study, prompts))
+
+
+def _texts(study: Study, prompts: Sequence[str]) -> Features | None:
+    return study.cache.captions(prompts) if study.cache.extractor.encode_text else None
+
+
+def _levels(study: Study, methods: dict[str, _Method], against: _References) -> list[dict]:
+    rows = []
+    for name, method in methods.items():
+        labels, count = _labels(study, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
+        for reference, known in against.by_name.items():
+            if reference == "native" and name == NATIVE:
+                continue  # the very pictures that it is made from
+            for metric, interval in _distances(study, method.features, known, labels).items():
+                rows.append({"method": name, "metric": metric, "reference": reference, **_numbers(interval), **count})
+        if method.texts is not None:
+            scores = clip_scores(method.features, method.texts).numpy()
+            interval = jackknife(np.mean, scores, labels, level=study.level)
+            rows.append({"method": name, "metric": "CLIP score", "reference": "prompts", **_numbers(interval), **count})
+    return rows
+
+
+def _distances(study: Study, features: Features, known: Tensor | FeatureState, labels) -> dict[str, Interval]:
+    """FD where there are images enough, the kernel distances where the reference has pictures."""
+    found = {}
+    if _enough(features):
+        found["FD"] = frechet_interval(features, known, labels, level=study.level)
+    if isinstance(known, Tensor):
+        for metric, kernel in KERNELS.items():
+            found[metric] = kernel_interval(features, known, labels, kernel, level=study.level)
+    return found
+
+
+def _differences(study: Study, size: str, methods: dict[str, _Method], against: _References) -> list[dict]:
+    """Each further rule, and the native floor, against the first rule, image by image."""
+    first, rows = study.plan.rules[0], []
+    known = against.by_name.get("real", against.by_name.get("native"))
+    for name, method in methods.items():
+        if name in (first, REAL) or size == study.plan.native:
+            continue
+        base = methods[first]
+        labels, pairs = _labels(study, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
+        for metric, interval in _paired_distances(study, method, base, known, labels).items():
+            rows.append({**pairs, "metric": metric, **_numbers(interval), "p_value": interval.p_value})
+        if method.texts is not None:
+            rows.append({**pairs, "metric": "CLIP score", **_score_difference(study, method, base, labels)})
+    return rows
+
+
+def _paired_distances(study: Study, method: _Method, base: _Method, known, labels) -> dict[str, Interval]:
+    if known is None:
+        return {}
+    arguments = (method.features, base.features, known, labels)
+    found = {"FD": frechet_difference(*arguments, level=study.level)} if _enough(method.features) else {}
+    if isinstance(known, Tensor):
+        # The reference's own error is shared by both, and the claim is about these two methods.
+        for metric, kernel in KERNELS.items():
+            found[metric] = kernel_difference(*arguments, kernel, level=study.level)
+    return found
+
+
+def _enough(features: Features) -> bool:
+    return len(features) >= ENOUGH * features.shape[1]
+
+
+def _score_difference(study: Study, method: _Method, base: _Method, labels) -> dict:
+    """Paired CLIP scores: the mean difference, its size in standard deviations, and the share of prompts improved."""
+    new, old = (clip_scores(each.features, each.texts).numpy() for each in (method, base))
+    interval = jackknife_difference(np.mean, new, old, labels, level=study.level)
+    by_prompt = pd.Series(new - old).groupby(method.prompts).mean()
+    changed = by_prompt[by_prompt != 0]
+    low, high = wilson(int((changed > 0).sum()), len(changed), study.level) if len(changed) else (np.nan, np.nan)
+    deviation = float(np.std(new - old, ddof=1))
+    return {
+        **_numbers(interval),
+        "p_value": interval.p_value,
+        "effect": float(interval.estimate / deviation) if deviation else 0.0,
+        "share_improved": float((changed > 0).mean()) if len(changed) else np.nan,
+        "share_low": low,
+        "share_high": high,
+    }
+
+
+def _labels(study: Study, prompts: Sequence[str]) -> np.ndarray:
+    return deal_blocks(prompts, min(study.blocks, len(set(prompts))))
+
+
+def _numbers(interval: Interval) -> dict[str, float]:
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _with_holm(differences: pd.DataFrame) -> pd.DataFrame:
+    """p-values corrected for the number of sizes at which the same pair of methods is compared by the same metric (Holm)."""
+    from statsmodels.stats.multitest import multipletests
+
+    if differences.empty:
+        return differences
+    groups = differences.groupby(["rule", "metric"], sort=False).p_value
+    corrected = groups.transform(lambda values: multipletests(values, method="holm")[1])
+    return differences.assign(p_holm=corrected)
+
+
+def _at(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    return picture if size is None else resized(picture[None], *size)[0]

@@ -1,0 +1,220 @@
+"""Where images lie: one PNG and one commit record for each unit, named by its key.
+
+    images/1e/<key>.png      written under a temporary name, read back, then renamed
+    records/1e/<key>.json    the same, after the image; an image without a record does not exist for any reader
+    quarantine/              what failed its checksum, with its record
+
+Whatever moment a process is killed at, each file is whole or absent. Drawing a unit twice is harmless: the second result
+replaces the first. Readers verify the checksum of every image; a damaged one is put aside and counts as not drawn.
+
+Example:
+    >>> import numpy as np, tempfile
+    >>> from entropy_lib.sweep.units import Unit
+    >>> unit = Unit("a zebra", 0, 8, 16, "paper", "mini", "1234", "own", 20, 2.0, "float32")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = Store(folder)
+    ...     store.commit(unit, np.zeros((8, 16, 3), np.uint8), seconds=0.5)
+    ...     store.read(unit).shape, store.committed() == {unit.key}
+    ((8, 16, 3), True)
+"""
+
+import errno
+import io
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from entropy_lib.files import replacing, sha256
+from entropy_lib.sweep.units import Unit
+
+Picture = UInt8[np.ndarray, "height width 3"]
+STALE = 3600.0  # seconds after which a temporary file of another machine has no writer any more
+
+
+class DamagedImageError(RuntimeError):
+    """An image that is missing or is not the one that was committed; it has been put aside."""
+
+
+class Store:
+    """A folder of committed images.
+
+    Args:
+        folder: made if need be. Many processes may write to it at once; it must be one file system.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+
+    def image_path(self, key: str) -> Path:
+        """Where the image of a key is or will be."""
+        return self.folder / "images" / key[:2] / f"{key}.png"
+
+    def record_path(self, key: str) -> Path:
+        """Where its commit record is or will be."""
+        return self.folder / "records" / key[:2] / f"{key}.json"
+
+    def commit(self, unit: Unit, picture: Picture, **facts: object) -> None:
+        """Write an image and then its record.
+
+        Args:
+            unit: what the image shows.
+            picture: of the unit's size.
+            facts: anything else to remember, e.g. `seconds=1.5`.
+
+        Raises:
+            ValueError: for a picture of another size or type.
+            OSError: when the disk is full or cannot be written; everything committed before stays.
+        """
+        if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
+            raise ValueError(f"picture is {picture.dtype} {picture.shape}; the unit asks for uint8 {(unit.height, unit.width, 3)}")
+        content = _png(picture)
+        with _told_when_full(self.folder):
+            _write(self.image_path(unit.key), content)
+            self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
+
+    def exclude(self, unit: Unit, reason: str, **facts: object) -> None:
+        """Record that a unit was drawn and has no usable image, and why. It is not drawn again."""
+        with _told_when_full(self.folder):
+            self._record(unit, excluded=reason, **facts)
+
+    def _record(self, unit: Unit, **facts: object) -> None:
+        content = asdict(unit) | {"key": unit.key, "host": socket.gethostname()} | facts
+        _write(self.record_path(unit.key), json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
+
+    def has(self, unit: Unit) -> bool:
+        """Whether a unit is done: committed, or excluded."""
+        return self.record_path(unit.key).exists()
+
+    def committed(self) -> set[str]:
+        """Keys of everything that is done."""
+        return {path.stem for path in (self.folder / "records").glob("??/*.json") if not path.name.startswith(".")}
+
+    def record(self, unit: Unit) -> dict:
+        """The commit record of a unit.
+
+        Raises:
+            KeyError: if it has none.
+            DamagedImageError: if it cannot be read; the unit counts as not drawn from then on.
+        """
+        path = self.record_path(unit.key)
+        if not path.exists():
+            raise KeyError(
+                f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) is not in {self.folder.name}; draw it first"
+            )
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise self._quarantined(unit.key, f"has an unreadable record ({error})") from None
+
+    def read(self, unit: Unit) -> Picture:
+        """The image of a unit, verified against its record.
+
+        Raises:
+            KeyError: if it was not drawn, or was excluded.
+            DamagedImageError: if it is missing or its bytes changed; it counts as not drawn from then on.
+        """
+        record, path = self.record(unit), self.image_path(unit.key)
+        if "excluded" in record:
+            raise KeyError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) was excluded: {record['excluded']}")
+        if not path.exists():
+            raise self._quarantined(unit.key, "is missing")
+        if sha256(path) != record["sha256"]:
+            raise self._quarantined(unit.key, "is not what was committed (checksum)")
+        with Image.open(path) as file:
+            return np.asarray(file.convert("RGB"))
+
+    def verify(self, units: Iterable[Unit]) -> list[str]:
+        """Read every image that is done, put damaged ones aside, and say which they were."""
+        problems = []
+        for unit in units:
+            try:
+                self.read(unit)
+            except DamagedImageError as error:
+                problems.append(str(error))
+            except KeyError:
+                continue
+        return problems
+
+    def _quarantined(self, key: str, problem: str) -> DamagedImageError:
+        """Put a damaged image aside; the record goes first, so that no reader trusts what is left."""
+        aside = self.folder / "quarantine"
+        aside.mkdir(parents=True, exist_ok=True)
+        for path in (self.record_path(key), self.image_path(key)):
+            if path.exists():
+                os.replace(path, aside / f"{time.time_ns()}-{path.name}")
+        return DamagedImageError(f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` draws it again")
+
+    def clean(self) -> int:
+        """Remove temporary files whose writers are gone; returns how many."""
+        removed = 0
+        for path in self.folder.glob("*/??/.*.tmp.*"):
+            if _abandoned(path):
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def other_versions(self, library: str) -> dict[str, int]:
+        """How many done images were drawn by other versions of the library: they are never mixed with this one's."""
+        counts: dict[str, int] = {}
+        for path in (self.folder / "records").glob("??/*.json"):
+            version = json.loads(path.read_bytes())["library"]
+            if version != library:
+                counts[version] = counts.get(version, 0) + 1
+        return counts
+
+
+def _png(picture: Picture) -> bytes:
+    """Lossless, and the same bytes for the same pixels."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
+    if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
+        raise RuntimeError("the PNG does not decode to the picture it was made from; is Pillow installed properly?")
+    return encoded.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, and on the disk before it bears its name."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if temporary.read_bytes() != content:
+            raise OSError(errno.EIO, f"{path.name} was not written as it should be; check the disk")
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Whether the process that was writing a temporary file is gone (its number is in the name, see `replacing`)."""
+    try:
+        age = time.time() - temporary.stat().st_mtime
+        os.kill(int(temporary.name.split(".")[-3]), 0)
+    except ProcessLookupError:
+        return True
+    except (FileNotFoundError, PermissionError, ValueError):
+        return False
+    return age > STALE  # the number has been given to another process, or belongs to another machine
+
+
+@contextmanager
+def _told_when_full(folder: Path):
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(folder).free / 1e6
+        raise OSError(
+            error.errno,
+            f"the disk of {folder} is full ({free:.0f} MB free). Everything committed so far is safe: make room, or move the "
+            "store, and start the same command again",
+        ) from error

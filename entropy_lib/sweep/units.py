@@ -1,0 +1,76 @@
+"""What to draw: one unit an image. Its key is a checksum of everything that the image depends on.
+
+Example:
+    >>> common = dict(model="mini", revision="1234", scheduler="DDIMScheduler", steps=20, guidance=2, dtype="float32")
+    >>> unit = Unit("a zebra", 0, 64, 96, "paper", **common)
+    >>> unit.key[:16], unit.noise_seed == Unit("a zebra", 0, 64, 96, "unscaled", **common).noise_seed
+    ('1e1b5ba17ba83fd7', True)
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from entropy_lib import __version__
+from entropy_lib.rules import rule
+from entropy_lib.sizes import check_size, size_name
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One image to draw.
+
+    Attributes:
+        prompt, seed: which noise and which text.
+        height, width: in pixels.
+        rule: name of the scale rule, in its canonical form.
+        model: name in the catalogue, Hub id or folder.
+        revision: what tells one state of its weights from another (see `models.revision`).
+        scheduler: class of the sampler, or "own": the one that the weights come with.
+        steps, guidance: of the sampler.
+        dtype: of the weights, "float32", "float16" or "bfloat16".
+        library: version of entropy_lib that drew it.
+
+    Raises:
+        ValueError, UnknownNameError: for a size or a rule that cannot be.
+    """
+
+    prompt: str
+    seed: int
+    height: int
+    width: int
+    rule: str
+    model: str
+    revision: str
+    scheduler: str
+    steps: int
+    guidance: float
+    dtype: str
+    library: str = __version__
+
+    def __post_init__(self) -> None:
+        check_size(self.height, self.width)
+        object.__setattr__(self, "rule", rule(self.rule).name)
+        object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the unit as canonical JSON, 64 hexadecimal digits."""
+        return _digest(asdict(self)).hex()
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of the image's own generator. It does not know the rule, so that rules start from the same noise."""
+        return int.from_bytes(_digest([self.prompt, self.seed, self.height, self.width])[:8]) >> 1
+
+    @property
+    def size(self) -> str:
+        """The label of its size: "64x96"."""
+        return size_name(self.height, self.width)
+
+
+def _digest(content: object) -> bytes:
+    """sha256 of canonical JSON: sorted keys, no spaces, floats in their shortest exact form."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).digest()
