@@ -234,6 +234,58 @@ def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str], figure: Figure
     return figure
 
 
+def forest(differences: pd.DataFrame, metrics: Mapping[str, str], figure: Figure | None = None) -> Figure:
+    """Paired differences with their intervals, one panel a metric, one line a size and rule; the better side is tinted.
+
+    Args:
+        differences: of `sweep.reduce.Tables`: columns `size, rule, against, metric, estimate, low, high`.
+        metrics: {metric: "lower" or "higher"}, whichever is better.
+    """
+    lines = list(dict.fromkeys(zip(differences["size"], differences.rule, strict=True)))
+    metrics = {name: side for name, side in metrics.items() if (differences.metric == name).any()}
+    figure = figure or plt.figure(figsize=(3.1 * len(metrics) + 1.4, 0.42 * len(lines) + 1.5), layout="constrained")
+    palette = colours(list(dict.fromkeys(differences.rule)))
+    for ax, (metric, better) in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics.items(), strict=True):
+        part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
+        for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
+            ax.plot([row.low, row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
+            ax.plot(row.estimate, position, "o", ms=5, color=palette[name])
+        reach = 1.15 * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
+        ax.axvspan(*((-reach, 0) if better == "lower" else (0, reach)), color="#55a868", alpha=0.08, lw=0)
+        ax.axvline(0, color="k", lw=1)
+        ax.set(title=f"{metric} ({better} is better)", xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
+        ax.locator_params(axis="x", nbins=5)
+        ax.ticklabel_format(axis="x", scilimits=(-2, 4))
+    several = len(palette) > 1
+    figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
+    figure.supxlabel(f"{' and '.join(palette)} less {differences.against.iloc[0]}, same prompts and noise", fontsize="medium")
+    return figure
+
+
+def metric_by_size(levels: pd.DataFrame, metric: str, label: str, times: float = 1, ax: Axes | None = None) -> Axes:
+    """One metric of all methods at all sizes, with intervals.
+
+    Args:
+        levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low, high`.
+        metric: which rows.
+        label: of the axis.
+        times: what numbers are multiplied by.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
+    part = levels[levels.metric == metric]
+    sizes, methods = (list(dict.fromkeys(part[name])) for name in ("size", "method"))
+    palette = colours(methods)
+    for offset, (name, marker) in enumerate(zip(methods, "osD^vP", strict=False)):
+        own = part[part.method == name].set_index("size").reindex(sizes)
+        place = np.arange(len(sizes)) + 0.12 * (offset - (len(methods) - 1) / 2)
+        error = times * np.abs(own[["low", "high"]].to_numpy().T - own.estimate.to_numpy())
+        ax.errorbar(place, times * own.estimate, yerr=error, fmt=marker, ms=6, capsize=3, color=palette[name], label=name)
+    ax.set_xticks(range(len(sizes)), sizes)
+    ax.set(xlabel="size", ylabel=label)
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
 def short_layer(name: str) -> str:
     """A layer's name short enough for an axis: "down_blocks.0.attentions.1…attn1" → "down 0.1".
 

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from entropy_lib.files import ROOT
-from entropy_lib.metrics.frechet import FeatureState
+from entropy_lib.metrics.state import FeatureState
 
 LOSSY = ("JPEG", "WEBP")
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
@@ -136,7 +136,7 @@ class Reference:
         small = sum(min(self.read(index).shape[:2]) < side for index in self.keys.values())
         if small:
             raise ValueError(
-                f"{small} of {len(self.keys)} pictures of {self.name} have a side shorter than the {side} px that the extractor reads; "
+                f"{small} of {len(self.keys)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
                 "they would be enlarged, and samples compared with blurred pictures. Use a reference of at least that size"
             )
 

@@ -4,8 +4,9 @@ Show one with `styled`, which adds the provenance under it; `.to_markdown()` and
 other forms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -89,6 +90,61 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
     """What the patch did, one row for each number of training tokens (from `scale_report`)."""
     grouped = report.groupby(["training_tokens", "tokens", "factor"], sort=False).agg(layers=("layer", "size")).reset_index()
     return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
+
+
+# Whether more is better, and by what to multiply for a page (published KID and CMMD are 1000 times the distance).
+HIGHER_IS_BETTER = {"FD": False, "KID": False, "CMMD": False, "CLIP score": True}
+SHOWN_TIMES = {"KID": 1000, "CMMD": 1000}
+
+
+def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real", digits: int = 2) -> pd.DataFrame:
+    """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's Tables 1 and 2).
+
+    Args:
+        levels: of `sweep.reduce.Tables`.
+        metric: "FD", "KID", "CMMD" or "CLIP score"; KID and CMMD are shown times 1000.
+        reference: "real", "native", or "prompts" for the CLIP score.
+    """
+    part = levels[(levels.metric == metric) & (levels.reference == reference)]
+    times = SHOWN_TIMES.get(metric, 1)
+    shown = part.assign(**{name: part[own] * times for name, own in (("mean", "estimate"), ("low", "low"), ("high", "high"))})
+    return means(shown, "size", "method", digits).fillna("–")
+
+
+def metric_differences(differences: pd.DataFrame, metric: str, digits: int = 2) -> pd.DataFrame:
+    """One metric's paired differences: with interval, Holm-corrected p-value and, for scores, effect and share improved.
+
+    Args:
+        differences: of `sweep.reduce.Tables`.
+        metric: as for `metric_levels`.
+    """
+    part, times = differences[differences.metric == metric], SHOWN_TIMES.get(metric, 1)
+    numbers = part[["estimate", "low", "high"]] * times
+    table = part[["size", "rule"]].assign(difference=[interval(*row, digits) for row in numbers.itertuples(index=False)])
+    table["p (Holm)"] = part.p_holm.map("{:.2g}".format)
+    if part.get("effect") is not None and part.effect.notna().any():
+        table["in standard deviations"] = part.effect.map("{:+.2f}".format)
+        shares = part[["share_improved", "share_low", "share_high"]] * 100
+        table["prompts improved, %"] = [interval(*row, 0) for row in shares.itertuples(index=False)]
+    return table.assign(pairs=part.pairs)
+
+
+def metric_verdicts(differences: pd.DataFrame, metrics: Sequence[str], level: float) -> pd.DataFrame:
+    """In a word, what each rule does at each size: better, worse, or no difference shown, after Holm's correction.
+
+    Args:
+        differences: of `sweep.reduce.Tables`.
+        metrics: columns, in this order.
+        level: one minus the largest p-value that counts.
+    """
+    chosen = differences[differences.metric.isin(metrics)]
+    up = chosen.metric.map(HIGHER_IS_BETTER)
+    word = pd.Series("no difference shown", chosen.index).where(
+        chosen.p_holm > 1 - level, np.where((chosen.estimate > 0) == up, "better", "worse")
+    )
+    wide = chosen.assign(word=word).pivot(index=["size", "rule"], columns="metric", values="word")
+    order = list(dict.fromkeys(zip(chosen["size"], chosen.rule, strict=True)))
+    return wide.reindex(index=order, columns=[m for m in metrics if m in wide]).rename_axis(columns=None).reset_index()
 
 
 def verdicts(layers: pd.DataFrame) -> pd.DataFrame:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from entropy_lib.attention import logit_moments
-from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, train, training
 from entropy_lib.checksums import CHECKSUMS, verify, write_checksums
+from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, train, training
 from entropy_lib.theory import freezing_std
 
 

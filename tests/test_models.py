@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import entropy_lib as el
+from entropy_lib.checksums import verify
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA, replacing
-from entropy_lib.checksums import verify
 
 
 def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):

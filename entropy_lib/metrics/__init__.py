@@ -1,10 +1,14 @@
-"""The mathematics of the metric tables: feature matrices in, numbers with intervals out.
+"""Metric tables: pictures to features, and feature matrices to numbers with intervals.
 
-    frechet      Fréchet distance, its mergeable state, its level without the bias of few images, its paired difference
+    state        number, mean and covariance of features, mergeable, saved as safetensors
+    frechet      Fréchet distance, its level without the bias of few images, its paired difference
     kernel       KID and CMMD as exact U-statistics, and whether one of two methods is nearer to a reference
     manifold     precision and recall, density and coverage
     uncertainty  delete-a-block jackknife of any smooth statistic, paired or not; Wilson interval of a share
     clip         CLIP score of each image
+    views        from pictures of any size to the square that a network reads: the one resize
+    extractors   the networks: mini-clip, Inception-v3, DINOv2, any open_clip model
+    features     features of pictures, computed once and kept on disk
 
 A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
 device of the features. Rows are read in blocks, so that nothing grows with the number of images but the feature matrix.
@@ -14,12 +18,15 @@ The names below are imported on first use: `import entropy_lib.metrics` itself l
 import importlib
 
 _HOME = {
-    "FeatureState": "frechet",
+    "FeatureState": "state",
     "FewImagesWarning": "frechet",
     "frechet_distance": "frechet",
     "frechet_difference": "frechet",
     "frechet_infinity": "frechet",
     "frechet_interval": "frechet",
+    "Extractor": "extractors",
+    "extractor": "extractors",
+    "FeatureCache": "features",
     "cmmd": "kernel",
     "gaussian_kernel": "kernel",
     "kernel_difference": "kernel",

@@ -28,148 +28,26 @@ Example:
     8.0
 """
 
-import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from entropy_lib.files import replacing
-from entropy_lib.metrics.matrix import Features, blocks, feature_matrix, same_width
+from entropy_lib.metrics.matrix import Features, feature_matrix, same_width
+from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.uncertainty import Interval, Labels, check_labels, check_pairs, from_deletions
 
-FORMAT = "entropy_lib feature state 1"
 PARTS = (1, 2)
 ENOUGH = 2  # images per feature, below which no interval of a level covers (see above)
 
 
 class FewImagesWarning(UserWarning):
     """So few images for so many features that a Fréchet distance is mostly bias."""
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureState:
-    """All that the Fréchet distance needs to know of a set of images; states of parts add up to that of the whole.
-
-    Attributes:
-        count: number of images.
-        mean: `[d]`, float64.
-        scatter: `[d, d]`, float64: the sum over images of (x - mean)(x - mean)ᵀ.
-        extractor: how the features were made (network, weights, resize filter); states that differ in it do not mix.
-            Empty: not known, mixes with any.
-
-    Example:
-        >>> features = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
-        >>> whole = FeatureState.of(features[:30]) + FeatureState.of(features[30:])
-        >>> torch.allclose(whole.covariance, features.double().T.cov())
-        True
-    """
-
-    count: int
-    mean: Float64[Tensor, " dim"]
-    scatter: Float64[Tensor, "dim dim"]
-    extractor: str = ""
-
-    @classmethod
-    def of(cls, features: Features, extractor: str = "") -> "FeatureState":
-        """State of a feature matrix `[n, d]`, read in blocks.
-
-        Raises:
-            ValueError: if it is not a matrix, is empty, or holds NaN or infinity.
-        """
-        return cls.merged(cls._of_block(block, extractor) for _, block in blocks(feature_matrix(features)))
-
-    @classmethod
-    def _of_block(cls, block: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
-        mean = block.mean(0)
-        centred = block - mean
-        return cls(len(block), mean, centred.T @ centred, extractor)
-
-    @classmethod
-    def merged(cls, states: Iterable["FeatureState"]) -> "FeatureState":
-        """The state of all images together, one state held at a time.
-
-        Raises:
-            ValueError: if there is none, or they do not mix.
-        """
-        states = iter(states)
-        if (first := next(states, None)) is None:
-            raise ValueError("no states to merge")
-        return reduce(operator.add, states, first)
-
-    def __add__(self, other: "FeatureState") -> "FeatureState":
-        """Chan, Golub and LeVeque (1983): no sum of squares is ever formed, so nothing cancels."""
-        self.check(other)
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        between = self.count * other.count / count * torch.outer(shift, shift)
-        mean = self.mean + other.count / count * shift
-        return FeatureState(count, mean, self.scatter + other.scatter + between, self.extractor or other.extractor)
-
-    def __sub__(self, part: "FeatureState") -> "FeatureState":
-        """What is left when the images of `part` are taken out again.
-
-        Raises:
-            ValueError: if `part` is not smaller.
-        """
-        self.check(part)
-        count = self.count - part.count
-        if count < 1:
-            raise ValueError(f"cannot take {part.count} images out of {self.count}")
-        mean = self.mean + part.count / count * (self.mean - part.mean)
-        shift = part.mean - mean
-        between = count * part.count / self.count * torch.outer(shift, shift)
-        return FeatureState(count, mean, self.scatter - part.scatter - between, self.extractor)
-
-    def check(self, other: "FeatureState") -> None:
-        """Raise ValueError unless both states may be added or compared."""
-        same_width(self.mean, other.mean, ("the first features", "the second"))
-        if self.extractor and other.extractor and self.extractor != other.extractor:
-            raise ValueError(f"features of {self.extractor!r} and of {other.extractor!r} do not mix; extract both the same way")
-
-    @property
-    def covariance(self) -> Float64[Tensor, "dim dim"]:
-        """Scatter / (count - 1)."""
-        if self.count < 2:
-            raise ValueError("1 image has no covariance; at least 2 are needed")
-        return self.scatter / (self.count - 1)
-
-    def to(self, device: torch.device | str) -> "FeatureState":
-        """The same on another device."""
-        return FeatureState(self.count, self.mean.to(device), self.scatter.to(device), self.extractor)
-
-    def save(self, path: Path | str) -> None:
-        """Write as safetensors: whole or not at all."""
-        from safetensors.torch import save_file
-
-        tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "extractor": self.extractor})
-
-    @classmethod
-    def load(cls, path: Path | str) -> "FeatureState":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: if the file is damaged, or is something else.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("format") != FORMAT:
-                    raise ValueError(f"{path} is not a {FORMAT!r}; write it with FeatureState.save")
-                tensors = {name: file.get_tensor(name) for name in ("count", "mean", "scatter")}
-                return cls(int(tensors["count"]), tensors["mean"], tensors["scatter"], file.metadata()["extractor"])
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); compute it again") from error
 
 
 def frechet_distance(features: Features | FeatureState, reference: Features | FeatureState) -> float:

@@ -15,6 +15,10 @@ from entropy_lib.sweep.units import Unit
 
 FILE = "plan.parquet"
 BATCH = 16  # images drawn together
+OWN = "own"  # the scheduler that the weights come with
+
+
+SHARED = ("model", "revision", "scheduler", "steps", "guidance", "dtype", "library")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,12 @@ class Plan:
 
     units: tuple[Unit, ...]
     native_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name in SHARED:
+            values = {getattr(unit, name) for unit in self.units}
+            if len(values) != 1:
+                raise ValueError(f"units of one plan differ in {name}: {sorted(map(str, values))}; one table is of one setting")
 
     @classmethod
     def of(
@@ -90,6 +100,17 @@ class Plan:
     def rules(self) -> list[str]:
         """The rules, in order of appearance."""
         return list(dict.fromkeys(unit.rule for unit in self.units))
+
+    @property
+    def provenance(self) -> str:
+        """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
+        unit, seeds = self.units[0], sorted({unit.seed for unit in self.units})
+        prompts = len({unit.prompt for unit in self.units})
+        sampler = "its own scheduler" if unit.scheduler == OWN else unit.scheduler
+        return (
+            f"model {unit.model} @ {unit.revision[:8]} · {sampler}, {unit.steps} steps · guidance {unit.guidance:g} · {prompts} "
+            f"prompts x seeds {seeds[0]} to {seeds[-1]} · {unit.dtype} · no safety checker · entropy_lib {unit.library}"
+        )
 
     def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
         """The units in groups of `batch` that are drawn together, or every n-th group for shard (i, n).

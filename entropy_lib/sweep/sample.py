@@ -10,11 +10,9 @@ from jaxtyping import Float
 from entropy_lib.models import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.patch import apply_scale, remove_scale
 from entropy_lib.sampling import draw, finite, native_pixels, to_uint8
-from entropy_lib.sweep.plan import Settings
+from entropy_lib.sweep.plan import OWN, Settings
 from entropy_lib.sweep.store import Store
 from entropy_lib.sweep.units import Unit
-
-OWN = "own"  # the scheduler that the weights come with
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:

@@ -1,0 +1,186 @@
+"""Views, extractors, and features kept on disk."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
+from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.views import VIEWS, as_float, resize, resized, squares
+
+
+def pictures(count=3, height=48, width=80, seed=0):
+    """Smooth random pictures: white noise would test nothing but the filter's edges."""
+    small = np.random.default_rng(seed).integers(0, 256, (count, 6, 10, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in small])
+
+
+@pytest.fixture(scope="module")
+def own():
+    return extractor("mini-clip")
+
+
+@pytest.mark.parametrize("size", [(24, 40), (96, 160), (30, 30)])
+def test_the_resize_is_that_of_pillow(size):
+    """Pillow rounds to grey levels between its two passes, so one level and a half is what may differ."""
+    ours = resize(as_float(pictures()), *size) * 255
+    for one, picture in zip(ours, pictures(), strict=True):
+        theirs = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+        assert np.abs(one.permute(1, 2, 0).numpy() - theirs).max() <= 1.5
+
+
+def test_views_of_a_square_are_all_the_same():
+    square = pictures(height=64, width=64)
+    first = squares(square, 32, "center")
+    assert all(torch.equal(squares(square, 32, view), first) for view in VIEWS)
+
+
+def test_each_view_shows_what_it_says():
+    wide = np.zeros((1, 32, 64, 3), np.uint8)
+    wide[:, :, :16], wide[:, :, 48:] = 255, 100  # a white left edge and a grey right edge
+    seen = {view: squares(wide, 32, view)[0] for view in VIEWS}
+    assert seen["center"].max() < 1e-6, "the middle is black"
+    assert seen["pad"].shape == (1, 3, 32, 32)
+    assert seen["pad"][0, 0, :, 0].min() > 0.99, "border pixels are repeated above and below"
+    assert seen["squash"][0, 0, 16, 0] > 0.99
+    assert seen["tiles"].shape == (2, 3, 32, 32)
+    assert seen["tiles"][0, 0, 16, 0] > 0.99
+    assert abs(float(seen["tiles"][1, 0, 16, -1]) - 100 / 255) < 0.01
+
+
+def test_pictures_brought_to_another_shape_keep_their_proportions():
+    circle = np.full((1, 64, 64, 3), 255, np.uint8)
+    y, x = np.mgrid[:64, :64] - 31.5
+    circle[0, x**2 + y**2 < 20**2] = 0
+    changed = resized(circle, 32, 48)[0, ..., 0] < 128
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert changed.shape == (32, 48)
+    assert np.ptp(columns) + 1 == pytest.approx(2 * 20 * 48 / 64, abs=1)
+    assert np.ptp(rows) + 1 == pytest.approx(2 * 20 * 48 / 64, abs=1)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((2, 3, 8, 8), np.uint8)])
+def test_only_uint8_pictures_are_taken(wrong):
+    with pytest.raises(ValueError, match="must be uint8"):
+        squares(wrong, 32, "pad")
+
+
+def test_an_unknown_view_or_extractor_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'center'"):
+        squares(pictures(), 32, "centre")
+    with pytest.raises(UnknownNameError, match="did you mean 'mini-clip'"):
+        known_extractor("mini_clip")
+    assert known_extractor("open_clip:ViT-B-32/laion2b_s34b_b79k")
+
+
+def test_weights_that_are_not_there_are_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="hf download facebook/dinov2-small"):
+        extractor("dinov2")
+    with pytest.raises(WeightsError, match="list_pretrained"):
+        extractor("open_clip:ViT-B-32/no_such_tag")
+
+
+def test_features_do_not_depend_on_the_batch(own):
+    many = pictures(70, 32, 48)
+    apart = torch.cat([own.pictures(many[start : start + 9], "pad") for start in range(0, 70, 9)])
+    assert torch.allclose(own.pictures(many, "pad"), apart, atol=1e-5)
+
+
+def test_mini_clip_is_what_open_clip_loads(own):
+    import open_clip
+
+    from entropy_lib.files import DATA
+
+    name = f"local-dir:{DATA / 'mini-clip'}"
+    network, preprocess = open_clip.create_model_from_pretrained(name)
+    square = pictures(2, 64, 64)
+    theirs = network.eval().encode_image(torch.stack([preprocess(Image.fromarray(one)) for one in square]))
+    assert torch.allclose(own.pictures(square), theirs, atol=1e-4)
+    text = open_clip.get_tokenizer(name)(["a zebra, noto style"])
+    assert torch.allclose(own.captions(["a zebra, noto style"]), network.encode_text(text), atol=1e-5)
+
+
+def test_a_network_without_text_says_so(own):
+    blind = Extractor("blind", nn.Linear(1, 1), 8, lambda x: x.flatten(1), [0.5] * 3, [0.5] * 3)
+    with pytest.raises(ValueError, match="blind knows no text"):
+        blind.captions(["a zebra"])
+
+
+def test_inception_is_torch_fidelitys_network(monkeypatch):
+    """With random weights: at 299 px torch-fidelity resizes nothing, so both must agree."""
+    from torch_fidelity import feature_extractor_inceptionv3 as original
+
+    shape_only = original.FeatureExtractorInceptionV3.__new__(original.FeatureExtractorInceptionV3)
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *_, **__: None)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda url, **options: {"asked": options["weights_only"]})
+    monkeypatch.setattr(original, "load_state_dict_from_url", lambda *_, **__: {})
+    torch.manual_seed(0)
+    shape_only.__init__("inception", ["2048"])
+    torch.manual_seed(0)
+    ours = extractor("inception")
+    square = pictures(2, 299, 299)
+    (theirs,) = shape_only(torch.from_numpy(square).permute(0, 3, 1, 2))
+    assert ours.pictures(square).shape == (2, 2048)
+    assert torch.allclose(ours.pictures(square), theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def counted(own, tmp_path):
+    """A cache, a reader that counts, and what it has read."""
+    stock, seen = {f"key {i}": picture for i, picture in enumerate([*pictures(3), *pictures(2, 64, 64, seed=1)])}, []
+
+    def read(key):
+        seen.append(key)
+        return stock[key]
+
+    return FeatureCache(tmp_path, own, "pad"), read, seen, stock
+
+
+def test_features_are_computed_once_in_the_order_asked_for(own, counted):
+    cache, read, seen, stock = counted
+    keys = ["key 4", "key 0", "key 3", "key 0"]
+    first = cache.matrix(keys, read)
+    assert sorted(seen) == ["key 0", "key 3", "key 4"]
+    for key, row in zip(keys, first, strict=True):
+        assert torch.allclose(row, own.pictures(stock[key][None], "pad")[0], atol=1e-5)
+    again = FeatureCache(cache.folder.parent, own, "pad").matrix(["key 1", *keys], read)
+    assert seen[3:] == ["key 1"]
+    assert torch.equal(again[1:], first)
+
+
+def test_another_view_or_network_never_finds_them(own, counted):
+    cache, read, seen, _ = counted
+    cache.matrix(["key 0"], read)
+    FeatureCache(cache.folder.parent, own, "center").matrix(["key 0"], read)
+    with torch.no_grad():
+        changed = extractor("mini-clip")
+        changed.network.visual.conv1.weight.mul_(1.01)
+    other = Extractor(
+        changed.name, changed.network, changed.side, changed.encode, changed.mean, changed.deviation, changed.encode_text
+    )
+    FeatureCache(cache.folder.parent, other, "pad").matrix(["key 0"], read)
+    assert seen == ["key 0"] * 3
+
+
+def test_a_damaged_cache_is_computed_anew(counted):
+    cache, read, seen, _ = counted
+    first = cache.matrix(["key 0", "key 1"], read)
+    (path,) = cache.folder.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 64
+    path.write_bytes(content)
+    assert torch.equal(cache.matrix(["key 0", "key 1"], read), first)
+    assert len(seen) == 4
+    path.write_bytes(b"nonsense")
+    assert torch.equal(cache.matrix(["key 0", "key 1"], read), first)
+
+
+def test_equal_captions_are_embedded_once(own, counted):
+    cache = counted[0]
+    rows = cache.captions(["a crab", "a zebra", "a crab"])
+    assert torch.equal(rows[0], rows[2])
+    assert torch.allclose(rows[1], own.captions(["a zebra"])[0], atol=1e-5)

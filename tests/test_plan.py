@@ -1,0 +1,112 @@
+"""Units, their keys, and plans cut into shards."""
+
+import itertools
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entropy_lib.errors import UnknownNameError
+from entropy_lib.sweep.engines import parse_shard, shard_of_environment
+from entropy_lib.sweep.plan import Plan, Settings
+from entropy_lib.sweep.units import Unit
+
+SETTINGS = Settings("mini", "1234", "own", 20, 2, "float32", (64, 64))
+PROMPTS, SEEDS, SIZES, RULES = ["a zebra", "ein Käse"], [0, 1, 2], [(32, 32), (64, 64), (64, 96)], ["unscaled", "paper"]
+
+
+@pytest.fixture
+def plan():
+    return Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, RULES)
+
+
+def test_a_key_names_everything_the_image_depends_on():
+    unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32", "0.1.0")
+    changes = {
+        "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "rule": "unscaled", "model": "sd15", "revision": "1235",
+        "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "library": "0.1.1",
+    }  # fmt: skip
+    assert set(changes) == set(asdict(unit)), "every field is part of the key"
+    assert len({unit.key, *(replace(unit, **{name: value}).key for name, value in changes.items())}) == len(changes) + 1
+
+
+def test_a_key_is_the_same_on_every_machine_and_in_every_run():
+    unit = Unit("ein Käse", 3, 64, 96, "power(0.5)", "mini", "1234", "own", 20, 7.5, "float32", "0.1.0")
+    assert unit.key == "64dca18ea2917eb176a2833f34746d99195cd3ec0a4f52b12a596e1b208925aa"
+    assert replace(unit, guidance=2).key == replace(unit, guidance=2.0).key
+    assert replace(unit, rule="power( 0.50 )").key == unit.key
+
+
+def test_noise_knows_prompt_seed_and_size_but_not_the_method():
+    unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32")
+    for same in ({"rule": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"library": "9"}):
+        assert replace(unit, **same).noise_seed == unit.noise_seed
+    others = [replace(unit, **c).noise_seed for c in ({"prompt": "b"}, {"seed": 1}, {"height": 96}, {"width": 64})]
+    assert len({unit.noise_seed, *others}) == 5
+    assert 0 <= unit.noise_seed < 2**63
+
+
+def test_native_size_is_drawn_once_for_all_rules_that_change_nothing_there():
+    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, [*RULES, "gamma(1.4)"])
+    assert [rule for size, rule in plan.cells if size == "64x64"] == ["unscaled", "gamma(1.4)"]
+    assert len(plan.units) == 6 * (3 * 2 + 2)
+
+
+@given(count=st.integers(1, 9), batch=st.integers(1, 7))
+def test_shards_divide_the_work_and_never_a_batch(count, batch):
+    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, RULES)
+    whole = plan.groups(batch)
+    shards = [plan.groups(batch, (index, count)) for index in range(count)]
+    assert sorted(itertools.chain(*shards), key=whole.index) == whole
+    assert sorted(unit.key for group in whole for unit in group) == sorted(unit.key for unit in plan.units)
+    assert all(len({(unit.size, unit.rule) for unit in group}) == 1 for group in whole)
+
+
+def test_a_plan_survives_the_store(plan, tmp_path):
+    plan.write(tmp_path)
+    again = Plan.read(tmp_path)
+    assert again == plan
+    assert [unit.key for unit in again.units] == [unit.key for unit in plan.units]
+    with pytest.raises(FileNotFoundError, match="sweep plan"):
+        Plan.read(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": []}, "no prompts; give at least one"),
+        ({"prompts": ["a", "a"]}, "1 prompts are repeated, the first being 'a'"),
+        ({"sizes": [(32, 32), (32, 32)]}, "sizes are repeated"),
+        ({"rules": ["power(0.5)", "power(0.50)"]}, "rules are repeated"),
+        ({"sizes": [(32, 36)]}, "width is 36.*multiple of 8"),
+        ({"rules": ["papper"]}, "did you mean 'paper'"),
+    ],
+    ids=str,
+)
+def test_bad_plans_are_refused(changes, message):
+    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "rules": RULES} | changes
+    with pytest.raises(ValueError, match=message):
+        Plan.of(SETTINGS, **given_values)
+
+
+def test_two_settings_do_not_make_one_table(plan):
+    with pytest.raises(ValueError, match=r"differ in steps: \['20', '50'\]"):
+        Plan((*plan.units, replace(plan.units[0], steps=50)), (64, 64))
+
+
+@pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "1/", "0/0"])
+def test_bad_shards_are_refused(text):
+    with pytest.raises(ValueError, match="written as i/n"):
+        parse_shard(text)
+
+
+def test_shards_come_from_the_environment():
+    assert shard_of_environment({}) == (0, 1)
+    assert shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8)
+    assert shard_of_environment({"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}) == (2, 4)
+
+
+def test_unknown_names_keep_their_class(plan):
+    with pytest.raises(UnknownNameError):
+        replace(plan.units[0], rule="nonsense")

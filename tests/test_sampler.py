@@ -1,0 +1,159 @@
+"""Drawing: the same bytes whoever draws, whatever was there before, however often it is killed."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from entropy_lib.files import ROOT, sha256
+from entropy_lib.patch import scale_report
+from entropy_lib.sweep import engines, sample
+from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.sample import Sampler, settings
+from entropy_lib.sweep.store import Store
+
+BATCH = 3
+
+
+@pytest.fixture(scope="module")
+def plan():
+    prompts = ["a zebra, noto style", "a crab", "an owl, fluent style", "a rocket"]
+    return Plan.of(settings("mini", 2, 2.0, "float32", "cpu"), prompts, [0, 1], [(32, 32), (64, 64)], ["unscaled", "paper"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    assert engines.local(plan.groups(BATCH), store, device="cpu", progress=False) == len(plan.units)
+    return content(store)
+
+
+def content(store: Store) -> dict[str, str]:
+    """{key: checksum} of the images, after checking that nothing else lies there."""
+    images = list((store.folder / "images").rglob("*.*"))
+    assert not [path for path in images if path.name.startswith(".")]
+    assert {path.stem for path in images} == store.committed()
+    return {path.stem: sha256(path) for path in images}
+
+
+def test_what_a_plan_asks_for_is_drawn(plan, undisturbed):
+    assert set(undisturbed) == {unit.key for unit in plan.units}
+    assert len(set(undisturbed.values())) == len(plan.units), "no two images are the same"
+
+
+def test_three_shards_draw_the_same_bytes_as_one(plan, undisturbed, tmp_path):
+    for index in (2, 0, 1):
+        engines.local(plan.groups(BATCH, (index, 3)), Store(tmp_path), device="cpu", progress=False)
+    assert content(Store(tmp_path)) == undisturbed
+
+
+def test_a_half_drawn_batch_is_completed_with_the_same_bytes(plan, undisturbed, tmp_path):
+    store = Store(tmp_path)
+    engines.local(plan.groups(BATCH), store, device="cpu", progress=False)
+    for unit in plan.units[1::4]:
+        store.record_path(unit.key).unlink()
+        store.image_path(unit.key).unlink()
+    assert engines.local(plan.groups(BATCH), store, device="cpu", progress=False) == len(plan.units[1::4])
+    assert content(store) == undisturbed
+    assert engines.local(plan.groups(BATCH), store, device="cpu", progress=False) == 0
+
+
+def test_the_rule_is_taken_out_again(plan, tmp_path):
+    with pytest.raises(KeyboardInterrupt), Sampler("mini", "float32", "cpu") as sampler:
+        sampler.draw_group(plan.cells["32x32", "paper"][:1], Store(tmp_path))
+        assert (scale_report(sampler.pipe).factor < 1).all()
+        raise KeyboardInterrupt
+    assert scale_report(sampler.pipe).empty
+
+
+def test_the_batch_is_halved_when_memory_runs_out(plan, tmp_path, monkeypatch):
+    drawn, store, group = [], Store(tmp_path), plan.cells["32x32", "paper"]
+
+    def hungry(pipe, prompts, *_, **__):
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        drawn.append(len(prompts))
+        return np.full((len(prompts), 32, 32, 3), 0.5)
+
+    monkeypatch.setattr(sample, "draw", hungry)
+    with Sampler("mini", "float32", "cpu") as sampler:
+        assert sampler.draw_group(group, store) == 8
+        assert drawn == [2, 2, 2, 2]
+        assert store.record(group[0])["batch"] == 2
+        monkeypatch.setattr(sample, "draw", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory at all")))
+        with pytest.raises(torch.OutOfMemoryError):
+            sampler.draw_group(plan.cells["32x32", "unscaled"][:1], store)
+
+
+def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, monkeypatch):
+    def broken(pipe, prompts, *_, **__):
+        images = np.full((len(prompts), 32, 32, 3), 0.5)
+        images[1, 3, 4, 0] = np.nan
+        return images
+
+    monkeypatch.setattr(sample, "draw", broken)
+    store, group = Store(tmp_path), plan.cells["32x32", "paper"][:3]
+    with Sampler("mini", "float32", "cpu") as sampler:
+        sampler.draw_group(group, store)
+    assert store.record(group[1])["excluded"] == "not finite"
+    assert [store.image_path(unit.key).exists() for unit in group] == [True, False, True]
+    assert engines.pending([group], store) == []
+
+
+def test_units_of_another_model_state_are_refused(plan, tmp_path):
+    from dataclasses import replace
+
+    with Sampler("mini", "float32", "cpu") as sampler, pytest.raises(ValueError, match=r"revision here is .* the plan asks for"):
+        sampler.draw_group([replace(plan.units[0], revision="another")], Store(tmp_path))
+
+
+def test_the_local_engine_is_one_process(plan, tmp_path):
+    with pytest.raises(ValueError, match="--engine ray"):
+        engines.local(plan.groups(BATCH), Store(tmp_path), workers=2)
+
+
+DRAWING = """
+import sys
+from entropy_lib.sweep import engines
+from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.store import Store
+store = Store(sys.argv[1])
+store.clean()
+engines.local(Plan.read(store.folder).groups({batch}), store, device="cpu", progress=False)
+"""
+
+
+def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_path):
+    """Four kills here; `benchmarks/interruptions.py` does twenty, and kills Ray's workers."""
+    plan.write(tmp_path)
+    dice, kills = random.Random(0), 0
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", DRAWING.format(batch=BATCH), str(tmp_path)], cwd=ROOT)
+        before = len(Store(tmp_path).committed())
+        while kills < 4 and process.poll() is None and len(Store(tmp_path).committed()) <= before + 1:
+            time.sleep(0.02)
+        if kills == 4 or process.poll() is not None:
+            assert process.wait() == 0
+            break
+        time.sleep(dice.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills == 4
+    assert content(Store(tmp_path)) == undisturbed
+
+
+def test_ray_draws_the_same_images(plan, undisturbed, tmp_path):
+    ray = pytest.importorskip("ray")
+    store, some = Store(tmp_path), plan.groups(BATCH)[::3]
+    engines.ray(some, store, device="cpu", workers=2, progress=False)
+    assert not ray.is_initialized()
+    drawn = content(store)
+    assert set(drawn) == {unit.key for group in some for unit in group}
+    apart = [key for key, digest in drawn.items() if digest != undisturbed[key]]
+    assert not apart, f"{len(apart)} of {len(drawn)} images differ"

@@ -1,0 +1,162 @@
+"""What a store promises: whole files, checksums, and nothing lost."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entropy_lib.sweep import store as module
+from entropy_lib.sweep.store import DamagedImageError, Store
+from entropy_lib.sweep.units import Unit
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def unit(seed=0, **changes):
+    values = {"rule": "paper", "model": "mini", "revision": "1", "scheduler": "own", "steps": 2, "guidance": 2.0}
+    return Unit("a zebra", seed, 16, 24, dtype="float32", **values | changes)
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+
+
+def test_what_is_committed_is_read_back_bit_for_bit(store):
+    store.commit(unit(), picture(), seconds=0.5)
+    assert np.array_equal(store.read(unit()), picture())
+    assert store.committed() == {unit().key}
+    record = store.record(unit())
+    assert record["seconds"] == 0.5
+    assert record["prompt"] == "a zebra"
+    first = store.image_path(unit().key).read_bytes()
+    store.commit(unit(), picture())
+    assert store.image_path(unit().key).read_bytes() == first, "drawing a unit twice is harmless"
+
+
+def test_an_image_without_a_record_does_not_exist(store):
+    store.commit(unit(), picture())
+    store.record_path(unit().key).unlink()
+    assert not store.has(unit())
+    assert store.committed() == set()
+    with pytest.raises(KeyError, match="draw it first"):
+        store.read(unit())
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def lossy(path):
+    from PIL import Image
+
+    Image.open(path).convert("RGB").save(path, format="JPEG")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lossy, os.remove], ids=lambda f: f.__name__)
+def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
+    store.commit(unit(), picture())
+    damage(store.image_path(unit().key))
+    with pytest.raises(DamagedImageError, match=r"checksum|missing"):
+        store.read(unit())
+    assert not store.has(unit())
+    assert list((store.folder / "quarantine").iterdir())
+    store.commit(unit(), picture())
+    assert np.array_equal(store.read(unit()), picture())
+
+
+def test_an_unreadable_record_is_put_aside(store):
+    store.commit(unit(), picture())
+    store.record_path(unit().key).write_text("{")
+    with pytest.raises(DamagedImageError, match="unreadable record"):
+        store.record(unit())
+    assert not store.has(unit())
+
+
+def test_verify_names_what_is_damaged_and_nothing_else(store):
+    for seed in range(3):
+        store.commit(unit(seed), picture(seed))
+    flip(store.image_path(unit(1).key))
+    problems = store.verify([unit(seed) for seed in range(4)])
+    assert len(problems) == 1
+    assert unit(1).key[:12] in problems[0]
+    assert store.committed() == {unit(0).key, unit(2).key}
+
+
+def test_an_excluded_unit_is_done_and_has_no_image(store):
+    store.exclude(unit(), "not finite")
+    assert store.has(unit())
+    with pytest.raises(KeyError, match="excluded: not finite"):
+        store.read(unit())
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 3)), np.zeros((16, 24), np.uint8)])
+def test_a_picture_of_another_size_or_type_is_refused(store, wrong):
+    with pytest.raises(ValueError, match=r"the unit asks for uint8 \(16, 24, 3\)"):
+        store.commit(unit(), wrong)
+    assert store.committed() == set()
+
+
+def test_a_full_disk_is_said_and_loses_nothing(store, monkeypatch):
+    store.commit(unit(0), picture())
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(OSError, match=r"is full .*Everything committed so far is safe: make room"):
+        store.commit(unit(1), picture())
+    monkeypatch.undo()
+    assert store.committed() == {unit(0).key}
+    assert not list(store.folder.rglob(".*tmp*"))
+    store.commit(unit(1), picture())
+    assert len(store.committed()) == 2
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_a_temporary_file_that_is_cleaned_later(store):
+    code = f"""
+import os, signal, numpy as np
+from entropy_lib.sweep import store as module
+from test_store import unit, picture
+module.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+module.Store({str(store.folder)!r}).commit(unit(), picture())
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == -9
+    leftovers = list(store.folder.rglob(".*.tmp.*"))
+    assert len(leftovers) == 1
+    assert store.committed() == set()
+    assert store.clean() == 1
+    assert not list(store.folder.rglob("*.png"))
+
+
+def test_cleaning_leaves_files_that_are_being_written(store):
+    folder = store.image_path(unit().key).parent
+    folder.mkdir(parents=True)
+    own, old = folder / f".ab.{os.getpid()}.tmp.png", folder / f".cd.{os.getpid()}.tmp.png"
+    own.touch()
+    old.touch()
+    os.utime(old, (time.time() - 2 * module.STALE,) * 2)
+    assert store.clean() == 1
+    assert own.exists()
+
+
+def test_images_of_another_version_are_counted_and_never_mixed(store):
+    store.commit(unit(library="0.0.9"), picture())
+    store.commit(unit(), picture())
+    assert store.other_versions(unit().library) == {"0.0.9": 1}
+    assert unit(library="0.0.9").key != unit().key
+    assert json.loads(store.record_path(unit(library="0.0.9").key).read_text())["library"] == "0.0.9"
