@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test lab mini bench lint setup
+.PHONY: report test lab mini mini-clip bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -19,10 +19,16 @@ mini: setup ## train the embedded model again (hours); resumes where it stopped
 	$(BIN)/python -m entropy_lib.mini.train
 	$(BIN)/python -m entropy_lib.mini.evaluate
 
+mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an hour); resumes where it stopped
+	$(BIN)/python -m entropy_lib.mini.clip
+	$(BIN)/python -m entropy_lib.mini.retrieval
+
 bench: setup ## measure time and memory as ratios
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/denoising_step.py
+	$(BIN)/python benchmarks/interruptions.py
+	$(BIN)/python benchmarks/metric_tables.py
 
 lint: setup ## style of code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb

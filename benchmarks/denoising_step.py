@@ -2,17 +2,19 @@
 
     python benchmarks/denoising_step.py [rounds]
 
-The weights are random: time and memory do not depend on them. Each round takes every way once, in a fresh random order;
+The weights are random: time and memory do not depend on them. Linux only. Each round takes every way once, in a fresh random order;
 ratios are taken within a round. Memory is the peak of a fresh process, above what the model itself takes.
 """
 
+import ctypes
+import gc
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
@@ -85,11 +87,23 @@ def seconds(network, way, size):
 
 
 def peak(way, size):
-    """Megabytes above the loaded model, in this process."""
+    """Megabytes above the loaded model, in this process.
+
+    Building the model takes more for a moment than the step does, so what is free is given back and the peak set to now.
+    """
     network = load()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
     seconds(network, way, size)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((resident("VmHWM") - before) / 1024)
+
+
+def resident(field):
+    """Kilobytes of this process in memory: VmRSS now, VmHWM at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 def peak_elsewhere(way, size):
@@ -106,6 +120,7 @@ def main(rounds):
     for size in SIZES:
         step(network, size)
         measured = [{way: seconds(network, way, size) for way in random.sample(list(WAYS), len(WAYS))} for _ in range(rounds)]
+        print(f"{size}: timed", file=sys.stderr, flush=True)
         memory = {way: peak_elsewhere(way, size) for way in WAYS}
         for way in WAYS:
             middle = statistics.median(one[way] for one in measured)

@@ -14,12 +14,12 @@ import diffusers
 import pandas as pd
 import torch
 from diffusers import DiffusionPipeline
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.utils import get_session
+from huggingface_hub import try_to_load_from_cache
 
 from entropy_lib.checksums import CHECKSUMS, verify
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA, sha256
+from entropy_lib.hub import hub_answers
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,6 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
     own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
     chosen = {"revision": revision} if revision else {}
     return _from_pretrained(source, options | own | chosen | {"local_files_only": offline or not hub_answers()})
-
-
-def hub_answers() -> bool:
-    """Whether the Hugging Face Hub can be reached. Asked first, because its client tries for minutes before it gives up."""
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # of whichever HTTP library the client is built on
-        return False
-    return True
 
 
 def _prepared(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:

@@ -181,7 +181,8 @@ class MetricTables(Sampling):
     sizes: Annotated[list[Size], Field(min_length=1)]
     rules: Annotated[list[RuleName], Field(min_length=1)]
     reference: str  # see `entropy_lib.references`; "" for none
-    extractor: Annotated[str, AfterValidator(_known_extractor)]
+    extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
+    score_extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the CLIP score
     view: Annotated[str, AfterValidator(_known_view)]
     batch: Positive  # images drawn together
     store: str  # folder of the drawn images
@@ -285,7 +286,9 @@ def section(notebook: str, profile: str) -> dict[str, Any]:
     if notebook not in content:
         raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
     common = {name: value for name, value in content.get("common", {}).items() if name in NOTEBOOKS[notebook].model_fields}
-    return common | {"output": f"build/output/{profile}/{notebook}"} | (content[notebook] or {})
+    places = {"output": f"build/output/{profile}/{notebook}", "store": f"build/sweeps/{profile}"}
+    own = {name: place for name, place in places.items() if name in NOTEBOOKS[notebook].model_fields}
+    return common | own | (content[notebook] or {})
 
 
 def _content(profile: str) -> dict[str, dict]:

@@ -4,7 +4,7 @@
     path/to/folder           pictures, captions in metadata.csv or metadata.jsonl (Hugging Face's image folder)
     path/to/*.parquet        a column of pictures and one of captions
     path/to/*.tar            WebDataset shards
-    owner/name               a data set of the Hugging Face Hub, with `split`, e.g. owner/name:validation
+    hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
     path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and nothing else
 
 Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out and counted.
@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from entropy_lib.files import ROOT
+from entropy_lib.hub import offline_where_it_does_not_answer
 from entropy_lib.metrics.state import FeatureState
 
 LOSSY = ("JPEG", "WEBP")
@@ -159,11 +160,15 @@ def load_reference(source: str) -> Reference:
         rows = datasets.load_dataset("parquet", data_files=_existing(source), split="train")
     elif path.suffix == ".tar":
         rows = datasets.load_dataset("webdataset", data_files=_existing(source), split="train")
-    elif source.count("/") == 1 and not path.suffix:
-        name, _, split = source.partition(":")
-        rows = datasets.load_dataset(name, split=split or "train")
+    elif source.startswith("hub:"):
+        name, _, split = source.removeprefix("hub:").partition(":")
+        with offline_where_it_does_not_answer():
+            rows = datasets.load_dataset(name, split=split or "train")
     else:
-        raise ValueError(f"reference {source!r} is no folder, .parquet, .tar, owner/name[:split] of the Hub, or 'emoji'")
+        raise ValueError(
+            f"reference {source!r} is not there: it may be 'emoji', a folder of pictures, a .parquet, a .tar, a state "
+            "(.safetensors), or hub:owner/name[:split]; paths are taken from the folder of the repository"
+        )
     return _of_dataset(source, rows)
 
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from entropy_lib import hub
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
@@ -25,11 +26,11 @@ def own():
 
 @pytest.mark.parametrize("size", [(24, 40), (96, 160), (30, 30)])
 def test_the_resize_is_that_of_pillow(size):
-    """Pillow rounds to grey levels between its two passes, so one level and a half is what may differ."""
+    """Pillow rounds and clips to grey levels between its two passes, so two levels may differ."""
     ours = resize(as_float(pictures()), *size) * 255
     for one, picture in zip(ours, pictures(), strict=True):
         theirs = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
-        assert np.abs(one.permute(1, 2, 0).numpy() - theirs).max() <= 1.5
+        assert np.abs(one.permute(1, 2, 0).numpy() - theirs).max() <= 2
 
 
 def test_views_of_a_square_are_all_the_same():
@@ -77,7 +78,7 @@ def test_an_unknown_view_or_extractor_suggests_the_nearest():
 
 
 def test_weights_that_are_not_there_are_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
     with pytest.raises(WeightsError, match="hf download facebook/dinov2-small"):
         extractor("dinov2")
     with pytest.raises(WeightsError, match="list_pretrained"):

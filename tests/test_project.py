@@ -11,7 +11,7 @@ import yaml
 import entropy_lib as el
 from entropy_lib.files import ROOT
 
-CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "huggingface-hub": "huggingface_hub"}
+CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "huggingface-hub": "huggingface_hub", "ray": "ray-core"}
 
 
 def normal(name: str) -> str:

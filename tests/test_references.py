@@ -123,7 +123,8 @@ def test_a_state_is_a_reference_too(tmp_path):
     [
         ("nowhere/*.parquet", FileNotFoundError, "no file matches"),
         ("nowhere/pictures.tar", FileNotFoundError, "no file matches"),
-        ("emojis", ValueError, "'emojis' is no folder, .parquet, .tar"),
+        ("emojis", ValueError, "'emojis' is not there: it may be 'emoji', a folder"),
+        ("data/no_such_folder", ValueError, "is not there"),
     ],
 )
 def test_a_reference_that_is_not_there_is_named(source, error, message):

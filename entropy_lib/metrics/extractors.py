@@ -16,7 +16,7 @@ Example:
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from entropy_lib.checksums import verify
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA
+from entropy_lib.hub import offline_where_it_does_not_answer
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 
 BATCH = 64
@@ -132,8 +133,9 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
     import open_clip
 
     try:
-        network = open_clip.create_model(model, pretrained=tag or None, device=device)
-        tokenizer = open_clip.get_tokenizer(model)
+        with nullcontext() if model.startswith("local-dir:") else offline_where_it_does_not_answer():
+            network = open_clip.create_model(model, pretrained=tag or None, device=device)
+            tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # of the Hub's client, of whichever kind
         raise WeightsError(f"{name} could not be loaded ({error}); open_clip.list_pretrained() names models and tags") from error
     side = network.visual.image_size
@@ -153,7 +155,8 @@ def _dinov2(device: str) -> Extractor:
 
     source = "facebook/dinov2-small"
     try:
-        network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
+        with offline_where_it_does_not_answer():
+            network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
     except OSError as error:
         raise WeightsError(f"{source} is not there ({error}); get it with `hf download {source}`") from error
     return Extractor("dinov2", network, 224, lambda pictures: network(pictures).pooler_output, *IMAGENET)

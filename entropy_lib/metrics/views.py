@@ -33,7 +33,7 @@ def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
     """
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
         raise ValueError(f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 
 def resize(

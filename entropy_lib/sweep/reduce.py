@@ -64,7 +64,8 @@ class Study:
 
     Attributes:
         plan, store: what was to be drawn, and where it lies.
-        cache: of features.
+        cache: of the features that distances are measured with.
+        scores: of the embeddings of the CLIP score; None for no score.
         reference: real pictures, a state of their features, or None for none.
         level: of all intervals.
         blocks: of the jackknife.
@@ -73,6 +74,7 @@ class Study:
     plan: Plan
     store: Store
     cache: FeatureCache
+    scores: FeatureCache | None = None
     reference: Reference | FeatureState | None = None
     level: float = 0.95
     blocks: int = BLOCKS
@@ -117,22 +119,21 @@ class Study:
             raise ValueError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
         return cells, planned - len(common)
 
-    def features(self, cell: Cell, size: tuple[int, int] | None = None) -> Features:
+    def features(self, cache: FeatureCache, cell: Cell, size: tuple[int, int] | None = None) -> Features:
         """Of the images of a cell, or of the same brought to another size.
 
         Raises:
             DamagedImageError: for an image that is not what was committed; it is put aside, and `sample` draws it again.
         """
-        known = {self._key(cell.keys[unit], size): unit for unit in cell.units}
-        return self.cache.matrix(
-            [self._key(cell.keys[unit], size) for unit in cell.units], lambda key: _at(self.store.read(known[key]), size)
-        )
+        keys = [self._key(cell.keys[unit], size) for unit in cell.units]
+        known = dict(zip(keys, cell.units, strict=True))
+        return cache.matrix(keys, lambda key: _at(self.store.read(known[key]), size))
 
-    def real_features(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> Features:
+    def real_features(self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None) -> Features:
         """Of real pictures, as they are or brought to a size."""
         own = {index: key for key, index in self.reference.keys.items()}
         known = {self._key(own[index], size): index for index in indices}
-        return self.cache.matrix(list(known), lambda key: _at(self.reference.read(known[key]), size))
+        return cache.matrix(list(known), lambda key: _at(self.reference.read(known[key]), size))
 
     @staticmethod
     def _key(digest: str, size: tuple[int, int] | None) -> str:
@@ -196,7 +197,7 @@ def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) ->
         methods = _methods(study, size, cells)
         levels += [{"size": size, **row} for row in _levels(study, methods, against)]
         differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
-    return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), study.cache.label)
+    return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), _label(study))
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class _Method:
 
     features: Features
     prompts: list[str]
-    texts: Features | None  # embedding of each image's prompt
+    scores: np.ndarray | None  # CLIP score of each image
 
 
 @dataclass(frozen=True)
@@ -226,10 +227,10 @@ class _References:
         elif study.reference is not None:
             study.reference.check_size(study.cache.extractor.side)
             floor, kept = study.reference.halves()
-            found["real"] = study.real_features(kept)
+            found["real"] = study.real_features(study.cache, kept)
         if study.plan.native in study.plan.sizes:
             cells, _ = study.paired(study.plan.native)
-            found["native"] = study.features(cells[study.plan.rules[0]])
+            found["native"] = study.features(study.cache, cells[study.plan.rules[0]])
         return cls(found, floor)
 
 
@@ -245,20 +246,29 @@ def _methods(study: Study, size: str, cells: dict[str, Cell]) -> dict[str, _Meth
         cell.units = [unit for unit in cell.units if (unit.prompt, unit.seed) in wanted]
         found[NATIVE] = _method(study, cell, pixels)
     if isinstance(study.reference, Reference):
-        indices = study.reference.halves()[0]
-        captions = study.reference.captions(indices) if study.reference.caption else [str(index) for index in indices]
-        texts = _texts(study, captions) if study.reference.caption else None
-        found[REAL] = _Method(study.real_features(indices, pixels), captions, texts)
+        found[REAL] = _real(study, study.reference.halves()[0], pixels)
     return found
 
 
 def _method(study: Study, cell: Cell, size: tuple[int, int] | None) -> _Method:
     prompts = [unit.prompt for unit in cell.units]
-    return _Method(study.features(cell, size), prompts, _texts(study, prompts))
+    scores = _scores(study, lambda cache: study.features(cache, cell, size), prompts)
+    return _Method(study.features(study.cache, cell, size), prompts, scores)
 
 
-def _texts(study: Study, prompts: Sequence[str]) -> Features | None:
-    return study.cache.captions(prompts) if study.cache.extractor.encode_text else None
+def _real(study: Study, indices: list[int], size: tuple[int, int]) -> _Method:
+    """Real pictures brought to a size, each its own prompt where there are no captions."""
+    if study.reference.caption is None:
+        return _Method(study.real_features(study.cache, indices, size), [str(index) for index in indices], None)
+    captions = study.reference.captions(indices)
+    scores = _scores(study, lambda cache: study.real_features(cache, indices, size), captions)
+    return _Method(study.real_features(study.cache, indices, size), captions, scores)
+
+
+def _scores(study: Study, embedded: Callable[[FeatureCache], Features], prompts: Sequence[str]) -> np.ndarray | None:
+    if study.scores is None:
+        return None
+    return clip_scores(embedded(study.scores), study.scores.captions(prompts)).numpy()
 
 
 def _levels(study: Study, methods: dict[str, _Method], against: _References) -> list[dict]:
@@ -270,9 +280,8 @@ def _levels(study: Study, methods: dict[str, _Method], against: _References) -> 
                 continue  # the very pictures that it is made from
             for metric, interval in _distances(study, method.features, known, labels).items():
                 rows.append({"method": name, "metric": metric, "reference": reference, **_numbers(interval), **count})
-        if method.texts is not None:
-            scores = clip_scores(method.features, method.texts).numpy()
-            interval = jackknife(np.mean, scores, labels, level=study.level)
+        if method.scores is not None:
+            interval = jackknife(np.mean, method.scores, labels, level=study.level)
             rows.append({"method": name, "metric": "CLIP score", "reference": "prompts", **_numbers(interval), **count})
     return rows
 
@@ -299,7 +308,7 @@ def _differences(study: Study, size: str, methods: dict[str, _Method], against: 
         labels, pairs = _labels(study, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
         for metric, interval in _paired_distances(study, method, base, known, labels).items():
             rows.append({**pairs, "metric": metric, **_numbers(interval), "p_value": interval.p_value})
-        if method.texts is not None:
+        if method.scores is not None:
             rows.append({**pairs, "metric": "CLIP score", **_score_difference(study, method, base, labels)})
     return rows
 
@@ -322,7 +331,7 @@ def _enough(features: Features) -> bool:
 
 def _score_difference(study: Study, method: _Method, base: _Method, labels) -> dict:
     """Paired CLIP scores: the mean difference, its size in standard deviations, and the share of prompts improved."""
-    new, old = (clip_scores(each.features, each.texts).numpy() for each in (method, base))
+    new, old = method.scores, base.scores
     interval = jackknife_difference(np.mean, new, old, labels, level=study.level)
     by_prompt = pd.Series(new - old).groupby(method.prompts).mean()
     changed = by_prompt[by_prompt != 0]
@@ -336,6 +345,12 @@ def _score_difference(study: Study, method: _Method, base: _Method, labels) -> d
         "share_low": low,
         "share_high": high,
     }
+
+
+def _label(study: Study) -> str:
+    """What decides the features; of both networks where the CLIP score has its own."""
+    labels = dict.fromkeys(cache.label for cache in (study.cache, study.scores) if cache is not None)
+    return "; CLIP score ".join(labels)
 
 
 def _labels(study: Study, prompts: Sequence[str]) -> np.ndarray:

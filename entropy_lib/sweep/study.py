@@ -37,6 +37,11 @@ def study(p: MetricTables, plan: Plan) -> Study:
     from entropy_lib.metrics.extractors import extractor
     from entropy_lib.models import resolve_device
 
-    folder = p.folder_of_store()
-    network = extractor(p.extractor, str(resolve_device(p.device)))
-    return Study(plan, Store(folder), FeatureCache(folder / FEATURES, network, p.view), opened(p.reference), p.level)
+    def cache(name: str) -> FeatureCache:
+        return FeatureCache(p.folder_of_store() / FEATURES, extractor(name, str(resolve_device(p.device))), p.view)
+
+    features = cache(p.extractor)
+    scores = features if p.score_extractor == p.extractor else cache(p.score_extractor)
+    if scores.extractor.encode_text is None:
+        raise ValueError(f"score_extractor is {p.score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
+    return Study(plan, Store(p.folder_of_store()), features, scores, opened(p.reference), p.level)

@@ -1,0 +1,24 @@
+"""The Hugging Face Hub, asked politely: its client tries for minutes before it gives up where there is no network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
+
+
+def hub_answers() -> bool:
+    """Whether the Hugging Face Hub can be reached, asked once with a short patience."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # of whichever HTTP library the client is built on
+        return False
+    return True
+
+
+@contextmanager
+def offline_where_it_does_not_answer() -> Iterator[None]:
+    """Within the block, libraries that load from the Hub look into the local cache only, where there is no network."""
+    with mock.patch.object(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE or not hub_answers()):
+        yield

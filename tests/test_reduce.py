@@ -1,0 +1,180 @@
+"""From images to tables: pairs, floors, corrections, and what is never a silent number."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from statsmodels.stats.multitest import multipletests
+
+from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kid
+from entropy_lib.metrics.extractors import Extractor, extractor
+from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.references import Reference, load_reference
+from entropy_lib.sweep.plan import Plan, Settings
+from entropy_lib.sweep.reduce import NATIVE, REAL, Study, _with_holm, reduce
+from entropy_lib.sweep.store import DamagedImageError, Store
+
+SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
+SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The first 80 pictures of the shipped data."""
+    whole = load_reference("emoji")
+    return Reference("some", list(whole.rows)[:80], whole.picture, whole.caption)
+
+
+@pytest.fixture(scope="module")
+def own():
+    return extractor("mini-clip")
+
+
+@pytest.fixture
+def study(reference, own, tmp_path):
+    """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule."""
+    captions = reference.captions(reference.halves()[0])
+    plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(tmp_path / "store")
+    by_caption = dict(zip(captions, reference.halves()[0], strict=True))
+    from entropy_lib.metrics.views import resized
+
+    for unit in plan.units:
+        noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.rule == "unscaled" else 20, (64, 64, 3))
+        spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
+        store.commit(unit, resized(spoilt[None], unit.height, unit.width)[0])
+    return Study(plan, store, *[FeatureCache(tmp_path / "features", own, "pad")] * 2, reference)
+
+
+@pytest.fixture
+def tables(study):
+    return reduce(study)
+
+
+def level(tables, size, method, metric, reference="real"):
+    t = tables.levels
+    (row,) = t[(t["size"] == size) & (t.method == method) & (t.metric == metric) & (t.reference == reference)].itertuples()
+    return row
+
+
+def test_every_number_has_an_interval_around_it(tables):
+    for table in (tables.levels, tables.differences):
+        assert ((table.low <= table.estimate) & (table.estimate <= table.high)).all()
+    assert set(tables.levels.method) == {"unscaled", "paper", NATIVE, REAL}
+    assert tables.exclusions.empty
+
+
+def test_numbers_are_those_of_the_metrics_themselves(tables, study, reference, own):
+    cell, kept = study.plan.cells["48x48", "paper"], reference.halves()[1]
+    drawn = own.pictures(np.stack([study.store.read(unit) for unit in cell]), "pad")
+    real = own.pictures(np.stack([reference.read(index) for index in kept]), "pad")
+    assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(kid(drawn, real), rel=1e-4)
+    scores = clip_scores(drawn, own.captions([unit.prompt for unit in cell]))
+    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
+    assert "FD" not in set(tables.levels.metric), "80 images for 64 features: no level of a Fréchet distance"
+
+
+def test_the_better_rule_is_found_better(tables):
+    at_48 = tables.differences[(tables.differences["size"] == "48x48") & (tables.differences.rule == "paper")]
+    by_metric = at_48.set_index("metric")
+    assert by_metric.high["KID"] < 0
+    assert by_metric.low["CLIP score"] > 0
+    assert by_metric.share_improved["CLIP score"] > 0.8
+    assert set(tables.differences["size"]) == {"48x48", "64x96"}, "at native size the rule is the identity"
+
+
+def test_floors_are_in_the_order_that_they_must_have(tables):
+    for size in ("48x48", "64x96"):
+        real, drawn = (level(tables, size, method, "KID").estimate for method in (REAL, "unscaled"))
+        assert real < drawn
+    assert level(tables, "64x64", REAL, "KID").estimate < 0.05 * level(tables, "64x64", "unscaled", "KID").estimate
+
+
+def test_no_real_picture_is_compared_with_itself(study, reference, monkeypatch):
+    asked, real_features = [], Study.real_features
+
+    def noted(self, cache, indices, *size):
+        asked.append(set(indices))
+        return real_features(self, cache, indices, *size)
+
+    monkeypatch.setattr(
+        Study,
+        "real_features",
+        lambda self, cache, indices, *size: asked.append(set(indices)) or real_features(self, cache, indices, *size),
+    )
+    reduce(study)
+    assert asked[0].isdisjoint(set.union(*asked[1:]))
+
+
+def test_what_is_missing_under_one_rule_is_left_out_of_all(study):
+    cell = study.plan.cells["48x48", "paper"]
+    study.store.record_path(cell[0].key).unlink()
+    study.store.exclude(cell[3], "not finite")
+    tables = reduce(study)
+    assert level(tables, "48x48", "unscaled", "KID").images == len(cell) - 2
+    assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
+    found = tables.exclusions.set_index(["size", "rule", "reason"]).images.to_dict()
+    assert found == {
+        ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
+    }  # fmt: skip
+
+
+def test_a_damaged_image_stops_the_reduction_with_advice(study):
+    path = study.store.image_path(study.plan.cells["48x48", "paper"][0].key)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
+        reduce(study)
+
+
+def test_an_empty_store_is_said(study, tmp_path):
+    with pytest.raises(ValueError, match=r"0 images are usable at .* draw them first with `sweep sample`"):
+        reduce(replace(study, store=Store(tmp_path / "empty")))
+
+
+def test_features_are_not_computed_twice(study, tables, monkeypatch):
+    monkeypatch.setattr(Extractor, "pictures", lambda *_: pytest.fail("extracted again"))
+    again = reduce(study)
+    pd.testing.assert_frame_equal(again.levels, tables.levels)
+
+
+def test_a_state_as_reference_gives_frechet_distances_only(study, own):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 64, generator=generator)
+    state = FeatureState.of(features, study.cache.label)
+    plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], RULES)
+    store = Store(study.store.folder.parent / "noise")
+    for unit in plan.units:
+        store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+    tables = reduce(replace(study, plan=plan, store=store, reference=state))
+    assert set(tables.levels.metric) == {"FD", "CLIP score"}
+    with pytest.raises(ValueError, match="the reference holds features of 'another'"):
+        reduce(replace(study, plan=plan, store=store, reference=FeatureState.of(features, "another")))
+    from entropy_lib.metrics import deal_blocks
+
+    cell = plan.cells["48x48", "paper"]
+    drawn = own.pictures(np.stack([store.read(unit) for unit in cell]), "pad")
+    expected = frechet_interval(drawn, state, deal_blocks([unit.prompt for unit in cell]))
+    assert level(tables, "48x48", "paper", "FD").estimate == pytest.approx(expected.estimate, rel=1e-4)
+
+
+def test_without_a_reference_the_models_own_native_pictures_are_one(study):
+    tables = reduce(replace(study, reference=None))
+    assert set(tables.levels.reference) == {"native", "prompts"}
+    assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
+    assert len(tables.differences)
+
+
+def test_p_values_are_corrected_over_the_sizes_of_a_metric():
+    values = {("paper", "KID"): (0.01, 0.04, 0.03), ("paper", "FD"): (0.2,), ("power(1)", "KID"): (0.1, 0.5)}
+    rows = [{"rule": rule, "metric": metric, "p_value": p} for (rule, metric), own in values.items() for p in own]
+    expected = np.concatenate([multipletests(own, method="holm")[1] for own in values.values()])
+    assert _with_holm(pd.DataFrame(rows)).p_holm.to_list() == pytest.approx(expected)
+
+
+def test_tables_are_written_whole(tables, tmp_path):
+    paths = tables.write(tmp_path / "out")
+    levels = pd.read_csv(paths[0])
+    assert len(levels) == len(tables.levels)
+    assert levels.features.unique().tolist() == [tables.label]
+    assert "pad" in tables.label
