@@ -35,6 +35,8 @@ _MODULES = (
     "models",
     "architectures",
     "metrics",
+    "references",
+    "sweep",
 )
 
 __all__ = ["__version__", *_HOME, *_MODULES]
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
     from entropy_lib import metrics as metrics
     from entropy_lib import models as models
     from entropy_lib import profiles as profiles
+    from entropy_lib import references as references
     from entropy_lib import sampling as sampling
     from entropy_lib import sizes as sizes
+    from entropy_lib import sweep as sweep
     from entropy_lib import tables as tables
     from entropy_lib import theory as theory
     from entropy_lib.attention import attention_entropy as attention_entropy

@@ -75,6 +75,8 @@ def fingerprint(name: str, checked: Parameters) -> str:
         *sorted(DATA.glob("*/SHA256SUMS")),
         *sorted(DATA.glob("*/quality.json")),
         *sorted(DATA.glob("prompts/*")),
+        *sorted(DATA.glob("paper/*.csv")),
+        *sorted(DATA.glob("results/**/*.csv")),
     ]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
