@@ -129,3 +129,68 @@ def test_entropy_by_size_refuses_bad_input_before_drawing(pipe, monkeypatch):
         entropy_by_size(pipe, ["a"], [0], [(32, 32), (32, 36)], ["paper"])
     with pytest.raises(ValueError, match="did you mean 'paper'"):
         entropy_by_size(pipe, ["a"], [0], [(32, 32)], ["unscaled", "papr"])
+
+
+@pytest.fixture
+def levels():
+    rows = [
+        (size, method, metric, reference, value, value - d, value + d)
+        for size, shift in (("48x48", 0.0), ("96x96", 0.01))
+        for method, base in (("unscaled", 0.05), ("paper", 0.04), ("real, resized", 0.002))
+        for metric, reference, value, d in (("KID", "real", base + shift, 0.001), ("CLIP score", "prompts", 30 - base, 0.5))
+        if not (method == "real, resized" and size == "96x96" and metric == "KID")
+    ]
+    return pd.DataFrame(rows, columns=["size", "method", "metric", "reference", "estimate", "low", "high"])
+
+
+@pytest.fixture
+def differences():
+    rows = [
+        ("48x48", "KID", -0.01, -0.012, -0.008, 0.001), ("96x96", "KID", 0.002, -0.002, 0.006, 0.4),
+        ("48x48", "CLIP score", -0.5, -0.8, -0.2, 0.01), ("96x96", "CLIP score", 0.9, 0.5, 1.3, 0.02),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["size", "metric", "estimate", "low", "high", "p_holm"])
+    score = table.metric == "CLIP score"
+    return table.assign(
+        rule="paper", against="unscaled", pairs=40,
+        effect=np.where(score, -0.2, np.nan), share_improved=np.where(score, 0.4, np.nan),
+        share_low=np.where(score, 0.3, np.nan), share_high=np.where(score, 0.5, np.nan),
+    )  # fmt: skip
+
+
+def test_metric_levels_are_laid_out_by_size_and_method(levels):
+    kid = tables.metric_levels(levels, "KID")
+    assert list(kid.columns) == ["size", "unscaled", "paper", "real, resized"]
+    assert kid.loc[0, "unscaled"] == "50.00 [49.00, 51.00]", "KID is shown times 1000"
+    assert kid.loc[1, "real, resized"] == "–"
+    assert tables.metric_levels(levels, "CLIP score", "prompts").loc[0, "paper"] == "29.96 [29.46, 30.46]"
+
+
+def test_metric_differences_show_shares_for_scores_only(differences):
+    assert "prompts improved, %" not in tables.metric_differences(differences, "KID")
+    scores = tables.metric_differences(differences, "CLIP score")
+    assert scores.loc[scores["size"] == "48x48", "prompts improved, %"].item() == "40 [30, 50]"
+    assert scores["p (Holm)"].tolist() == ["0.01", "0.02"]
+
+
+def test_verdicts_know_which_side_is_better(differences):
+    words = tables.metric_verdicts(differences, ["KID", "FD", "CLIP score"], 0.95).set_index("size")
+    assert words.loc["48x48", ["KID", "CLIP score"]].tolist() == ["better", "worse"]
+    assert words.loc["96x96", ["KID", "CLIP score"]].tolist() == ["no difference shown", "better"]
+    assert "FD" not in words
+
+
+def test_the_forest_has_a_line_for_each_size_and_a_panel_for_each_metric_that_is_there(differences):
+    figure = figures.forest(differences, {"KID": "lower", "FD": "lower", "CLIP score": "higher"})
+    assert [ax.get_title() for ax in figure.axes] == ["KID (lower is better)", "CLIP score (higher is better)"]
+    ax = figure.axes[0]
+    drawn = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
+    assert [list(ends) for ends in drawn] == [[-0.012, -0.008], [-0.002, 0.006]]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["48x48", "96x96"]
+
+
+def test_metric_by_size_draws_every_method_with_its_interval(levels):
+    ax = figures.metric_by_size(levels, "KID", "KID x 1000", times=1000)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unscaled", "paper", "real, resized"]
+    assert ax.containers[0].lines[0].get_ydata()[0] == pytest.approx(50)
+    assert np.isnan(ax.containers[2].lines[0].get_ydata()[1])

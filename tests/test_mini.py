@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from entropy_lib.attention import logit_moments
-from entropy_lib.checksums import CHECKSUMS, verify, write_checksums
-from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, train, training
+from entropy_lib.checksums import CHECKSUMS, MEASURED, verify, write_checksums
+from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, training
 from entropy_lib.theory import freezing_std
 
 
@@ -288,11 +288,11 @@ def test_the_text_encoder_learns_to_tell_the_patches(tmp_path, table, monkeypatc
 
 
 def test_checksums_cover_what_is_loaded_and_not_what_is_measured_later(tmp_path):
-    for name in ("model_index.json", "unet/weights.safetensors", train.MEASURED, "README.md"):
+    for name in ("model_index.json", "unet/weights.safetensors", MEASURED, "README.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     write_checksums(tmp_path)
-    (tmp_path / train.MEASURED).write_text("measured again")
+    (tmp_path / MEASURED).write_text("measured again")
     verify(tmp_path)
     listed = {line.split()[1] for line in (tmp_path / CHECKSUMS).read_text().splitlines()}
     assert listed == {"model_index.json", "unet/weights.safetensors"}

@@ -50,10 +50,9 @@ def sample(
     checked = _checked(profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
+    part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
     store = Store(checked.folder_of_store())
-    groups = Plan.read(store.folder).groups(
-        checked.batch, engines.parse_shard(shard) if shard else engines.shard_of_environment()
-    )  # fmt: skip
+    groups = Plan.read(store.folder).groups(checked.batch, part)
     store.clean()
     drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
     console.print(f"{drawn:,} images drawn")

@@ -173,8 +173,8 @@ class Tables:
 def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) -> Tables:
     """All metrics of a study.
 
-    A Fréchet level is left out where there are fewer than two images for each feature (no interval would cover it); kernel
-    distances, differences and CLIP scores are given for any number.
+    Fréchet distances are left out where either side has fewer than two images for each feature (no interval would cover them); kernel
+    distances and CLIP scores are given for any number.
 
     Args:
         study: what to judge; nothing is drawn.
@@ -289,7 +289,7 @@ def _levels(study: Study, methods: dict[str, _Method], against: _References) -> 
 def _distances(study: Study, features: Features, known: Tensor | FeatureState, labels) -> dict[str, Interval]:
     """FD where there are images enough, the kernel distances where the reference has pictures."""
     found = {}
-    if _enough(features):
+    if _enough(features, known):
         found["FD"] = frechet_interval(features, known, labels, level=study.level)
     if isinstance(known, Tensor):
         for metric, kernel in KERNELS.items():
@@ -317,7 +317,7 @@ def _paired_distances(study: Study, method: _Method, base: _Method, known, label
     if known is None:
         return {}
     arguments = (method.features, base.features, known, labels)
-    found = {"FD": frechet_difference(*arguments, level=study.level)} if _enough(method.features) else {}
+    found = {"FD": frechet_difference(*arguments, level=study.level)} if _enough(method.features, known) else {}
     if isinstance(known, Tensor):
         # The reference's own error is shared by both, and the claim is about these two methods.
         for metric, kernel in KERNELS.items():
@@ -325,8 +325,10 @@ def _paired_distances(study: Study, method: _Method, base: _Method, known, label
     return found
 
 
-def _enough(features: Features) -> bool:
-    return len(features) >= ENOUGH * features.shape[1]
+def _enough(features: Features, known: Tensor | FeatureState) -> bool:
+    """Whether both sides have images enough for a Fréchet distance that is more than bias."""
+    least = ENOUGH * features.shape[1]
+    return min(len(features), known.count if isinstance(known, FeatureState) else len(known)) >= least
 
 
 def _score_difference(study: Study, method: _Method, base: _Method, labels) -> dict:
