@@ -15,7 +15,9 @@ from entropy_lib.checksums import verify
 from entropy_lib.errors import WeightsError
 from entropy_lib.files import ROOT
 from entropy_lib.models import CATALOGUE, Entry, local_folder
-from entropy_lib.profiles import NOTEBOOKS, Sampling, available, drawn_images, parameters
+from entropy_lib.profiles import NOTEBOOKS, MetricTables, available, drawn_images, parameters
+from entropy_lib.sizes import parse_size
+from entropy_lib.sweep.cost import PNG_BYTES
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "papermill", "jupyterlab")
 OPTIONAL = ("xformers", "peft", "accelerate", "ray")
@@ -92,12 +94,28 @@ def _weights(name: str, entry: Entry) -> tuple[str, bool]:
 
 
 def profile_verdict(profile: str) -> Verdict:
-    """Whether a profile can be run here, and how many images its notebooks draw."""
+    """Whether a profile can be run here, what its notebooks draw, and what that takes.
+
+    Hours are not given: they depend on the device, and `sweep plan` measures them.
+    """
     checked = [parameters(notebook, profile) for notebook in NOTEBOOKS]
     images = sum(map(drawn_images, checked))
-    model = next(one.model for one in checked if isinstance(one, Sampling))
-    verdict = model_verdict(model)
-    return Verdict(profile, verdict.runs, f"{model}, {images:,} images" + ("" if verdict.runs else "; the model cannot run here"))
+    tables = next(one for one in checked if isinstance(one, MetricTables))
+    known, verdict = CATALOGUE[tables.model], model_verdict(tables.model)
+    memory = known.memory_gb(None if torch.cuda.is_available() else "float32")
+    needs = (
+        f"{tables.model}, {images:,} images, about {memory:.0f} GB of memory, {known.weights_gb + _store_gb(tables):.1f} GB of disk"
+    )
+    if not verdict.runs:
+        return Verdict(profile, False, f"{needs}; the model cannot run here")
+    missing = "*" in tables.reference and not any(ROOT.glob(tables.reference))
+    return Verdict(profile, not missing, needs + (f"; {tables.reference} is not there (docs/sweeps.md)" if missing else ""))
+
+
+def _store_gb(p: MetricTables) -> float:
+    """What the images of notebook 06 take, as PNG of photographs."""
+    pixels = sum(height * width for height, width in map(parse_size, p.sizes))
+    return p.prompt_count * p.seeds_per_prompt * len(p.rules) * pixels * PNG_BYTES / 1e9
 
 
 def report() -> dict[str, list[Verdict]]:

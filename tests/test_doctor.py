@@ -54,4 +54,13 @@ def test_profiles_count_their_images():
     verdict = doctor.profile_verdict("smoke")
     assert verdict.runs
     assert verdict.reason.startswith("mini, ")
-    assert sum(word.isdigit() for word in verdict.reason.split()) == 1
+    assert "84 images" in verdict.reason
+    assert "GB of memory" in verdict.reason
+    assert "GB of disk" in verdict.reason
+
+
+def test_a_profile_whose_real_pictures_are_not_there_says_so(monkeypatch):
+    monkeypatch.setattr(doctor, "model_verdict", lambda name: doctor.Verdict(name, True, ""))
+    verdict = doctor.profile_verdict("sd21-paper")
+    assert not verdict.runs
+    assert "data/coco/*.parquet is not there" in verdict.reason

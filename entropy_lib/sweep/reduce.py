@@ -173,8 +173,8 @@ class Tables:
 def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) -> Tables:
     """All metrics of a study.
 
-    Fréchet distances are left out where either side has fewer than two images for each feature (no interval would cover them); kernel
-    distances and CLIP scores are given for any number.
+    Fréchet distances are left out where either side has fewer than two images for each feature: no interval would cover them.
+    Kernel distances and CLIP scores are given for any number.
 
     Args:
         study: what to judge; nothing is drawn.
