@@ -88,9 +88,14 @@ def _weights(name: str, entry: Entry) -> tuple[str, bool]:
         return f"weights in data/{folder.name}, checksums right", True
     if isinstance(try_to_load_from_cache(entry.source, "model_index.json", revision=entry.revision), str):
         return "weights in the local cache of the Hub", True
-    size, free = entry.weights_gb * (1 if entry.dtype != "float32" else 2), free_disk_gb()
+    size, free = _weights_gb(entry), free_disk_gb()
     room = "" if size < free else f" (no room: {free:.0f} GB free)"
     return f"not downloaded: `hf download {entry.source}`, {size:.1f} GB or more{room}", False
+
+
+def _weights_gb(entry: Entry) -> float:
+    """Of the files: in the precision that they are used in."""
+    return entry.weights_gb * (1 if entry.dtype != "float32" else 2)
 
 
 def profile_verdict(profile: str) -> Verdict:
@@ -103,9 +108,8 @@ def profile_verdict(profile: str) -> Verdict:
     tables = next(one for one in checked if isinstance(one, MetricTables))
     known, verdict = CATALOGUE[tables.model], model_verdict(tables.model)
     memory = known.memory_gb(None if torch.cuda.is_available() else "float32")
-    needs = (
-        f"{tables.model}, {images:,} images, about {memory:.0f} GB of memory, {known.weights_gb + _store_gb(tables):.1f} GB of disk"
-    )
+    disk = _weights_gb(known) + _store_gb(tables)
+    needs = f"{tables.model}, {images:,} images, about {memory:.0f} GB of memory, {disk:.1f} GB of disk"
     if not verdict.runs:
         return Verdict(profile, False, f"{needs}; the model cannot run here")
     missing = "*" in tables.reference and not any(ROOT.glob(tables.reference))
