@@ -13,8 +13,9 @@ from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.references import Reference, load_reference
 from entropy_lib.sweep.plan import Plan, Settings
-from entropy_lib.sweep.reduce import NATIVE, REAL, Study, _with_holm, reduce
+from entropy_lib.sweep.reduce import REAL, _with_holm, reduce
 from entropy_lib.sweep.store import DamagedImageError, Store
+from entropy_lib.sweep.study import NATIVE, Study
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
 SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
@@ -114,6 +115,8 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(study):
     assert found == {
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
+    study.store.exclude(study.plan.cells["64x64", "unscaled"][5], "not finite")
+    assert level(reduce(study), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
 
 
 def test_a_damaged_image_stops_the_reduction_with_advice(study):

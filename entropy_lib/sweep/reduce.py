@@ -11,12 +11,11 @@ would get; `native, resized`, the model's own native images brought to that size
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from torch import Tensor
 
 from entropy_lib.files import replacing
@@ -36,108 +35,14 @@ from entropy_lib.metrics import (
 )
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.frechet import ENOUGH
-from entropy_lib.metrics.uncertainty import BLOCKS, Interval
-from entropy_lib.metrics.views import resized
+from entropy_lib.metrics.uncertainty import Interval
 from entropy_lib.references import Reference
 from entropy_lib.sizes import parse_size
-from entropy_lib.sweep.plan import Plan, drawn_rule
-from entropy_lib.sweep.store import DamagedImageError, Store
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sweep.plan import drawn_rule
+from entropy_lib.sweep.study import NATIVE, Cell, Features, Study
 
-REAL, NATIVE = "real, resized", "native, resized"
+REAL = "real, resized"
 KERNELS = {"KID": polynomial_kernel, "CMMD": gaussian_kernel}
-Features = Float[Tensor, "image dim"]
-
-
-@dataclass
-class Cell:
-    """The images of one size under one rule that can be used, in the order of the plan."""
-
-    units: list[Unit]
-    keys: dict[Unit, str]  # checksum of each image's bytes
-    excluded: dict[str, int] = field(default_factory=dict)  # reason: how many
-
-
-@dataclass(frozen=True)
-class Study:
-    """A plan, its images, and what they are compared with.
-
-    Attributes:
-        plan, store: what was to be drawn, and where it lies.
-        cache: of the features that distances are measured with.
-        scores: of the embeddings of the CLIP score; None for no score.
-        reference: real pictures, a state of their features, or None for none.
-        level: of all intervals.
-        blocks: of the jackknife.
-    """
-
-    plan: Plan
-    store: Store
-    cache: FeatureCache
-    scores: FeatureCache | None = None
-    reference: Reference | FeatureState | None = None
-    level: float = 0.95
-    blocks: int = BLOCKS
-
-    def cell(self, size: str, rule: str) -> Cell:
-        """What is there of a cell; what is missing, damaged or was excluded is counted."""
-        drawn = drawn_rule(self.plan.rules, rule, size == self.plan.native)
-        cell = Cell([], {})
-        for unit in self.plan.cells[size, drawn]:
-            reason = self._problem(unit, cell)
-            if reason is not None:
-                cell.excluded[reason] = cell.excluded.get(reason, 0) + 1
-        return cell
-
-    def _problem(self, unit: Unit, cell: Cell) -> str | None:
-        """Add a unit to the cell, or say why not."""
-        try:
-            record = self.store.record(unit)
-        except KeyError:
-            return "not drawn"
-        except DamagedImageError:
-            return "damaged"
-        if "excluded" in record:
-            return record["excluded"]
-        cell.units.append(unit)
-        cell.keys[unit] = record["sha256"]
-        return None
-
-    def paired(self, size: str) -> tuple[dict[str, Cell], int]:
-        """The cells of a size reduced to the prompts and seeds that all of them have, and how many pairs were dropped.
-
-        Raises:
-            ValueError: if fewer than two prompts are left.
-        """
-        cells = {rule: self.cell(size, rule) for rule in self.plan.rules}
-        common = set.intersection(*({(u.prompt, u.seed) for u in cell.units} for cell in cells.values()))
-        planned = max(len(units) for (own, _), units in self.plan.cells.items() if own == size)
-        for cell in cells.values():
-            cell.units = [unit for unit in cell.units if (unit.prompt, unit.seed) in common]
-        if len({prompt for prompt, _ in common}) < 2:
-            reasons = {rule: cell.excluded for rule, cell in cells.items()}
-            raise ValueError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
-        return cells, planned - len(common)
-
-    def features(self, cache: FeatureCache, cell: Cell, size: tuple[int, int] | None = None) -> Features:
-        """Of the images of a cell, or of the same brought to another size.
-
-        Raises:
-            DamagedImageError: for an image that is not what was committed; it is put aside, and `sample` draws it again.
-        """
-        keys = [self._key(cell.keys[unit], size) for unit in cell.units]
-        known = dict(zip(keys, cell.units, strict=True))
-        return cache.matrix(keys, lambda key: _at(self.store.read(known[key]), size))
-
-    def real_features(self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None) -> Features:
-        """Of real pictures, as they are or brought to a size."""
-        own = {index: key for key, index in self.reference.keys.items()}
-        known = {self._key(own[index], size): index for index in indices}
-        return cache.matrix(list(known), lambda key: _at(self.reference.read(known[key]), size))
-
-    @staticmethod
-    def _key(digest: str, size: tuple[int, int] | None) -> str:
-        return digest if size is None else f"{digest} at {size[0]}x{size[1]}"
 
 
 @dataclass(frozen=True)
@@ -184,20 +89,23 @@ def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) ->
         ValueError: where hardly anything was drawn.
         DamagedImageError: for an image that is not what was committed.
     """
-    against = _References.of(study)
+    against = _references(study)
     levels, differences, exclusions = [], [], []
     for size in study.plan.sizes:
         progress(size)
         cells, dropped = study.paired(size)
-        exclusions += [
-            {"size": size, "rule": rule, "reason": reason, "images": count}
-            for rule, cell in cells.items()
-            for reason, count in cell.excluded.items()
-        ] + ([{"size": size, "rule": "all", "reason": "pairs dropped", "images": dropped}] if dropped else [])
+        exclusions += [{"size": size, **row} for row in _exclusions(cells, dropped)]
         methods = _methods(study, size, cells)
         levels += [{"size": size, **row} for row in _levels(study, methods, against)]
         differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
     return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), _label(study))
+
+
+def _exclusions(cells: dict[str, Cell], dropped: int) -> list[dict]:
+    """What was left out at one size, by rule and reason; and how many pairs that took away."""
+    reasons = [(rule, reason, count) for rule, cell in cells.items() for reason, count in cell.excluded.items()]
+    rows = [*reasons, ("all", "pairs dropped", dropped)] if dropped else reasons
+    return [{"rule": rule, "reason": reason, "images": count} for rule, reason, count in rows]
 
 
 @dataclass(frozen=True)
@@ -209,49 +117,39 @@ class _Method:
     scores: np.ndarray | None  # CLIP score of each image
 
 
-@dataclass(frozen=True)
-class _References:
-    """What distances are measured to: {name: features or state}."""
+References = dict[str, Tensor | FeatureState]  # what distances are measured to: real pictures, the model's own native ones
 
-    by_name: dict[str, Tensor | FeatureState]
-    floor: list[int]  # real pictures for the floor
 
-    @classmethod
-    def of(cls, study: Study) -> "_References":
-        found: dict[str, Tensor | FeatureState] = {}
-        floor: list[int] = []
-        if isinstance(study.reference, FeatureState):
-            if study.reference.extractor not in ("", study.cache.label):
-                raise ValueError(f"the reference holds features of {study.reference.extractor!r}, not of {study.cache.label!r}")
-            found["real"] = study.reference
-        elif study.reference is not None:
-            study.reference.check_size(study.cache.extractor.side)
-            floor, kept = study.reference.halves()
-            found["real"] = study.real_features(study.cache, kept)
-        if study.plan.native in study.plan.sizes:
-            cells, _ = study.paired(study.plan.native)
-            found["native"] = study.features(study.cache, cells[study.plan.rules[0]])
-        return cls(found, floor)
+def _references(study: Study) -> References:
+    found: References = {}
+    if isinstance(study.reference, FeatureState):
+        if study.reference.extractor not in ("", study.cache.label):
+            raise ValueError(f"the reference holds features of {study.reference.extractor!r}, not of {study.cache.label!r}")
+        found["real"] = study.reference
+    elif study.reference is not None:
+        study.reference.check_size(study.cache.extractor.side)
+        found["real"] = study.real_features(study.cache, study.reference.halves()[1])
+    if study.plan.native in study.plan.sizes:
+        cells, _ = study.paired(study.plan.native)
+        found["native"] = study.features(study.cache, cells[study.plan.rules[0]])
+    return found
 
 
 def _methods(study: Study, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
-    """The rules of a size and its floors."""
-    pixels, native = parse_size(size), size == study.plan.native
-    rules = study.plan.rules
-    shown = [rule for rule in rules if drawn_rule(rules, rule, native) == rule]
-    found = {rule: _method(study, cells[rule], None) for rule in shown}
-    if study.plan.native in study.plan.sizes and not native:
-        cell = study.cell(study.plan.native, rules[0])
-        wanted = {(unit.prompt, unit.seed) for unit in cells[rules[0]].units}
-        cell.units = [unit for unit in cell.units if (unit.prompt, unit.seed) in wanted]
-        found[NATIVE] = _method(study, cell, pixels)
+    """The rules of a size and its floors. Where a rule changes nothing it is not shown apart from the one that it equals."""
+    pixels, rules, native = parse_size(size), study.plan.rules, size == study.plan.native
+    found = {
+        name: _method(study, cell, pixels if name == NATIVE else None)
+        for name, cell in cells.items()
+        if name == NATIVE or drawn_rule(rules, name, native) == name
+    }
     if isinstance(study.reference, Reference):
         found[REAL] = _real(study, study.reference.halves()[0], pixels)
     return found
 
 
 def _method(study: Study, cell: Cell, size: tuple[int, int] | None) -> _Method:
-    prompts = [unit.prompt for unit in cell.units]
+    prompts = [unit.prompt for unit in cell.keys]
     scores = _scores(study, lambda cache: study.features(cache, cell, size), prompts)
     return _Method(study.features(study.cache, cell, size), prompts, scores)
 
@@ -271,11 +169,11 @@ def _scores(study: Study, embedded: Callable[[FeatureCache], Features], prompts:
     return clip_scores(embedded(study.scores), study.scores.captions(prompts)).numpy()
 
 
-def _levels(study: Study, methods: dict[str, _Method], against: _References) -> list[dict]:
+def _levels(study: Study, methods: dict[str, _Method], against: References) -> list[dict]:
     rows = []
     for name, method in methods.items():
         labels, count = _labels(study, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
-        for reference, known in against.by_name.items():
+        for reference, known in against.items():
             if reference == "native" and name == NATIVE:
                 continue  # the very pictures that it is made from
             for metric, interval in _distances(study, method.features, known, labels).items():
@@ -297,10 +195,10 @@ def _distances(study: Study, features: Features, known: Tensor | FeatureState, l
     return found
 
 
-def _differences(study: Study, size: str, methods: dict[str, _Method], against: _References) -> list[dict]:
+def _differences(study: Study, size: str, methods: dict[str, _Method], against: References) -> list[dict]:
     """Each further rule, and the native floor, against the first rule, image by image."""
     first, rows = study.plan.rules[0], []
-    known = against.by_name.get("real", against.by_name.get("native"))
+    known = against.get("real", against.get("native"))
     for name, method in methods.items():
         if name in (first, REAL) or size == study.plan.native:
             continue
@@ -372,7 +270,3 @@ def _with_holm(differences: pd.DataFrame) -> pd.DataFrame:
     groups = differences.groupby(["rule", "metric"], sort=False).p_value
     corrected = groups.transform(lambda values: multipletests(values, method="holm")[1])
     return differences.assign(p_holm=corrected)
-
-
-def _at(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    return picture if size is None else resized(picture[None], *size)[0]
