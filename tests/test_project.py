@@ -44,7 +44,26 @@ def test_import_is_light():
 
 
 @pytest.mark.parametrize(
-    "module", ["attention", "theory", "rules", "fits", "figures", "tables", "sizes", "layers", "patch", "probe"]
+    "module",
+    [
+        "attention",
+        "theory",
+        "rules",
+        "fits",
+        "figures",
+        "tables",
+        "sizes",
+        "layers",
+        "patch",
+        "probe",
+        "metrics.frechet",
+        "metrics.extractors",
+        "metrics.features",
+        "references",
+        "sweep.plan",
+        "sweep.store",
+        "sweep.cli",
+    ],
 )
 def test_layering_only_models_import_diffusers(module):
     code = f"import sys, entropy_lib.{module}; print('diffusers' in sys.modules or 'transformers' in sys.modules)"
