@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from entropy_lib.checksums import verify
 from entropy_lib.errors import UnknownNameError, WeightsError
@@ -44,8 +45,10 @@ class Extractor:
         network: the module whose weights `digest` describes.
         side: of the square it reads, in pixels.
         encode: normalised pictures `[n, 3, side, side]` to features `[n, d]`.
-        encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         mean, deviation: of the normalisation, a channel each.
+        encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
+        scaling: of the features, in words.
+        digest: sha256 of all weights.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Extractor:
     mean: Sequence[float]
     deviation: Sequence[float]
     encode_text: Callable[[list[str]], Tensor] | None = None
+    scaling: str = "as they come"
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,8 +67,8 @@ class Extractor:
 
     @property
     def label(self) -> str:
-        """What decides the features besides the picture and the view: network, weights, resize."""
-        return f"{self.name} @ {self.digest[:8]}, {RESIZE}"
+        """What decides the features besides the picture and the view: network, weights, resize, scaling."""
+        return f"{self.name} @ {self.digest[:8]}, {RESIZE}, features {self.scaling}"
 
     @torch.no_grad()
     def pictures(self, pictures: Pictures, view: str = "center") -> Float[Tensor, "image dim"]:
@@ -143,11 +147,17 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
         name,
         network,
         side[0] if isinstance(side, tuple | list) else side,
-        network.encode_image,
+        lambda pictures: _as_long_as_root_d(network.encode_image(pictures)),
         network.visual.image_mean,
         network.visual.image_std,
-        lambda captions: network.encode_text(tokenizer(captions).to(device)),
+        lambda captions: _as_long_as_root_d(network.encode_text(tokenizer(captions).to(device))),
+        "of length sqrt(d)",
     )
+
+
+def _as_long_as_root_d(features: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
+    """Only the direction of a CLIP embedding means anything; of this length, x·y/d in the kernel of KID is the cosine."""
+    return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
 def _dinov2(device: str) -> Extractor:

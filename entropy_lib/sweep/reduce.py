@@ -96,7 +96,7 @@ def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) ->
         cells, dropped = study.paired(size)
         exclusions += [{"size": size, **row} for row in _exclusions(cells, dropped)]
         methods = _methods(study, size, cells)
-        levels += [{"size": size, **row} for row in _levels(study, methods, against)]
+        levels += [{"size": size, **row} for row in _levels(study, methods, against, size)]
         differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
     return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), _label(study))
 
@@ -169,13 +169,13 @@ def _scores(study: Study, embedded: Callable[[FeatureCache], Features], prompts:
     return clip_scores(embedded(study.scores), study.scores.captions(prompts)).numpy()
 
 
-def _levels(study: Study, methods: dict[str, _Method], against: References) -> list[dict]:
+def _levels(study: Study, methods: dict[str, _Method], against: References, size: str) -> list[dict]:
     rows = []
     for name, method in methods.items():
         labels, count = _labels(study, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
         for reference, known in against.items():
-            if reference == "native" and name == NATIVE:
-                continue  # the very pictures that it is made from
+            if reference == "native" and (name == NATIVE or (name == study.plan.rules[0] and size == study.plan.native)):
+                continue  # the very pictures that it is made of
             for metric, interval in _distances(study, method.features, known, labels).items():
                 rows.append({"method": name, "metric": metric, "reference": reference, **_numbers(interval), **count})
         if method.scores is not None:
