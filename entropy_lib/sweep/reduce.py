@@ -55,15 +55,17 @@ class Tables:
             share_low, share_high, pairs`; `estimate` is that of the rule less that of the first rule.
         exclusions: columns `size, rule, reason, images`.
         label: of the features: network, weights, resize, view.
+        provenance: model, sampler, samples and reference, in one line.
     """
 
     levels: pd.DataFrame
     differences: pd.DataFrame
     exclusions: pd.DataFrame
     label: str
+    provenance: str
 
     def write(self, folder: Path) -> list[Path]:
-        """The tables as CSV, whole or not at all; the label of the features in a column of `levels`."""
+        """The tables as CSV and where they come from as text, each whole or not at all."""
         tables = {
             "levels": self.levels.assign(features=self.label),
             "differences": self.differences.assign(features=self.label),
@@ -72,7 +74,9 @@ class Tables:
         for name, table in tables.items():
             with replacing(folder / f"{name}.csv") as temporary:
                 table.to_csv(temporary, index=False, float_format="%.6g")
-        return [folder / f"{name}.csv" for name in tables]
+        with replacing(folder / "provenance.txt") as temporary:
+            temporary.write_text(f"{self.provenance}\n{self.label}\n")
+        return [*(folder / f"{name}.csv" for name in tables), folder / "provenance.txt"]
 
 
 def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) -> Tables:
@@ -98,7 +102,9 @@ def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) ->
         methods = _methods(study, size, cells)
         levels += [{"size": size, **row} for row in _levels(study, methods, against, size)]
         differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
-    return Tables(pd.DataFrame(levels), _with_holm(pd.DataFrame(differences)), pd.DataFrame(exclusions), _label(study))
+    changes = _with_holm(pd.DataFrame(differences))
+    left_out = pd.DataFrame(exclusions, columns=["size", "rule", "reason", "images"])
+    return Tables(pd.DataFrame(levels), changes, left_out, _label(study), _provenance(study))
 
 
 def _exclusions(cells: dict[str, Cell], dropped: int) -> list[dict]:
@@ -251,6 +257,12 @@ def _label(study: Study) -> str:
     """What decides the features; of both networks where the CLIP score has its own."""
     labels = dict.fromkeys(cache.label for cache in (study.cache, study.scores) if cache is not None)
     return "; CLIP score ".join(labels)
+
+
+def _provenance(study: Study) -> str:
+    real = study.reference
+    pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
+    return f"{study.plan.provenance} · reference {pictures} · {study.level:.0%} interval, jackknife over prompts"
 
 
 def _labels(study: Study, prompts: Sequence[str]) -> np.ndarray:
