@@ -90,7 +90,8 @@ def _weights(name: str, entry: Entry) -> tuple[str, bool]:
         return "weights in the local cache of the Hub", True
     size, free = _weights_gb(entry), free_disk_gb()
     room = "" if size < free else f" (no room: {free:.0f} GB free)"
-    return f"not downloaded: `hf download {entry.source}`, {size:.1f} GB or more{room}", False
+    pinned = f" --revision {entry.revision}" if entry.revision else ""
+    return f"not downloaded: `hf download {entry.source}{pinned}`, {size:.1f} GB or more{room}", False
 
 
 def _weights_gb(entry: Entry) -> float:
@@ -123,5 +124,12 @@ def _store_gb(p: MetricTables) -> float:
 
 
 def report() -> dict[str, list[Verdict]]:
-    """The verdicts on all models and profiles."""
-    return {"model": [model_verdict(name) for name in CATALOGUE], "profile": [profile_verdict(name) for name in available()]}
+    """The verdicts on all models and profiles; a profile that cannot be read is a no with its reason."""
+    return {"model": [model_verdict(name) for name in CATALOGUE], "profile": [_readable(name) for name in available()]}
+
+
+def _readable(profile: str) -> Verdict:
+    try:
+        return profile_verdict(profile)
+    except (ValueError, KeyError) as error:
+        return Verdict(profile, False, f"cannot be judged: {error}")

@@ -3,6 +3,7 @@
 Every function takes `ax=None` (or `figure=None` for grids), draws with the theme of `theme()`, and never shows or saves.
 """
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -275,7 +276,7 @@ def metric_by_size(levels: pd.DataFrame, metric: str, label: str, times: float =
     part = levels[levels.metric == metric]
     sizes, methods = (list(dict.fromkeys(part[name])) for name in ("size", "method"))
     palette = colours(methods)
-    for offset, (name, marker) in enumerate(zip(methods, "osD^vP", strict=False)):
+    for offset, (name, marker) in enumerate(zip(methods, itertools.cycle("osD^vP"), strict=False)):
         own = part[part.method == name].set_index("size").reindex(sizes)
         place = np.arange(len(sizes)) + 0.12 * (offset - (len(methods) - 1) / 2)
         error = times * np.abs(own[["low", "high"]].to_numpy().T - own.estimate.to_numpy())

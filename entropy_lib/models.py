@@ -7,6 +7,7 @@ Example:
 """
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -225,9 +226,13 @@ def version(model: str) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device for "auto" or a name; ValueError when CUDA is asked for and absent."""
+    """The torch device for "auto" or a name; ValueError when CUDA is asked for and absent.
+
+    "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else the CPU.
+    """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        rank = os.environ.get("LOCAL_RANK")
+        return torch.device("cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}")
     try:
         chosen = torch.device(device)
     except RuntimeError:

@@ -325,7 +325,10 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise ParameterError(f"{text!r} is not written as name=value")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise ParameterError(f"{text!r} is no YAML; put the value in quotes: {name}='\"…\"'") from None
     return values
 
 

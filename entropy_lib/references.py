@@ -31,6 +31,7 @@ LOSSY = ("JPEG", "WEBP")
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
 
 
 class DamagedReferenceWarning(UserWarning):
@@ -87,7 +88,7 @@ class Reference:
             try:
                 self.read(index)
                 found.setdefault(hashlib.sha256(self.encoded(index)).hexdigest(), index)
-            except OSError:
+            except UNREADABLE:
                 damaged += 1
         if damaged:
             message = f"{damaged} of {len(self)} pictures of {self.name} cannot be decoded and were left out"
@@ -138,7 +139,7 @@ class Reference:
         if small:
             raise ValueError(
                 f"{small} of {len(self.keys)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
-                "they would be enlarged, and samples compared with blurred pictures. Use a reference of at least that size"
+                "they would be enlarged, and samples compared with blurred pictures. Leave them out"
             )
 
 

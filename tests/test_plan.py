@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.sweep.engines import parse_shard, shard_of_environment
+from entropy_lib.sweep.engines import _share, parse_shard, shard_of_environment
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.units import Unit
 
@@ -104,7 +104,25 @@ def test_bad_shards_are_refused(text):
 def test_shards_come_from_the_environment():
     assert shard_of_environment({}) == (0, 1)
     assert shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8)
-    assert shard_of_environment({"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}) == (2, 4)
+    job = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert shard_of_environment(job) == (2, 4)
+    inside = {shard_of_environment({**job, "RANK": str(rank), "WORLD_SIZE": "3", "SLURM_PROCID": "0"}) for rank in range(3)}
+    assert inside == {(6, 12), (7, 12), (8, 12)}
+    assert shard_of_environment({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == (1, 2)
+    with pytest.raises(ValueError, match="an array with gaps; say which part with --shard i/n"):
+        shard_of_environment({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "3"})
+
+
+def test_ray_workers_get_what_there_is():
+    nodes = [{"Alive": alive, "Resources": {"CPU": cores}} for alive, cores in ((True, 4.0), (False, 64.0), (True, 4.0))]
+    assert _share(nodes, 1, "cpu")["num_cpus"] == 4, "no node has eight"
+    assert _share(nodes, 3, "auto")["num_cpus"] == 2
+    with pytest.raises(ValueError, match="workers is 9; the Ray cluster has 8 cores: take 1 to 8"):
+        _share(nodes, 9, "auto")
+    gpus = [{"Alive": True, "Resources": {"CPU": 16.0, "GPU": 2.0}}]
+    assert _share(gpus, 2, "auto") == {"num_gpus": 1, "num_cpus": 1}
+    with pytest.raises(ValueError, match="2 GPUs"):
+        _share(gpus, 3, "auto")
 
 
 def test_unknown_names_keep_their_class(plan):

@@ -109,8 +109,10 @@ def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, mon
 def test_units_of_another_model_state_are_refused(plan, tmp_path):
     from dataclasses import replace
 
-    with Sampler("mini", "float32", "cpu") as sampler, pytest.raises(ValueError, match=r"revision here is .* the plan asks for"):
-        sampler.draw_group([replace(plan.units[0], revision="another")], Store(tmp_path))
+    with Sampler("mini", "float32", "cpu") as sampler:
+        for name in ("revision", "dtype", "scheduler", "library"):
+            with pytest.raises(ValueError, match=rf"{name} here is .* the plan asks for bfloat16; make the plan again"):
+                sampler.draw_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 
 
 def test_the_local_engine_is_one_process(plan, tmp_path):

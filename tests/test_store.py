@@ -146,12 +146,14 @@ module.Store({str(store.folder)!r}).commit(unit(), picture())
 def test_cleaning_leaves_files_that_are_being_written(store):
     folder = store.image_path(unit().key).parent
     folder.mkdir(parents=True)
-    own, old = folder / f".ab.{os.getpid()}.tmp.png", folder / f".cd.{os.getpid()}.tmp.png"
-    own.touch()
-    old.touch()
+    own, old = (folder / f".{name}.{module.HOST}-{os.getpid()}-00.tmp.png" for name in ("ab", "cd"))
+    elsewhere = folder / f".ef.another_machine-{2**22 + 1}-00.tmp.png"
+    for path in (own, old, elsewhere):
+        path.touch()
     os.utime(old, (time.time() - 2 * module.STALE,) * 2)
     assert store.clean() == 1
     assert own.exists()
+    assert elsewhere.exists(), "whether its process lives cannot be known here"
 
 
 def test_images_of_another_version_are_counted_and_never_mixed(store):

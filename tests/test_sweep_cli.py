@@ -32,7 +32,7 @@ def test_from_plan_to_tables(sweep, tmp_path):
     assert " – " in planned.output, "no rate is known before anything was drawn"
     assert "0 images drawn" not in sweep("sample", "--shard", "0/2").output
     partly = sweep("status").output
-    assert "drawn" in partly
+    assert "done" in partly
     assert sweep("sample").exit_code == 0
     assert "0 images drawn" in sweep("sample").output
     measured = sweep("plan", "--no-measure").output
@@ -41,6 +41,13 @@ def test_from_plan_to_tables(sweep, tmp_path):
     differences = pd.read_csv(tmp_path / "out" / "differences.csv")
     assert set(differences["size"]) == {"32x32"}
     assert set(differences.rule) == {"paper", "native, resized"}
+
+
+def test_a_plan_of_other_values_is_refused(sweep):
+    sweep("plan", "--no-measure")
+    for command in ("sample", "status", "reduce"):
+        with pytest.raises(ValueError, match="steps is 9, but the plan in the store was made with 1"):
+            sweep(command, "-p", "steps=9")
 
 
 def test_damage_is_found_and_drawn_again(sweep, tmp_path):

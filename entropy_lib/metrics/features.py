@@ -79,7 +79,7 @@ class FeatureCache:
 
     def _load(self, wanted: set[str]) -> dict[str, Float[Tensor, " dim"]]:
         found: dict[str, Tensor] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in sorted(self.folder.glob("[!.]*.safetensors")):  # without those that are being written
             try:
                 with safe_open(path, "pt") as file:
                     keys = json.loads(file.metadata()["keys"])

@@ -52,7 +52,7 @@ def sample(
         raise UnknownNameError("engine", engine, engines.ENGINES)
     part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
     store = Store(checked.folder_of_store())
-    groups = Plan.read(store.folder).groups(checked.batch, part)
+    groups = _plan_of(checked).groups(checked.batch, part)
     store.clean()
     drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
     console.print(f"{drawn:,} images drawn")
@@ -62,12 +62,11 @@ def sample(
 def status(profile: Profile = "mini", parameter: Values = None, verify: bool = False) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
     checked = _checked(profile, parameter)
-    store = Store(checked.folder_of_store())
-    made = Plan.read(store.folder)
+    store, made = Store(checked.folder_of_store()), _plan_of(checked)
     for problem in store.verify(made.units) if verify else []:
         console.print(f"[red]{problem}[/red]")
     done = store.committed()
-    table = Table("size", "rule", "drawn", "of", box=None, title_justify="left")
+    table = Table("size", "rule", "done", "of", box=None, title_justify="left")
     for (size, rule), units in made.cells.items():
         table.add_row(size, rule, f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
     console.print(table)
@@ -81,13 +80,33 @@ def reduce(profile: Profile = "mini", parameter: Values = None) -> None:
     from entropy_lib.sweep.study import study
 
     checked = _checked(profile, parameter)
-    tables = reduced(study(checked, Plan.read(checked.folder_of_store())), lambda size: console.print(size))
+    tables = reduced(study(checked, _plan_of(checked)), lambda size: console.print(size))
     for path in tables.write(checked.folder()):
         console.print(_shown(path))
 
 
 def _checked(profile: str, parameter: list[str] | None) -> MetricTables:
     return parameters(NOTEBOOK, profile, overrides(parameter or []))
+
+
+def _plan_of(checked: MetricTables) -> Plan:
+    """The plan in the store, if it is the one that these parameters ask for."""
+    made = Plan.read(checked.folder_of_store())
+    first = made.units[0]
+    there = {
+        "model": first.model,
+        "steps": first.steps,
+        "guidance": first.guidance,
+        "sizes": made.sizes,
+        "prompt_count": len({unit.prompt for unit in made.units}),
+        "seeds_per_prompt": len({unit.seed for unit in made.units}),
+    }
+    if made.sizes != [made.native]:  # where no rule shows
+        there["rules"] = made.rules
+    for name, value in there.items():
+        if (asked := getattr(checked, name)) != value:
+            raise ValueError(f"{name} is {asked}, but the plan in the store was made with {value}; give all commands the same")
+    return made
 
 
 def _shown(path: Path) -> str:

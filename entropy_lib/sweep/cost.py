@@ -1,8 +1,7 @@
 """What a plan costs: images, hours, bytes. Hours come from a rate measured here, or are not given."""
 
-import json
-
 import pandas as pd
+import torch
 
 from entropy_lib.errors import WeightsError
 from entropy_lib.profiles import MetricTables
@@ -17,12 +16,13 @@ def estimate(plan: Plan, store: Store, p: MetricTables, measure: bool) -> pd.Dat
     """Cost of what is planned, one row a size and the sum.
 
     Args:
-        measure: draw one batch of each size where none is there yet; those images are part of the plan and are kept.
+        measure: draw one batch of each size where none is there yet; those images are part of the plan and are kept. Half
+            precision is not measured without a GPU.
 
     Returns:
         columns `size, images, seconds, hours, megabytes`, as text; a dash where nothing has been measured.
     """
-    if measure:
+    if measure and (torch.cuda.is_available() or plan.units[0].dtype == "float32"):
         _draw_one_batch_of_each_size(plan, store, p)
     rows = [(size, *_cost(plan, store, size)) for size in plan.sizes]
     table = pd.DataFrame(rows, columns=["size", "images", "seconds", "hours", "megabytes"])
@@ -50,7 +50,7 @@ def _draw_one_batch_of_each_size(plan: Plan, store: Store, p: MetricTables) -> N
 def _cost(plan: Plan, store: Store, size: str) -> tuple[int, float, float, float]:
     """Images, seconds an image (those of the batches already drawn), hours, megabytes."""
     units = [unit for unit in plan.units if unit.size == size]
-    records = [json.loads(store.record_path(unit.key).read_bytes()) for unit in units if store.has(unit)]
+    records = [store.record(unit) for unit in units if store.has(unit)]
     seconds = pd.Series([record["seconds"] for record in records], dtype=float).median()
     written = [record["bytes"] for record in records if "bytes" in record]
     each = sum(written) / len(written) if written else PNG_BYTES * units[0].height * units[0].width

@@ -17,6 +17,7 @@ Groups = Sequence[Sequence[Unit]]
 SHARDS = (  # variables with a process's number, the number of processes, and the first number
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
     ("RANK", "WORLD_SIZE", ""),
+    ("SLURM_PROCID", "SLURM_NTASKS", ""),
 )
 
 
@@ -47,12 +48,13 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
 def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True) -> int:
     """Draw with `workers` actors of a Ray cluster: the one at RAY_ADDRESS, or one of this machine's.
 
-    Each actor loads the model once and has one GPU, or on a machine without an equal share of the cores. Only keys and
+    Each actor loads the model once and has one GPU, or on machines without an equal share of the cores. Only units and
     counts travel: images go straight to the store, which must be a folder that all nodes see. An actor that dies is started
     again and its group drawn anew.
 
     Raises:
         ImportError: without the package `ray`.
+        ValueError: for more workers than the cluster has GPUs, or cores where it has no GPU.
     """
     try:
         import ray as cluster
@@ -66,7 +68,8 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
     if started:
         cluster.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        actors = [_actor(cluster, groups[0][0], store, device, workers) for _ in range(min(workers, len(groups)))]
+        share = _share(cluster.nodes(), workers, device)
+        actors = [_actor(cluster, groups[0][0], store, device, share) for _ in range(min(workers, len(groups)))]
         results = _spread(cluster, actors, groups)
         return sum(tqdm(results, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
     finally:
@@ -74,14 +77,32 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
             cluster.shutdown()
 
 
-def _actor(cluster, unit: Unit, store: Store, device: str, workers: int):
+def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int]:
+    """What each worker gets: a GPU, or so many cores that all workers find room on the nodes.
+
+    Raises:
+        ValueError: if there is not so much: Ray would wait for it without end.
+
+    Example:
+        >>> _share([{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": True, "Resources": {"CPU": 8.0}}], 3, "cpu")
+        {'num_gpus': 0, 'num_cpus': 4}
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
+    kind, there = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
+    if not 1 <= workers <= there:
+        raise ValueError(f"workers is {workers}; the Ray cluster has {there} {kind}: take 1 to {there}")
+    if kind == "GPUs":
+        return {"num_gpus": 1, "num_cpus": 1}
+    fitting = (each for each in range(cores // workers, 0, -1) if sum(int(node.get("CPU", 0)) // each for node in alive) >= workers)
+    return {"num_gpus": 0, "num_cpus": next(fitting)}
+
+
+def _actor(cluster, unit: Unit, store: Store, device: str, share: dict[str, int]):
     """One worker. It is restarted without end: a machine of a cluster may be taken away at any time."""
-    resources = cluster.cluster_resources()
-    gpus = 1 if resources.get("GPU") and device != "cpu" else 0
-    cores = max(1, int(resources["CPU"]) // workers)
-    options = {"num_gpus": gpus, "num_cpus": 1 if gpus else cores, "max_restarts": -1, "max_task_retries": -1}
-    remote = cluster.remote(**options)(_Worker)
-    return remote.remote(unit.model, unit.dtype, device, store.folder.resolve(), None if gpus else cores)
+    remote = cluster.remote(**share, max_restarts=-1, max_task_retries=-1)(_Worker)
+    threads = None if share["num_gpus"] else share["num_cpus"]
+    return remote.remote(unit.model, unit.dtype, device, store.folder.resolve(), threads)
 
 
 class _Worker:
@@ -117,16 +138,27 @@ ENGINES: dict[str, Callable[..., int]] = {"local": local, "ray": ray}
 
 
 def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which shard this process is, by the variables of a SLURM array job or of torchrun; (0, 1) without them.
+    """Which shard this process is, by the variables of SLURM or torchrun; (0, 1) without them.
+
+    Processes of processes, as tasks of the jobs of an array, divide their job's shard among them.
+
+    Raises:
+        ValueError: for an array with gaps, whose jobs cannot be counted.
 
     Example:
         >>> shard_of_environment({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_TASK_MIN": "1"})
         (4, 8)
     """
+    shard, shards = 0, 1
     for index, count, first in SHARDS:
-        if index in environment and count in environment:
-            return int(environment[index]) - int(environment.get(first, 0)), int(environment[count])
-    return 0, 1
+        if index not in environment or count not in environment or (index == "SLURM_PROCID" and "RANK" in environment):
+            continue
+        own, among = int(environment[index]) - int(environment.get(first, 0)), int(environment[count])
+        if own >= among:
+            given = f"{index} is {environment[index]} and {count} is {among}"
+            raise ValueError(f"{given}: an array with gaps; say which part with --shard i/n")
+        shard, shards = shard * among + own, shards * among
+    return shard, shards
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -133,7 +133,6 @@ def _references(study: Study) -> References:
             raise ValueError(f"the reference holds features of {study.reference.extractor!r}, not of {study.cache.label!r}")
         found["real"] = study.reference
     elif study.reference is not None:
-        study.reference.check_size(study.cache.extractor.side)
         found["real"] = study.real_features(study.cache, study.reference.halves()[1])
     if study.plan.native in study.plan.sizes:
         cells, _ = study.paired(study.plan.native)
@@ -182,7 +181,7 @@ def _levels(study: Study, methods: dict[str, _Method], against: References, size
         for reference, known in against.items():
             if reference == "native" and (name == NATIVE or (name == study.plan.rules[0] and size == study.plan.native)):
                 continue  # the very pictures that it is made of
-            for metric, interval in _distances(study, method.features, known, labels).items():
+            for metric, interval in _distances(study, method.features, known, labels, reference == "native").items():
                 rows.append({"method": name, "metric": metric, "reference": reference, **_numbers(interval), **count})
         if method.scores is not None:
             interval = jackknife(np.mean, method.scores, labels, level=study.level)
@@ -190,14 +189,19 @@ def _levels(study: Study, methods: dict[str, _Method], against: References, size
     return rows
 
 
-def _distances(study: Study, features: Features, known: Tensor | FeatureState, labels) -> dict[str, Interval]:
-    """FD where there are images enough, the kernel distances where the reference has pictures."""
+def _distances(study: Study, features: Features, known: Tensor | FeatureState, labels, fixed: bool) -> dict[str, Interval]:
+    """FD where there are images enough, the kernel distances where the reference has pictures.
+
+    Args:
+        fixed: speak of the distance to these very reference pictures, as FD always does. The model's own native pictures are
+            taken so: several show one prompt, and all show the prompts of the methods, so they are no independent sample.
+    """
     found = {}
     if _enough(features, known):
         found["FD"] = frechet_interval(features, known, labels, level=study.level)
     if isinstance(known, Tensor):
         for metric, kernel in KERNELS.items():
-            found[metric] = kernel_interval(features, known, labels, kernel, level=study.level)
+            found[metric] = kernel_interval(features, known, labels, kernel, level=study.level, fixed_reference=fixed)
     return found
 
 
@@ -206,26 +210,25 @@ def _differences(study: Study, size: str, methods: dict[str, _Method], against: 
     first, rows = study.plan.rules[0], []
     known = against.get("real", against.get("native"))
     for name, method in methods.items():
-        if name in (first, REAL) or size == study.plan.native:
-            continue
+        if name in (first, REAL) or (size == study.plan.native and "real" not in against):
+            continue  # at native size the reference would be the first rule's own pictures
         base = methods[first]
         labels, pairs = _labels(study, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
-        for metric, interval in _paired_distances(study, method, base, known, labels).items():
+        for metric, interval in _paired_distances(study, method, base, known, labels, "real" not in against).items():
             rows.append({**pairs, "metric": metric, **_numbers(interval), "p_value": interval.p_value})
         if method.scores is not None:
             rows.append({**pairs, "metric": "CLIP score", **_score_difference(study, method, base, labels)})
     return rows
 
 
-def _paired_distances(study: Study, method: _Method, base: _Method, known, labels) -> dict[str, Interval]:
+def _paired_distances(study: Study, method: _Method, base: _Method, known, labels, fixed: bool) -> dict[str, Interval]:
     if known is None:
         return {}
     arguments = (method.features, base.features, known, labels)
     found = {"FD": frechet_difference(*arguments, level=study.level)} if _enough(method.features, known) else {}
     if isinstance(known, Tensor):
-        # The reference's own error is shared by both, and the claim is about these two methods.
         for metric, kernel in KERNELS.items():
-            found[metric] = kernel_difference(*arguments, kernel, level=study.level)
+            found[metric] = kernel_difference(*arguments, kernel, level=study.level, fixed_reference=fixed)
     return found
 
 
@@ -262,7 +265,10 @@ def _label(study: Study) -> str:
 def _provenance(study: Study) -> str:
     real = study.reference
     pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
-    return f"{study.plan.provenance} · reference {pictures} · {study.level:.0%} interval, jackknife over prompts"
+    return (
+        f"{study.plan.provenance} · reference {pictures} · {study.level:.0%} interval, jackknife over prompts; real pictures "
+        "count as a sample in KID and CMMD, as given in FD"
+    )
 
 
 def _labels(study: Study, prompts: Sequence[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from entropy_lib import __version__
 from entropy_lib.models import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.patch import apply_scale, remove_scale
 from entropy_lib.sampling import draw, finite, native_pixels, to_uint8
@@ -16,10 +17,10 @@ from entropy_lib.sweep.units import Unit
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
-    """What the units of a study share. No weights of a catalogued model are needed, so a laptop can plan for a cluster.
+    """What the units of a study share. A model whose revision the catalogue pins needs no weights, so a laptop can plan for it.
 
     Raises:
-        WeightsError: for a model outside the catalogue whose weights are not there.
+        WeightsError: for any other model whose weights are not there.
         UnknownNameError: for an unknown model or dtype.
     """
     known = CATALOGUE.get(model) if "/" in model else entry(model)
@@ -58,7 +59,7 @@ class Sampler:
         Images that are not finite are excluded, with the reason in their record.
 
         Raises:
-            ValueError: for units of another model, revision or dtype.
+            ValueError: for units of another model, revision, scheduler, dtype or version of the library.
         """
         missing = [unit for unit in units if not store.has(unit)]
         if not missing:
@@ -77,10 +78,19 @@ class Sampler:
         return len(missing)
 
     def _check(self, units: Sequence[Unit]) -> None:
-        for name in ("model", "revision", "dtype"):
-            own, asked = getattr(self, name), {getattr(unit, name) for unit in units}
-            if asked != {own}:
-                raise ValueError(f"{name} here is {own!r}, the plan asks for {sorted(asked)}; plan again, or load what was planned")
+        here = {
+            "model": {self.model},
+            "revision": {self.revision},
+            "dtype": {self.dtype},
+            "scheduler": {OWN, type(self.pipe.scheduler).__name__},
+            "library": {__version__},
+        }
+        for name, own in here.items():
+            if asked := {getattr(unit, name) for unit in units} - own:
+                given, wanted = " or ".join(sorted(own)), ", ".join(sorted(asked))
+                raise ValueError(
+                    f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load what it asks for"
+                )
 
     def _draw(self, units: Sequence[Unit]) -> tuple[Float[np.ndarray, "image height width 3"], int]:
         """The images and the batch that fitted into memory: halved until it does."""

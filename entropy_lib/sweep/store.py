@@ -23,9 +23,8 @@ import io
 import json
 import os
 import shutil
-import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,11 +33,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.files import replacing, sha256
+from entropy_lib.files import HOST, replacing, sha256
 from entropy_lib.sweep.units import Unit
 
 Picture = UInt8[np.ndarray, "height width 3"]
-STALE = 3600.0  # seconds after which a temporary file of another machine has no writer any more
+STALE = 3600.0  # seconds after which a temporary file has no writer any more, on whichever machine
 
 
 class DamagedImageError(RuntimeError):
@@ -88,7 +87,7 @@ class Store:
             self._record(unit, excluded=reason, **facts)
 
     def _record(self, unit: Unit, **facts: object) -> None:
-        content = asdict(unit) | {"key": unit.key, "host": socket.gethostname()} | facts
+        content = asdict(unit) | {"key": unit.key, "host": HOST} | facts
         _write(self.record_path(unit.key), json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
 
     def has(self, unit: Unit) -> bool:
@@ -97,7 +96,11 @@ class Store:
 
     def committed(self) -> set[str]:
         """Keys of everything that is done."""
-        return {path.stem for path in (self.folder / "records").glob("??/*.json") if not path.name.startswith(".")}
+        return {path.stem for path in self._records()}
+
+    def _records(self) -> Iterator[Path]:
+        """All records, without those that are being written."""
+        return (path for path in (self.folder / "records").glob("??/*.json") if not path.name.startswith("."))
 
     def record(self, unit: Unit) -> dict:
         """The commit record of a unit.
@@ -166,7 +169,7 @@ class Store:
     def other_versions(self, library: str) -> dict[str, int]:
         """How many done images were drawn by other versions of the library: they are never mixed with this one's."""
         counts: dict[str, int] = {}
-        for path in (self.folder / "records").glob("??/*.json"):
+        for path in self._records():
             version = json.loads(path.read_bytes())["library"]
             if version != library:
                 counts[version] = counts.get(version, 0) + 1
@@ -194,15 +197,18 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _abandoned(temporary: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone (its number is in the name, see `replacing`)."""
+    """Whether the process that was writing a temporary file is gone (machine and number are in the name, see `replacing`)."""
+    host, process, _ = temporary.name.split(".")[-3].rsplit("-", 2)
     try:
-        age = time.time() - temporary.stat().st_mtime
-        os.kill(int(temporary.name.split(".")[-3]), 0)
+        if time.time() - temporary.stat().st_mtime > STALE:
+            return True
+        if host == HOST:
+            os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except (FileNotFoundError, PermissionError, ValueError):
-        return False
-    return age > STALE  # the number has been given to another process, or belongs to another machine
+    except (FileNotFoundError, PermissionError):
+        pass
+    return False
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from entropy_lib.metrics.uncertainty import BLOCKS
 from entropy_lib.metrics.views import resized
 from entropy_lib.profiles import MetricTables
 from entropy_lib.references import Reference, opened
-from entropy_lib.sizes import check_size, parse_size
+from entropy_lib.sizes import check_size, parse_size, size_name
 from entropy_lib.sweep.plan import Plan, drawn_rule
 from entropy_lib.sweep.store import DamagedImageError, Store
 from entropy_lib.sweep.units import Unit
@@ -140,10 +140,13 @@ def planned(p: MetricTables) -> Plan:
     from entropy_lib.models import CATALOGUE
     from entropy_lib.sweep.sample import settings
 
-    sizes = [parse_size(size) for size in p.sizes]
+    sizes, shared = [parse_size(size) for size in p.sizes], settings(p.model, p.steps, p.guidance, p.dtype, p.device)
+    if not p.reference and shared.native_size not in sizes:
+        native = size_name(*shared.native_size)
+        raise ValueError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
     for size in sizes if p.model in CATALOGUE else []:
         check_size(*size, CATALOGUE[p.model].size_multiple)
-    return Plan.of(settings(p.model, p.steps, p.guidance, p.dtype, p.device), p.prompt_list(), p.seed_list(), sizes, p.rules)
+    return Plan.of(shared, p.prompt_list(), p.seed_list(), sizes, p.rules)
 
 
 def study(p: MetricTables, plan: Plan) -> Study:
@@ -151,7 +154,7 @@ def study(p: MetricTables, plan: Plan) -> Study:
 
     Raises:
         WeightsError: when the extractor's weights are not there.
-        FileNotFoundError, ValueError: for a reference that cannot be opened.
+        FileNotFoundError, ValueError: for a reference that cannot be opened, or is too small for the extractor.
     """
     from entropy_lib.metrics.extractors import extractor
     from entropy_lib.models import resolve_device
@@ -163,4 +166,7 @@ def study(p: MetricTables, plan: Plan) -> Study:
     scores = features if p.score_extractor == p.extractor else cache(p.score_extractor)
     if scores.extractor.encode_text is None:
         raise ValueError(f"score_extractor is {p.score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
-    return Study(plan, Store(p.folder_of_store()), features, scores, opened(p.reference), p.level)
+    reference = opened(p.reference)
+    if isinstance(reference, Reference):
+        reference.check_size(features.extractor.side)
+    return Study(plan, Store(p.folder_of_store()), features, scores, reference, p.level)
