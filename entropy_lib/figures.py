@@ -19,6 +19,8 @@ from entropy_lib.fits import SlopeFit
 from entropy_lib.gaussianity import CAUSES
 from entropy_lib.theory import exact_entropy, freezing_std
 
+# Published KID and CMMD are 1000 times the distance.
+SHOWN_TIMES = {"KID": 1000, "CMMD": 1000}
 RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
@@ -248,15 +250,19 @@ def forest(differences: pd.DataFrame, metrics: Mapping[str, str], figure: Figure
     palette = colours(list(dict.fromkeys(differences.rule)))
     for ax, (metric, better) in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics.items(), strict=True):
         part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
+        times = SHOWN_TIMES.get(metric, 1)
         for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
-            ax.plot([row.low, row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
-            ax.plot(row.estimate, position, "o", ms=5, color=palette[name])
-        reach = 1.15 * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
+            ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
+            ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
+        reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
         ax.axvspan(*((-reach, 0) if better == "lower" else (0, reach)), color="#55a868", alpha=0.08, lw=0)
         ax.axvline(0, color="k", lw=1)
-        ax.set(title=f"{metric} ({better} is better)", xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
+        ax.set(
+            title=f"{metric}{f' x {times}' if times > 1 else ''} ({better} is better)",
+            xlim=(-reach, reach),
+            ylim=(len(lines) - 0.5, -0.5),
+        )
         ax.locator_params(axis="x", nbins=5)
-        ax.ticklabel_format(axis="x", scilimits=(-2, 4))
     several = len(palette) > 1
     figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
     figure.supxlabel(f"{' and '.join(palette)} less {differences.against.iloc[0]}, same prompts and noise", fontsize="medium")

@@ -113,14 +113,14 @@ class Reference:
         return [text.strip() for text in texts]
 
     def halves(self) -> tuple[list[int], list[int]]:
-        """Indices of two halves that share no picture, dealt at random, the same way every time.
+        """Indices of two halves that share no picture, in random order, the same every time: the first few are a fair sample.
 
         The first gives captions and the floor of real pictures, the second is what all are compared with: no picture is ever
         compared with itself.
         """
         indices = np.array(sorted(self.keys.values()))
         order = np.random.default_rng(SEED).permutation(indices)
-        return sorted(order[: len(order) // 2].tolist()), sorted(order[len(order) // 2 :].tolist())
+        return order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
 
     def summary(self) -> str:
         """One line: how many pictures, of what sizes and formats."""

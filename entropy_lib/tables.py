@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from entropy_lib.figures import short_layer
+from entropy_lib.figures import SHOWN_TIMES, short_layer
 from entropy_lib.fits import SlopeFit
 
 CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: nowrap; padding-top: 4px"
@@ -92,9 +92,7 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
     return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
 
 
-# Whether more is better, and by what to multiply for a page (published KID and CMMD are 1000 times the distance).
 HIGHER_IS_BETTER = {"FD": False, "KID": False, "CMMD": False, "CLIP score": True}
-SHOWN_TIMES = {"KID": 1000, "CMMD": 1000}
 
 
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real", digits: int = 2) -> pd.DataFrame:

@@ -182,10 +182,10 @@ def test_verdicts_know_which_side_is_better(differences):
 
 def test_the_forest_has_a_line_for_each_size_and_a_panel_for_each_metric_that_is_there(differences):
     figure = figures.forest(differences, {"KID": "lower", "FD": "lower", "CLIP score": "higher"})
-    assert [ax.get_title() for ax in figure.axes] == ["KID (lower is better)", "CLIP score (higher is better)"]
+    assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
     ax = figure.axes[0]
     drawn = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
-    assert [list(ends) for ends in drawn] == [[-0.012, -0.008], [-0.002, 0.006]]
+    assert np.array(drawn).round(6).tolist() == [[-12.0, -8.0], [-2.0, 6.0]]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["48x48", "96x96"]
 
 

@@ -103,6 +103,8 @@ def test_halves_share_nothing_and_are_the_same_every_time():
     assert not set(first) & set(second)
     assert len(first) + len(second) == len(reference.keys) == 1006
     assert (first, second) == load_reference("emoji").halves()
+    designs = {caption.rsplit(", ", 1)[1] for caption in reference.captions(first[:20])}
+    assert len(designs) == 3, "the first few are a fair sample of all"
 
 
 def test_transparency_is_put_on_white(tmp_path):
