@@ -186,7 +186,7 @@ def test_importing_the_metrics_loads_nothing_heavy():
         "import sys, entropy_lib.metrics as m; print(sorted({'torch', 'scipy', 'numpy', 'diffusers'} & set(sys.modules)), dir(m))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith("[] ['FeatureState'")
+    assert shown.startswith("[] ['Extractor'")
     assert all(callable(getattr(metrics, name)) for name in metrics.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'fid'"):
         metrics.fid  # noqa: B018
