@@ -4,6 +4,7 @@ Show one with `styled`, which adds the provenance under it; `.to_markdown()` and
 other forms.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from pandas.io.formats.style import Styler
 from entropy_lib.figures import SHOWN_TIMES, short_layer
 from entropy_lib.fits import SlopeFit
 
-CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: nowrap; padding-top: 4px"
+CAPTION_WIDTH = 130  # letters a line: a longer one would push columns off the page
+CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: pre; padding-top: 4px"
 CELLS = "text-align: left; padding: 3px 14px 3px 0"
 
 
@@ -22,7 +24,7 @@ def styled(table: pd.DataFrame, provenance: str) -> Styler:
     return (
         table.style.hide(axis="index")
         .format(precision=3)
-        .set_caption(provenance)
+        .set_caption("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH)))
         .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
     )
 

@@ -194,3 +194,10 @@ def test_metric_by_size_draws_every_method_with_its_interval(levels):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unscaled", "paper", "real, resized"]
     assert ax.containers[0].lines[0].get_ydata()[0] == pytest.approx(50)
     assert np.isnan(ax.containers[2].lines[0].get_ydata()[1])
+
+
+def test_a_long_caption_does_not_push_columns_off_the_page():
+    page = tables.styled(pd.DataFrame({"size": ["64x64"]}), "provenance " * 40).to_html()
+    caption = page.split("<caption>")[1].split("</caption>")[0]
+    assert max(map(len, caption.splitlines())) <= tables.CAPTION_WIDTH
+    assert caption.split() == ["provenance"] * 40
