@@ -60,9 +60,12 @@ def main() -> None:
     """Run the command line; bad input and missing weights end in one line, not in a traceback."""
     from rich.console import Console
 
+    from entropy_lib.errors import WeightsError
+    from entropy_lib.sweep.store import DamagedImageError
+
     try:
         app()
-    except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, WeightsError, DamagedImageError) as error:
         Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
         raise SystemExit(2) from None
 

@@ -161,7 +161,9 @@ def test_without_a_reference_the_models_own_native_pictures_are_one(study):
     tables = reduce(replace(study, reference=None))
     assert set(tables.levels.reference) == {"native", "prompts"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
-    assert len(tables.differences)
+    distances = tables.differences[tables.differences.metric == "KID"]
+    assert set(distances.rule) == {"paper"}, "native pictures are not compared with themselves"
+    assert NATIVE in set(tables.differences.rule), "but their CLIP score is"
 
 
 def test_p_values_are_corrected_over_the_sizes_of_a_metric():

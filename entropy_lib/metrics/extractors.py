@@ -109,11 +109,9 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
         UnknownNameError: for another name.
         WeightsError: when its weights are not there, saying how to get them.
     """
-    if name.startswith("open_clip:"):
-        return _open_clip(name, *name.removeprefix("open_clip:").rpartition("/")[::2], device)
-    if name not in EXTRACTORS:
-        raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
-    return EXTRACTORS[name](device)
+    if known_extractor(name) in EXTRACTORS:
+        return EXTRACTORS[name](device)
+    return _open_clip(name, *name.removeprefix("open_clip:").rpartition("/")[::2], device)
 
 
 def known_extractor(name: str) -> str:

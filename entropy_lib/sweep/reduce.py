@@ -210,11 +210,13 @@ def _differences(study: Study, size: str, methods: dict[str, _Method], against: 
     first, rows = study.plan.rules[0], []
     known = against.get("real", against.get("native"))
     for name, method in methods.items():
-        if name in (first, REAL) or (size == study.plan.native and "real" not in against):
-            continue  # at native size the reference would be the first rule's own pictures
-        base = methods[first]
+        if name in (first, REAL):
+            continue
+        # Without real pictures the reference is native ones: no distance for what is made of those very pictures.
+        made_of_it = "real" not in against and (name == NATIVE or size == study.plan.native)
+        base, nearest = methods[first], None if made_of_it else known
         labels, pairs = _labels(study, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
-        for metric, interval in _paired_distances(study, method, base, known, labels, "real" not in against).items():
+        for metric, interval in _paired_distances(study, method, base, nearest, labels, "real" not in against).items():
             rows.append({**pairs, "metric": metric, **_numbers(interval), "p_value": interval.p_value})
         if method.scores is not None:
             rows.append({**pairs, "metric": "CLIP score", **_score_difference(study, method, base, labels)})
