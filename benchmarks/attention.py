@@ -13,7 +13,7 @@ import time
 import torch
 from torch.nn import functional
 
-from entropy_lib.attention import attention_entropy
+from entropy_lib.attention.entropy import attention_entropy
 
 HEADS, DIM, REPEATS = 8, 40, 5
 

@@ -21,7 +21,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 import entropy_lib as el
-from entropy_lib.families import family
+from entropy_lib.models.networks import family
 
 SIZES = (512, 768)
 PROCESSES = 3  # that a peak is measured in; the allocator adds to it at random, so the least counts

@@ -12,8 +12,8 @@ import sys
 import torch
 from torch.nn import functional
 
-from entropy_lib.attention import attention_entropy
-from entropy_lib.kernels import BLOCKS, KERNELS, find_kernel
+from entropy_lib.attention.entropy import attention_entropy
+from entropy_lib.attention.kernels import BLOCKS, KERNELS, find_kernel
 
 HEADS, DIM, REPEATS, CHECKED_ROWS = 8, 40, 11, 256
 TOKENS = (4096, 9216, 16384)

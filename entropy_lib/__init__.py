@@ -9,72 +9,77 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
-    "attention_entropy": "attention",
-    "logit_moments": "attention",
-    "rule": "rules",
-    "apply_scale": "patch",
-    "remove_scale": "patch",
-    "scaled": "patch",
-    "scale_report": "patch",
-    "training_tokens": "layers",
-    "EntropyProbe": "probe",
-    "catalogue": "models",
-    "load": "models",
-    "generate": "sampling",
+    "attention_entropy": "attention.entropy",
+    "logit_moments": "attention.entropy",
+    "rule": "scaling.rules",
+    "apply_scale": "scaling.patch",
+    "remove_scale": "scaling.patch",
+    "scaled": "scaling.patch",
+    "scale_report": "scaling.patch",
+    "training_tokens": "models.layers",
+    "EntropyProbe": "probes.entropy_probe",
+    "catalogue": "models.catalogue",
+    "load": "models.catalogue",
+    "generate": "experiments.generation",
 }
-_MODULES = (
-    "theory",
-    "laws",
-    "gaussianity",
-    "figures",
-    "tables",
-    "fits",
-    "profiles",
-    "sampling",
-    "sizes",
-    "models",
-    "architectures",
-    "metrics",
-    "references",
-    "sweep",
-)
+_MODULES = {
+    "theory": "theory",
+    "attention": "attention",
+    "scaling": "scaling",
+    "probes": "probes",
+    "models": "models",
+    "experiments": "experiments",
+    "statistics": "statistics",
+    "metrics": "metrics",
+    "sweep": "sweep",
+    "display": "display",
+    "running": "running",
+    "figures": "display.figures",
+    "tables": "display.tables",
+    "fits": "statistics.fits",
+    "profiles": "running.profiles",
+    "sampling": "experiments.generation",
+    "sizes": "sizes",
+}
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from entropy_lib import architectures as architectures
-    from entropy_lib import figures as figures
-    from entropy_lib import fits as fits
-    from entropy_lib import gaussianity as gaussianity
-    from entropy_lib import laws as laws
+    from entropy_lib import attention as attention
+    from entropy_lib import display as display
+    from entropy_lib import experiments as experiments
     from entropy_lib import metrics as metrics
     from entropy_lib import models as models
-    from entropy_lib import profiles as profiles
-    from entropy_lib import references as references
-    from entropy_lib import sampling as sampling
+    from entropy_lib import probes as probes
+    from entropy_lib import running as running
+    from entropy_lib import scaling as scaling
     from entropy_lib import sizes as sizes
+    from entropy_lib import statistics as statistics
     from entropy_lib import sweep as sweep
-    from entropy_lib import tables as tables
     from entropy_lib import theory as theory
-    from entropy_lib.attention import attention_entropy as attention_entropy
-    from entropy_lib.attention import logit_moments as logit_moments
-    from entropy_lib.layers import training_tokens as training_tokens
-    from entropy_lib.models import catalogue as catalogue
-    from entropy_lib.models import load as load
-    from entropy_lib.patch import apply_scale as apply_scale
-    from entropy_lib.patch import remove_scale as remove_scale
-    from entropy_lib.patch import scale_report as scale_report
-    from entropy_lib.patch import scaled as scaled
-    from entropy_lib.probe import EntropyProbe as EntropyProbe
-    from entropy_lib.rules import rule as rule
-    from entropy_lib.sampling import generate as generate
+    from entropy_lib.attention.entropy import attention_entropy as attention_entropy
+    from entropy_lib.attention.entropy import logit_moments as logit_moments
+    from entropy_lib.display import figures as figures
+    from entropy_lib.display import tables as tables
+    from entropy_lib.experiments.generation import generate as generate
+    from entropy_lib.models.catalogue import catalogue as catalogue
+    from entropy_lib.models.catalogue import load as load
+    from entropy_lib.models.layers import training_tokens as training_tokens
+    from entropy_lib.probes.entropy_probe import EntropyProbe as EntropyProbe
+    from entropy_lib.running import profiles as profiles
+    from entropy_lib.scaling.patch import apply_scale as apply_scale
+    from entropy_lib.scaling.patch import remove_scale as remove_scale
+    from entropy_lib.scaling.patch import scale_report as scale_report
+    from entropy_lib.scaling.patch import scaled as scaled
+    from entropy_lib.scaling.rules import rule as rule
+    from entropy_lib.statistics import fits as fits
 
 
 def __getattr__(name: str):
     if name in _HOME:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
+        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

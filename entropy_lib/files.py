@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
+PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 HOST = re.sub(r"\W", "_", socket.gethostname())
 
 

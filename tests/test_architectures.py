@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import entropy_lib as el
-from entropy_lib.architectures import ARCHITECTURES, build, parameter_counts
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.layers import tokens_at
-from entropy_lib.models import CATALOGUE
+from entropy_lib.models.architectures import ARCHITECTURES, build, parameter_counts
+from entropy_lib.models.catalogue import CATALOGUE
+from entropy_lib.models.layers import tokens_at
 
 PUBLISHED = {  # millions of parameters of the denoiser
     "sd15": 859.52, "sd21-base": 865.91, "ldm-256": 872.30, "sdxl": 2567.46, "sd3": 2028.33, "flux": 11901.41, "pixart": 611.35,

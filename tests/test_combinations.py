@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import entropy_lib as el
-from entropy_lib.architectures import build
 from entropy_lib.errors import AttentionNotSeenError, ScaleNotAppliedError
 from entropy_lib.files import ROOT
-from entropy_lib.layers import denoiser
+from entropy_lib.models.architectures import build
+from entropy_lib.models.layers import denoiser
 
 RULE = "power(3)"
 WORKS = None

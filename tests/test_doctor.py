@@ -4,10 +4,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from entropy_lib import doctor
-from entropy_lib.__main__ import app
-from entropy_lib.models import CATALOGUE
-from entropy_lib.profiles import available
+from entropy_lib.models.catalogue import CATALOGUE
+from entropy_lib.running import doctor
+from entropy_lib.running.command_line import app
+from entropy_lib.running.profiles import available
 
 
 def test_the_command_prints_every_model_and_profile():

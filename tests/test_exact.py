@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 
 from entropy_lib import theory
-from entropy_lib.exact import exact_entropy, exact_log_sum
+from entropy_lib.theory.exact import exact_entropy, exact_log_sum
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5)  # of the freezing point
 

@@ -7,11 +7,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from entropy_lib import hub
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import VIEWS, as_float, resize, resized, squares
+from entropy_lib.models import hub
 
 
 def pictures(count=3, height=48, width=80, seed=0):

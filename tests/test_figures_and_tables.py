@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import entropy_lib as el
-from entropy_lib import figures, tables
-from entropy_lib.fits import SlopeFit
-from entropy_lib.measure import entropy_by_size, native_layers
+from entropy_lib.display import figures, tables
+from entropy_lib.experiments.measurement import entropy_by_size, native_layers
+from entropy_lib.statistics.fits import SlopeFit
 
 mpl.use("agg")
 FIT = SlopeFit(slope=0.9, low=0.8, high=0.99, intercept=-0.5, level=0.95, clusters=4, observations=12)
@@ -104,10 +104,10 @@ def test_factors_are_one_row_a_level(pipe):
 
 def test_entropy_by_size_is_tidy_and_native_size_is_drawn_once(pipe, monkeypatch):
     drawn = []
-    from entropy_lib import measure
+    from entropy_lib.experiments import measurement
 
-    original = measure.generate
-    monkeypatch.setattr(measure, "generate", lambda *a, **k: drawn.append((a[3:5], str(k["scale_rule"]))) or original(*a, **k))
+    original = measurement.generate
+    monkeypatch.setattr(measurement, "generate", lambda *a, **k: drawn.append((a[3:5], str(k["scale_rule"]))) or original(*a, **k))
     prompts, seeds = ["a zebra", "a crab"], [0, 1]
     table = entropy_by_size(pipe, prompts, seeds, [(32, 32), (64, 64)], ["unscaled", "paper"], rows=4, steps=1)
     assert drawn == [((32, 32), "unscaled"), ((32, 32), "paper"), ((64, 64), "unscaled")]

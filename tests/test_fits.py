@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from entropy_lib.fits import cluster_mean, share_removed, slope_on_log_tokens
+from entropy_lib.statistics.fits import cluster_mean, share_removed, slope_on_log_tokens
 
 TOKENS = np.array([64, 144, 256, 384, 576, 1024])
 

@@ -15,7 +15,7 @@ from entropy_lib.metrics.frechet import (
     frechet_infinity,
     frechet_interval,
 )
-from entropy_lib.metrics.uncertainty import deal_blocks, jackknife, jackknife_difference
+from entropy_lib.statistics.intervals import deal_blocks, jackknife, jackknife_difference
 
 
 def mixed(count, width, seed, spread=1.0):

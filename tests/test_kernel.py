@@ -17,7 +17,7 @@ from entropy_lib.metrics.kernel import (
     relative_test,
     squared_mmd,
 )
-from entropy_lib.metrics.uncertainty import deal_blocks, jackknife, jackknife_difference
+from entropy_lib.statistics.intervals import deal_blocks, jackknife, jackknife_difference
 
 
 def normal(*shape, seed=0):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import entropy_lib as el
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.layers import denoiser, grid, is_attention, select_layers, tokens_at
+from entropy_lib.models.layers import denoiser, grid, is_attention, select_layers, tokens_at
 
 
 def test_training_tokens_of_the_embedded_model(pipe):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from entropy_lib.attention import logit_moments
-from entropy_lib.checksums import CHECKSUMS, MEASURED, verify, write_checksums
+from entropy_lib.attention.entropy import logit_moments
 from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate, muon, text, training
+from entropy_lib.models.checksums import CHECKSUMS, MEASURED, verify, write_checksums
 from entropy_lib.theory import freezing_std
 
 

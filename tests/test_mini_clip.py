@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from entropy_lib.checksums import MEASURED
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.mini import clip, dataset, retrieval, text
+from entropy_lib.models.checksums import MEASURED
 
 
 @pytest.fixture(scope="module")

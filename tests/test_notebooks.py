@@ -9,8 +9,9 @@ import pytest
 from nbclient import NotebookClient
 
 from entropy_lib.files import ROOT
-from entropy_lib.profiles import NOTEBOOKS, check, parameters
-from entropy_lib.runner import run
+from entropy_lib.running.parameters import NOTEBOOKS, check
+from entropy_lib.running.profiles import parameters
+from entropy_lib.running.runner import run
 
 FOLDER = ROOT / "notebooks"
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import entropy_lib as el
 from entropy_lib.errors import ScaleNotAppliedError, UnknownNameError
-from entropy_lib.layers import is_attention
+from entropy_lib.models.layers import is_attention
 
 
 class ScalePassed(AttnProcessor2_0):

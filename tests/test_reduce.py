@@ -11,11 +11,11 @@ from statsmodels.stats.multitest import multipletests
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kid
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
-from entropy_lib.references import Reference, load_reference
+from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.reduce import REAL, _with_holm, reduce
+from entropy_lib.sweep.references import Reference, load_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
-from entropy_lib.sweep.study import NATIVE, Study
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
 SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
@@ -45,7 +45,7 @@ def study(reference, own, tmp_path):
         noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.rule == "unscaled" else 20, (64, 64, 3))
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
         store.commit(unit, resized(spoilt[None], unit.height, unit.width)[0])
-    return Study(plan, store, *[FeatureCache(tmp_path / "features", own, "pad")] * 2, reference)
+    return Comparison(plan, store, *[FeatureCache(tmp_path / "features", own, "pad")] * 2, reference)
 
 
 @pytest.fixture
@@ -93,13 +93,13 @@ def test_floors_are_in_the_order_that_they_must_have(tables):
 
 
 def test_no_real_picture_is_compared_with_itself(study, reference, monkeypatch):
-    asked, real_features = [], Study.real_features
+    asked, real_features = [], Comparison.real_features
 
     def noted(self, cache, indices, *size):
         asked.append(set(indices))
         return real_features(self, cache, indices, *size)
 
-    monkeypatch.setattr(Study, "real_features", noted)
+    monkeypatch.setattr(Comparison, "real_features", noted)
     reduce(study)
     assert asked[0].isdisjoint(set.union(*asked[1:]))
 
@@ -149,7 +149,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(study, own):
     assert set(tables.levels.metric) == {"FD", "CLIP score"}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
         reduce(replace(study, plan=plan, store=store, reference=FeatureState.of(features, "another")))
-    from entropy_lib.metrics import deal_blocks
+    from entropy_lib.statistics.intervals import deal_blocks
 
     cell = plan.cells["48x48", "paper"]
     drawn = own.pictures(np.stack([store.read(unit) for unit in cell]), "pad")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from entropy_lib.metrics import FeatureState
-from entropy_lib.references import DamagedReferenceWarning, load_reference, opened
+from entropy_lib.sweep.references import DamagedReferenceWarning, load_reference, opened
 
 
 def encoded(seed, size=(32, 40), form="PNG"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import entropy_lib as el
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.rules import FORMULAS
+from entropy_lib.scaling.rules import FORMULAS
 
 COUNTS = st.integers(1, 10**6)
 

@@ -7,9 +7,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from entropy_lib import profiles, report, runner
-from entropy_lib.__main__ import app
 from entropy_lib.errors import UnknownNameError
+from entropy_lib.running import parameters, runner, site
+from entropy_lib.running.command_line import app
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([steps, 2]);"
 
@@ -30,7 +30,7 @@ def workshop(tmp_path, monkeypatch):
             new_notebook(cells=[head, parameters_cell, new_code_cell(source)], metadata=kernel), tmp_path / f"{name}.ipynb"
         )
     monkeypatch.setattr(runner, "FOLDER", tmp_path)
-    monkeypatch.setattr(runner, "NOTEBOOKS", {name: profiles.NOTEBOOKS[name] for name in cells})
+    monkeypatch.setattr(runner, "NOTEBOOKS", {name: parameters.NOTEBOOKS[name] for name in cells})
     return tmp_path
 
 
@@ -99,7 +99,7 @@ def test_bad_command_lines_exit_with_2_and_one_message(workshop, arguments):
 def test_pages_need_no_network(workshop):
     output = workshop / "out"
     results = runner.run(["00_quickstart"], profile="smoke", output=output)
-    report.write_report(results, "smoke", output)
+    site.write_report(results, "smoke", output)
     for page in output.glob("*.html"):
         html = page.read_text()
         assert 'src="http' not in html

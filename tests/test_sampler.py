@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from entropy_lib.files import ROOT, sha256
-from entropy_lib.patch import scale_report
+from entropy_lib.scaling.patch import scale_report
 from entropy_lib.sweep import engines, sample
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings

@@ -1,10 +1,11 @@
 """Metric tables: pictures to features, and feature matrices to numbers with intervals.
 
+Knows pictures, feature networks and `statistics`; must not know which model drew a picture, nor under which rule.
+
     state        number, mean and covariance of features, mergeable, saved as safetensors
     frechet      Fréchet distance, its level without the bias of few images, its paired difference
     kernel       KID and CMMD as exact U-statistics, and whether one of two methods is nearer to a reference
     manifold     precision and recall, density and coverage
-    uncertainty  delete-a-block jackknife of any smooth statistic, paired or not; Wilson interval of a share
     clip         CLIP score of each image
     views        from pictures of any size to the square that a network reads: the one resize
     extractors   the networks: mini-clip, Inception-v3, DINOv2, any open_clip model
@@ -37,11 +38,6 @@ _HOME = {
     "squared_mmd": "kernel",
     "density_coverage": "manifold",
     "precision_recall": "manifold",
-    "Interval": "uncertainty",
-    "deal_blocks": "uncertainty",
-    "jackknife": "uncertainty",
-    "jackknife_difference": "uncertainty",
-    "wilson": "uncertainty",
     "clip_scores": "clip",
 }
 

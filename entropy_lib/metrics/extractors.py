@@ -26,11 +26,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.checksums import verify
 from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA
-from entropy_lib.hub import offline_where_it_does_not_answer
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
+from entropy_lib.models.checksums import verify
+from entropy_lib.models.hub import offline_where_it_does_not_answer
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

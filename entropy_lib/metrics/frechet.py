@@ -40,7 +40,7 @@ from torch import Tensor
 
 from entropy_lib.metrics.matrix import Features, feature_matrix, same_width
 from entropy_lib.metrics.state import FeatureState
-from entropy_lib.metrics.uncertainty import Interval, Labels, check_labels, check_pairs, from_deletions
+from entropy_lib.statistics.intervals import Interval, Labels, check_labels, check_pairs, from_deletions
 
 PARTS = (1, 2)
 ENOUGH = 2  # images per feature, below which no interval of a level covers (see above)
@@ -94,7 +94,7 @@ def frechet_interval(features: Features, reference: Features | FeatureState, lab
     Args:
         features: `[n, d]`, n at least 2 d.
         reference: matrix or state, taken as it is.
-        labels: the block of each image, of `uncertainty.deal_blocks`.
+        labels: the block of each image, of `statistics.deal_blocks`.
         level: of the interval.
 
     Raises:

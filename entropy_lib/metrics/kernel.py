@@ -32,7 +32,7 @@ from torch import Tensor
 
 from entropy_lib.metrics.clip import unit_rows
 from entropy_lib.metrics.matrix import Features, blocks, feature_matrix, same_width
-from entropy_lib.metrics.uncertainty import Interval, Labels, check_labels, check_pairs, from_deletions
+from entropy_lib.statistics.intervals import Interval, Labels, check_labels, check_pairs, from_deletions
 
 Kernel = Callable[[Float64[Tensor, "row dim"], Float64[Tensor, "column dim"]], Float64[Tensor, "row column"]]
 
@@ -111,7 +111,7 @@ def kernel_interval(
 
     Args:
         features, reference, kernel: as for `squared_mmd`.
-        labels: the block of each generated image, of `uncertainty.deal_blocks`.
+        labels: the block of each generated image, of `statistics.deal_blocks`.
         level: of the interval.
         fixed_reference: speak of the distance to these reference images only, and leave their error out.
 

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.checksums import write_checksums
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.mini import dataset, text
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
+from entropy_lib.models.checksums import write_checksums
 
 MODEL = DATA / "mini-clip"
 CHECKPOINT = ROOT / "build" / "mini" / "clip.safetensors"

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel
 
-from entropy_lib.attention import logit_moments
+from entropy_lib.attention.entropy import logit_moments
 from entropy_lib.mini import dataset, text
 from entropy_lib.mini.muon import muon_and_adamw
 from entropy_lib.mini.training import epoch_batch, loop, step_generator

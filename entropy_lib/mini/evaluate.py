@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.checksums import MEASURED
-from entropy_lib.files import replacing
-from entropy_lib.metrics.uncertainty import wilson
+from entropy_lib.experiments.generation import generate
+from entropy_lib.files import PROMPTS, replacing
 from entropy_lib.mini import dataset
 from entropy_lib.mini.train import MODEL
-from entropy_lib.models import load
-from entropy_lib.probe import EntropyProbe
-from entropy_lib.profiles import PROMPTS
-from entropy_lib.sampling import generate
+from entropy_lib.models.catalogue import load
+from entropy_lib.models.checksums import MEASURED
+from entropy_lib.probes.entropy_probe import EntropyProbe
 from entropy_lib.sizes import size_name
+from entropy_lib.statistics.intervals import wilson
 
 NATIVE = (dataset.SIZE, dataset.SIZE)
 PROMPT_LIST = PROMPTS / "mini.txt"

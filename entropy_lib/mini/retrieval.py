@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.checksums import MEASURED
+from entropy_lib.experiments.generation import generate
 from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.mini import dataset
 from entropy_lib.mini.clip import MODEL
 from entropy_lib.mini.evaluate import MARKS, PROMPT_LIST, SEED, share
 from entropy_lib.mini.text import captions
-from entropy_lib.models import load
-from entropy_lib.sampling import generate
+from entropy_lib.models.catalogue import load
+from entropy_lib.models.checksums import MEASURED
 
 STEPS, GUIDANCE = 25, 2.0
 

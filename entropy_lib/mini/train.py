@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from entropy_lib.checksums import write_checksums
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.mini import autoencoder, dataset, denoiser, text
+from entropy_lib.models.checksums import write_checksums
 
 RUNS = ROOT / "build" / "mini"
 MODEL = DATA / "mini"

@@ -1,11 +1,16 @@
 """Sweeps: drawing many images so that nothing is lost, nothing is drawn twice, and every image says what it is.
 
-    units    what to draw: one unit an image, with a key that names everything the image depends on
-    plan     all units of a study, in groups that are drawn together; read from and written to a store
-    store    where images lie: content-addressed files, committed one by one
-    sample   how a group is drawn
-    engines  who draws: this process, or workers of a Ray cluster
-    reduce   from committed images to metric tables
+Knows models, experiments and metrics; must not know a notebook or its parameters.
+
+    units       what to draw: one unit an image, with a key that names everything the image depends on
+    plan        all units of a study, in groups that are drawn together; read from and written to a store
+    store       where images lie: content-addressed files, committed one by one
+    sample      how a group is drawn
+    cost        what a plan costs
+    engines     who draws: this process, or workers of a Ray cluster
+    references  real pictures to compare with
+    comparison  a plan, its images, and what they are compared with
+    reduce      from committed images to metric tables
 
 A study is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
 

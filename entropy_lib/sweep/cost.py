@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 
 from entropy_lib.errors import WeightsError
-from entropy_lib.profiles import MetricTables
+from entropy_lib.running.parameters import MetricTables
 from entropy_lib.sweep.engines import local
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store

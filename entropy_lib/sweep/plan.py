@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from entropy_lib.files import replacing
-from entropy_lib.rules import rule
+from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import size_name
 from entropy_lib.sweep.units import Unit
 

@@ -22,24 +22,20 @@ from entropy_lib.files import replacing
 from entropy_lib.metrics import (
     FeatureState,
     clip_scores,
-    deal_blocks,
     frechet_difference,
     frechet_interval,
     gaussian_kernel,
-    jackknife,
-    jackknife_difference,
     kernel_difference,
     kernel_interval,
     polynomial_kernel,
-    wilson,
 )
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.frechet import ENOUGH
-from entropy_lib.metrics.uncertainty import Interval
-from entropy_lib.references import Reference
 from entropy_lib.sizes import parse_size
+from entropy_lib.statistics.intervals import Interval, deal_blocks, jackknife, jackknife_difference, wilson
+from entropy_lib.sweep.comparison import NATIVE, Cell, Comparison, Features
 from entropy_lib.sweep.plan import drawn_rule
-from entropy_lib.sweep.study import NATIVE, Cell, Features, Study
+from entropy_lib.sweep.references import Reference
 
 REAL = "real, resized"
 KERNELS = {"KID": polynomial_kernel, "CMMD": gaussian_kernel}
@@ -79,7 +75,7 @@ class Tables:
         return [*(folder / f"{name}.csv" for name in tables), folder / "provenance.txt"]
 
 
-def reduce(study: Study, progress: Callable[[str], None] = lambda size: None) -> Tables:
+def reduce(study: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
     """All metrics of a study.
 
     Fréchet distances are left out where either side has fewer than two images for each feature: no interval would cover them.
@@ -126,7 +122,7 @@ class _Method:
 References = dict[str, Tensor | FeatureState]  # what distances are measured to: real pictures, the model's own native ones
 
 
-def _references(study: Study) -> References:
+def _references(study: Comparison) -> References:
     found: References = {}
     if isinstance(study.reference, FeatureState):
         if study.reference.extractor not in ("", study.cache.label):
@@ -140,7 +136,7 @@ def _references(study: Study) -> References:
     return found
 
 
-def _methods(study: Study, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
+def _methods(study: Comparison, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
     """The rules of a size and its floors. Where a rule changes nothing it is not shown apart from the one that it equals."""
     pixels, rules, native = parse_size(size), study.plan.rules, size == study.plan.native
     found = {
@@ -153,13 +149,13 @@ def _methods(study: Study, size: str, cells: dict[str, Cell]) -> dict[str, _Meth
     return found
 
 
-def _method(study: Study, cell: Cell, size: tuple[int, int] | None) -> _Method:
+def _method(study: Comparison, cell: Cell, size: tuple[int, int] | None) -> _Method:
     prompts = [unit.prompt for unit in cell.keys]
     scores = _scores(study, lambda cache: study.features(cache, cell, size), prompts)
     return _Method(study.features(study.cache, cell, size), prompts, scores)
 
 
-def _real(study: Study, indices: list[int], size: tuple[int, int]) -> _Method:
+def _real(study: Comparison, indices: list[int], size: tuple[int, int]) -> _Method:
     """Real pictures brought to a size, each its own prompt where there are no captions."""
     if study.reference.caption is None:
         return _Method(study.real_features(study.cache, indices, size), [str(index) for index in indices], None)
@@ -168,13 +164,13 @@ def _real(study: Study, indices: list[int], size: tuple[int, int]) -> _Method:
     return _Method(study.real_features(study.cache, indices, size), captions, scores)
 
 
-def _scores(study: Study, embedded: Callable[[FeatureCache], Features], prompts: Sequence[str]) -> np.ndarray | None:
+def _scores(study: Comparison, embedded: Callable[[FeatureCache], Features], prompts: Sequence[str]) -> np.ndarray | None:
     if study.scores is None:
         return None
     return clip_scores(embedded(study.scores), study.scores.captions(prompts)).numpy()
 
 
-def _levels(study: Study, methods: dict[str, _Method], against: References, size: str) -> list[dict]:
+def _levels(study: Comparison, methods: dict[str, _Method], against: References, size: str) -> list[dict]:
     rows = []
     for name, method in methods.items():
         labels, count = _labels(study, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
@@ -189,7 +185,7 @@ def _levels(study: Study, methods: dict[str, _Method], against: References, size
     return rows
 
 
-def _distances(study: Study, features: Features, known: Tensor | FeatureState, labels, fixed: bool) -> dict[str, Interval]:
+def _distances(study: Comparison, features: Features, known: Tensor | FeatureState, labels, fixed: bool) -> dict[str, Interval]:
     """FD where there are images enough, the kernel distances where the reference has pictures.
 
     Args:
@@ -205,7 +201,7 @@ def _distances(study: Study, features: Features, known: Tensor | FeatureState, l
     return found
 
 
-def _differences(study: Study, size: str, methods: dict[str, _Method], against: References) -> list[dict]:
+def _differences(study: Comparison, size: str, methods: dict[str, _Method], against: References) -> list[dict]:
     """Each further rule, and the native floor, against the first rule, image by image."""
     first, rows = study.plan.rules[0], []
     known = against.get("real", against.get("native"))
@@ -223,7 +219,7 @@ def _differences(study: Study, size: str, methods: dict[str, _Method], against: 
     return rows
 
 
-def _paired_distances(study: Study, method: _Method, base: _Method, known, labels, fixed: bool) -> dict[str, Interval]:
+def _paired_distances(study: Comparison, method: _Method, base: _Method, known, labels, fixed: bool) -> dict[str, Interval]:
     if known is None:
         return {}
     arguments = (method.features, base.features, known, labels)
@@ -240,7 +236,7 @@ def _enough(features: Features, known: Tensor | FeatureState) -> bool:
     return min(len(features), known.count if isinstance(known, FeatureState) else len(known)) >= least
 
 
-def _score_difference(study: Study, method: _Method, base: _Method, labels) -> dict:
+def _score_difference(study: Comparison, method: _Method, base: _Method, labels) -> dict:
     """Paired CLIP scores: the mean difference, its size in standard deviations, and the share of prompts improved."""
     new, old = method.scores, base.scores
     interval = jackknife_difference(np.mean, new, old, labels, level=study.level)
@@ -258,13 +254,13 @@ def _score_difference(study: Study, method: _Method, base: _Method, labels) -> d
     }
 
 
-def _label(study: Study) -> str:
+def _label(study: Comparison) -> str:
     """What decides the features; of both networks where the CLIP score has its own."""
     labels = dict.fromkeys(cache.label for cache in (study.cache, study.scores) if cache is not None)
     return "; CLIP score ".join(labels)
 
 
-def _provenance(study: Study) -> str:
+def _provenance(study: Comparison) -> str:
     real = study.reference
     pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
     return (
@@ -273,7 +269,7 @@ def _provenance(study: Study) -> str:
     )
 
 
-def _labels(study: Study, prompts: Sequence[str]) -> np.ndarray:
+def _labels(study: Comparison, prompts: Sequence[str]) -> np.ndarray:
     return deal_blocks(prompts, min(study.blocks, len(set(prompts))))
 
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 
 from entropy_lib import __version__
-from entropy_lib.models import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
-from entropy_lib.patch import apply_scale, remove_scale
-from entropy_lib.sampling import draw, finite, native_pixels, to_uint8
+from entropy_lib.experiments.generation import draw, finite, native_pixels, to_uint8
+from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
+from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
 from entropy_lib.sweep.store import Store
 from entropy_lib.sweep.units import Unit

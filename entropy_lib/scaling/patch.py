@@ -1,0 +1,224 @@
+"""Puts a scale rule into a diffusers model and takes it out again.
+
+diffusers never hands its `scale` attribute to the fused kernel, so setting it does nothing. The factor multiplies the
+query instead, by a hook on the layer that produces it; λ (f q)·k = (f λ) q·k, so this is a change of scale, exactly.
+Hooks leave processors, LoRA layers and IP-Adapters alone. Every call checks that the factor arrived and says so if not. A
+compiled model is compiled again at its next call, with the hooks in its graph.
+
+Example:
+    >>> import entropy_lib as el
+    >>> pipe = el.load("mini")
+    >>> with el.scaled(pipe, "paper"):
+    ...     images = pipe("a zebra, noto style", height=128, width=128, num_inference_steps=2).images
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pandas as pd
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from entropy_lib.errors import ScaleNotAppliedError
+from entropy_lib.models.layers import denoiser, forget_compiled, is_joint, select_layers, self_attention_input, training_tokens
+from entropy_lib.models.networks import family, text_length
+from entropy_lib.scaling.rules import Rule, rule
+
+ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
+
+
+@dataclass
+class LayerScale:
+    """The patch of one attention layer."""
+
+    name: str
+    rule: Rule
+    training_tokens: int
+    tokens: int = 0
+    factor: float = 1.0
+    calls: int = 0
+    active: bool = False  # between the start and the end of a self-attention call
+    scaled: set[nn.Module] = field(default_factory=set)  # sources of the query that were scaled in that call
+    hooks: dict[nn.Module, RemovableHandle] = field(default_factory=dict)  # one on each source
+
+    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Note N and the factor of a self-attention call; follow the query's sources if they were replaced (LoRA)."""
+        given = self_attention_input(module, args, kwargs)
+        self.active = given is not None
+        if not self.active:
+            return
+        self.tokens = given.tokens
+        self.factor = self.rule.factor(self.tokens, self.training_tokens)
+        self.scaled.clear()
+        sources = query_sources(module, joint=given.text is not None)
+        if set(sources) != set(self.hooks):
+            self.release()
+            self.hooks = {source: source.register_forward_hook(self.scale_query) for source in sources}
+
+    def scale_query(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
+        """Multiply the query. At N = T the output is left untouched, so the images are those of the unpatched model."""
+        if not self.active:
+            return None
+        self.scaled.add(module)
+        return None if self.factor == 1.0 else output * self.factor
+
+    def after(self, module: nn.Module, args: tuple, kwargs: dict, output) -> None:
+        """Check that the factor reached the attention, and nothing else."""
+        if not self.active:
+            return
+        self.active = False
+        if self.scaled != set(self.hooks) or _query_is_shared(module):
+            raise ScaleNotAppliedError(_not_applied(self, module))
+        self.calls += 1
+
+    def release(self) -> None:
+        """Take the hooks off the query's sources."""
+        for hook in self.hooks.values():
+            hook.remove()
+        self.hooks.clear()
+
+
+@dataclass
+class ModelScale:
+    """The patch of one network: what was asked for, its layers, and the handles that undo it."""
+
+    arguments: dict
+    layers: dict[str, LayerScale]
+    text_tokens: int
+    handles: list[RemovableHandle] = field(default_factory=list)
+
+    def count_text(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Before a forward pass: where text joins the self-attention, T counts as much of it as this call brings."""
+        text = text_length(module, args, kwargs)
+        if text == self.text_tokens:
+            return
+        self.text_tokens = text
+        training = training_tokens(module, self.arguments["latent_size"], text)
+        for name, layer in self.layers.items():
+            layer.training_tokens = training[name]
+
+    def check_reached(self, module: nn.Module, args: tuple, output) -> None:
+        """After a forward pass: every patched layer must have been called."""
+        missed = [name for name, layer in self.layers.items() if layer.calls == 0]
+        if missed:
+            raise ScaleNotAppliedError(
+                f"{len(missed)} of {len(self.layers)} patched attention layers did not run, the first being {missed[0]!r}: they "
+                "were replaced or bypassed after the patch. Call apply_scale again once the model is complete."
+            )
+
+
+def query_sources(attention: nn.Module, joint: bool = False) -> list[nn.Module]:
+    """The layers whose outputs make up the query that attention uses, the norm where there is one; text's own if `joint`."""
+    pairs = [("norm_q", "to_q"), ("norm_added_q", "add_q_proj")][: 1 + joint]
+    norms = [(getattr(attention, norm, None), projection) for norm, projection in pairs]
+    return [norm if isinstance(norm, nn.Module) else getattr(attention, projection) for norm, projection in norms]
+
+
+def _query_is_shared(attention: nn.Module) -> bool:
+    """Whether the image's query also asks an image prompt (IP-Adapter of SD3 and FLUX), which must not be rescaled."""
+    return is_joint(attention) and hasattr(getattr(attention, "processor", None), "to_k_ip")
+
+
+def apply_scale(
+    model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+) -> None:
+    """Rescale the self-attention of a model by a rule, until `remove_scale`.
+
+    Applying again replaces the earlier rule. At training size the images stay identical bit for bit (except `gamma`).
+
+    Args:
+        model: a diffusers pipeline, or its denoising network. Pipelines that share a network share the patch.
+        scale_rule: see `entropy_lib.rule`.
+        layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by default.
+        latent_size: height and width of the training latents, if not those of the network's config.
+
+    Raises:
+        UnknownNameError: for an unknown rule or layer.
+        TypeError: when the network is of no known family.
+        ValueError: when it has no self-attention.
+        ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
+    """
+    chosen_rule, network = rule(scale_rule), denoiser(model)
+    training = training_tokens(network, latent_size)
+    names = select_layers(list(training), layers)
+    remove_scale(network)
+    state = ModelScale(
+        {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
+        {name: LayerScale(name, chosen_rule, training[name]) for name in names},
+        family(network).text_tokens,
+    )
+    for name, layer in state.layers.items():
+        module = network.get_submodule(name)
+        state.handles += [
+            module.register_forward_pre_hook(layer.before, with_kwargs=True),
+            module.register_forward_hook(layer.after, with_kwargs=True),
+        ]
+    state.handles += [
+        network.register_forward_pre_hook(state.count_text, with_kwargs=True),
+        network.register_forward_hook(state.check_reached),
+    ]
+    setattr(network, ATTRIBUTE, state)
+    forget_compiled()
+
+
+def remove_scale(model) -> None:
+    """Undo `apply_scale`. Does nothing to a model that is not patched."""
+    network = denoiser(model)
+    state = getattr(network, ATTRIBUTE, None)
+    if state is None:
+        return
+    for handle in state.handles:
+        handle.remove()
+    for layer in state.layers.values():
+        layer.release()
+    delattr(network, ATTRIBUTE)
+    forget_compiled()
+
+
+@contextmanager
+def scaled(
+    model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """Rescale within a `with` block; on any exit the model is as it was before, an earlier patch included.
+
+    Arguments and errors are those of `apply_scale`.
+    """
+    network = denoiser(model)
+    earlier = getattr(network, ATTRIBUTE, None)
+    apply_scale(network, scale_rule, layers, latent_size=latent_size)
+    try:
+        yield
+    finally:
+        remove_scale(network)
+        if earlier is not None:
+            apply_scale(network, **earlier.arguments)
+
+
+def scale_report(model) -> pd.DataFrame:
+    """What the patch did in the latest calls: one row a layer, with `layer, tokens, training_tokens, factor, calls`.
+
+    `tokens` and `factor` are those of the latest call (0 and 1.0 before the first). Without a patch the table is empty.
+    """
+    state = getattr(denoiser(model), ATTRIBUTE, None)
+    columns = ["layer", "tokens", "training_tokens", "factor", "calls"]
+    rows = [] if state is None else [(s.name, s.tokens, s.training_tokens, s.factor, s.calls) for s in state.layers.values()]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _not_applied(layer: LayerScale, attention: nn.Module) -> str:
+    processor = type(getattr(attention, "processor", None)).__name__
+    if _query_is_shared(attention):
+        return (
+            f"the scale cannot be kept to the self-attention of {layer.name!r}: its processor {processor} lets the same query ask "
+            "the image prompt. Unload the IP-Adapter, or leave the scale off."
+        )
+    if getattr(attention, "fused_projections", False):
+        return (
+            f"the scale did not reach {layer.name!r}: its query, key and value projections are fused, so the query is never "
+            "produced by itself. Call unfuse_qkv_projections() on the pipeline, then apply the scale."
+        )
+    return (
+        f"the scale did not reach {layer.name!r}: its processor {processor} does not call the layer that produces the query. "
+        "Use a processor that calls attn.to_q, for example diffusers' AttnProcessor2_0."
+    )

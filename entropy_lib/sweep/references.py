@@ -1,0 +1,215 @@
+"""Real pictures to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or the Hub.
+
+    emoji                    the 1,006 captioned pictures that the embedded model was trained on
+    path/to/folder           pictures, captions in metadata.csv or metadata.jsonl (Hugging Face's image folder)
+    path/to/*.parquet        a column of pictures and one of captions
+    path/to/*.tar            WebDataset shards
+    hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
+    path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and nothing else
+
+Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out and counted.
+"""
+
+import hashlib
+import io
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from entropy_lib.files import ROOT
+from entropy_lib.metrics.state import FeatureState
+from entropy_lib.models.hub import offline_where_it_does_not_answer
+
+LOSSY = ("JPEG", "WEBP")
+CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
+PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
+SEED = 0  # of the split into halves
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
+
+
+class DamagedReferenceWarning(UserWarning):
+    """Pictures of a reference that could not be decoded and were left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Real pictures in a fixed order, read one at a time.
+
+    Attributes:
+        name: what it was made from.
+        rows: an indexable table whose rows hold the encoded picture and perhaps a caption.
+        picture, caption: their columns; no caption column is None.
+    """
+
+    name: str
+    rows: Sequence[Mapping]
+    picture: str
+    caption: str | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def encoded(self, index: int) -> bytes:
+        """The file of a picture."""
+        value = self.rows[index][self.picture]
+        if isinstance(value, Mapping):  # how `datasets` gives an image that it was told not to decode
+            value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        return value
+
+    def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture, transparency on white.
+
+        Raises:
+            OSError: if it is truncated or no picture.
+        """
+        with Image.open(io.BytesIO(self.encoded(index))) as file:
+            file.load()
+            if file.mode in ("RGBA", "LA", "P"):
+                whole = file.convert("RGBA")
+                file = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+            return np.asarray(file.convert("RGB"))
+
+    @cached_property
+    def keys(self) -> dict[str, int]:
+        """{sha256 of the encoded picture: its index}, without those that cannot be decoded; repeated pictures count once.
+
+        Warns:
+            DamagedReferenceWarning: saying how many were left out.
+        """
+        found, damaged = {}, 0
+        for index in range(len(self)):
+            try:
+                self.read(index)
+                found.setdefault(hashlib.sha256(self.encoded(index)).hexdigest(), index)
+            except UNREADABLE:
+                damaged += 1
+        if damaged:
+            message = f"{damaged} of {len(self)} pictures of {self.name} cannot be decoded and were left out"
+            warnings.warn(message, DamagedReferenceWarning, stacklevel=2)
+        return found
+
+    def captions(self, indices: Sequence[int]) -> list[str]:
+        """The captions of some pictures, the first where a picture has several.
+
+        Raises:
+            ValueError: if captions are missing, saying how many.
+        """
+        if self.caption is None:
+            raise ValueError(f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); give prompts of their own")
+        values = [self.rows[index][self.caption] for index in indices]
+        texts = [value[0] if isinstance(value, list | tuple) and value else value for value in values]
+        texts = [text.decode() if isinstance(text, bytes) else text for text in texts]
+        if missing := sum(not isinstance(text, str) or not text.strip() for text in texts):
+            raise ValueError(
+                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those pictures, or leave them out"
+            )
+        return [text.strip() for text in texts]
+
+    def halves(self) -> tuple[list[int], list[int]]:
+        """Indices of two halves that share no picture, in random order, the same every time: the first few are a fair sample.
+
+        The first gives captions and the floor of real pictures, the second is what all are compared with: no picture is ever
+        compared with itself.
+        """
+        indices = np.array(sorted(self.keys.values()))
+        order = np.random.default_rng(SEED).permutation(indices)
+        return order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
+
+    def summary(self) -> str:
+        """One line: how many pictures, of what sizes and formats."""
+        sizes, formats = Counter(), Counter()
+        for index in self.keys.values():
+            with Image.open(io.BytesIO(self.encoded(index))) as file:
+                sizes[file.size[::-1]] += 1
+                formats[file.format] += 1
+        shortest, longest = min(sizes), max(sizes)
+        size = f"{shortest[0]}x{shortest[1]}" + ("" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes")
+        return f"{self.name}: {len(self.keys):,} pictures of {size}, {' and '.join(sorted(formats))}"
+
+    def check_size(self, side: int) -> None:
+        """Raise ValueError if pictures are smaller than what the extractor reads: enlarging the reference would blur it."""
+        small = sum(min(self.read(index).shape[:2]) < side for index in self.keys.values())
+        if small:
+            raise ValueError(
+                f"{small} of {len(self.keys)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
+                "they would be enlarged, and samples compared with blurred pictures. Leave them out"
+            )
+
+
+def load_reference(source: str) -> Reference:
+    """Open a reference; nothing is decoded yet. See the module's text for what `source` may be.
+
+    Raises:
+        FileNotFoundError: for a path that is not there.
+        ValueError: for a source of another kind, or one without a column of pictures.
+    """
+    if source == "emoji":
+        return _emoji()
+    import datasets
+
+    path = Path(source)
+    if path.is_dir():
+        rows = datasets.load_dataset("imagefolder", data_dir=source, split="train")
+    elif path.suffix == ".parquet":
+        rows = datasets.load_dataset("parquet", data_files=_existing(source), split="train")
+    elif path.suffix == ".tar":
+        rows = datasets.load_dataset("webdataset", data_files=_existing(source), split="train")
+    elif source.startswith("hub:"):
+        name, _, split = source.removeprefix("hub:").partition(":")
+        with offline_where_it_does_not_answer():
+            rows = datasets.load_dataset(name, split=split or "train")
+    else:
+        raise ValueError(
+            f"reference {source!r} is not there: it may be 'emoji', a folder of pictures, a .parquet, a .tar, a state "
+            "(.safetensors), or hub:owner/name[:split]; paths are taken from the folder of the repository"
+        )
+    return _of_dataset(source, rows)
+
+
+def opened(source: str) -> Reference | FeatureState | None:
+    """A reference as a notebook parameter names it: "" is none, paths are taken from the folder of the repository.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_reference` and `FeatureState.load`.
+    """
+    if not source:
+        return None
+    path = ROOT / source
+    found = str(path) if path.exists() or "*" in source else source
+    return FeatureState.load(found) if found.endswith(".safetensors") else load_reference(found)
+
+
+def _of_dataset(source: str, rows) -> Reference:
+    import datasets
+
+    picture = next((name for name in PICTURE_COLUMNS if name in rows.column_names), None)
+    if picture is None:
+        raise ValueError(
+            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold pictures"
+        )
+    if isinstance(rows.features[picture], datasets.Image):
+        rows = rows.cast_column(picture, datasets.Image(decode=False))
+    return Reference(Path(source).name, rows, picture, next((name for name in CAPTION_COLUMNS if name in rows.column_names), None))
+
+
+def _existing(pattern: str) -> str:
+    """The pattern, if any file matches it."""
+    folder, name = Path(pattern).parent, Path(pattern).name
+    if not any(folder.glob(name)):
+        raise FileNotFoundError(f"no file matches {pattern!r}; the path is taken from the folder of the repository")
+    return pattern
+
+
+def _emoji() -> Reference:
+    from entropy_lib.mini import dataset
+
+    table = dataset.load()
+    captions = [dataset.caption(name, design) for name, design in zip(table.name, table.design, strict=True)]
+    return Reference("emoji", table.assign(caption=captions)[["image", "caption"]].to_dict("records"), "image", "caption")

@@ -1,0 +1,223 @@
+"""What the entropy of a softmax row should be, from the statistics of its logits alone.
+
+A row of attention is p = softmax(s) over N keys, with scaled logits s_j = λ q·k_j. Its entropy H = -Σ p_j ln p_j, in
+nats, lies between 0 and ln N. If the logits are Gaussian with standard deviation b, then for large N
+
+    H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
+
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_entropy` (its first correction
+in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
+say what a scale rule would have to be.
+
+All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given.
+
+Example:
+    >>> round(gaussian_entropy(4096, 1.0), 3)
+    7.818
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from entropy_lib.theory.elementwise import elementwise
+from entropy_lib.theory.exact import exact_entropy, exact_log_sum
+
+__all__ = [
+    "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum", "finite_entropy",
+    "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed", "slope",
+]  # fmt: skip
+
+Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
+
+
+def _log(value):
+    if isinstance(value, torch.Tensor):
+        return value.double().log()
+    return np.log(value) if isinstance(value, np.ndarray) else math.log(value)
+
+
+def _exp(value):
+    if isinstance(value, torch.Tensor):
+        return value.double().exp()
+    return np.exp(value) if isinstance(value, np.ndarray) else math.exp(value)
+
+
+def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
+
+    Valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2; beyond it the formula goes on falling,
+    below zero in the end, while the true entropy does not.
+
+    Args:
+        tokens: number of keys N, at least 1.
+        logit_std: standard deviation b of the scaled logits within a row.
+
+    Returns:
+        Entropy in nats.
+
+    Example:
+        >>> gaussian_entropy(1, 0.0)
+        0.0
+    """
+    return _log(tokens) - logit_std**2 / 2
+
+
+def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Entropy of a softmax over Gaussian logits to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N).
+
+    By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
+    below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
+
+    Args:
+        tokens: number of keys N.
+        logit_std: standard deviation b of the scaled logits within a row (of the law they are drawn from).
+
+    Returns:
+        Entropy in nats.
+
+    Example:
+        >>> round(finite_entropy(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
+        (6.365, 6.351)
+    """
+    square = logit_std**2
+    return gaussian_entropy(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
+
+
+def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
+    """Entropy for any law of the logits: ln N - κ2/2 - κ3/3 - κ4/8 - … - κn (n-1)/n!.
+
+    It follows from H = ln N + K(1) - K'(1), K being the cumulant generating function of the logits within a row; the
+    Gaussian law is its first term.
+
+    Args:
+        tokens: number of keys N.
+        cumulants: κ2, κ3, … of the scaled logits within a row, as many as are known.
+
+    Returns:
+        Entropy in nats.
+
+    Example:
+        >>> cumulant_entropy(4096, [1.0]) == gaussian_entropy(4096, 1.0)
+        True
+    """
+    corrections = sum(kappa * (order - 1) / math.factorial(order) for order, kappa in enumerate(cumulants, start=2))
+    return _log(tokens) - corrections
+
+
+def freezing_std(tokens: Numeric) -> Numeric:
+    """The logit_std b_c = sqrt(2 ln N) beyond which a few keys take all the weight.
+
+    The freezing point of Derrida's random energy model (Phys. Rev. B 24, 2613, 1981).
+
+    Example:
+        >>> round(freezing_std(4096), 2)
+        4.08
+    """
+    return (2 * _log(tokens)) ** 0.5
+
+
+def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Slope of H against ln N under the paper's rule: 1 - b²/(2 ln T), b being the logit_std at N = T.
+
+    The rule sets b² ∝ ln N (Eq. 7), so H = ln N (1 - b_T²/(2 ln T)): the ratio H / ln N stays, H still grows.
+
+    Example:
+        >>> round(paper_slope(4096, 1.0), 3)
+        0.94
+    """
+    return 1 - logit_std**2 / (2 * _log(training_tokens))
+
+
+@elementwise
+def slope(tokens: float, logit_std: float, *, keeps_ratio: bool = False) -> float:
+    """Slope dH/d ln N of the exact entropy at N, for constant b or (`keeps_ratio`) for b ∝ sqrt(ln N), the paper's rule.
+
+    Args:
+        tokens: N, above 1.
+        logit_std: b at N.
+        keeps_ratio: whether b grows as the paper's rule makes it grow.
+
+    Example:
+        >>> round(slope(4096, 1.0), 3), round(slope(4096, 1.0, keeps_ratio=True), 3)
+        (1.0, 0.94)
+    """
+    step, log_tokens = 1e-3, math.log(tokens)
+
+    def entropy(shift: float) -> float:
+        scaled = logit_std * ((log_tokens + shift) / log_tokens) ** 0.5 if keeps_ratio else logit_std
+        return exact_entropy(math.exp(log_tokens + shift), scaled)
+
+    return (entropy(step) - entropy(-step)) / (2 * step)
+
+
+@elementwise
+def equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is none.
+
+    Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no solution where
+    ln N < H(T, b): even equal weights over N keys have less entropy.
+
+    Args:
+        tokens: N of the new size.
+        training_tokens: T.
+        logit_std: b at T, and at N before the factor.
+
+    Example:
+        >>> round(equal_entropy_factor(9216, 4096, 1.0), 2)
+        1.62
+        >>> equal_entropy_factor(784, 4096, 1.0)
+        nan
+    """
+    return _factor_reaching(exact_entropy(training_tokens, logit_std), tokens, logit_std)
+
+
+@elementwise
+def equal_ratio_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """The factor that keeps H / ln N, exactly. The paper's sqrt(ln N / ln T) is its limit for many tokens.
+
+    Args:
+        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
+
+    Example:
+        >>> round(equal_ratio_factor(9216, 4096, 1.0), 3)
+        1.047
+    """
+    ratio = exact_entropy(training_tokens, logit_std) / math.log(training_tokens)
+    return _factor_reaching(ratio * math.log(tokens), tokens, logit_std)
+
+
+def _factor_reaching(entropy: float, tokens: float, logit_std: float) -> float:
+    """f with H(N, f b) = entropy, by bisection: H falls strictly with b. NaN where no f, or every f, would do."""
+    if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
+        return math.nan
+    upper = 1.0
+    while exact_entropy(tokens, upper * logit_std) > entropy:
+        upper *= 2
+    return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
+
+
+@elementwise
+def share_of_change_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:
+    """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
+
+    Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
+
+    Args:
+        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
+        factor: f, for example `rule("paper").factor(tokens, training_tokens)`.
+
+    Example:
+        >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
+        0.06
+    """
+    if math.isclose(tokens, training_tokens):
+        return math.nan
+    start = exact_entropy(training_tokens, logit_std)
+    change = exact_entropy(tokens, logit_std) - start
+    left = exact_entropy(tokens, factor * logit_std) - start
+    return 1 - left / change

@@ -1,0 +1,116 @@
+"""Tables of the laws of `theory`, beside simulation: what notebook 01 draws. No model is needed.
+
+Example:
+    >>> table = compare([64], [0.5], rows=2000)
+    >>> abs(table.simulated - table.exact).item() < 0.01
+    True
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from entropy_lib.files import DATA
+from entropy_lib.scaling.rules import rule
+from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy, share_of_change_removed
+
+SIMULATED_LOGITS = 4_000_000  # for each N at most, whatever `rows` asks for
+
+
+def simulated_entropy(normal: Float[Tensor, "row key"], logit_std: float) -> tuple[float, float]:
+    """Mean entropy of softmax rows with logits `logit_std` x `normal`, and its standard error, nats."""
+    log_weight = (logit_std * normal).log_softmax(-1)
+    entropy = -(log_weight.exp() * log_weight).sum(-1)
+    return entropy.mean().item(), (entropy.std() / len(entropy) ** 0.5).item()
+
+
+def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Simulated, Gaussian, finite-N and exact entropy at each N and each share of the freezing point.
+
+    Args:
+        tokens: values of N, at least 2.
+        shares: values of b / sqrt(2 ln N).
+        rows: simulated rows a point; fewer where N is so large that they would not fit.
+        seed: of the simulation.
+
+    Returns:
+        one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite, exact`.
+    """
+    generator, table = torch.Generator().manual_seed(seed), []
+    for count in tokens:
+        normal = torch.randn(max(2, min(rows, SIMULATED_LOGITS // count)), count, generator=generator)
+        for share in shares:
+            logit_std = share * freezing_std(count)
+            simulated, error = simulated_entropy(normal, logit_std)
+            laws = {"gaussian": gaussian_entropy, "finite": finite_entropy, "exact": exact_entropy}
+            predicted = {name: law(count, logit_std) for name, law in laws.items()}
+            point = {"tokens": count, "of_freezing": share, "logit_std": logit_std, "rows": len(normal)}
+            table.append(point | {"simulated": simulated, "standard_error": error} | predicted)
+    return pd.DataFrame(table)
+
+
+def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> Float[np.ndarray, "tokens logit_std"]:
+    """Error of Eq. 5 in nats, Gaussian minus exact entropy, over a grid."""
+    count, spread = np.asarray(tokens, float)[:, None], np.asarray(logit_std, float)[None]
+    return gaussian_entropy(count, spread) - exact_entropy(count, spread)
+
+
+def validity_limit(tokens: float, tolerance: float) -> float:
+    """The largest b up to which Eq. 5 is within `tolerance` nats of the exact entropy, to 0.01.
+
+    Example:
+        >>> 1.5 < validity_limit(4096, 0.05) < 2.5
+        True
+    """
+    step = 0.01
+    number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
+    return (number - 1) * step
+
+
+def under_rules(rules: Sequence[str], tokens: Sequence[float], training_tokens: int, logit_std: float) -> pd.DataFrame:
+    """Exact entropy over sizes under each rule, for a layer whose logits have standard deviation b before the rule.
+
+    Returns:
+        `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where a rule has no
+        factor, as `equal-entropy` at small sizes.
+    """
+    table = []
+    for text in rules:
+        for count in tokens:
+            try:
+                factor = rule(text).factor(count, training_tokens)
+            except ValueError:
+                continue
+            entropy = exact_entropy(count, factor * logit_std)
+            share = share_of_change_removed(count, training_tokens, logit_std, factor)
+            ratio = entropy / math.log(count)
+            table.append(
+                {"rule": text, "tokens": count, "factor": factor, "entropy": entropy, "entropy_ratio": ratio, "share": share}
+            )
+    return pd.DataFrame(table)
+
+
+def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:
+    """The number of tokens below which no scale gives the entropy that T tokens had: exp(H(T, b)).
+
+    Example:
+        >>> round(smallest_size_with_equal_entropy(4096, 1.0))
+        2485
+    """
+    return math.exp(exact_entropy(training_tokens, logit_std))
+
+
+def shipped_layers(model: str = "mini") -> pd.DataFrame:
+    """Tokens and logit_std of each self-attention layer at native size, as measured when the model was trained.
+
+    Returns:
+        columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.
+    """
+    return pd.DataFrame(json.loads((DATA / model / "quality.json").read_text())["attention"])

@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import PNDMScheduler
+from diffusers.models.attention_processor import AttnProcessor
+
+import entropy_lib as el
+from entropy_lib.errors import AttentionNotSeenError, UnknownNameError
+from entropy_lib.probes.entropy_probe import COLUMNS
+
+
+class FormsTheMap(AttnProcessor):
+    """The plain attention of diffusers, keeping every map that it forms: an oracle that shares nothing with the probe."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = []
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, **kwargs):
+        if encoder_hidden_states is None:
+            query, key = (attn.head_to_batch_dim(layer(hidden_states)) for layer in (attn.to_q, attn.to_k))
+            logits = (query.double() @ key.double().mT * attn.scale).unflatten(0, (-1, attn.heads))
+            self.maps.append(logits)
+        return super().__call__(attn, hidden_states, encoder_hidden_states, **kwargs)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (9, 14)])
+def test_table_agrees_with_the_formed_maps(network, call, size):
+    with el.scaled(network, "paper"):
+        with el.EntropyProbe(network) as probe:
+            call(network, *size)
+        oracle = FormsTheMap()
+        network.set_attn_processor(oracle)
+        call(network, *size)
+    table = probe.table()
+    assert table.layer.nunique() == len(oracle.maps)
+    for (_, part), logits in zip(table.groupby("layer", sort=False), oracle.maps, strict=True):
+        log_weight = logits.log_softmax(-1)
+        entropy = -(log_weight.exp() * log_weight).sum(-1)  # [batch, heads, rows]
+        heads = entropy.transpose(0, 1).flatten(1)
+        assert np.allclose(part.entropy, heads.mean(1), atol=1e-5)
+        assert np.allclose(part.entropy_std, heads.std(1, correction=0), atol=1e-4)
+        variance = logits.var(-1, correction=0).transpose(0, 1).flatten(1).mean(1)
+        assert np.allclose(part.logit_std, variance.sqrt(), rtol=1e-3)
+        assert (part["rows"] == heads.shape[1]).all()
+        assert (part.height * part.width == part.tokens).all()
+
+
+def test_columns_and_relations(network, call):
+    with el.EntropyProbe(network) as probe:
+        call(network, 24, 24)
+    table = probe.table()
+    assert list(table.columns) == COLUMNS
+    assert np.allclose(table.entropy_ratio, table.entropy / np.log(table.tokens))
+    assert np.allclose(table.gaussian_entropy, np.log(table.tokens) - table.logit_std**2 / 2)
+    assert (table.branch == "all").all()
+    assert table.factor.to_numpy() == pytest.approx(1, rel=1e-5)
+
+
+def test_factor_is_measured_and_agrees_with_the_patch(network, call):
+    with el.scaled(network, "paper"), el.EntropyProbe(network) as probe:
+        call(network, 32, 24)
+        report = el.scale_report(network).set_index("layer").factor
+    table = probe.table()
+    assert table.factor.to_numpy() == pytest.approx(table.layer.map(report).to_numpy(), rel=1e-5)
+    assert (table.factor > 1.01).all()
+
+
+def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
+    layer = next(iter(el.training_tokens(network)))
+    block = network.get_submodule(layer)
+    hook = block.to_q.register_forward_hook(lambda module, args, output: 2 * output)
+    with el.EntropyProbe(network, layers=layer) as probe:
+        call(network)
+    hook.remove()
+    assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-5)
+
+
+def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
+    def draw():
+        return el.generate(pipe, ["a zebra, noto style"], [0], 32, 48, scale_rule="paper", steps=3)
+
+    plain = draw()
+    with el.EntropyProbe(pipe):
+        assert np.array_equal(draw(), plain)
+    with el.EntropyProbe(pipe, rows=4, per_image=True):
+        assert np.array_equal(draw(), plain)
+
+
+def test_branches_steps_and_layers_of_a_guided_run(pipe):
+    with el.EntropyProbe(pipe) as probe:
+        el.generate(pipe, ["a zebra", "a crab"], [0, 1], 32, 32, steps=3)
+    table = probe.table()
+    assert set(table.branch) == {"cond", "uncond"}
+    assert sorted(table.step.unique()) == [0, 1, 2]
+    assert table.timestep.is_monotonic_decreasing
+    assert len(table) == 3 * 2 * sum(pipe.unet.get_submodule(name).heads for name in el.training_tokens(pipe))
+    assert not table.duplicated(["layer", "step", "branch", "head"]).any()
+    assert (table["rows"] == 2 * table.tokens).all()
+
+
+def test_the_conditional_half_is_the_second_one(pipe):
+    with el.EntropyProbe(pipe) as guided:
+        el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1, guidance=2.0)
+    with el.EntropyProbe(pipe) as alone:
+        el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1, guidance=0.0)
+    assert set(alone.table().branch) == {"all"}
+    conditional = guided.table().query("branch == 'cond'").entropy.to_numpy()
+    unconditional = guided.table().query("branch == 'uncond'").entropy.to_numpy()
+    assert np.allclose(conditional, alone.table().entropy, atol=1e-4)
+    assert not np.allclose(unconditional, alone.table().entropy, atol=1e-4)
+
+
+def test_images_of_a_batch_are_told_apart(pipe):
+    prompts, seeds = ["a zebra", "a crab", "a rocket"], [0, 1, 2]
+    with el.EntropyProbe(pipe, per_image=True) as probe:
+        el.generate(pipe, prompts, seeds, 32, 32, steps=2, batch=2)
+    together = probe.table()
+    assert sorted(together.image.unique()) == [0, 1, 2]
+    with el.EntropyProbe(pipe) as probe:
+        el.generate(pipe, prompts[2:], seeds[2:], 32, 32, steps=2)
+    assert np.allclose(together[together.image == 2].entropy, probe.table().entropy, atol=1e-4)
+    with el.EntropyProbe(pipe) as probe:
+        el.generate(pipe, prompts, seeds, 32, 32, steps=2)
+    mean = together.groupby(["step", "layer", "branch", "head"]).entropy.mean()
+    assert np.allclose(probe.table().set_index(["step", "layer", "branch", "head"]).entropy.reindex(mean.index), mean, atol=1e-4)
+
+
+def test_rows_sample_the_same_mean(pipe):
+    def mean(rows):
+        with el.EntropyProbe(pipe, rows=rows) as probe:
+            el.generate(pipe, ["a zebra"], [0], 64, 64, steps=2)
+        return probe.table()
+
+    every, some = mean(None), mean(32)
+    assert (some["rows"] == some.tokens.clip(upper=32)).all()
+    assert some.entropy.mean() == pytest.approx(every.entropy.mean(), abs=0.1)
+
+
+def test_pndm_is_indexed_by_timestep(pipe):
+    original = pipe.scheduler
+    pipe.scheduler = PNDMScheduler.from_config(original.config, skip_prk_steps=True)
+    calls = []
+    hook = pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with el.EntropyProbe(pipe) as probe:
+            pipe("a zebra", height=32, width=32, num_inference_steps=5, output_type="latent")
+    finally:
+        hook.remove()
+        pipe.scheduler = original
+    assert len(calls) == 6, "PNDM is expected to call the denoiser once more than it has steps"
+    assert sorted(probe.table().step.unique()) == [0, 1, 2, 3, 4]
+
+
+def test_layers_are_selected_and_unknown_ones_refused(network, call):
+    with el.EntropyProbe(network, layers="mid_block.*") as probe:
+        call(network)
+    assert probe.table().layer.str.startswith("mid_block").all()
+    with pytest.raises(UnknownNameError, match="unknown layer"):
+        el.EntropyProbe(network, layers="middle")
+    with pytest.raises(ValueError, match="rows"):
+        el.EntropyProbe(network, rows=0)
+
+
+def test_attention_that_cannot_be_seen_is_an_error_and_the_model_is_restored(network, call):
+    before = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
+    network.set_attn_processor(AttnProcessor())
+    with pytest.raises(AttentionNotSeenError, match="AttnProcessor2_0"), el.EntropyProbe(network):
+        call(network)
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == before
+
+
+def test_probes_nest(network, call):
+    with el.EntropyProbe(network) as outer, el.EntropyProbe(network, layers="mid_block.*") as inner:
+        call(network)
+    expected = outer.table().query("layer.str.startswith('mid_block')").entropy
+    assert np.array_equal(inner.table().entropy, expected)
+
+
+def test_an_unused_probe_gives_an_empty_table(network):
+    with el.EntropyProbe(network) as probe:
+        pass
+    assert list(probe.table().columns) == COLUMNS
+    assert probe.table().empty
+
+
+def test_random_state_is_left_alone(network, call):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    with el.EntropyProbe(network, rows=5):
+        call(network)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_of_single_step_runs_are_told_apart(pipe):
+    with el.EntropyProbe(pipe, rows=2, per_image=True) as probe:
+        el.generate(pipe, ["a zebra", "a crab", "a rocket"], [0, 1, 2], 32, 32, steps=1, batch=1)
+    assert sorted(probe.table().image.unique()) == [0, 1, 2]
+
+
+def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
+    def fail(*_):
+        raise InterruptedError
+
+    layer = pipe.unet.get_submodule(next(iter(el.training_tokens(pipe))))
+    with el.EntropyProbe(pipe) as probe:
+        hook = layer.to_out[0].register_forward_hook(fail)
+        with pytest.raises(InterruptedError):
+            el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1)
+        hook.remove()
+        assert probe._layer is None, "the attention of the text encoder would be taken for that of the layer"
+        el.generate(pipe, ["a zebra"], [0], 32, 32, steps=1)
+    assert set(probe.table().tokens) == {64, 16, 4}

@@ -1,0 +1,192 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from entropy_lib import metrics
+from entropy_lib.metrics.matrix import ROWS
+from entropy_lib.statistics.intervals import Interval, deal_blocks, from_deletions, jackknife, jackknife_difference, wilson
+
+
+def mean(rows):
+    return float(rows.mean())
+
+
+def test_leaving_out_one_at_a_time_is_the_t_interval_of_a_mean():
+    values = np.random.default_rng(0).exponential(size=30)
+    interval = jackknife(mean, values, np.arange(30))
+    assert (interval.estimate, interval.standard_error) == pytest.approx((values.mean(), scipy.stats.sem(values)))
+    assert (interval.low, interval.high) == pytest.approx(scipy.stats.t.interval(0.95, 29, values.mean(), scipy.stats.sem(values)))
+    assert interval.blocks == 30
+    assert jackknife(mean, torch.from_numpy(values), np.arange(30)).low == pytest.approx(interval.low)
+    shifted = jackknife(mean, values - 0.8, np.arange(30))
+    assert shifted.p_value == pytest.approx(scipy.stats.ttest_1samp(values, 0.8).pvalue)
+
+
+def test_blocks_of_unequal_size_weigh_as_busing_and_others_say():
+    values, sizes = np.random.default_rng(0).standard_normal(20), [1, 4, 7, 8]
+    labels = np.repeat(range(4), sizes)
+    interval = jackknife(mean, values, labels)
+    # For a mean the pseudo-values are the means of the blocks.
+    squares = [(values[labels == block].mean() - values.mean()) ** 2 / (20 / size - 1) for block, size in enumerate(sizes)]
+    assert (interval.estimate, interval.standard_error) == pytest.approx((values.mean(), np.mean(squares) ** 0.5))
+
+
+def test_equal_blocks_give_the_familiar_formula():
+    without = np.random.default_rng(0).standard_normal(20)
+    interval = from_deletions(0.3, without, [5] * 20)
+    assert interval.estimate == pytest.approx(20 * 0.3 - 19 * without.mean())
+    assert interval.standard_error == pytest.approx((19 / 20 * np.sum((without - without.mean()) ** 2)) ** 0.5)
+    assert from_deletions(0.3, without, [5] * 20, correct_bias=False).estimate == 0.3
+    assert from_deletions(0.3, without, [5] * 20, correct_bias=False).standard_error == interval.standard_error
+
+
+def test_a_bias_of_one_in_n_is_taken_off_exactly():
+    rows = np.random.default_rng(0).standard_normal((60, 2))
+    interval = jackknife(lambda rows: 5 + 3 / len(rows), rows, deal_blocks(range(60)))
+    assert (interval.estimate, interval.standard_error) == pytest.approx((5, 0), abs=1e-9)
+
+
+def test_the_same_blocks_are_deleted_from_both_of_a_pair():
+    first = np.random.default_rng(0).standard_normal(100)
+    noise = 0.01 * np.random.default_rng(1).standard_normal(100)
+    difference = jackknife_difference(mean, first + noise, first, deal_blocks(range(100)))
+    assert difference == jackknife_difference(mean, first + noise, first, deal_blocks(range(100)))
+    alone = jackknife(mean, noise, deal_blocks(range(100)))
+    assert (difference.low, difference.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_images_of_a_prompt_are_one_observation():
+    """Six images of each of 40 prompts, half of whose variance they share: only blocks of whole prompts cover the mean."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((400, 40, 1)) + generator.standard_normal((400, 40, 6))
+    coverage = {}
+    for name, prompts in (("prompt", np.repeat(range(40), 6)), ("image", range(240))):
+        intervals = [jackknife(mean, rows.ravel(), deal_blocks(prompts)) for rows in values]
+        coverage[name] = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    print(f"mean of clusters: coverage {coverage}")
+    assert 0.93 <= coverage["prompt"] <= 0.97
+    assert coverage["image"] < 0.75
+
+
+def test_a_smooth_statistic_is_covered():
+    """The ratio of two means, 1.5, of skewed values."""
+    rows = np.random.default_rng(1).gamma(2, size=(400, 200, 2)) * [3, 2]
+    labels = deal_blocks(range(200))
+    intervals = [jackknife(lambda part: part[:, 0].mean() / part[:, 1].mean(), sample, labels) for sample in rows]
+    coverage = np.mean([interval.low <= 1.5 <= interval.high for interval in intervals])
+    print(f"ratio of means: coverage {coverage:.3f}")
+    assert 0.92 <= coverage <= 0.98
+
+
+@settings(deadline=None)
+@given(st.floats(-5, 5), st.floats(0.01, 5), st.floats(0.5, 0.999), st.one_of(st.none(), st.integers(2, 50)))
+def test_a_value_is_rejected_where_the_interval_leaves_zero_out(estimate, error, level, blocks):
+    interval = Interval.around(estimate, error, level, blocks)
+    if min(abs(interval.low), abs(interval.high)) > 1e-6:
+        assert (interval.p_value < 1 - level) == (interval.low > 0 or interval.high < 0)
+    assert interval.low + interval.high == pytest.approx(2 * estimate, abs=1e-9)
+
+
+def test_limits_without_blocks_are_normal():
+    interval = Interval.around(1.0, 1.0)
+    assert (interval.high, interval.p_value) == pytest.approx((2.959964, 0.317311), abs=1e-6)
+    assert (Interval.around(0.0, 0.0).p_value, Interval.around(1.0, 0.0).p_value) == (1, 0)
+    assert str(Interval.around(1.23456, 0.1)) == "1.23 [1.04, 1.43]"
+
+
+def test_prompts_are_dealt_whole_evenly_and_always_the_same_way():
+    prompts = [f"prompt {number % 50}" for number in range(230)]
+    labels = deal_blocks(prompts, blocks=7)
+    assert all(len({labels[i] for i in range(230) if prompts[i] == prompt}) == 1 for prompt in prompts)
+    prompts_in = np.bincount(labels[:50])
+    assert prompts_in.max() - prompts_in.min() <= 1
+    order = np.random.default_rng(0).permutation(230)
+    assert np.array_equal(deal_blocks([prompts[i] for i in order], blocks=7), labels[order])
+    assert not np.array_equal(deal_blocks(prompts, blocks=7, seed=1), labels)
+    assert not np.array_equal(deal_blocks(range(70), blocks=7), np.arange(70) % 7)  # dealt, not in turn
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(9), r"\(9,\) block labels for 10 images"),
+        (np.zeros(10, int), r"block labels are \[0\]"),
+        (np.arange(10) * 2, r"block labels are \[0, 2, 4"),
+        (np.array([0] * 9 + [1]), "one block leaves 1 of 10 images"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        jackknife(mean, np.zeros(10), labels)
+
+
+def test_what_makes_no_sense_is_refused():
+    for blocks in (1, 5):
+        with pytest.raises(ValueError, match=f"{blocks} blocks of 4 prompts; blocks must be 2 to the number of prompts"):
+            deal_blocks(list("abcd"), blocks)
+    with pytest.raises(ValueError, match="10 and 9 images; a paired difference"):
+        jackknife_difference(mean, np.zeros(10), np.zeros(9), np.arange(10))
+    with pytest.raises(ValueError, match="level is 95; it must lie between 0 and 1"):
+        Interval.around(0.0, 1.0, level=95)
+    for hits, count in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="hits must be 0 to count"):
+            wilson(hits, count)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 20), (7, 20), (20, 20), (1, 1)])
+def test_wilson_limits_are_those_of_scipy(hits, count):
+    expected = scipy.stats.binomtest(hits, count).proportion_ci(0.9, method="wilson")
+    assert wilson(hits, count, level=0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the number of elements of the largest float64 tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64]
+        self.elements = max([self.elements, *made])
+        return result
+
+
+@pytest.mark.parametrize(
+    ("reduce", "width"),
+    [
+        (lambda x, labels: metrics.FeatureState.of(x), 64),
+        (lambda x, labels: metrics.frechet_distance(x, x + 1), 64),
+        (lambda x, labels: metrics.frechet_interval(x, x + 1, labels), 64),
+        (lambda x, labels: metrics.frechet_infinity(x, x + 1, labels), 64),
+        (lambda x, labels: metrics.kid(x, x + 1), 2),
+        (lambda x, labels: metrics.kernel_interval(x, x + 1, labels), 2),
+        (lambda x, labels: metrics.relative_test(x, x + 1, x - 1), 2),
+        (lambda x, labels: metrics.precision_recall(x, x + 1), 2),
+    ],
+)
+def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width):
+    """Neither a float64 copy of the features nor a matrix of all pairs is made: a block of rows, or a tile, is the largest."""
+    count = 3 * ROWS // 2
+    features = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        reduce(features, deal_blocks(range(count)))
+    assert largest.elements <= (ROWS * 64 if width == 64 else ROWS * (ROWS + 5))
+
+
+def test_importing_the_metrics_loads_nothing_heavy():
+    code = (
+        "import sys, entropy_lib.metrics as m; print(sorted({'torch', 'scipy', 'numpy', 'diffusers'} & set(sys.modules)), dir(m))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("[] ['Extractor'")
+    assert all(callable(getattr(metrics, name)) for name in metrics.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'fid'"):
+        metrics.fid  # noqa: B018

@@ -1,0 +1,89 @@
+"""`python -m entropy_lib sweep` from plan to tables, and what it says when something is wrong."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from entropy_lib.errors import UnknownNameError
+from entropy_lib.files import ROOT
+from entropy_lib.running.command_line import app
+from entropy_lib.running.parameters import ParameterError
+
+SMALL = ["--profile", "smoke", "-p", "prompt_count=3", "-p", "sizes=[32x32, 64x64]", "-p", "steps=1"]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def run(command, *arguments):
+        places = ["-p", f"store={tmp_path / 'store'}", "-p", f"output={tmp_path / 'out'}"]
+        return CliRunner().invoke(
+            app, ["sweep", command, *SMALL, *places, *arguments], catch_exceptions=False, env={"COLUMNS": "200"}
+        )
+
+    return run
+
+
+def test_from_plan_to_tables(sweep, tmp_path):
+    planned = sweep("plan", "--no-measure")
+    assert "9 images, plan in" in planned.output
+    assert " – " in planned.output, "no rate is known before anything was drawn"
+    assert "0 images drawn" not in sweep("sample", "--shard", "0/2").output
+    partly = sweep("status").output
+    assert "done" in partly
+    assert sweep("sample").exit_code == 0
+    assert "0 images drawn" in sweep("sample").output
+    measured = sweep("plan", "--no-measure").output
+    assert " – " not in measured.splitlines()[1], "the rate of what has been drawn"
+    assert sweep("reduce").exit_code == 0
+    differences = pd.read_csv(tmp_path / "out" / "differences.csv")
+    assert set(differences["size"]) == {"32x32"}
+    assert set(differences.rule) == {"paper", "native, resized"}
+
+
+def test_a_plan_of_other_values_is_refused(sweep):
+    sweep("plan", "--no-measure")
+    for command in ("sample", "status", "reduce"):
+        with pytest.raises(ValueError, match="steps is 9, but the plan in the store was made with 1"):
+            sweep(command, "-p", "steps=9")
+
+
+def test_damage_is_found_and_drawn_again(sweep, tmp_path):
+    sweep("plan", "--no-measure")
+    sweep("sample")
+    path = next((tmp_path / "store" / "images").rglob("*.png"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    assert "checksum" in sweep("status", "--verify").output
+    assert "1 images drawn" in sweep("sample").output
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("sample", "--engine", "rey"), UnknownNameError, "did you mean 'ray'"),
+        (("sample", "--shard", "3/3"), ValueError, "written as i/n"),
+        (("sample", "-p", "bach=3"), UnknownNameError, "did you mean 'batch'"),
+        (("sample", "-p", "batch"), ParameterError, "not written as name=value"),
+        (("plan", "-p", "sizes=[32x36]"), ParameterError, "multiple of 8"),
+        (("plan", "-p", "reference=emojy"), ValueError, "'emojy' is not there"),
+        (("plan", "-p", "prompt_count=9999"), ValueError, "has 503 captions"),
+        (("sample",), FileNotFoundError, "sweep plan"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_named_before_anything_is_drawn(sweep, tmp_path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        sweep(*arguments)
+    assert not (tmp_path / "store" / "images").exists()
+
+
+def test_the_command_line_ends_in_one_line_and_not_in_a_traceback():
+    command = [sys.executable, "-m", "entropy_lib", "sweep", "sample", "--profile", "smoke", "-p", "store=build/nowhere"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    assert "make one with `python -m entropy_lib sweep plan`" in run.stderr
