@@ -34,7 +34,7 @@ def own():
 
 
 @pytest.fixture
-def study(reference, own, tmp_path):
+def comparison(reference, own, tmp_path):
     """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule."""
     captions = reference.captions(reference.halves()[0])
     plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(tmp_path / "store")
@@ -49,8 +49,8 @@ def study(reference, own, tmp_path):
 
 
 @pytest.fixture
-def tables(study):
-    return reduce(study)
+def tables(comparison):
+    return reduce(comparison)
 
 
 def level(tables, size, method, metric, reference="real"):
@@ -66,9 +66,9 @@ def test_every_number_has_an_interval_around_it(tables):
     assert tables.exclusions.empty
 
 
-def test_numbers_are_those_of_the_metrics_themselves(tables, study, reference, own):
-    cell, kept = study.plan.cells["48x48", "paper"], reference.halves()[1]
-    drawn = own.pictures(np.stack([study.store.read(unit) for unit in cell]), "pad")
+def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, reference, own):
+    cell, kept = comparison.plan.cells["48x48", "paper"], reference.halves()[1]
+    drawn = own.pictures(np.stack([comparison.store.read(unit) for unit in cell]), "pad")
     real = own.pictures(np.stack([reference.read(index) for index in kept]), "pad")
     assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(kid(drawn, real), rel=1e-4)
     scores = clip_scores(drawn, own.captions([unit.prompt for unit in cell]))
@@ -92,7 +92,7 @@ def test_floors_are_in_the_order_that_they_must_have(tables):
     assert level(tables, "64x64", REAL, "KID").estimate < 0.05 * level(tables, "64x64", "unscaled", "KID").estimate
 
 
-def test_no_real_picture_is_compared_with_itself(study, reference, monkeypatch):
+def test_no_real_picture_is_compared_with_itself(comparison, reference, monkeypatch):
     asked, real_features = [], Comparison.real_features
 
     def noted(self, cache, indices, *size):
@@ -100,55 +100,55 @@ def test_no_real_picture_is_compared_with_itself(study, reference, monkeypatch):
         return real_features(self, cache, indices, *size)
 
     monkeypatch.setattr(Comparison, "real_features", noted)
-    reduce(study)
+    reduce(comparison)
     assert asked[0].isdisjoint(set.union(*asked[1:]))
 
 
-def test_what_is_missing_under_one_rule_is_left_out_of_all(study):
-    cell = study.plan.cells["48x48", "paper"]
-    study.store.record_path(cell[0].key).unlink()
-    study.store.exclude(cell[3], "not finite")
-    tables = reduce(study)
+def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
+    cell = comparison.plan.cells["48x48", "paper"]
+    comparison.store.record_path(cell[0].key).unlink()
+    comparison.store.exclude(cell[3], "not finite")
+    tables = reduce(comparison)
     assert level(tables, "48x48", "unscaled", "KID").images == len(cell) - 2
     assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
     found = tables.exclusions.set_index(["size", "rule", "reason"]).images.to_dict()
     assert found == {
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
-    study.store.exclude(study.plan.cells["64x64", "unscaled"][5], "not finite")
-    assert level(reduce(study), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
+    comparison.store.exclude(comparison.plan.cells["64x64", "unscaled"][5], "not finite")
+    assert level(reduce(comparison), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
 
 
-def test_a_damaged_image_stops_the_reduction_with_advice(study):
-    path = study.store.image_path(study.plan.cells["48x48", "paper"][0].key)
+def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
+    path = comparison.store.image_path(comparison.plan.cells["48x48", "paper"][0].key)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
-        reduce(study)
+        reduce(comparison)
 
 
-def test_an_empty_store_is_said(study, tmp_path):
+def test_an_empty_store_is_said(comparison, tmp_path):
     with pytest.raises(ValueError, match=r"0 images are usable at .* draw them first with `sweep sample`"):
-        reduce(replace(study, store=Store(tmp_path / "empty")))
+        reduce(replace(comparison, store=Store(tmp_path / "empty")))
 
 
-def test_features_are_not_computed_twice(study, tables, monkeypatch):
+def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
     monkeypatch.setattr(Extractor, "pictures", lambda *_: pytest.fail("extracted again"))
-    again = reduce(study)
+    again = reduce(comparison)
     pd.testing.assert_frame_equal(again.levels, tables.levels)
 
 
-def test_a_state_as_reference_gives_frechet_distances_only(study, own):
+def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(300, 64, generator=generator)
-    state = FeatureState.of(features, study.cache.label)
+    state = FeatureState.of(features, comparison.cache.label)
     plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], RULES)
-    store = Store(study.store.folder.parent / "noise")
+    store = Store(comparison.store.folder.parent / "noise")
     for unit in plan.units:
         store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
-    tables = reduce(replace(study, plan=plan, store=store, reference=state))
+    tables = reduce(replace(comparison, plan=plan, store=store, reference=state))
     assert set(tables.levels.metric) == {"FD", "CLIP score"}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
-        reduce(replace(study, plan=plan, store=store, reference=FeatureState.of(features, "another")))
+        reduce(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
     from entropy_lib.statistics.intervals import deal_blocks
 
     cell = plan.cells["48x48", "paper"]
@@ -157,8 +157,8 @@ def test_a_state_as_reference_gives_frechet_distances_only(study, own):
     assert level(tables, "48x48", "paper", "FD").estimate == pytest.approx(expected.estimate, rel=1e-4)
 
 
-def test_without_a_reference_the_models_own_native_pictures_are_one(study):
-    tables = reduce(replace(study, reference=None))
+def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
+    tables = reduce(replace(comparison, reference=None))
     assert set(tables.levels.reference) == {"native", "prompts"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from entropy_lib.metrics import FeatureState
-from entropy_lib.sweep.references import DamagedReferenceWarning, load_reference, opened
+from entropy_lib.sweep.references import DamagedReferenceWarning, load_reference, open_reference
 
 
 def encoded(seed, size=(32, 40), form="PNG"):
@@ -116,8 +116,8 @@ def test_transparency_is_put_on_white(tmp_path):
 
 def test_a_state_is_a_reference_too(tmp_path):
     FeatureState.of(torch.randn(9, 3)).save(tmp_path / "state.safetensors")
-    assert opened(str(tmp_path / "state.safetensors")).count == 9
-    assert opened("") is None
+    assert open_reference(str(tmp_path / "state.safetensors")).count == 9
+    assert open_reference("") is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_state_is_a_reference_too(tmp_path):
 )
 def test_a_reference_that_is_not_there_is_named(source, error, message):
     with pytest.raises(error, match=message):
-        opened(source)
+        open_reference(source)
 
 
 def test_a_table_without_pictures_says_what_it_has(tmp_path):

@@ -151,7 +151,7 @@ def under_rules(table: pd.DataFrame, training_tokens: int, figure: Figure | None
     """Entropy, and entropy over ln N, against N for each rule: what each keeps constant.
 
     Args:
-        table: of `theory.simulation.under_rules`.
+        table: of `scaling.predictions.under_rules`.
     """
     figure = figure or plt.figure(figsize=(9.5, 4), layout="constrained")
     axes = figure.subplots(1, 2)

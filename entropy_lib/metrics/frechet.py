@@ -105,7 +105,7 @@ def frechet_interval(features: Features, reference: Features | FeatureState, lab
         FewImagesWarning: if it is the reference that is small.
 
     Example:
-        >>> from entropy_lib.metrics.uncertainty import deal_blocks
+        >>> from entropy_lib.statistics.intervals import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> labels = deal_blocks(range(400))
         >>> print(round(frechet_distance(images, real), 3), frechet_interval(images, real, labels))
@@ -136,7 +136,7 @@ def frechet_difference(
         FewImagesWarning: with fewer than two images for each feature, here or in the reference.
 
     Example:
-        >>> from entropy_lib.metrics.uncertainty import deal_blocks
+        >>> from entropy_lib.statistics.intervals import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> difference = frechet_difference(images + 0.1, images, real, deal_blocks(range(400)))
         >>> difference.low > 0, difference.p_value < 0.05
@@ -168,7 +168,7 @@ def frechet_infinity(
         ValueError: for parts that are too small, or fewer than two numbers of parts; otherwise as `frechet_interval`.
 
     Example:
-        >>> from entropy_lib.metrics.uncertainty import deal_blocks
+        >>> from entropy_lib.statistics.intervals import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> print(frechet_infinity(images, real, deal_blocks(range(400))))
         0.0641 [0.0153, 0.113]

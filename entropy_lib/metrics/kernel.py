@@ -119,7 +119,7 @@ def kernel_interval(
         ValueError: for matrices or labels that do not fit.
 
     Example:
-        >>> from entropy_lib.metrics.uncertainty import deal_blocks
+        >>> from entropy_lib.statistics.intervals import deal_blocks
         >>> images, real = torch.randn(2, 500, 16, generator=torch.Generator().manual_seed(0))
         >>> print(kernel_interval(images + 0.5, real, deal_blocks(range(500))))
         1.02 [0.89, 1.15]
@@ -155,7 +155,7 @@ def kernel_difference(
         ValueError: for matrices, lengths or labels that do not fit.
 
     Example:
-        >>> from entropy_lib.metrics.uncertainty import deal_blocks
+        >>> from entropy_lib.statistics.intervals import deal_blocks
         >>> images, real = torch.randn(2, 500, 16, generator=torch.Generator().manual_seed(0))
         >>> print(kernel_difference(images + 0.5, images + 0.4, real, deal_blocks(range(500))))
         0.418 [0.382, 0.453]

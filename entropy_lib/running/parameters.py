@@ -177,7 +177,7 @@ class MetricTables(Sampling):
     seeds_per_prompt: Positive
     sizes: Annotated[list[Size], Field(min_length=1)]
     rules: Annotated[list[RuleName], Field(min_length=1)]
-    reference: str  # see `entropy_lib.references`; "" for none
+    reference: str  # see `entropy_lib.sweep.references`; "" for none
     extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
     score_extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the CLIP score
     view: Annotated[str, AfterValidator(_known_view)]
@@ -193,15 +193,9 @@ class MetricTables(Sampling):
         """
         if self.prompts != REFERENCE:
             return super().prompt_list()
-        from entropy_lib.sweep.references import Reference, opened  # decodes pictures
+        from entropy_lib.sweep.references import caption_list  # decodes pictures
 
-        reference = opened(self.reference)
-        if not isinstance(reference, Reference):
-            raise ValueError(f"prompts is {REFERENCE!r}, but reference {self.reference!r} has no captions; name a prompt list")
-        captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
-        if len(captions) < self.prompt_count:
-            raise ValueError(f"prompt_count is {self.prompt_count}, but half of {self.reference!r} has {len(captions)} captions")
-        return captions[: self.prompt_count]
+        return caption_list(self.reference, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """The seeds of each prompt, counting up from `seed`."""

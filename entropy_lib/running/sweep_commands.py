@@ -1,4 +1,4 @@
-"""`python -m entropy_lib sweep plan | sample | status | reduce`: a study of notebook 06 without the notebook, for a cluster."""
+"""`python -m entropy_lib sweep plan | sample | status | reduce`: notebook 06 without the notebook, for a cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,14 +26,14 @@ Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read a
 @app.command()
 def plan(profile: Profile = "mini", parameter: Values = None, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
-    from entropy_lib.sweep.comparison import planned
+    from entropy_lib.running.metric_tables import plan_of
     from entropy_lib.sweep.cost import estimate
 
     checked = _checked(profile, parameter)
-    made, store = planned(checked), Store(checked.folder_of_store())
+    made, store = plan_of(checked), Store(checked.folder_of_store())
     path = made.write(store.folder)
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
-    for row in estimate(made, store, checked, measure).itertuples(index=False):
+    for row in estimate(made, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
         table.add_row(*(str(value) for value in row))
     console.print(table, f"\n{len(made.units):,} images, plan in {_shown(path)}", soft_wrap=True)
     _warn_of_other_versions(made, store)
@@ -77,11 +77,11 @@ def status(profile: Profile = "mini", parameter: Values = None, verify: bool = F
 @app.command()
 def reduce(profile: Profile = "mini", parameter: Values = None) -> None:
     """Make the metric tables of what has been drawn, into the profile's output folder."""
-    from entropy_lib.sweep.comparison import study
+    from entropy_lib.running.metric_tables import comparison_of
     from entropy_lib.sweep.reduce import reduce as reduced
 
     checked = _checked(profile, parameter)
-    tables = reduced(study(checked, _plan_of(checked)), lambda size: console.print(size))
+    tables = reduced(comparison_of(checked, _plan_of(checked)), lambda size: console.print(size))
     for path in tables.write(checked.folder()):
         console.print(_shown(path))
 

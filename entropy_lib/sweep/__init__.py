@@ -3,7 +3,7 @@
 Knows models, experiments and metrics; must not know a notebook or its parameters.
 
     units       what to draw: one unit an image, with a key that names everything the image depends on
-    plan        all units of a study, in groups that are drawn together; read from and written to a store
+    plan        all units of a comparison, in groups that are drawn together; read from and written to a store
     store       where images lie: content-addressed files, committed one by one
     sample      how a group is drawn
     cost        what a plan costs
@@ -12,7 +12,7 @@ Knows models, experiments and metrics; must not know a notebook or its parameter
     comparison  a plan, its images, and what they are compared with
     reduce      from committed images to metric tables
 
-A study is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
+A comparison is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
 
     python -m entropy_lib sweep plan --profile mini-full
     python -m entropy_lib sweep sample --profile mini-full --shard 0/4

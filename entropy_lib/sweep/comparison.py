@@ -1,11 +1,12 @@
-"""A study: a plan, its images, and what they are compared with; made from the parameters of notebook 06.
+"""A comparison: a plan, its images, and what they are compared with.
 
-The notebook and the command line take the same parameters, so they judge the same images in the same way.
+The notebook and the command line make both by the same two functions, so they judge the same images in the same way.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -14,11 +15,10 @@ from torch import Tensor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resized
-from entropy_lib.running.parameters import MetricTables
 from entropy_lib.sizes import check_size, parse_size, size_name
 from entropy_lib.statistics.intervals import BLOCKS
 from entropy_lib.sweep.plan import Plan, drawn_rule
-from entropy_lib.sweep.references import Reference, opened
+from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
 from entropy_lib.sweep.units import Unit
 
@@ -130,43 +130,77 @@ def _at(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     return picture if size is None else resized(picture[None], *size)[0]
 
 
-def planned(p: MetricTables) -> Plan:
-    """The plan of a study, from its parameters. Nothing is loaded but captions.
+def make_plan(
+    model: str,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sizes: Sequence[str],
+    rules: Sequence[str],
+    *,
+    steps: int,
+    guidance: float,
+    dtype: str = "auto",
+    device: str = "auto",
+    reference: str = "",
+) -> Plan:
+    """The plan of a comparison. Nothing is loaded, where the catalogue knows the model.
+
+    Args:
+        model, steps, guidance, dtype, device: see `sweep.sample.settings`.
+        prompts, seeds, rules: see `Plan.of`.
+        sizes: height x width in pixels, "64x96".
+        reference: what will be compared with; with none, native size must be among the sizes.
 
     Raises:
-        ValueError: for sizes that the model cannot draw, or too few prompts.
+        ValueError: for sizes that the model cannot draw.
         WeightsError: when it is not known which state of the weights is meant.
     """
     from entropy_lib.models.catalogue import CATALOGUE
     from entropy_lib.sweep.sample import settings
 
-    sizes, shared = [parse_size(size) for size in p.sizes], settings(p.model, p.steps, p.guidance, p.dtype, p.device)
-    if not p.reference and shared.native_size not in sizes:
+    pixels, shared = [parse_size(size) for size in sizes], settings(model, steps, guidance, dtype, device)
+    if not reference and shared.native_size not in pixels:
         native = size_name(*shared.native_size)
         raise ValueError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
-    for size in sizes if p.model in CATALOGUE else []:
-        check_size(*size, CATALOGUE[p.model].size_multiple)
-    return Plan.of(shared, p.prompt_list(), p.seed_list(), sizes, p.rules)
+    for size in pixels if model in CATALOGUE else []:
+        check_size(*size, CATALOGUE[model].size_multiple)
+    return Plan.of(shared, prompts, seeds, pixels, rules)
 
 
-def study(p: MetricTables, plan: Plan) -> Comparison:
-    """What is judged by what: the images of the store, the extractor, the reference.
+def open_comparison(
+    plan: Plan,
+    folder: Path,
+    *,
+    extractor: str,
+    score_extractor: str,
+    view: str = "pad",
+    device: str = "auto",
+    reference: str = "",
+    level: float = 0.95,
+) -> Comparison:
+    """What is judged by what: the images of the store in `folder`, the extractor, the reference.
+
+    Args:
+        extractor, score_extractor, view, device: of the distances and of the CLIP score, see `metrics.extractors`.
+        reference: see `sweep.references`; "" for none.
+        level: of the intervals.
 
     Raises:
         WeightsError: when the extractor's weights are not there.
         FileNotFoundError, ValueError: for a reference that cannot be opened, or is too small for the extractor.
     """
+    features = _cache(folder, extractor, device, view)
+    scores = features if score_extractor == extractor else _cache(folder, score_extractor, device, view)
+    if scores.extractor.encode_text is None:
+        raise ValueError(f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
+    pictures = open_reference(reference)
+    if isinstance(pictures, Reference):
+        pictures.check_size(features.extractor.side)
+    return Comparison(plan, Store(folder), features, scores, pictures, level)
+
+
+def _cache(folder: Path, name: str, device: str, view: str) -> FeatureCache:
     from entropy_lib.metrics.extractors import extractor
     from entropy_lib.models.catalogue import resolve_device
 
-    def cache(name: str) -> FeatureCache:
-        return FeatureCache(p.folder_of_store() / FEATURES, extractor(name, str(resolve_device(p.device))), p.view)
-
-    features = cache(p.extractor)
-    scores = features if p.score_extractor == p.extractor else cache(p.score_extractor)
-    if scores.extractor.encode_text is None:
-        raise ValueError(f"score_extractor is {p.score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
-    reference = opened(p.reference)
-    if isinstance(reference, Reference):
-        reference.check_size(features.extractor.side)
-    return Comparison(plan, Store(p.folder_of_store()), features, scores, reference, p.level)
+    return FeatureCache(folder / FEATURES, extractor(name, str(resolve_device(device))), view)

@@ -1,4 +1,4 @@
-"""All the units of a study: made from its settings, kept in the store, cut into groups that are drawn together."""
+"""All the units of a comparison: made from its settings, kept in the store, cut into groups that are drawn together."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ SHARED = ("model", "revision", "scheduler", "steps", "guidance", "dtype", "libra
 
 @dataclass(frozen=True)
 class Settings:
-    """What all units of a study share; see `Unit` for the fields."""
+    """What all units of a comparison share; see `Unit` for the fields."""
 
     model: str
     revision: str
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The units of a study, those of one (size, rule) side by side, each in the order of its prompts and seeds."""
+    """The units of a comparison, those of one (size, rule) side by side, each in the order of its prompts and seeds."""
 
     units: tuple[Unit, ...]
     native_size: tuple[int, int]

@@ -75,32 +75,32 @@ class Tables:
         return [*(folder / f"{name}.csv" for name in tables), folder / "provenance.txt"]
 
 
-def reduce(study: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
-    """All metrics of a study.
+def reduce(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
+    """All metrics of a comparison.
 
     Fréchet distances are left out where either side has fewer than two images for each feature: no interval would cover them.
     Kernel distances and CLIP scores are given for any number.
 
     Args:
-        study: what to judge; nothing is drawn.
+        comparison: what to judge; nothing is drawn.
         progress: called with each size before its work starts.
 
     Raises:
         ValueError: where hardly anything was drawn.
         DamagedImageError: for an image that is not what was committed.
     """
-    against = _references(study)
+    against = _references(comparison)
     levels, differences, exclusions = [], [], []
-    for size in study.plan.sizes:
+    for size in comparison.plan.sizes:
         progress(size)
-        cells, dropped = study.paired(size)
+        cells, dropped = comparison.paired(size)
         exclusions += [{"size": size, **row} for row in _exclusions(cells, dropped)]
-        methods = _methods(study, size, cells)
-        levels += [{"size": size, **row} for row in _levels(study, methods, against, size)]
-        differences += [{"size": size, **row} for row in _differences(study, size, methods, against)]
+        methods = _methods(comparison, size, cells)
+        levels += [{"size": size, **row} for row in _levels(comparison, methods, against, size)]
+        differences += [{"size": size, **row} for row in _differences(comparison, size, methods, against)]
     changes = _with_holm(pd.DataFrame(differences))
     left_out = pd.DataFrame(exclusions, columns=["size", "rule", "reason", "images"])
-    return Tables(pd.DataFrame(levels), changes, left_out, _label(study), _provenance(study))
+    return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
 
 
 def _exclusions(cells: dict[str, Cell], dropped: int) -> list[dict]:
@@ -122,70 +122,73 @@ class _Method:
 References = dict[str, Tensor | FeatureState]  # what distances are measured to: real pictures, the model's own native ones
 
 
-def _references(study: Comparison) -> References:
+def _references(comparison: Comparison) -> References:
     found: References = {}
-    if isinstance(study.reference, FeatureState):
-        if study.reference.extractor not in ("", study.cache.label):
-            raise ValueError(f"the reference holds features of {study.reference.extractor!r}, not of {study.cache.label!r}")
-        found["real"] = study.reference
-    elif study.reference is not None:
-        found["real"] = study.real_features(study.cache, study.reference.halves()[1])
-    if study.plan.native in study.plan.sizes:
-        cells, _ = study.paired(study.plan.native)
-        found["native"] = study.features(study.cache, cells[study.plan.rules[0]])
+    if isinstance(comparison.reference, FeatureState):
+        extractor, label = comparison.reference.extractor, comparison.cache.label
+        if extractor not in ("", label):
+            raise ValueError(f"the reference holds features of {extractor!r}, not of {label!r}")
+        found["real"] = comparison.reference
+    elif comparison.reference is not None:
+        found["real"] = comparison.real_features(comparison.cache, comparison.reference.halves()[1])
+    if comparison.plan.native in comparison.plan.sizes:
+        cells, _ = comparison.paired(comparison.plan.native)
+        found["native"] = comparison.features(comparison.cache, cells[comparison.plan.rules[0]])
     return found
 
 
-def _methods(study: Comparison, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
+def _methods(comparison: Comparison, size: str, cells: dict[str, Cell]) -> dict[str, _Method]:
     """The rules of a size and its floors. Where a rule changes nothing it is not shown apart from the one that it equals."""
-    pixels, rules, native = parse_size(size), study.plan.rules, size == study.plan.native
+    pixels, rules, native = parse_size(size), comparison.plan.rules, size == comparison.plan.native
     found = {
-        name: _method(study, cell, pixels if name == NATIVE else None)
+        name: _method(comparison, cell, pixels if name == NATIVE else None)
         for name, cell in cells.items()
         if name == NATIVE or drawn_rule(rules, name, native) == name
     }
-    if isinstance(study.reference, Reference):
-        found[REAL] = _real(study, study.reference.halves()[0], pixels)
+    if isinstance(comparison.reference, Reference):
+        found[REAL] = _real(comparison, comparison.reference.halves()[0], pixels)
     return found
 
 
-def _method(study: Comparison, cell: Cell, size: tuple[int, int] | None) -> _Method:
+def _method(comparison: Comparison, cell: Cell, size: tuple[int, int] | None) -> _Method:
     prompts = [unit.prompt for unit in cell.keys]
-    scores = _scores(study, lambda cache: study.features(cache, cell, size), prompts)
-    return _Method(study.features(study.cache, cell, size), prompts, scores)
+    scores = _scores(comparison, lambda cache: comparison.features(cache, cell, size), prompts)
+    return _Method(comparison.features(comparison.cache, cell, size), prompts, scores)
 
 
-def _real(study: Comparison, indices: list[int], size: tuple[int, int]) -> _Method:
+def _real(comparison: Comparison, indices: list[int], size: tuple[int, int]) -> _Method:
     """Real pictures brought to a size, each its own prompt where there are no captions."""
-    if study.reference.caption is None:
-        return _Method(study.real_features(study.cache, indices, size), [str(index) for index in indices], None)
-    captions = study.reference.captions(indices)
-    scores = _scores(study, lambda cache: study.real_features(cache, indices, size), captions)
-    return _Method(study.real_features(study.cache, indices, size), captions, scores)
+    if comparison.reference.caption is None:
+        return _Method(comparison.real_features(comparison.cache, indices, size), [str(index) for index in indices], None)
+    captions = comparison.reference.captions(indices)
+    scores = _scores(comparison, lambda cache: comparison.real_features(cache, indices, size), captions)
+    return _Method(comparison.real_features(comparison.cache, indices, size), captions, scores)
 
 
-def _scores(study: Comparison, embedded: Callable[[FeatureCache], Features], prompts: Sequence[str]) -> np.ndarray | None:
-    if study.scores is None:
+def _scores(comparison: Comparison, embedded: Callable[[FeatureCache], Features], prompts: Sequence[str]) -> np.ndarray | None:
+    if comparison.scores is None:
         return None
-    return clip_scores(embedded(study.scores), study.scores.captions(prompts)).numpy()
+    return clip_scores(embedded(comparison.scores), comparison.scores.captions(prompts)).numpy()
 
 
-def _levels(study: Comparison, methods: dict[str, _Method], against: References, size: str) -> list[dict]:
+def _levels(comparison: Comparison, methods: dict[str, _Method], against: References, size: str) -> list[dict]:
     rows = []
     for name, method in methods.items():
-        labels, count = _labels(study, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
+        labels, count = _labels(comparison, method.prompts), {"images": len(method.prompts), "prompts": len(set(method.prompts))}
         for reference, known in against.items():
-            if reference == "native" and (name == NATIVE or (name == study.plan.rules[0] and size == study.plan.native)):
+            if reference == "native" and (name == NATIVE or (name == comparison.plan.rules[0] and size == comparison.plan.native)):
                 continue  # the very pictures that it is made of
-            for metric, interval in _distances(study, method.features, known, labels, reference == "native").items():
+            for metric, interval in _distances(comparison, method.features, known, labels, reference == "native").items():
                 rows.append({"method": name, "metric": metric, "reference": reference, **_numbers(interval), **count})
         if method.scores is not None:
-            interval = jackknife(np.mean, method.scores, labels, level=study.level)
+            interval = jackknife(np.mean, method.scores, labels, level=comparison.level)
             rows.append({"method": name, "metric": "CLIP score", "reference": "prompts", **_numbers(interval), **count})
     return rows
 
 
-def _distances(study: Comparison, features: Features, known: Tensor | FeatureState, labels, fixed: bool) -> dict[str, Interval]:
+def _distances(
+    comparison: Comparison, features: Features, known: Tensor | FeatureState, labels, fixed: bool
+) -> dict[str, Interval]:
     """FD where there are images enough, the kernel distances where the reference has pictures.
 
     Args:
@@ -194,39 +197,39 @@ def _distances(study: Comparison, features: Features, known: Tensor | FeatureSta
     """
     found = {}
     if _enough(features, known):
-        found["FD"] = frechet_interval(features, known, labels, level=study.level)
+        found["FD"] = frechet_interval(features, known, labels, level=comparison.level)
     if isinstance(known, Tensor):
         for metric, kernel in KERNELS.items():
-            found[metric] = kernel_interval(features, known, labels, kernel, level=study.level, fixed_reference=fixed)
+            found[metric] = kernel_interval(features, known, labels, kernel, level=comparison.level, fixed_reference=fixed)
     return found
 
 
-def _differences(study: Comparison, size: str, methods: dict[str, _Method], against: References) -> list[dict]:
+def _differences(comparison: Comparison, size: str, methods: dict[str, _Method], against: References) -> list[dict]:
     """Each further rule, and the native floor, against the first rule, image by image."""
-    first, rows = study.plan.rules[0], []
+    first, rows = comparison.plan.rules[0], []
     known = against.get("real", against.get("native"))
     for name, method in methods.items():
         if name in (first, REAL):
             continue
         # Without real pictures the reference is native ones: no distance for what is made of those very pictures.
-        made_of_it = "real" not in against and (name == NATIVE or size == study.plan.native)
+        made_of_it = "real" not in against and (name == NATIVE or size == comparison.plan.native)
         base, nearest = methods[first], None if made_of_it else known
-        labels, pairs = _labels(study, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
-        for metric, interval in _paired_distances(study, method, base, nearest, labels, "real" not in against).items():
+        labels, pairs = _labels(comparison, method.prompts), {"rule": name, "against": first, "pairs": len(method.prompts)}
+        for metric, interval in _paired_distances(comparison, method, base, nearest, labels, "real" not in against).items():
             rows.append({**pairs, "metric": metric, **_numbers(interval), "p_value": interval.p_value})
         if method.scores is not None:
-            rows.append({**pairs, "metric": "CLIP score", **_score_difference(study, method, base, labels)})
+            rows.append({**pairs, "metric": "CLIP score", **_score_difference(comparison, method, base, labels)})
     return rows
 
 
-def _paired_distances(study: Comparison, method: _Method, base: _Method, known, labels, fixed: bool) -> dict[str, Interval]:
+def _paired_distances(comparison: Comparison, method: _Method, base: _Method, known, labels, fixed: bool) -> dict[str, Interval]:
     if known is None:
         return {}
     arguments = (method.features, base.features, known, labels)
-    found = {"FD": frechet_difference(*arguments, level=study.level)} if _enough(method.features, known) else {}
+    found = {"FD": frechet_difference(*arguments, level=comparison.level)} if _enough(method.features, known) else {}
     if isinstance(known, Tensor):
         for metric, kernel in KERNELS.items():
-            found[metric] = kernel_difference(*arguments, kernel, level=study.level, fixed_reference=fixed)
+            found[metric] = kernel_difference(*arguments, kernel, level=comparison.level, fixed_reference=fixed)
     return found
 
 
@@ -236,13 +239,13 @@ def _enough(features: Features, known: Tensor | FeatureState) -> bool:
     return min(len(features), known.count if isinstance(known, FeatureState) else len(known)) >= least
 
 
-def _score_difference(study: Comparison, method: _Method, base: _Method, labels) -> dict:
+def _score_difference(comparison: Comparison, method: _Method, base: _Method, labels) -> dict:
     """Paired CLIP scores: the mean difference, its size in standard deviations, and the share of prompts improved."""
     new, old = method.scores, base.scores
-    interval = jackknife_difference(np.mean, new, old, labels, level=study.level)
+    interval = jackknife_difference(np.mean, new, old, labels, level=comparison.level)
     by_prompt = pd.Series(new - old).groupby(method.prompts).mean()
     changed = by_prompt[by_prompt != 0]
-    low, high = wilson(int((changed > 0).sum()), len(changed), study.level) if len(changed) else (np.nan, np.nan)
+    low, high = wilson(int((changed > 0).sum()), len(changed), comparison.level) if len(changed) else (np.nan, np.nan)
     deviation = float(np.std(new - old, ddof=1))
     return {
         **_numbers(interval),
@@ -254,23 +257,23 @@ def _score_difference(study: Comparison, method: _Method, base: _Method, labels)
     }
 
 
-def _label(study: Comparison) -> str:
+def _label(comparison: Comparison) -> str:
     """What decides the features; of both networks where the CLIP score has its own."""
-    labels = dict.fromkeys(cache.label for cache in (study.cache, study.scores) if cache is not None)
+    labels = dict.fromkeys(cache.label for cache in (comparison.cache, comparison.scores) if cache is not None)
     return "; CLIP score ".join(labels)
 
 
-def _provenance(study: Comparison) -> str:
-    real = study.reference
+def _provenance(comparison: Comparison) -> str:
+    real = comparison.reference
     pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
     return (
-        f"{study.plan.provenance} · reference {pictures} · {study.level:.0%} interval, jackknife over prompts; real pictures "
-        "count as a sample in KID and CMMD, as given in FD"
+        f"{comparison.plan.provenance} · reference {pictures} · {comparison.level:.0%} interval, jackknife over prompts; real "
+        "pictures count as a sample in KID and CMMD, as given in FD"
     )
 
 
-def _labels(study: Comparison, prompts: Sequence[str]) -> np.ndarray:
-    return deal_blocks(prompts, min(study.blocks, len(set(prompts))))
+def _labels(comparison: Comparison, prompts: Sequence[str]) -> np.ndarray:
+    return deal_blocks(prompts, min(comparison.blocks, len(set(prompts))))
 
 
 def _numbers(interval: Interval) -> dict[str, float]:

@@ -173,7 +173,7 @@ def load_reference(source: str) -> Reference:
     return _of_dataset(source, rows)
 
 
-def opened(source: str) -> Reference | FeatureState | None:
+def open_reference(source: str) -> Reference | FeatureState | None:
     """A reference as a notebook parameter names it: "" is none, paths are taken from the folder of the repository.
 
     Raises:
@@ -184,6 +184,22 @@ def opened(source: str) -> Reference | FeatureState | None:
     path = ROOT / source
     found = str(path) if path.exists() or "*" in source else source
     return FeatureState.load(found) if found.endswith(".safetensors") else load_reference(found)
+
+
+def caption_list(source: str, count: int) -> list[str]:
+    """The first `count` different captions of half of the real pictures: prompts for pictures to compare with the other half.
+
+    Raises:
+        ValueError: for a reference without captions, or with fewer.
+        FileNotFoundError: as `open_reference`.
+    """
+    reference = open_reference(source)
+    if not isinstance(reference, Reference):
+        raise ValueError(f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list")
+    captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
+    if len(captions) < count:
+        raise ValueError(f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions")
+    return captions[:count]
 
 
 def _of_dataset(source: str, rows) -> Reference:

@@ -17,7 +17,7 @@ from entropy_lib.sweep.units import Unit
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
-    """What the units of a study share. A model whose revision the catalogue pins needs no weights, so a laptop can plan for it.
+    """What the units of a plan share. A model whose revision the catalogue pins needs no weights, so a laptop can plan for it.
 
     Raises:
         WeightsError: for any other model whose weights are not there.

@@ -18,8 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entropy_lib.files import DATA
-from entropy_lib.scaling.rules import rule
-from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy, share_of_change_removed
+from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy
 
 SIMULATED_LOGITS = 4_000_000  # for each N at most, whatever `rows` asks for
 
@@ -72,29 +71,6 @@ def validity_limit(tokens: float, tolerance: float) -> float:
     step = 0.01
     number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
     return (number - 1) * step
-
-
-def under_rules(rules: Sequence[str], tokens: Sequence[float], training_tokens: int, logit_std: float) -> pd.DataFrame:
-    """Exact entropy over sizes under each rule, for a layer whose logits have standard deviation b before the rule.
-
-    Returns:
-        `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where a rule has no
-        factor, as `equal-entropy` at small sizes.
-    """
-    table = []
-    for text in rules:
-        for count in tokens:
-            try:
-                factor = rule(text).factor(count, training_tokens)
-            except ValueError:
-                continue
-            entropy = exact_entropy(count, factor * logit_std)
-            share = share_of_change_removed(count, training_tokens, logit_std, factor)
-            ratio = entropy / math.log(count)
-            table.append(
-                {"rule": text, "tokens": count, "factor": factor, "entropy": entropy, "entropy_ratio": ratio, "share": share}
-            )
-    return pd.DataFrame(table)
 
 
 def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:

@@ -1,0 +1,173 @@
+"""The folders of the library are rooms, and imports between rooms point one way: read from the source, lazy imports included."""
+
+import ast
+from functools import cache
+
+import pytest
+
+from entropy_lib.files import ROOT
+
+LIBRARY = ROOT / "entropy_lib"
+GROUND = {"errors", "files", "sizes"}  # every room stands on these
+
+# Which rooms, or which single modules of a room, each room may import, and why.
+ALLOWED = {
+    "theory": {},
+    "statistics": {},
+    "attention": {"theory": "what Gaussian logits of the same spread would have"},
+    "models": {},
+    "metrics": {
+        "statistics": "intervals of its own statistics",
+        "models.checksums": "weights of feature networks are verified like those of models",
+        "models.hub": "feature networks come from the Hub too",
+    },
+    "scaling": {
+        "theory": "the factor of equal entropy, and what each rule does by the exact law",
+        "models.layers": "where the queries are, and T",
+        "models.networks": "how many text tokens join",
+    },
+    "probes": {
+        "theory": "Eq. 5 beside what is measured",
+        "attention": "what is measured",
+        "models.layers": "which layers to watch, and T",
+        "models.networks": "text tokens, branches of guidance",
+    },
+    "experiments": {
+        "attention": "the type of a choice of query rows",
+        "models.layers": "native size",
+        "models.networks": "sizes that a network can draw",
+        "scaling": "drawing under a rule",
+        "probes": "measuring while drawing",
+    },
+    "sweep": {
+        "__init__": "the version that drew an image",
+        "statistics": "intervals",
+        "metrics": "what images are judged by",
+        "models": "loading, revisions",
+        "scaling": "drawing under a rule",
+        "experiments": "drawing",
+        "mini.dataset": "its pictures are one of the references",
+    },
+    "mini": {
+        "theory": "the freezing point, for its penalty",
+        "attention": "logit moments, for its penalty",
+        "statistics": "intervals of its quality",
+        "models": "loading, checksums",
+        "probes": "entropy of its layers",
+        "experiments": "drawing",
+        "metrics": "its CLIP is one of the extractors",
+    },
+    "display": {
+        "theory": "lines of the laws",
+        "attention.logit_shape": "names of what Eq. 5 fails by",
+        "statistics": "the type of a fit",
+    },
+    "running": dict.fromkeys(
+        ("theory", "attention", "statistics", "metrics", "models", "scaling", "probes", "experiments", "sweep", "display"),
+        "knows all",
+    ),
+    "__main__": {"running": "the command line"},
+}
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """{dotted name inside the library: its syntax tree}; a room's own name is that of its __init__."""
+    return {dotted(path): ast.parse(path.read_text(encoding="utf-8")) for path in LIBRARY.rglob("*.py")}
+
+
+def dotted(path) -> str:
+    parts = path.relative_to(LIBRARY).with_suffix("").parts
+    return ".".join(parts if len(parts) == 1 else [part for part in parts if part != "__init__"])
+
+
+@cache
+def imported(module: str) -> set[str]:
+    """Full names of everything that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are written in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@cache
+def neighbours(module: str) -> set[str]:
+    """Modules of the library that a module imports."""
+    inside = [name.split(".")[1:] for name in imported(module) if name.split(".")[0] == "entropy_lib"]
+    return {nearest(parts) for parts in inside}
+
+
+def nearest(parts: list[str]) -> str:
+    """The module that a dotted name lies in."""
+    while parts and ".".join(parts) not in modules():
+        parts = parts[:-1]
+    return ".".join(parts) or "__init__"
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def reached(module: str) -> set[str]:
+    """Modules that are imported with a module, one through the other."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += neighbours(name)
+    return found
+
+
+ROOMS = sorted({room(name) for name in modules()} - GROUND - {"__init__"})  # the public face may name any room
+
+
+def test_the_top_level_holds_rooms_and_little_else():
+    assert {path.stem for path in LIBRARY.glob("*.py")} == {"__init__", "__main__"} | GROUND
+    assert set(ROOMS) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_what_it_may(name):
+    arrows = {(own, other) for own in modules() if room(own) == name for other in neighbours(own) if room(other) != name}
+    allowed = set(ALLOWED[name]) | GROUND
+    wrong = [f"{own} imports {other}" for own, other in arrows if not {other, room(other)} & allowed]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_no_arrow_is_allowed_in_vain(name):
+    others = {other for own in modules() if room(own) == name for other in neighbours(own)}
+    named = others | set(map(room, others))
+    assert name == "running" or set(ALLOWED[name]) <= named
+
+
+def test_rooms_stand_on_each_other_without_a_circle():
+    level = {name: {room(other) for other in ALLOWED[name]} - {"__init__"} for name in ALLOWED}
+    while level:
+        floor = {name for name, below in level.items() if not below & set(level)}
+        assert floor, f"a circle among {', '.join(level)}"
+        level = {name: below for name, below in level.items() if name not in floor}
+
+
+@pytest.mark.parametrize("name", ["theory", "attention", "statistics", "metrics", "display"])
+def test_rooms_of_tensors_and_tables_do_not_import_diffusers(name):
+    for module in modules():
+        if room(module) == name:
+            assert not {other.split(".")[0] for other in imported(module)} & {"diffusers", "ray", "papermill"}, module
+
+
+def test_display_reaches_nothing_that_imports_a_model():
+    reach = set().union(*(reached(name) for name in modules() if room(name) == "display"))
+    assert {room(name) for name in reach} <= {"display", "theory", "attention", "statistics"} | GROUND
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if not name.startswith("__")])
+def test_every_room_says_what_it_knows_and_what_it_must_not_know(name):
+    text = ast.get_docstring(modules()[name])
+    assert "Knows" in text
+    assert "must not" in text or "nly `sweep" in text
