@@ -37,8 +37,8 @@ def test_training_tokens_and_sizes_are_those_of_the_catalogue(name):
     pipe, entry = on_meta(name), CATALOGUE[name]
     assert type(pipe).__name__ == entry.pipeline
     assert tuple(dict.fromkeys(sorted(el.training_tokens(pipe).values(), reverse=True))) == entry.training_tokens
-    assert el.sampling.native_pixels(pipe) == entry.native_size
-    assert el.sampling.size_multiple(pipe) == entry.size_multiple
+    assert el.native_size(pipe) == entry.native_size
+    assert el.experiments.size_multiple(pipe) == entry.size_multiple
 
 
 # Tokens and factors of the paper's rule by level, from products of ceilings: SD 2.1-base and LDM-256.

@@ -71,7 +71,7 @@ def test_entropy_is_that_of_the_map_at_the_attention_call(tiny, monkeypatch):
 def test_native_size_is_the_identity_bit_for_bit_and_the_probe_changes_nothing(tiny):
     name, pipe = tiny
     size = NATIVE[name]
-    assert el.sampling.native_pixels(pipe) == size
+    assert el.native_size(pipe) == size
     unscaled = draw(pipe, *size)
     with el.EntropyProbe(pipe, rows=8) as probe:
         assert (draw(pipe, *size, "paper") == unscaled).all()
@@ -166,7 +166,7 @@ def test_notebooks_run_on_every_family(tiny, notebook, tmp_path):
     if name == "sd15":
         pytest.skip("sd21-base has the same classes; its notebooks are run")
     pipe.save_pretrained(tmp_path / name)
-    native = el.sizes.size_name(*NATIVE[name])
+    native = el.size_name(*NATIVE[name])
     overrides = {
         "model": str(tmp_path / name),
         "sizes": ["32x32", "64x96", native],

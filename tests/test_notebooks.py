@@ -9,8 +9,8 @@ import pytest
 from nbclient import NotebookClient
 
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import NOTEBOOKS, check
-from entropy_lib.running.profiles import parameters
+from entropy_lib.running.parameters import NOTEBOOKS, check_parameters
+from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.running.runner import run
 
 FOLDER = ROOT / "notebooks"
@@ -51,7 +51,7 @@ def test_the_parameters_cell_holds_plain_literals_that_pass_the_check(name):
         assert isinstance(node, ast.Assign), "one assignment a line"
         values[node.targets[0].id] = ast.literal_eval(node.value)
     assert set(values) == set(NOTEBOOKS[name].model_fields)
-    given, mini = check(name, values).model_dump(), parameters(name, "mini").model_dump()
+    given, mini = check_parameters(name, values).model_dump(), profile_parameters(name, "mini").model_dump()
     assert given | {"output": ""} == mini | {"output": ""}, "the defaults are those of profile mini"
 
 

@@ -4,13 +4,13 @@ import yaml
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running import profiles
 from entropy_lib.running.parameters import NOTEBOOKS, MetricTables, ParameterError, Sampling
-from entropy_lib.running.profiles import available, parameters
+from entropy_lib.running.profiles import available, profile_parameters
 
 
 @pytest.mark.parametrize("profile", available())
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_every_profile_is_valid_for_every_notebook(notebook, profile):
-    checked = parameters(notebook, profile)
+    checked = profile_parameters(notebook, profile)
     if getattr(checked, "reference", "").startswith("data/coco"):
         with pytest.raises(FileNotFoundError, match=r"no file matches .*data/coco"):
             checked.prompt_list()  # real pictures are for the user to bring
@@ -23,20 +23,20 @@ def test_every_profile_is_valid_for_every_notebook(notebook, profile):
 
 def test_unknown_profile_and_notebook_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'mini'"):
-        parameters("00_quickstart", "minni")
+        profile_parameters("00_quickstart", "minni")
     with pytest.raises(UnknownNameError, match="did you mean '00_quickstart'"):
-        parameters("00_quikstart", "mini")
+        profile_parameters("00_quikstart", "mini")
 
 
 def test_a_profile_without_a_section_says_so(tmp_path, monkeypatch):
     (tmp_path / "partial.yaml").write_text(yaml.safe_dump({"common": {}}))
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     with pytest.raises(ParameterError, match="has no section '00_quickstart'"):
-        parameters("00_quickstart", "partial")
+        profile_parameters("00_quickstart", "partial")
 
 
 def test_a_profile_that_extends_another_says_only_what_differs():
-    full, paper = parameters("03_entropy_vs_tokens", "sd21"), parameters("03_entropy_vs_tokens", "sd21-paper")
+    full, paper = profile_parameters("03_entropy_vs_tokens", "sd21"), profile_parameters("03_entropy_vs_tokens", "sd21-paper")
     assert full.model_dump(exclude={"prompt_count", "rows", "output"}) == paper.model_dump(
         exclude={"prompt_count", "rows", "output"}
     )
@@ -50,6 +50,6 @@ def test_sizes_of_a_profile_suit_its_model():
 
     for profile in available():
         for notebook in NOTEBOOKS:
-            checked = parameters(notebook, profile)
+            checked = profile_parameters(notebook, profile)
             for size in getattr(checked, "sizes", []) if isinstance(checked, Sampling) else []:
                 check_size(*parse_size(size), entry(checked.model).size_multiple)

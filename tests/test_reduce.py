@@ -13,7 +13,7 @@ from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
-from entropy_lib.sweep.reduce import REAL, _with_holm, reduce
+from entropy_lib.sweep.reduce import REAL, _with_holm, metric_tables
 from entropy_lib.sweep.references import Reference, load_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
 
@@ -50,7 +50,7 @@ def comparison(reference, own, tmp_path):
 
 @pytest.fixture
 def tables(comparison):
-    return reduce(comparison)
+    return metric_tables(comparison)
 
 
 def level(tables, size, method, metric, reference="real"):
@@ -100,7 +100,7 @@ def test_no_real_picture_is_compared_with_itself(comparison, reference, monkeypa
         return real_features(self, cache, indices, *size)
 
     monkeypatch.setattr(Comparison, "real_features", noted)
-    reduce(comparison)
+    metric_tables(comparison)
     assert asked[0].isdisjoint(set.union(*asked[1:]))
 
 
@@ -108,7 +108,7 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     cell = comparison.plan.cells["48x48", "paper"]
     comparison.store.record_path(cell[0].key).unlink()
     comparison.store.exclude(cell[3], "not finite")
-    tables = reduce(comparison)
+    tables = metric_tables(comparison)
     assert level(tables, "48x48", "unscaled", "KID").images == len(cell) - 2
     assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
     found = tables.exclusions.set_index(["size", "rule", "reason"]).images.to_dict()
@@ -116,24 +116,26 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
     comparison.store.exclude(comparison.plan.cells["64x64", "unscaled"][5], "not finite")
-    assert level(reduce(comparison), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
+    assert level(metric_tables(comparison), "64x96", "paper", "KID").images == len(cell) - 1, (
+        "a floor that lacks an image counts too"
+    )
 
 
 def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
     path = comparison.store.image_path(comparison.plan.cells["48x48", "paper"][0].key)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
-        reduce(comparison)
+        metric_tables(comparison)
 
 
 def test_an_empty_store_is_said(comparison, tmp_path):
     with pytest.raises(ValueError, match=r"0 images are usable at .* draw them first with `sweep sample`"):
-        reduce(replace(comparison, store=Store(tmp_path / "empty")))
+        metric_tables(replace(comparison, store=Store(tmp_path / "empty")))
 
 
 def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
     monkeypatch.setattr(Extractor, "pictures", lambda *_: pytest.fail("extracted again"))
-    again = reduce(comparison)
+    again = metric_tables(comparison)
     pd.testing.assert_frame_equal(again.levels, tables.levels)
 
 
@@ -145,10 +147,10 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     store = Store(comparison.store.folder.parent / "noise")
     for unit in plan.units:
         store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
-    tables = reduce(replace(comparison, plan=plan, store=store, reference=state))
+    tables = metric_tables(replace(comparison, plan=plan, store=store, reference=state))
     assert set(tables.levels.metric) == {"FD", "CLIP score"}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
-        reduce(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
+        metric_tables(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
     from entropy_lib.statistics.intervals import deal_blocks
 
     cell = plan.cells["48x48", "paper"]
@@ -158,7 +160,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
 
 
 def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
-    tables = reduce(replace(comparison, reference=None))
+    tables = metric_tables(replace(comparison, reference=None))
     assert set(tables.levels.reference) == {"native", "prompts"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]

@@ -1,6 +1,9 @@
 """The folders of the library are rooms, and imports between rooms point one way: read from the source, lazy imports included."""
 
 import ast
+import importlib
+import json
+import re
 from functools import cache
 
 import pytest
@@ -66,6 +69,7 @@ ALLOWED = {
         ("theory", "attention", "statistics", "metrics", "models", "scaling", "probes", "experiments", "sweep", "display"),
         "knows all",
     ),
+    "__init__": {},  # names what rooms offer in its stub, and loads none of them
     "__main__": {"running": "the command line"},
 }
 
@@ -113,17 +117,18 @@ def room(module: str) -> str:
 
 
 def reached(module: str) -> set[str]:
-    """Modules that are imported with a module, one through the other."""
+    """Modules that may be imported with a module, one through the other; who names a room may load all of it."""
     found, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
             waiting += neighbours(name)
+            waiting += [other for other in modules() if name in ALLOWED and room(other) == name]
     return found
 
 
-ROOMS = sorted({room(name) for name in modules()} - GROUND - {"__init__"})  # the public face may name any room
+ROOMS = sorted({room(name) for name in modules()} - GROUND)
 
 
 def test_the_top_level_holds_rooms_and_little_else():
@@ -171,3 +176,16 @@ def test_every_room_says_what_it_knows_and_what_it_must_not_know(name):
     text = ast.get_docstring(modules()[name])
     assert "Knows" in text
     assert "must not" in text or "nly `sweep" in text
+
+
+@pytest.mark.parametrize("name", ["", *(name for name in ROOMS if (LIBRARY / name / "__init__.pyi").exists())])
+def test_every_name_of_a_stub_is_there(name):
+    package = importlib.import_module(f"entropy_lib.{name}".rstrip("."))
+    for public in package.__all__:
+        assert getattr(package, public) is not None
+
+
+def test_notebooks_import_no_inner_module():
+    for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")]:
+        code = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+        assert set(re.findall(r"^(?:from|import) entropy_lib.*", code, re.MULTILINE)) == {"import entropy_lib as el"}, path.name

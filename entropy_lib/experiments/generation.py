@@ -110,7 +110,7 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def native_pixels(pipe) -> tuple[int, int]:
+def native_size(pipe) -> tuple[int, int]:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
     height, width = native_latent_size(pipe)
     return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor

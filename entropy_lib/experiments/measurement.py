@@ -6,7 +6,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from entropy_lib.attention.entropy import Rows
-from entropy_lib.experiments.generation import generate, native_pixels
+from entropy_lib.experiments.generation import generate, native_size
 from entropy_lib.probes.entropy_probe import EntropyProbe
 from entropy_lib.probes.logit_probe import LogitProbe
 from entropy_lib.scaling.rules import Rule, rule
@@ -92,7 +92,7 @@ def _cells(pipe, sizes: Sequence[tuple[int, int]], rules: Sequence[str]) -> list
     """What has to be sampled: (size, rule, the other rules that are the same there)."""
     for height, width in sizes:
         check_size(height, width)
-    rules, native, cells = [rule(text) for text in rules], native_pixels(pipe), []
+    rules, native, cells = [rule(text) for text in rules], native_size(pipe), []
     for size in map(tuple, sizes):
         identical = [r for r in rules if size == native and r.formula.identity]
         for r in rules:

@@ -13,44 +13,9 @@ Knows pictures, feature networks and `statistics`; must not know which model dre
 
 A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
 device of the features. Rows are read in blocks, so that nothing grows with the number of images but the feature matrix.
-The names below are imported on first use: `import entropy_lib.metrics` itself loads nothing heavy.
+The names in `__init__.pyi` are imported on first use: `import entropy_lib.metrics` itself loads nothing heavy.
 """
 
-import importlib
+import lazy_loader
 
-_HOME = {
-    "FeatureState": "state",
-    "FewImagesWarning": "frechet",
-    "frechet_distance": "frechet",
-    "frechet_difference": "frechet",
-    "frechet_infinity": "frechet",
-    "frechet_interval": "frechet",
-    "Extractor": "extractors",
-    "extractor": "extractors",
-    "FeatureCache": "features",
-    "cmmd": "kernel",
-    "gaussian_kernel": "kernel",
-    "kernel_difference": "kernel",
-    "kernel_interval": "kernel",
-    "kid": "kernel",
-    "polynomial_kernel": "kernel",
-    "relative_test": "kernel",
-    "squared_mmd": "kernel",
-    "density_coverage": "manifold",
-    "precision_recall": "manifold",
-    "clip_scores": "clip",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

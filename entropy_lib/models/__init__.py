@@ -2,3 +2,7 @@
 
 Knows diffusers; must not know what is done with a model.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

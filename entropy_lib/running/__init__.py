@@ -2,3 +2,7 @@
 
 Knows every other room; must not be known by any of them.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

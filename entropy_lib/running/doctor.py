@@ -16,7 +16,7 @@ from entropy_lib.files import ROOT
 from entropy_lib.models.catalogue import CATALOGUE, Entry, local_folder
 from entropy_lib.models.checksums import verify
 from entropy_lib.running.parameters import NOTEBOOKS, MetricTables, drawn_images
-from entropy_lib.running.profiles import available, parameters
+from entropy_lib.running.profiles import available, profile_parameters
 from entropy_lib.sizes import parse_size
 from entropy_lib.sweep.cost import PNG_BYTES
 
@@ -105,7 +105,7 @@ def profile_verdict(profile: str) -> Verdict:
 
     Hours are not given: they depend on the device, and `sweep plan` measures them.
     """
-    checked = [parameters(notebook, profile) for notebook in NOTEBOOKS]
+    checked = [profile_parameters(notebook, profile) for notebook in NOTEBOOKS]
     images = sum(map(drawn_images, checked))
     tables = next(one for one in checked if isinstance(one, MetricTables))
     known, verdict = CATALOGUE[tables.model], model_verdict(tables.model)

@@ -5,7 +5,7 @@ class that knows its parameters; `running.profiles` reads their values from file
 To add a notebook, write its class, give it a line in `NOTEBOOKS`, and a section in every profile.
 
 Example:
-    >>> check("01_theory", {})
+    >>> check_parameters("01_theory", {})
     Traceback (most recent call last):
     ...
     entropy_lib.running.parameters.ParameterError: 01_theory: parameter 'seed' is missing ...
@@ -228,7 +228,7 @@ class ParameterError(ValueError):
     """Parameters of a notebook that cannot be used; the message lists every problem."""
 
 
-def check(notebook: str, values: dict[str, Any]) -> Parameters:
+def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
     """Check the parameters of a notebook.
 
     Args:

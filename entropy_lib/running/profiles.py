@@ -3,7 +3,7 @@
 A profile with a line `extends: other` says only what differs from that one.
 
 Example:
-    >>> parameters("00_quickstart", "mini").rule
+    >>> profile_parameters("00_quickstart", "mini").rule
     'paper'
 """
 
@@ -14,12 +14,12 @@ import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Parameters, check
+from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Parameters, check_parameters
 
 PROFILES = ROOT / "notebooks" / "profiles"
 
 
-def parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> Parameters:
+def profile_parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> Parameters:
     """The checked parameters of a notebook in a profile.
 
     Args:
@@ -37,7 +37,7 @@ def parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = N
     for name in values:
         if name not in NOTEBOOKS[notebook].model_fields:
             raise UnknownNameError(f"parameter of {notebook}", name, NOTEBOOKS[notebook].model_fields)
-    return check(notebook, values)
+    return check_parameters(notebook, values)
 
 
 def section(notebook: str, profile: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.running.parameters import NOTEBOOKS, Parameters
-from entropy_lib.running.profiles import parameters
+from entropy_lib.running.profiles import profile_parameters
 
 FOLDER = ROOT / "notebooks"
 REPORT = ROOT / "build" / "report"
@@ -55,7 +55,7 @@ def run(
         UnknownNameError, ParameterError: for any notebook, before the first one runs.
     """
     names = list(names or NOTEBOOKS)
-    chosen = {name: parameters(name, profile, _meant_for(name, names, overrides or {})) for name in names}
+    chosen = {name: profile_parameters(name, profile, _meant_for(name, names, overrides or {})) for name in names}
     output.mkdir(parents=True, exist_ok=True)
     return [_run_one(name, checked, output, force) for name, checked in chosen.items()]
 

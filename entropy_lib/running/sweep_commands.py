@@ -9,7 +9,7 @@ from rich.table import Table
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running.parameters import MetricTables
-from entropy_lib.running.profiles import overrides, parameters
+from entropy_lib.running.profiles import overrides, profile_parameters
 from entropy_lib.sweep import engines
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
@@ -78,16 +78,16 @@ def status(profile: Profile = "mini", parameter: Values = None, verify: bool = F
 def reduce(profile: Profile = "mini", parameter: Values = None) -> None:
     """Make the metric tables of what has been drawn, into the profile's output folder."""
     from entropy_lib.running.metric_tables import comparison_of
-    from entropy_lib.sweep.reduce import reduce as reduced
+    from entropy_lib.sweep.reduce import metric_tables
 
     checked = _checked(profile, parameter)
-    tables = reduced(comparison_of(checked, _plan_of(checked)), lambda size: console.print(size))
+    tables = metric_tables(comparison_of(checked, _plan_of(checked)), lambda size: console.print(size))
     for path in tables.write(checked.folder()):
         console.print(_shown(path))
 
 
 def _checked(profile: str, parameter: list[str] | None) -> MetricTables:
-    return parameters(NOTEBOOK, profile, overrides(parameter or []))
+    return profile_parameters(NOTEBOOK, profile, overrides(parameter or []))
 
 
 def _plan_of(checked: MetricTables) -> Plan:

@@ -2,3 +2,7 @@
 
 Knows rules and where a network's queries are; must not know what is measured or drawn with it.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,3 +2,7 @@
 
 Knows numbers and tables; must not know where they come from.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

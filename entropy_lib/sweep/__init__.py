@@ -19,3 +19,7 @@ A comparison is planned once and drawn by any number of processes, in any order,
     python -m entropy_lib sweep status --profile mini-full
     python -m entropy_lib sweep reduce --profile mini-full
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -43,7 +43,7 @@ KERNELS = {"KID": polynomial_kernel, "CMMD": gaussian_kernel}
 
 @dataclass(frozen=True)
 class Tables:
-    """What `reduce` returns.
+    """What `metric_tables` returns.
 
     Attributes:
         levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
@@ -75,7 +75,7 @@ class Tables:
         return [*(folder / f"{name}.csv" for name in tables), folder / "provenance.txt"]
 
 
-def reduce(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
+def metric_tables(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
     """All metrics of a comparison.
 
     Fréchet distances are left out where either side has fewer than two images for each feature: no interval would cover them.

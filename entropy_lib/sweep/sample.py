@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from entropy_lib import __version__
-from entropy_lib.experiments.generation import draw, finite, native_pixels, to_uint8
+from entropy_lib.experiments.generation import draw, finite, native_size, to_uint8
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
@@ -25,7 +25,7 @@ def settings(model: str, steps: int, guidance: float, dtype: str = "auto", devic
     """
     known = CATALOGUE.get(model) if "/" in model else entry(model)
     scheduler = (known.scheduler if known else None) or OWN
-    native = known.native_size if known else native_pixels(load(model, device="cpu"))
+    native = known.native_size if known else native_size(load(model, device="cpu"))
     chosen = str(resolve_dtype(dtype, resolve_device(device), model)).removeprefix("torch.")
     return Settings(model, revision(model), scheduler, steps, guidance, chosen, native)
 

@@ -3,30 +3,6 @@
 Knows numbers, arrays and tensors; must not know a model, a rule's name or a picture.
 """
 
-from entropy_lib.theory.laws import (
-    cumulant_entropy,
-    equal_entropy_factor,
-    equal_ratio_factor,
-    exact_entropy,
-    exact_log_sum,
-    finite_entropy,
-    freezing_std,
-    gaussian_entropy,
-    paper_slope,
-    share_of_change_removed,
-    slope,
-)
+import lazy_loader
 
-__all__ = [
-    "cumulant_entropy",
-    "equal_entropy_factor",
-    "equal_ratio_factor",
-    "exact_entropy",
-    "exact_log_sum",
-    "finite_entropy",
-    "freezing_std",
-    "gaussian_entropy",
-    "paper_slope",
-    "share_of_change_removed",
-    "slope",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+from . import architectures as architectures
+from . import catalogue as catalogue
+from . import checksums as checksums
+from . import hub as hub
+from . import layers as layers
+from . import networks as networks

@@ -1,0 +1,10 @@
+from . import patch as patch
+from . import predictions as predictions
+from . import rules as rules
+from .patch import apply_scale as apply_scale
+from .patch import remove_scale as remove_scale
+from .patch import scale_report as scale_report
+from .patch import scaled as scaled
+from .predictions import under_rules as under_rules
+from .rules import Rule as Rule
+from .rules import rule as rule

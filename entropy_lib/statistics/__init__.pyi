@@ -1,0 +1,11 @@
+from . import fits as fits
+from . import intervals as intervals
+from .fits import SlopeFit as SlopeFit
+from .fits import cluster_mean as cluster_mean
+from .fits import share_removed as share_removed
+from .fits import slope_on_log_tokens as slope_on_log_tokens
+from .intervals import Interval as Interval
+from .intervals import deal_blocks as deal_blocks
+from .intervals import jackknife as jackknife
+from .intervals import jackknife_difference as jackknife_difference
+from .intervals import wilson as wilson
