@@ -12,7 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
+WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it
 HOST = re.sub(r"\W", "_", socket.gethostname())
+
+
+def workplace() -> Path:
+    """The folder that relative paths of output start from: the checkout or, where installed, the folder one stands in."""
+    if WORKPLACE in os.environ:
+        return Path(os.environ[WORKPLACE])
+    return ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
 
 
 @contextmanager
