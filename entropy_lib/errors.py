@@ -4,7 +4,15 @@ import difflib
 from collections.abc import Iterable
 
 
-class UnknownNameError(ValueError):
+class EntropyLibError(Exception):
+    """Base of every error that the library raises on purpose; anything else that escapes is a bug."""
+
+
+class InvalidInputError(EntropyLibError, ValueError):
+    """A value that cannot be used; the message names it, says what is allowed and what to do."""
+
+
+class UnknownNameError(InvalidInputError):
     """A name that is not among the allowed ones; the message suggests the nearest."""
 
     def __init__(self, kind: str, given: object, allowed: Iterable[str]):
@@ -17,13 +25,13 @@ class UnknownNameError(ValueError):
         )
 
 
-class ScaleNotAppliedError(RuntimeError):
+class ScaleNotAppliedError(EntropyLibError, RuntimeError):
     """A patched model ran an attention that the factor did not reach."""
 
 
-class AttentionNotSeenError(RuntimeError):
+class AttentionNotSeenError(EntropyLibError, RuntimeError):
     """A probed model ran a self-attention without calling `scaled_dot_product_attention`."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(EntropyLibError, RuntimeError):
     """Model weights are missing or damaged."""

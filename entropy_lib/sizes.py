@@ -3,25 +3,27 @@
 import re
 from typing import Any
 
+from entropy_lib.errors import InvalidInputError
+
 SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses anything else; SD3, FLUX and PixArt need 16
 
 
 def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
-    """ValueError unless both sides are positive multiples of `multiple` pixels.
+    """InvalidInputError unless both sides are positive multiples of `multiple` pixels.
 
     Example:
         >>> check_size(64, 100)
         Traceback (most recent call last):
         ...
-        ValueError: width is 100; it must be a positive multiple of 8 pixels, as the model's latents need: 96 or 104
+        entropy_lib.errors.InvalidInputError: width is 100; it must be a positive multiple of 8 pixels, as the model's latents need: 96 or 104
     """
     for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-            raise ValueError(f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64")
+            raise InvalidInputError(f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64")
         if value % multiple:
             below = value // multiple * multiple
             near = f"{below} or {below + multiple}" if below else str(multiple)
-            raise ValueError(
+            raise InvalidInputError(
                 f"{name} is {value}; it must be a positive multiple of {multiple} pixels, as the model's latents need: {near}"
             )
 
@@ -30,7 +32,7 @@ def parse_size(text: Any) -> tuple[int, int]:
     """Height and width in pixels from "64x96".
 
     Raises:
-        ValueError: when the text is something else, or a side is no positive multiple of 8.
+        InvalidInputError: when the text is something else, or a side is no positive multiple of 8.
 
     Example:
         >>> parse_size("64x96")
@@ -38,7 +40,7 @@ def parse_size(text: Any) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)x(\d+)", str(text).strip())
     if not match:
-        raise ValueError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
+        raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
     height, width = int(match[1]), int(match[2])
     check_size(height, width)
     return height, width

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from entropy_lib.errors import UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import PROMPTS, ROOT
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import parse_size
@@ -224,7 +224,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
 }
 
 
-class ParameterError(ValueError):
+class ParameterError(InvalidInputError):
     """Parameters of a notebook that cannot be used; the message lists every problem."""
 
 

@@ -33,6 +33,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from entropy_lib.errors import EntropyLibError
 from entropy_lib.files import HOST, replacing, sha256
 from entropy_lib.sweep.units import Unit
 
@@ -40,7 +41,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 STALE = 3600.0  # seconds after which a temporary file has no writer any more, on whichever machine
 
 
-class DamagedImageError(RuntimeError):
+class DamagedImageError(EntropyLibError, RuntimeError):
     """An image that is missing or is not the one that was committed; it has been put aside."""
 
 
