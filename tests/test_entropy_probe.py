@@ -1,12 +1,18 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import PNDMScheduler
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 import entropy_lib as el
-from entropy_lib.errors import AttentionNotSeenError, UnknownNameError
-from entropy_lib.probes.entropy_probe import COLUMNS
+from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, UnknownNameError
+
+COLUMNS = [
+    "layer", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
+    "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor",
+]  # fmt: skip
+PROBES = [el.EntropyProbe, el.LogitProbe]
 
 
 class FormsTheMap(AttnProcessor):
@@ -168,6 +174,62 @@ def test_attention_that_cannot_be_seen_is_an_error_and_the_model_is_restored(net
     with pytest.raises(AttentionNotSeenError, match="AttnProcessor2_0"), el.EntropyProbe(network):
         call(network)
     assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == before
+
+
+class Masked(AttnProcessor2_0):
+    """Attends with a mask: zeros, but for the last quarter of the keys."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, *args, **kwargs):
+        if encoder_hidden_states is None:
+            attention_mask = torch.zeros(len(hidden_states), 1, hidden_states.shape[1])
+            attention_mask[..., -hidden_states.shape[1] // 4 :] = self.last
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_mask_that_hides_keys_is_refused(network, call, probe):
+    """N differs from row to row: Eq. 5, H / ln N and the variance over all keys would speak of other keys than the entropy."""
+    network.set_attn_processor(Masked(-torch.inf))
+    with pytest.raises(EntropyLibError, match=r"'down_blocks\.0.* was called with a mask"), probe(network):
+        call(network)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_mask_that_hides_nothing_changes_nothing(network, call, probe):
+    with probe(network) as plain:
+        call(network)
+    network.set_attn_processor(Masked(0.0))
+    with probe(network) as masked:
+        call(network)
+    pd.testing.assert_frame_equal(masked.table(), plain.table(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_all_probes_lay_out_their_tables_alike(pipe, probe):
+    """The same places in the same order; images in a column of their own where they are kept apart, and nowhere else."""
+    with probe(pipe, rows=2) as together, probe(pipe, rows=2, per_image=True) as apart:
+        el.generate(pipe, ["a zebra", "a crab", "a rocket"], [0, 1, 2], 32, 32, steps=2, batch=2)
+    place = COLUMNS[:10]
+    assert list(together.table().columns[:10]) == place
+    assert list(apart.table().columns[:11]) == [*place[:8], "image", *place[8:]]
+    table = apart.table()
+    assert table.image.is_monotonic_increasing
+    assert table[table.image == 2].step.is_monotonic_increasing
+    assert list(table.layer.unique()) == together.layers
+    empty = probe(pipe, per_image=True).table()
+    assert list(empty.columns) == list(table.columns)
+
+
+def test_a_probe_that_is_used_again_goes_on_counting_images(pipe):
+    probe = el.EntropyProbe(pipe, rows=2, per_image=True)
+    for seed in (0, 1):
+        with probe:
+            el.generate(pipe, ["a zebra"], [seed], 32, 32, steps=1)
+    assert sorted(probe.table().image.unique()) == [0, 1]
 
 
 def test_probes_nest(network, call):

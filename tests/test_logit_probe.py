@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from entropy_lib import EntropyProbe, scaled
+from entropy_lib import EntropyProbe, generate, scaled
+from entropy_lib.models.architectures import build
 from entropy_lib.probes.logit_probe import LogitProbe
 from entropy_lib.theory import gaussian_entropy
 
@@ -38,7 +39,19 @@ def test_quantiles_of_every_layer(pipe):
         LogitProbe(pipe, rows=0)
 
 
-def test_an_unused_probe_gives_empty_tables(network):
+def test_an_unused_probe_gives_empty_tables_with_their_columns(network):
     probe = LogitProbe(network)
     assert probe.table().empty
+    assert {"layer", "entropy", "effective_tokens"} <= set(probe.table().columns)
     assert probe.quantiles().empty
+    assert list(probe.quantiles().columns) == ["layer", "tokens", "normal", "measured", "rows"]
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_joint_attention_has_no_grid_of_keys(name):
+    pipe = build(name, tiny=True)
+    with LogitProbe(pipe, rows=4) as probe:
+        generate(pipe, ["a zebra"], [0], 64, 96, steps=1)
+    table = probe.table()
+    assert table.entropy.notna().all()
+    assert table.effective_tokens.isna().all(), "text and image keys have no neighbourhood in common"

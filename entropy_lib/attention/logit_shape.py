@@ -95,10 +95,11 @@ def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int
     """Variance of the mean of `BLOCK` x `BLOCK` neighbouring keys over that of as many keys drawn anywhere in the row.
 
     1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a lower bound
-    where likeness reaches beyond a block. NaN on grids with a side below 2 `BLOCK`.
+    where likeness reaches beyond a block. NaN on grids with a side below 2 `BLOCK`, and where the keys are more than the grid
+    (text beside the image).
     """
     height, width = (side // BLOCK * BLOCK for side in grid)
-    if min(grid) < 2 * BLOCK:
+    if min(grid) < 2 * BLOCK or math.prod(grid) != logits.shape[-1]:
         return torch.full_like(logits[..., 0], math.nan)
     area = logits.unflatten(-1, grid)[..., :height, :width]
     blocks = area.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).mean((-1, -3)).flatten(-2)

@@ -13,25 +13,17 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
-import torch
 from torch import Tensor
 
-from entropy_lib.attention.entropy import Rows, attention_entropy, logit_moments, row_indices
-from entropy_lib.probes.watcher import AttentionWatcher, Cell, DenoiserCall, LayerCall, cell_index, images_apart
+from entropy_lib.attention.entropy import attention_entropy, logit_moments
+from entropy_lib.probes.attention_probe import AttentionProbe
+from entropy_lib.probes.watcher import AttentionCall, LayerStep
 from entropy_lib.theory import freezing_std, gaussian_entropy
 
-COLUMNS = [
-    "layer", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
-    "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor",
-]  # fmt: skip
-SUMS = ("entropy", "entropy_squared", "logit_variance", "beyond", "factor")  # of which sums over query rows are kept
 
-
-class EntropyProbe(AttentionWatcher):
+class EntropyProbe(AttentionProbe):
     """Measure the entropy of every self-attention call made inside a `with` block.
 
     Args:
@@ -41,9 +33,21 @@ class EntropyProbe(AttentionWatcher):
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
 
     Raises:
-        ValueError: when the model has no self-attention.
+        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
+            an attention mask hides keys.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
+
+    `table()` has one row per layer x step x branch x head (and image, with `per_image`):
+        layer, height, width, tokens, training_tokens: where (height and width of the layer's token grid).
+        step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when and in which part.
+        rows: query rows summarised.
+        entropy, entropy_std: mean and standard deviation over rows, in nats.
+        entropy_ratio: entropy / ln N.
+        logit_std: b, the square root of the mean within-row variance of the scaled logits.
+        gaussian_entropy: what Eq. 5 predicts from it.
+        beyond_freezing: share of rows with b > sqrt(2 ln N).
+        factor: measured length of the query used over that of the query projected, times sqrt(d) x the scale used.
 
     Example:
         >>> import entropy_lib as el
@@ -54,66 +58,29 @@ class EntropyProbe(AttentionWatcher):
         64
     """
 
-    def __init__(self, model, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False):
-        super().__init__(model, layers)
-        self.rows, self.per_image = rows, per_image
-        row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
-        self._sums: dict[Cell, Tensor] = {}  # [len(SUMS) + 1, branches, images, heads], the last being the rows summed
+    measured = ("entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor")
 
-    def table(self) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`).
+    def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
+        """Entropy and within-row variance of each row, exact and without the map."""
+        entropy = attention_entropy(rows, call.key, call.scale)
+        variance = logit_moments(rows, call.key, call.scale)[1]
+        return {
+            "entropy": entropy,
+            "entropy_squared": entropy.square(),
+            "logit_variance": variance,
+            "beyond_freezing": (variance.sqrt() > freezing_std(call.place.tokens)).float(),
+            "factor": call.layer.measured_factor(call.query, call.scale).unsqueeze(-1).expand_as(entropy),
+        }
 
-        Columns:
-            layer, height, width, tokens, training_tokens: where (height and width of the layer's token grid).
-            step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when and in which part.
-            rows: query rows summarised.
-            entropy, entropy_std: mean and standard deviation over rows, in nats.
-            entropy_ratio: entropy / ln N.
-            logit_std: b, the square root of the mean within-row variance of the scaled logits.
-            gaussian_entropy: what Eq. 5 predicts from it.
-            beyond_freezing: share of rows with b > sqrt(2 ln N).
-            factor: measured length of the query used over that of the query projected, times sqrt(d) x the scale used.
-        """
-        columns = [*COLUMNS[:7], "image", *COLUMNS[7:]] if self.per_image else COLUMNS
-        parts = [_table(cell, sums) for cell, sums in self._sums.items()]
-        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-        rank = {name: index for index, name in enumerate(self.layers)}
-        order = ["image", "step", "layer", "height", "width", "branch", "head"]
-        table = table.assign(image=table.get("image", 0)).sort_values(
-            order, key=lambda column: column.map(rank) if column.name == "layer" else column, kind="stable", ignore_index=True
-        )
-        return table[columns]
-
-    def measure(
-        self, cell: Cell, call: DenoiserCall, layer: LayerCall, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
-    ) -> None:
-        """Add one call to the sums of its cell."""
-        chosen = row_indices(query.shape[-2], self.rows)
-        rows = query if chosen is None else query.index_select(-2, chosen.to(query.device))
-        entropy = attention_entropy(query, key, scale, chosen, mask=mask)
-        variance = logit_moments(rows, key, scale)[1]
-        beyond = (variance.sqrt() > freezing_std(cell.tokens)).float()
-        factor = layer.measured_factor(query, scale).unsqueeze(-1).expand_as(entropy)
-        measured = (entropy, entropy.square(), variance, beyond, factor, torch.ones_like(entropy))
-        sums = images_apart(torch.stack([values.sum(-1, dtype=torch.float64) for values in measured]), call, self.per_image)
-        cell = cell if self.per_image else replace(cell, first_image=0)
-        self._sums[cell] = self._sums.get(cell, 0) + sums
-
-
-def _table(cell: Cell, sums: Tensor) -> pd.DataFrame:
-    """Table of one cell: one row for each branch, image and head."""
-    _, _, images, heads = sums.shape
-    index = cell_index(cell, images, heads)
-    rows = sums[-1].flatten().numpy()
-    mean = pd.DataFrame(dict(zip(SUMS, sums[:-1].flatten(1).numpy() / rows, strict=True)), index=index).reset_index()
-    logit_std = mean.logit_variance**0.5
-    log_tokens = math.log(cell.tokens)
-    return mean.assign(
-        **{name: getattr(cell, name) for name in COLUMNS[:7]},
-        rows=rows.astype(int),
-        entropy_std=(mean.entropy_squared - mean.entropy**2).clip(lower=0) ** 0.5,
-        entropy_ratio=mean.entropy / log_tokens if log_tokens else math.nan,
-        logit_std=logit_std,
-        gaussian_entropy=gaussian_entropy(cell.tokens, logit_std),
-        beyond_freezing=mean.beyond,
-    )
+    def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
+        """What the means over rows say."""
+        logit_std, log_tokens = mean.logit_variance**0.5, math.log(place.tokens)
+        return {
+            "entropy": mean.entropy,
+            "entropy_std": (mean.entropy_squared - mean.entropy**2).clip(lower=0) ** 0.5,
+            "entropy_ratio": mean.entropy / log_tokens if log_tokens else mean.entropy * math.nan,
+            "logit_std": logit_std,
+            "gaussian_entropy": gaussian_entropy(place.tokens, logit_std),
+            "beyond_freezing": mean.beyond_freezing,
+            "factor": mean.factor,
+        }

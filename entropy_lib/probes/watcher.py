@@ -1,21 +1,21 @@
 """Stands by while a model runs and hands over query and key of every self-attention call.
 
 The watcher stands at `scaled_dot_product_attention`, where query and key arrive exactly as they are used: after norms,
-rotary embeddings, LoRA and any scale rule. What to do with them is left to its two children, `EntropyProbe` and
-`probes.LogitProbe`. It changes nothing, so images are the same bit for bit, and it is gone after the `with` block.
+rotary embeddings, LoRA and any scale rule. What to do with them is left to its children, the probes. It changes nothing,
+so images are the same bit for bit, and it is gone after the `with` block. When a call takes place, and for which images, is
+told by `denoiser_call`.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from entropy_lib.errors import AttentionNotSeenError
+from entropy_lib.errors import AttentionNotSeenError, InvalidInputError
 from entropy_lib.models.layers import (
     SelfAttentionInput,
     denoiser,
@@ -26,48 +26,9 @@ from entropy_lib.models.layers import (
     training_tokens,
 )
 from entropy_lib.models.networks import family, text_length
+from entropy_lib.probes.denoiser_call import DenoiserCall, DenoiserCallTracker
 
 FACTOR_ROWS = 4  # query rows from which the factor is measured
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One self-attention layer at one denoising step (and, with `per_image`, in one batch)."""
-
-    layer: str
-    height: int
-    width: int
-    tokens: int
-    training_tokens: int
-    step: int
-    timestep: float
-    branches: tuple[str, ...]
-    first_image: int
-
-
-def cell_index(cell: Cell, images: int, heads: int) -> pd.MultiIndex:
-    """What the sums of a cell `[..., branch, image, head]` belong to, flattened."""
-    numbers = range(cell.first_image, cell.first_image + images)
-    return pd.MultiIndex.from_product([cell.branches, numbers, range(heads)], names=["branch", "image", "head"])
-
-
-def images_apart(sums: Tensor, call: "DenoiserCall", apart: bool) -> Tensor:
-    """`[statistic, batch, head]` as `[statistic, branch, image, head]` on the CPU, images summed unless kept apart."""
-    sums = sums.cpu().unflatten(1, (-1, call.images))
-    return sums if apart else sums.sum(2, keepdim=True)
-
-
-@dataclass(frozen=True)
-class DenoiserCall:
-    """One call of the denoiser: when, and what its batch is made of."""
-
-    step: int
-    timestep: float
-    branches: tuple[str, ...]
-    images: int
-    first_image: int
-    latent_size: tuple[int, int]
-    text_tokens: int
 
 
 @dataclass
@@ -104,6 +65,44 @@ class LayerCall:
         return scale * dim**0.5 * used / projected
 
 
+@dataclass(frozen=True)
+class LayerStep:
+    """One self-attention layer at one call of the denoiser: what measurements are kept apart by.
+
+    Attributes:
+        layer: its name.
+        height, width: of its grid of image tokens; 0 where no level of the network has as many.
+        tokens: keys N of the call, joint text included.
+        training_tokens: T of the layer.
+        call: of the denoiser.
+    """
+
+    layer: str
+    height: int
+    width: int
+    tokens: int
+    training_tokens: int
+    call: DenoiserCall
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a watcher hands over of one self-attention call.
+
+    Attributes:
+        place: layer and step.
+        layer: the call of the layer that it is part of.
+        query, key: as used, `[batch, head, tokens, dim]`.
+        scale: λ, as used.
+    """
+
+    place: LayerStep
+    layer: LayerCall
+    query: Tensor
+    key: Tensor
+    scale: float
+
+
 class AttentionWatcher(TorchFunctionMode):
     """Calls `measure` at every self-attention call made inside a `with` block.
 
@@ -112,30 +111,25 @@ class AttentionWatcher(TorchFunctionMode):
         layers: names or glob patterns of the layers to watch; all self-attention by default.
 
     Raises:
-        ValueError: when the model has no self-attention.
+        ValueError: when the model has no self-attention; and, from the model's own call, where a mask hides keys.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
 
     def __init__(self, model, layers: str | Sequence[str] | None = None):
         super().__init__()
-        self.model, self.network = model, denoiser(model)
+        self.network = denoiser(model)
         self.family = family(self.network)
         self.training_tokens = training_tokens(self.network)
         self.layers = select_layers(list(self.training_tokens), layers)
+        self._tracker = DenoiserCallTracker(model, self.family)
         self._handles: list = []
         self._call: DenoiserCall | None = None
         self._layer: LayerCall | None = None
         self._text = self.family.text_tokens
-        self._calls = 0  # at the present step
-        self._images = 0
-        self._schedule: Tensor | None = None  # of the run in progress; a new run brings a new tensor
-        self._timesteps: list[float] = []
 
-    def measure(
-        self, cell: Cell, call: DenoiserCall, layer: LayerCall, query: Tensor, key: Tensor, mask: Tensor | None, scale: float
-    ) -> None:
-        """What to do with one call; query and key are `[batch, head, tokens, dim]`, scale is the λ in use."""
+    def measure(self, call: AttentionCall) -> None:
+        """What to do with one call."""
         raise NotImplementedError
 
     def __enter__(self):
@@ -169,59 +163,20 @@ class AttentionWatcher(TorchFunctionMode):
         branches = call.branches[first // call.images : layer.rows_seen // call.images]  # PAG leaves one out, or takes it later
         if not branches:
             return  # all rows have attended: this is something else, as an image prompt asked by the same query
-        cell = Cell(
-            layer.name, *grid(tokens - call.text_tokens, *call.latent_size), tokens, self.training_tokens[layer.name],
-            call.step, call.timestep, branches, call.first_image,
-        )  # fmt: skip
-        self.measure(cell, call, layer, query, key, mask, query.shape[-1] ** -0.5 if scale is None else scale)
+        if mask is not None and _hides(mask):
+            raise InvalidInputError(
+                f"the self-attention of {layer.name!r} was called with a mask that hides or weighs keys: rows then differ in their "
+                "number of keys, and ln N is no longer what their entropy compares with. Call the model without the mask, or leave "
+                "this layer out by `layers`."
+            )
+        height, width = grid(tokens - self._text, *call.latent_size)
+        place = LayerStep(layer.name, height, width, tokens, self.training_tokens[layer.name], replace(call, branches=branches))
+        self.measure(AttentionCall(place, layer, query, key, query.shape[-1] ** -0.5 if scale is None else scale))
 
     def _denoiser_starts(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-        self._count_text(text_length(module, args, kwargs))
-        given = args[1] if len(args) > 1 and "timestep" not in kwargs else kwargs["timestep"]
-        schedule = getattr(getattr(self.model, "scheduler", None), "timesteps", None)
-        step, timestep, planned = self._step(torch.as_tensor(given), schedule)
-        earlier = self._call
-        if earlier is not None and (step < earlier.step or schedule is not self._schedule):  # a new run
-            self._images += earlier.images
-        self._calls = 1 + (self._calls if earlier is not None and step == earlier.step and schedule is self._schedule else 0)
-        self._schedule = schedule
-        branches = ("extra",) if self._calls > planned else self._branches(sample)
-        images = sample.shape[0] // len(branches)
-        size = self.family.latent_size(sample, kwargs)
-        self._call = DenoiserCall(step, timestep, branches, images, self._images, size, self._text)
-
-    def _count_text(self, text: int) -> None:
-        if text != self._text:
-            self._text, self.training_tokens = text, training_tokens(self.network, text_tokens=text)
-
-    def _branches(self, sample: Tensor) -> tuple[str, ...]:
-        """What the batch is made of, in the order of diffusers. Pipelines that do not say have doubled their latents."""
-        guided = getattr(self.model, "do_classifier_free_guidance", None)
-        if guided is None and self.family.guidance_in_batch and not isinstance(self.model, nn.Module):
-            guided = sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
-        perturbed = bool(getattr(self.model, "do_perturbed_attention_guidance", False))
-        if not guided and not perturbed:
-            return ("all",)
-        branches = (*(("uncond",) if guided else ()), "cond", *(("perturbed",) if perturbed else ()))
-        return branches if sample.shape[0] % len(branches) == 0 else ("all",)
-
-    def _step(self, given: Tensor, schedule: Tensor | None) -> tuple[int, float, float]:
-        """Position of a timestep in the schedule, its value there, and how many calls the schedule plans at it.
-
-        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. FLUX hands over a thousandth of
-        the timestep in the model's precision, so the nearest one is meant. Without a schedule, or where a sampler takes a
-        step between its timesteps, timesteps are numbered in the order of first appearance.
-        """
-        timestep = float(given.flatten()[0]) * self.family.timestep_unit
-        rounding = torch.finfo(given.dtype).eps if given.is_floating_point() else 0.0
-        listed = [] if schedule is None else [float(t) for t in schedule]
-        nearest = min(listed, key=lambda t: abs(t - timestep), default=math.inf)
-        if abs(nearest - timestep) <= rounding * abs(timestep):
-            return list(dict.fromkeys(listed)).index(nearest), nearest, listed.count(nearest)
-        if timestep not in self._timesteps:
-            self._timesteps.append(timestep)
-        return self._timesteps.index(timestep), timestep, math.inf
+        self._text = text_length(module, args, kwargs)
+        self.training_tokens = training_tokens(module, text_tokens=self._text)
+        self._call = self._tracker.advance(args, kwargs)
 
     def _layer_starts(self, name: str):
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -246,3 +201,8 @@ def _attention_arguments(query, key, value, attn_mask=None, dropout_p=0.0, is_ca
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
     return query, key, attn_mask, scale
+
+
+def _hides(mask: Tensor) -> bool:
+    """Whether a mask changes anything: pipelines pass one that is all True, or all zeros, where there is nothing to hide."""
+    return not bool(mask.all()) if mask.dtype == torch.bool else bool(mask.any())

@@ -1,0 +1,91 @@
+"""What all probes have in common: statistics of query rows, summed while a model runs, and laid out in one tidy table.
+
+A probe says what to sum (`statistics`) and what to make of the means (`columns`); which rows, layers, steps, branches and
+images they belong to is kept here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from entropy_lib.attention.entropy import Rows, row_indices
+from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
+
+PLACE = ("layer", "height", "width", "tokens", "training_tokens", "step", "timestep")
+PARTS = ("branch", "image", "head")  # what the sums of one layer at one step are kept apart by
+ORDER = ("image", "step", "layer", "height", "width", "branch", "head")
+
+
+class AttentionProbe(AttentionWatcher):
+    """Sums statistics of the query rows of every self-attention call made inside a `with` block.
+
+    Args:
+        model: a diffusers pipeline, or its denoising network.
+        rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
+        layers: names or glob patterns of the layers to watch; all self-attention by default.
+        per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
+
+    Raises:
+        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
+            an attention mask hides keys.
+        UnknownNameError: when `layers` matches nothing.
+        AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
+    """
+
+    measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
+
+    def __init__(self, model, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False):
+        super().__init__(model, layers)
+        self.rows, self.per_image = rows, per_image
+        row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
+        self._names: tuple[str, ...] = ()
+        self._sums: dict[LayerStep, Tensor] = {}  # [statistic, branch, image, head], the last statistic being the rows summed
+
+    def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
+        """What to sum of one call: by name, `[batch, head, row]`, the rows being those of the query that are looked at."""
+        raise NotImplementedError
+
+    def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
+        """The columns `measured` of one layer at one step, from the means of its statistics over rows."""
+        raise NotImplementedError
+
+    def measure(self, call: AttentionCall) -> None:
+        """Add one call to the sums of its place."""
+        chosen = row_indices(call.query.shape[-2], self.rows)
+        rows = call.query if chosen is None else call.query.index_select(-2, chosen.to(call.query.device))
+        statistics = self.statistics(call, rows)
+        self._names = tuple(statistics)
+        values = (*statistics.values(), torch.ones_like(rows[..., 0]))
+        sums = torch.stack([value.sum(-1, dtype=torch.float64) for value in values]).cpu()
+        self._add(call.place, sums.unflatten(1, (-1, call.place.call.images)))
+
+    def _add(self, place: LayerStep, sums: Tensor) -> None:
+        if not self.per_image:
+            place, sums = replace(place, call=replace(place.call, first_image=0, images=1)), sums.sum(2, keepdim=True)
+        self._sums[place] = self._sums.get(place, 0) + sums
+
+    def table(self) -> pd.DataFrame:
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe."""
+        columns = [*PLACE, *(name for name in PARTS if name != "image" or self.per_image), "rows", *self.measured]
+        parts = [self._part(place, sums) for place, sums in self._sums.items()]
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        return self._in_order(pd.concat(parts, ignore_index=True))[columns]
+
+    def _part(self, place: LayerStep, sums: Tensor) -> pd.DataFrame:
+        """Table of one layer at one step: one row for each branch, image and head."""
+        numbers = range(place.call.first_image, place.call.first_image + sums.shape[2])
+        index = pd.MultiIndex.from_product([place.call.branches, numbers, range(sums.shape[3])], names=PARTS)
+        rows = sums[-1].flatten().numpy()
+        mean = pd.DataFrame(dict(zip(self._names, sums[:-1].flatten(1).numpy() / rows, strict=True)))
+        at = {name: getattr(place, name, None) for name in PLACE} | {"step": place.call.step, "timestep": place.call.timestep}
+        return index.to_frame(index=False).assign(**at, rows=rows.astype(int), **self.columns(place, mean))
+
+    def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Images and steps in the order of time, layers in that of execution."""
+        rank = {name: number for number, name in enumerate(self.layers)}
+        ranked = {"key": lambda column: column.map(rank) if column.name == "layer" else column}
+        return table.sort_values(list(ORDER), **ranked, kind="stable", ignore_index=True)
