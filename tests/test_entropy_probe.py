@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +72,33 @@ def test_factor_is_measured_and_agrees_with_the_patch(network, call):
     table = probe.table()
     assert table.factor.to_numpy() == pytest.approx(table.layer.map(report).to_numpy(), rel=1e-5)
     assert (table.factor > 1.01).all()
+
+
+@pytest.mark.parametrize("first", ["patch", "probe"])
+def test_patch_and_probe_have_one_source_of_training_tokens(network, call, first):
+    with ExitStack() as stack:
+        if first == "patch":
+            stack.enter_context(el.scaled(network, "paper", latent_size=(25, 25)))
+        probe = stack.enter_context(el.EntropyProbe(network))
+        if first == "probe":
+            stack.enter_context(el.scaled(network, "paper", latent_size=(25, 25)))
+        call(network, 32, 24)
+        report = el.scale_report(network).set_index("layer").training_tokens
+    table = probe.table()
+    assert set(table.training_tokens) == {625, 169}
+    assert (table.training_tokens == table.layer.map(report)).all()
+    expected = [el.rule("paper").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_training_size_goes_with_the_patch(network):
+    native = el.training_tokens(network)
+    with el.scaled(network, "paper", latent_size=(25, 25)):
+        given = el.training_tokens(network)
+        with el.scaled(network, "power(2)"):
+            assert el.training_tokens(network) == given, "another rule does not change what the model was trained on"
+        assert el.training_tokens(network) == given
+    assert el.training_tokens(network) == native != given
 
 
 def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):

@@ -3,10 +3,12 @@ import torch
 from diffusers import UNet2DModel
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import entropy_lib as el
 from entropy_lib.errors import UnknownNameError
-from entropy_lib.models.layers import denoiser, grid, is_attention, select_layers, tokens_at
+from entropy_lib.models.layers import _traced, denoiser, grid, is_attention, select_layers, tokens_at
 
 
 def test_training_tokens_of_the_embedded_model(pipe):
@@ -72,7 +74,25 @@ def test_layers_are_selected_by_pattern(network):
         select_layers(names, "upp_blocks")
 
 
-def test_tracing_takes_no_memory_for_weights(network):
-    assert all(not parameter.is_meta for parameter in network.parameters())
-    tokens_at(network, 512, 512)  # would form 262,144 tokens if it were run for real
+class OffMeta(TorchDispatchMode):
+    """Remembers the elements of the largest tensor that is made anywhere but on the meta device."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and not leaf.is_meta]
+        self.elements = max([self.elements, *made])
+        return result
+
+
+def test_tracing_takes_no_memory(network):
+    """Neither for weights nor for the 262,144 tokens of this size."""
+    _traced.cache_clear()
+    with OffMeta() as made:
+        tokens_at(network, 512, 512)
+    assert made.elements <= 1
+    with OffMeta() as made:
+        network.conv_in(torch.zeros(1, 4, 8, 8))
+    assert made.elements > 1, "a real run is noticed"
     assert torch.is_grad_enabled()

@@ -101,10 +101,24 @@ def tokens_at(model, height: int, width: int, text_tokens: int | None = None) ->
     return counts
 
 
+TRAINING_SIZE = "_entropy_lib_training_size"  # attribute of a network whose training size is not what its config says
+
+
+def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
+    """Let everything that asks for a network's training size, the patch and the probes alike, get this one; None forgets it."""
+    if latent_size is not None:
+        setattr(network, TRAINING_SIZE, latent_size)
+    elif hasattr(network, TRAINING_SIZE):
+        delattr(network, TRAINING_SIZE)
+
+
 def native_latent_size(model) -> tuple[int, int]:
-    """Height and width in latent pixels at the size that a pipeline's denoiser was trained on."""
+    """Height and width in latent pixels at the size that a pipeline's denoiser was trained on.
+
+    Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that of the config.
+    """
     network = denoiser(model)
-    return family(network).native_size(dict(network.config))
+    return getattr(network, TRAINING_SIZE, None) or family(network).native_size(dict(network.config))
 
 
 def training_tokens(model, latent_size: tuple[int, int] | None = None, text_tokens: int | None = None) -> dict[str, int]:
@@ -114,7 +128,7 @@ def training_tokens(model, latent_size: tuple[int, int] | None = None, text_toke
 
     Args:
         model: a pipeline or its denoising network.
-        latent_size: height and width of the training latents; by default those of the network's config.
+        latent_size: height and width of the training latents; by default `native_latent_size`.
         text_tokens: as for `tokens_at`. While a model runs, the patch and the probe use the number in that call.
 
     Returns:

@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from entropy_lib.errors import ScaleNotAppliedError
-from entropy_lib.models.layers import denoiser, forget_compiled, is_joint, select_layers, self_attention_input, training_tokens
+from entropy_lib.models.layers import (
+    denoiser,
+    forget_compiled,
+    is_joint,
+    native_latent_size,
+    note_training_size,
+    select_layers,
+    self_attention_input,
+    training_tokens,
+)
 from entropy_lib.models.networks import family, text_length
 from entropy_lib.scaling.rules import Rule, rule
 
@@ -131,7 +140,8 @@ def apply_scale(
         model: a diffusers pipeline, or its denoising network. Pipelines that share a network share the patch.
         scale_rule: see `entropy_lib.rule`.
         layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by default.
-        latent_size: height and width of the training latents, if not those of the network's config.
+        latent_size: height and width of the training latents, if not those of the network's config. The probes go by it too, and
+            so does a patch that is applied over this one without a size of its own.
 
     Raises:
         UnknownNameError: for an unknown rule or layer.
@@ -140,6 +150,7 @@ def apply_scale(
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
     """
     chosen_rule, network = rule(scale_rule), denoiser(model)
+    latent_size = latent_size or native_latent_size(network)
     training = training_tokens(network, latent_size)
     names = select_layers(list(training), layers)
     remove_scale(network)
@@ -159,6 +170,7 @@ def apply_scale(
         network.register_forward_hook(state.check_reached),
     ]
     setattr(network, ATTRIBUTE, state)
+    note_training_size(network, latent_size)
     forget_compiled()
 
 
@@ -173,6 +185,7 @@ def remove_scale(model) -> None:
     for layer in state.layers.values():
         layer.release()
     delattr(network, ATTRIBUTE)
+    note_training_size(network, None)
     forget_compiled()
 
 
