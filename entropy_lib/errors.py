@@ -25,6 +25,14 @@ class UnknownNameError(InvalidInputError):
         )
 
 
+class UnsupportedModelError(EntropyLibError, TypeError):
+    """An object that is no diffusion model, or a network of a kind that is not known here."""
+
+
+class NotFiniteError(EntropyLibError, FloatingPointError):
+    """A model drew NaN or infinity: it overflowed its dtype."""
+
+
 class ScaleNotAppliedError(EntropyLibError, RuntimeError):
     """A patched model ran an attention that the factor did not reach."""
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import entropy_lib as el
-from entropy_lib.errors import UnknownNameError
-from entropy_lib.scaling.rules import FORMULAS
+from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.scaling import distinct_rules
+from entropy_lib.scaling.rules import FORMULAS, rule_list
 
 COUNTS = st.integers(1, 10**6)
 
@@ -61,13 +62,85 @@ def test_an_unknown_rule_suggests_the_nearest():
         el.rule("papper")
 
 
-@pytest.mark.parametrize("text", ["power", "power()", "power(x)", "power(-1)", "power(0)", "power(inf)", "gamma(nan)", "paper(2)"])
+def test_names_of_different_rules_differ():
+    near = ["power(0.1234567)", "power(0.1234568)"]
+    assert [str(el.rule(text)) for text in near] == near
+    assert str(el.rule("power( .50 )")) == "power(0.5)"
+
+
+BAD_RULES = [
+    "power", "power()", "power(x)", "power(-1)", "power(0)", "power(inf)", "gamma(nan)", "paper(2)", "unscaled()",
+    "power(1e300)", "power(101)", "gamma(1e-400)", "equal-entropy(1e9)", "equal-entropy(21)", "power(1_0)", "power(\u0663)",
+    "power(1 2)", "power(1,5)", "power(..)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_RULES)
 def test_bad_parameters_say_what_to_write(text):
-    with pytest.raises(ValueError, match="write"):
+    with pytest.raises(InvalidInputError, match="write"):
         el.rule(text)
 
 
-@pytest.mark.parametrize("counts", [(0, 5), (5, 0), (-1, 5)])
-def test_token_counts_below_one_are_refused(counts):
-    with pytest.raises(ValueError, match="at least 1"):
-        el.rule("paper").factor(*counts)
+@pytest.mark.parametrize(
+    "text", ["", " ", "PAPER", "paper paper", "power(1))", "paper;", None, 2, ["paper"], ("paper",), {}, b"paper"]
+)
+def test_what_is_no_rule_lists_those_there_are(text):
+    with pytest.raises(UnknownNameError, match=r"Allowed: .*paper.*unscaled"):
+        el.rule(text)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [[], (), "paper", el.rule("paper"), None, 3, {"paper"}, ["paper", "paper"], ["power(.5)", "power(0.50)"], ["a", "paper"]],
+)
+def test_bad_lists_of_rules(rules):
+    with pytest.raises(InvalidInputError, match="rule"):
+        rule_list(rules)
+
+
+BAD_COUNTS = [0, -1, 0.5, math.nan, math.inf, -math.inf, "a", "16", None, True, [16], 16 + 0j]
+
+
+@pytest.mark.parametrize("count", BAD_COUNTS, ids=str)
+def test_what_is_no_count_of_tokens_is_refused(count):
+    for counts, name in (((count, 16), "tokens is"), ((16, count), "training_tokens is")):
+        with pytest.raises(InvalidInputError, match=f"^{name}.*at least 1"):
+            el.rule("paper").factor(*counts)
+
+
+def test_a_factor_too_large_for_a_number_is_refused():
+    with pytest.raises(InvalidInputError, match=r"power\(100\): the factor .* take a smaller parameter"):
+        el.rule("power(100)").factor(10**600, 2)
+
+
+def test_rules_coincide_where_their_factors_do():
+    layers, native = [1024, 256, 64], [256, 64, 16]
+    rules = ["paper", "unscaled", "power(0.5)", "gamma(1.4)", "gamma(1)", "equal-entropy(1)"]
+    assert distinct_rules(rules, layers, native) == {
+        "paper": ["paper", "power(0.5)", "gamma(1)"],
+        "unscaled": ["unscaled"],
+        "gamma(1.4)": ["gamma(1.4)"],
+        "equal-entropy(1)": ["equal-entropy(1)"],
+    }
+    assert distinct_rules(rules, native, native) == {
+        "paper": ["paper", "unscaled", "power(0.5)", "gamma(1)", "equal-entropy(1)"],
+        "gamma(1.4)": ["gamma(1.4)"],
+    }
+    by_name = {"a": 64, "b": 16}
+    assert distinct_rules(["gamma(2)", "paper"], by_name, dict(reversed(by_name.items()))) == {
+        "gamma(2)": ["gamma(2)"],
+        "paper": ["paper"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("tokens", "training"), [([], []), ([4], [4, 4]), ({"a": 4}, [4]), ({"a": 4}, {"b": 4}), ([4], {"a": 4}), ([0], [4])]
+)
+def test_layers_that_do_not_match_are_refused(tokens, training):
+    with pytest.raises(InvalidInputError, match="tokens"):
+        distinct_rules(["paper"], tokens, training)
+
+
+def test_a_rule_without_a_factor_is_refused_where_rules_are_compared():
+    with pytest.raises(InvalidInputError, match=r"equal-entropy\(1\): 16 tokens cannot have the entropy"):
+        distinct_rules(["paper", "equal-entropy(1)"], [16], [64])

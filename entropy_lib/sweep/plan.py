@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from entropy_lib.files import replacing
-from entropy_lib.scaling.rules import rule
+from entropy_lib.scaling.rules import distinct_rules, rule
 from entropy_lib.sizes import size_name
 from entropy_lib.sweep.units import Unit
 
@@ -153,10 +153,11 @@ class Plan:
 
 
 def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
-    """Under which rule the images of `name` are drawn: at native size the first of those that change nothing there."""
-    if not at_native_size or not rule(name).formula.identity:
+    """Under which rule the images of `name` are drawn: at native size the first of those that do the same there."""
+    if not at_native_size:
         return name
-    return next(other for other in rules if rule(other).formula.identity)
+    groups = distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
+    return next(first for first, same in groups.items() if name in same)
 
 
 def _check_distinct(name: str, values: Sequence) -> None:
