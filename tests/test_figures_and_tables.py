@@ -10,7 +10,7 @@ from entropy_lib.experiments.measurement import entropy_by_size, native_layers
 from entropy_lib.statistics.fits import SlopeFit
 
 mpl.use("agg")
-FIT = SlopeFit(slope=0.9, low=0.8, high=0.99, intercept=-0.5, level=0.95, clusters=4, observations=12)
+FIT = SlopeFit(slope=0.9, low=0.805, high=0.995, intercept=-0.5, level=0.95, clusters=4, observations=12)
 MEANS = pd.DataFrame(
     {"tokens": [64, 256, 1024], "rule": "unscaled", "mean": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
 )
@@ -22,15 +22,19 @@ def _close_figures():
     plt.close("all")
 
 
-def test_entropy_vs_tokens_draws_points_fit_and_a_line_of_slope_one():
-    ax = figures.entropy_vs_tokens(MEANS, {"unscaled": FIT}, 256)
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "unscaled: slope 0.900 [0.800, 0.990]" in labels
-    unit = next(line for line in ax.lines if line.get_label() == "slope 1")
-    x, y = unit.get_data()
-    assert np.allclose(np.diff(y), np.diff(np.log(x)))
-    assert np.interp(256, x, y) == pytest.approx(FIT.predict(256), abs=0.01)
-    assert ax.get_xscale() == "log"
+def test_entropy_vs_tokens_draws_points_fit_prediction_and_a_line_of_slope_one():
+    figure = figures.entropy_vs_tokens(MEANS, {"unscaled": FIT}, {"unscaled": 0.95}, 256)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "unscaled: slope 0.900 [0.805, 0.995]" in labels
+    assert "unscaled: predicted 0.950" in labels
+    left, right = figure.axes
+    unit, level = (next(line for line in ax.lines if line.get_label() == "slope 1").get_data() for ax in (left, right))
+    assert np.allclose(np.diff(unit[1]), np.diff(np.log(unit[0])))
+    assert np.interp(256, *unit) == pytest.approx(FIT.predict(256), abs=0.01)
+    assert np.allclose(level[1], level[1][0]), "less ln N, slope 1 is level: what a rule changes can be seen"
+    dotted = next(line for line in left.lines if line.get_linestyle() == ":").get_data()
+    assert np.allclose(np.diff(dotted[1]), 0.95 * np.diff(np.log(dotted[0])))
+    assert left.get_xscale() == "log"
 
 
 def test_entropy_per_layer_has_one_series_for_each_size_and_rule():
@@ -62,26 +66,72 @@ def test_image_grid_keeps_relative_sizes():
     assert small.get_title() == "a zebra, noto\nstyle"
 
 
+@pytest.mark.parametrize("text", ["cost $x_$", "$", r"\frac{", "a ^_ b $ c $"])
+def test_a_prompt_is_shown_as_the_text_that_it_is(text):
+    figure = figures.image_grid({f"row {text}": [np.zeros((32, 32, 3), np.uint8)]}, [text])
+    figure.canvas.draw()
+    assert figure.axes[0].get_title() == text
+
+
+def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
+    figure = figures.image_grid({"a": [np.zeros((32, 32, 3), np.uint8)]}, ["a zebra " * 15_000])
+    assert len(figure.axes[0].get_title()) < 120
+    assert figure.axes[0].get_title().endswith("…")
+    _, height = figure.get_tightbbox().size
+    assert height < 4, "inches"
+
+
 def test_short_layer_names():
     assert figures.short_layer("up_blocks.2.attentions.1.transformer_blocks.0.attn1") == "up 2.1"
     assert figures.short_layer("transformer_blocks") == "transformer_blocks"
 
 
 def test_tables_show_intervals_and_verdicts():
-    table = tables.slopes({"paper": FIT}, {"paper": 0.91})
+    row = {"rule": "paper", "slope": 0.9, "low": 0.805, "high": 0.995, "clusters": 4}
+    table = tables.slopes(pd.DataFrame([row | {"predicted": 0.91}, row | {"predicted": 1.0}, row | {"predicted": np.nan}]))
     assert table.iloc[0].to_dict() == {
         "rule": "paper",
-        "slope": "0.900 [0.800, 0.990]",
+        "slope": "0.900 [0.805, 0.995]",
         "predicted": "0.910",
-        "interval holds 1": "no",
+        "the interval": "holds it",
         "prompts": 4,
     }
+    assert table["the interval"].tolist() == ["holds it", "lies below it", "–"]
+    assert table["predicted"].tolist() == ["0.910", "1.000", "–"]
     share = pd.DataFrame([{"size": "32x32", "rule": "paper", "share": 0.123, "low": 0.1, "high": 0.146, "clusters": 8}])
-    assert tables.shares(share).iloc[0]["share of the change removed"] == "12.3 [10.0, 14.6] %"
+    assert tables.shares(share).iloc[0]["share"] == "12.3 % [10.0, 14.6]"
     wide = tables.means(MEANS.assign(rule=["a", "b", "a"], tokens=[4, 4, 9]), "tokens", "rule")
     assert list(wide.columns) == ["tokens", "a", "b"]
     assert wide.loc[0, "a"] == "3.20 [3.10, 3.30]"
-    assert tables.interval(1.0, np.nan, np.nan) == "1.000"
+
+
+def test_shares_by_layer_stand_beside_their_own_predictions():
+    rows = [("a", "32x32", "paper", 0.1, 0.05, 0.15, 0.2), ("a", "32x32", "gamma(1.4)", 0.3, 0.25, 0.35, np.nan)]
+    table = tables.shares_by_layer(pd.DataFrame(rows, columns=["layer", "size", "rule", "share", "low", "high", "predicted"]))
+    assert table["32x32, predicted"].tolist() == ["20 %", "–"]
+    assert table["32x32"].tolist() == ["10.0 % [5.0, 15.0]", "30.0 % [25.0, 35.0]"]
+
+
+def test_columns_are_named_in_words_counts_are_whole_and_shares_per_cent():
+    layer = "up_blocks.2.attentions.1.transformer_blocks.0.attn1"
+    table = pd.DataFrame(
+        {"layer": [layer], "tokens": [4096.0], "beyond_half_freezing": [0.25], "share": ["12 %"], "of_freezing": [0.5]}
+    )
+    html = tables.styled(table, "").to_html()
+    for shown in ("up 2.1", "tokens N", "4,096<", "25.0%", "12 %", "b / b_c"):
+        assert shown in html, shown
+    assert "beyond_half_freezing" not in html
+
+
+def test_picture_changes_are_those_of_each_rule_to_the_first_of_its_size():
+    black, grey = np.zeros((2, 8, 8, 3), np.uint8), np.full((2, 8, 8, 3), 51, np.uint8)
+    grey[1] = 102
+    images = {("8x8", "unscaled"): black, ("8x8", "paper"): grey, ("8x8", "power(2)"): black, ("16x16", "unscaled"): black}
+    table = tables.picture_changes(images)
+    assert table.rule.tolist() == ["paper", "power(2)"]
+    assert table.mean_change.tolist() == pytest.approx([0.3, 0.0])
+    assert table.largest_change.tolist() == pytest.approx([0.4, 0.0])
+    assert set(table.against) == {"unscaled"}
 
 
 def test_styled_tables_carry_their_provenance():
@@ -161,15 +211,15 @@ def differences():
 def test_metric_levels_are_laid_out_by_size_and_method(levels):
     kid = tables.metric_levels(levels, "KID")
     assert list(kid.columns) == ["size", "unscaled", "paper", "real, resized"]
-    assert kid.loc[0, "unscaled"] == "50.00 [49.00, 51.00]", "KID is shown times 1000"
+    assert kid.loc[0, "unscaled"] == "50.0 [49.0, 51.0]", "KID is shown times 1000"
     assert kid.loc[1, "real, resized"] == "–"
     assert tables.metric_levels(levels, "CLIP score", "prompts").loc[0, "paper"] == "29.96 [29.46, 30.46]"
 
 
 def test_metric_differences_show_shares_for_scores_only(differences):
-    assert "prompts improved, %" not in tables.metric_differences(differences, "KID")
+    assert "prompts improved" not in tables.metric_differences(differences, "KID")
     scores = tables.metric_differences(differences, "CLIP score")
-    assert scores.loc[scores["size"] == "48x48", "prompts improved, %"].item() == "40 [30, 50]"
+    assert scores.loc[scores["size"] == "48x48", "prompts improved"].item() == "40 % [30, 50]"
     assert scores["p (Holm)"].tolist() == ["0.01", "0.02"]
 
 
@@ -181,7 +231,7 @@ def test_verdicts_know_which_side_is_better(differences):
 
 
 def test_the_forest_has_a_line_for_each_size_and_a_panel_for_each_metric_that_is_there(differences):
-    figure = figures.forest(differences, {"KID": "lower", "FD": "lower", "CLIP score": "higher"})
+    figure = figures.forest(differences, ["KID", "FD", "CLIP score"])
     assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
     ax = figure.axes[0]
     drawn = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
@@ -190,8 +240,9 @@ def test_the_forest_has_a_line_for_each_size_and_a_panel_for_each_metric_that_is
 
 
 def test_metric_by_size_draws_every_method_with_its_interval(levels):
-    ax = figures.metric_by_size(levels, "KID", "KID x 1000", times=1000)
+    ax = figures.metric_by_size(levels, "KID")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unscaled", "paper", "real, resized"]
+    assert ax.get_ylabel() == "KID x 1000 (lower is better)"
     assert ax.containers[0].lines[0].get_ydata()[0] == pytest.approx(50)
     assert np.isnan(ax.containers[2].lines[0].get_ydata()[1])
 

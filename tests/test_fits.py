@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from entropy_lib.statistics.fits import cluster_mean, share_removed, slope_on_log_tokens
+from entropy_lib.statistics.fits import cluster_mean, share_removed, slope_on_log_tokens, slopes_by_rule
 
 TOKENS = np.array([64, 144, 256, 384, 576, 1024])
 
@@ -89,3 +89,14 @@ def test_shares_by_layer_are_those_of_each_layer_alone():
     result = share_removed(table, by="layer")
     assert list(result.layer) == ["down", "up"]
     assert list(result["share"]) == pytest.approx([0.1, 0.6])
+
+
+def test_the_change_of_slope_is_fitted_in_pairs_and_known_better_than_either_slope():
+    generator = np.random.default_rng(3)
+    plain = simulated(8, 1.0, generator, spread=0.5).assign(rule="unscaled")
+    ruled = plain.assign(rule="paper", entropy=plain.entropy - 0.05 * np.log(plain.tokens) + 1e-3 * generator.standard_normal(len(plain)))
+    first, second = slopes_by_rule(pd.concat([plain, ruled]), ["unscaled", "paper"]).to_dict("records")
+    assert np.isnan(first["change"])
+    assert second["change"] == pytest.approx(second["slope"] - first["slope"])
+    assert second["change_low"] < -0.05 < second["change_high"] < 0
+    assert second["change_high"] - second["change_low"] < 0.1 * (second["high"] - second["low"])

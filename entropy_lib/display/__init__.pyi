@@ -1,4 +1,6 @@
 from . import figures as figures
 from . import labels as labels
+from . import numbers as numbers
 from . import tables as tables
+from . import verdicts as verdicts
 from .labels import short_layer as short_layer

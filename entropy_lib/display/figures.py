@@ -4,8 +4,9 @@ Every function takes `ax=None` (or `figure=None` for grids), draws with the them
 """
 
 import itertools
+import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +17,8 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from entropy_lib.attention.logit_shape import CAUSES
-from entropy_lib.display.labels import SHOWN_TIMES, short_layer
+from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, metric_title, short_layer
+from entropy_lib.display.numbers import interval
 from entropy_lib.statistics.fits import SlopeFit
 from entropy_lib.theory import exact_entropy, freezing_std
 
@@ -24,8 +26,12 @@ RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860"
 
 
 def theme() -> None:
-    """Fonts and grid of all figures of the project; call it once in a notebook."""
+    """Fonts and grid of all figures of the project; call it once in a notebook, whose figures it makes sharp on any screen."""
     sns.set_theme(context="notebook", style="whitegrid", palette=RULE_COLOURS, rc={"figure.dpi": 110, "axes.titlesize": "medium"})
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")  # twice the pixels at the same size
 
 
 def colours(rules: Sequence[str]) -> dict[str, str]:
@@ -33,32 +39,51 @@ def colours(rules: Sequence[str]) -> dict[str, str]:
     return {name: RULE_COLOURS[index % len(RULE_COLOURS)] for index, name in enumerate(rules)}
 
 
-def entropy_vs_tokens(table: pd.DataFrame, fits: Mapping[str, SlopeFit], training_tokens: int, ax: Axes | None = None) -> Axes:
-    """Mean entropy against the number of tokens, with fits and a line of slope 1 (the paper's Figure 5).
+def entropy_vs_tokens(
+    table: pd.DataFrame,
+    fits: Mapping[str, SlopeFit],
+    predicted: Mapping[str, float],
+    training_tokens: int,
+    figure: Figure | None = None,
+) -> Figure:
+    """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope 1 is level.
 
     Args:
         table: columns `tokens, rule, mean, low, high`, as `statistics.cluster_mean` gives them.
         fits: the fitted line of each rule.
+        predicted: slopes, as of `scaling.predicted_slope`; drawn dotted through the rule's fit at T.
         training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's value there.
     """
-    ax = ax or plt.subplots(figsize=(6.4, 4.4), layout="constrained")[1]
-    palette, grid = colours(list(fits)), np.geomspace(table.tokens.min(), table.tokens.max(), 50)
-    for name, fit in fits.items():
-        part = table[table.rule == name].sort_values("tokens")
-        error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
-        ax.errorbar(part.tokens, part["mean"], yerr=error, fmt="o", color=palette[name], capsize=3, label=f"{name}: slope {fit}")
-        ax.plot(grid, fit.predict(grid), color=palette[name], lw=1)
-    first = next(iter(fits.values()))
-    ax.plot(grid, first.predict(training_tokens) + np.log(grid / training_tokens), "k--", lw=1, label="slope 1")
-    ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel="tokens N at the top level (log scale)", ylabel="mean entropy (nats)")
-    ax.annotate(
+    figure = figure or plt.figure(figsize=(10, 4.2), layout="constrained")
+    grid, first = np.geomspace(table.tokens.min(), table.tokens.max(), 50), next(iter(fits.values()))
+    left, right = figure.subplots(1, 2)
+    for ax, less in ((left, np.zeros_like), (right, np.log)):
+        for (name, fit), colour in zip(fits.items(), colours(list(fits)).values(), strict=True):
+            _points_and_lines(ax, table[table.rule == name].sort_values("tokens"), name, fit, colour, grid, less)
+            if name in predicted:
+                line = fit.predict(training_tokens) + predicted[name] * np.log(grid / training_tokens)
+                ax.plot(grid, line - less(grid), ":", color=colour, lw=1.2, label=f"{name}: predicted {predicted[name]:.3f}")
+        ax.plot(grid, first.predict(training_tokens) + np.log(grid / training_tokens) - less(grid), "k--", lw=1, label="slope 1")
+        ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    left.set(xlabel="tokens N at the top level (log scale)", ylabel="mean entropy H (nats)")
+    right.set(xlabel="tokens N at the top level (log scale)", ylabel="H - ln N (nats)")
+    left.annotate(
         "T", (training_tokens, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points", color="0.4"
     )
-    ax.legend(frameon=True, fontsize="small")
-    return ax
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small")
+    return figure
+
+
+def _points_and_lines(
+    ax: Axes, part: pd.DataFrame, name: str, fit: SlopeFit, colour: str, grid: np.ndarray, less: Callable
+) -> None:
+    """One rule: means with their intervals and the fitted line, both less a function of N."""
+    error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+    label = f"{name}: slope {interval(fit.slope, fit.low, fit.high)}"
+    ax.errorbar(part.tokens, part["mean"] - less(part.tokens), yerr=error, fmt="o", color=colour, capsize=3, label=label)
+    ax.plot(grid, fit.predict(grid) - less(grid), color=colour, lw=1)
 
 
 def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -236,31 +261,27 @@ def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str], figure: Figure
     return figure
 
 
-def forest(differences: pd.DataFrame, metrics: Mapping[str, str], figure: Figure | None = None) -> Figure:
+def forest(differences: pd.DataFrame, metrics: Sequence[str], figure: Figure | None = None) -> Figure:
     """Paired differences with their intervals, one panel a metric, one line a size and rule; the better side is tinted.
 
     Args:
         differences: of `sweep.reduce.Tables`: columns `size, rule, against, metric, estimate, low, high`.
-        metrics: {metric: "lower" or "higher"}, whichever is better.
+        metrics: one panel each, as far as they are there.
     """
     lines = list(dict.fromkeys(zip(differences["size"], differences.rule, strict=True)))
-    metrics = {name: side for name, side in metrics.items() if (differences.metric == name).any()}
+    metrics = [name for name in metrics if (differences.metric == name).any()]
     figure = figure or plt.figure(figsize=(3.1 * len(metrics) + 1.4, 0.42 * len(lines) + 1.5), layout="constrained")
     palette = colours(list(dict.fromkeys(differences.rule)))
-    for ax, (metric, better) in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics.items(), strict=True):
+    for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics, strict=True):
         part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
         times = SHOWN_TIMES.get(metric, 1)
         for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
             ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
             ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
         reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
-        ax.axvspan(*((-reach, 0) if better == "lower" else (0, reach)), color="#55a868", alpha=0.08, lw=0)
+        ax.axvspan(*((0, reach) if HIGHER_IS_BETTER[metric] else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
         ax.axvline(0, color="k", lw=1)
-        ax.set(
-            title=f"{metric}{f' x {times}' if times > 1 else ''} ({better} is better)",
-            xlim=(-reach, reach),
-            ylim=(len(lines) - 0.5, -0.5),
-        )
+        ax.set(title=metric_title(metric), xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
         ax.locator_params(axis="x", nbins=5)
     several = len(palette) > 1
     figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
@@ -268,17 +289,15 @@ def forest(differences: pd.DataFrame, metrics: Mapping[str, str], figure: Figure
     return figure
 
 
-def metric_by_size(levels: pd.DataFrame, metric: str, label: str, times: float = 1, ax: Axes | None = None) -> Axes:
+def metric_by_size(levels: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
     """One metric of all methods at all sizes, with intervals.
 
     Args:
         levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low, high`.
         metric: which rows.
-        label: of the axis.
-        times: what numbers are multiplied by.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
-    part = levels[levels.metric == metric]
+    part, times = levels[levels.metric == metric], SHOWN_TIMES.get(metric, 1)
     sizes, methods = (list(dict.fromkeys(part[name])) for name in ("size", "method"))
     palette = colours(methods)
     for offset, (name, marker) in enumerate(zip(methods, itertools.cycle("osD^vP"), strict=False)):
@@ -287,7 +306,7 @@ def metric_by_size(levels: pd.DataFrame, metric: str, label: str, times: float =
         error = times * np.abs(own[["low", "high"]].to_numpy().T - own.estimate.to_numpy())
         ax.errorbar(place, times * own.estimate, yerr=error, fmt=marker, ms=6, capsize=3, color=palette[name], label=name)
     ax.set_xticks(range(len(sizes)), sizes)
-    ax.set(xlabel="size", ylabel=label)
+    ax.set(xlabel="size", ylabel=metric_title(metric))
     ax.legend(frameon=True, fontsize="small")
     return ax
 
@@ -299,7 +318,7 @@ def image_grid(
 
     Args:
         images: {row label: one uint8 `[height, width, 3]` image a column}; sizes may differ between rows.
-        columns: text above each column (long prompts are wrapped).
+        columns: text above each column; shown as it is, wrapped, and cut off with an ellipsis where it is long.
         zoom: screen pixels for each image pixel.
     """
     heights = [max(image.shape[0] for image in row) for row in images.values()]
@@ -310,9 +329,9 @@ def image_grid(
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
             _picture(ax, picture, width)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small", parse_math=False)
     for ax, text in zip(axes[0], columns, strict=True):
-        ax.set_title(_wrapped(text), fontsize="small")
+        ax.set_title(_wrapped(text), fontsize="small", parse_math=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return figure
 
@@ -326,5 +345,5 @@ def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
     sns.despine(ax=ax, left=True, bottom=True)
 
 
-def _wrapped(text: str, width: int = 14) -> str:
-    return "\n".join(textwrap.wrap(text, width))
+def _wrapped(text: str, width: int = 14, lines: int = 6) -> str:
+    return "\n".join(textwrap.wrap(text[: width * lines * 2], width, max_lines=lines, placeholder=" …"))

@@ -1,8 +1,63 @@
-"""Facts about labels that figures and tables share: short names of layers, and how metrics are shown."""
+"""Facts about labels that figures, tables and sentences share: names of layers and columns, and how metrics are shown."""
 
 # Published KID and CMMD are 1000 times the distance.
 SHOWN_TIMES = {"KID": 1000, "CMMD": 1000}
 HIGHER_IS_BETTER = {"FD": False, "KID": False, "CMMD": False, "CLIP score": True}
+
+
+def metric_title(name: str) -> str:
+    """A metric as an axis or a heading calls it: its unit, and which way is better.
+
+    Example:
+        >>> metric_title("KID")
+        'KID x 1000 (lower is better)'
+    """
+    return f"{metric_label(name)} ({'higher' if HIGHER_IS_BETTER[name] else 'lower'} is better)"
+
+
+def metric_label(name: str) -> str:
+    """A metric with what its numbers are multiplied by.
+
+    Example:
+        >>> metric_label("KID"), metric_label("FD")
+        ('KID x 1000', 'FD')
+    """
+    return f"{name} x {SHOWN_TIMES[name]}" if name in SHOWN_TIMES else name
+
+
+# What a page calls the columns of the library's tables; others keep their name.
+HEADINGS = {
+    "tokens": "tokens N",
+    "training_tokens": "training tokens T",
+    "entropy": "entropy H (nats)",
+    "entropy_ratio": "H / ln N",
+    "logit_std": "spread of logits b",
+    "of_freezing": "b / b_c",
+    "share": "share of the change removed",
+    "absolute_error": "mean abs. error",
+    "finite_tokens": "too few tokens",
+    "row_spread": "rows differ",
+    "non_gaussian": "not Gaussian",
+    "cumulants": "-κ3/3 - κ4/8",
+    "outside": "outside the tolerance",
+    "beyond_half_freezing": "b > b_c/2",
+    "response_ratio": "Var_p(s) / b²",
+    "excess_kurtosis": "excess kurtosis",
+    "expected_maximum": "expected maximum",
+    "effective_tokens": "keys count as",
+    "mean_change": "mean change",
+    "largest_change": "largest",
+}
+# Shown without decimals, also where a mean made floats of them.
+COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}
+# Shares of a whole: per cent wherever they are shown.
+PERCENT = {
+    "share",
+    "outside",
+    "beyond_half_freezing",
+    "mean_change",
+    "largest_change",
+}
 
 
 def short_layer(name: str) -> str:

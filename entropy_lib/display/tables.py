@@ -5,14 +5,15 @@ other forms.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, short_layer
-from entropy_lib.statistics.fits import SlopeFit
+from entropy_lib.display.labels import COUNTS, HEADINGS, PERCENT, SHOWN_TIMES, short_layer
+from entropy_lib.display.numbers import decimals, interval, percent, side
+from entropy_lib.display.verdicts import metric_word
 
 CAPTION_WIDTH = 130  # letters a line: a longer one would push columns off the page
 CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: pre; padding-top: 4px"
@@ -20,72 +21,90 @@ CELLS = "text-align: left; padding: 3px 14px 3px 0"
 
 
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
-    """A table for a page: left-aligned text, no index, and where its numbers come from underneath."""
+    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its numbers come from."""
+    numbers = set(table.select_dtypes("number"))
+    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(PERCENT & numbers, "{:.1%}")
+    if "layer" in table:
+        table = table.assign(layer=table.layer.map(short_layer))
     return (
-        table.style.hide(axis="index")
-        .format(precision=3)
+        table.rename(columns=HEADINGS)
+        .style.hide(axis="index")
+        .format({HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",")
         .set_caption("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH)))
         .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
     )
 
 
-def interval(value: float, low: float, high: float, digits: int = 3) -> str:
-    """A value with its interval: "0.95 [0.93, 0.97]"; without limits, the value alone.
-
-    Example:
-        >>> interval(0.951, 0.93, 0.972, 2)
-        '0.95 [0.93, 0.97]'
-    """
-    text = f"{value:.{digits}f}"
-    return text if pd.isna(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def entropies(measured: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
-    """Mean entropy over all layers, heads, steps and branches of each probe table, by (size, rule)."""
+    """Mean entropy over all layers, heads, steps and branches of each probe table, by (size, rule).
+
+    Returns:
+        columns `size, rule, tokens` (of the top level), `entropy, entropy_ratio, logit_std`.
+    """
     rows = [
         {
             "size": size,
             "rule": name,
-            "tokens at the top level": table.tokens.max(),
-            "entropy H": table.entropy.mean(),
-            "H / ln N": table.entropy_ratio.mean(),
-            "logit_std b": (table.logit_std**2).mean() ** 0.5,
+            "tokens": table.tokens.max(),
+            "entropy": table.entropy.mean(),
+            "entropy_ratio": table.entropy_ratio.mean(),
+            "logit_std": (table.logit_std**2).mean() ** 0.5,
         }
         for (size, name), table in measured.items()
     ]
     return pd.DataFrame(rows)
 
 
-def slopes(fits: Mapping[str, SlopeFit], predicted: Mapping[str, float]) -> pd.DataFrame:
-    """Slope of entropy on ln N for each rule beside what Eq. 5 predicts for it, and whether the interval holds 1."""
+def slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Slope of entropy on ln N under each rule beside what Gaussian logits would give.
+
+    Args:
+        table: columns `rule, slope, low, high, predicted, clusters`; `predicted` is NaN where nothing is predicted.
+    """
+    found = {"above": "lies above it", "below": "lies below it", "holds": "holds it", "": "–"}
     rows = [
         {
-            "rule": name,
-            "slope": interval(fit.slope, fit.low, fit.high),
-            "predicted": f"{predicted[name]:.3f}" if name in predicted else "–",
-            "interval holds 1": "yes" if fit.low <= 1 <= fit.high else "no",
-            "prompts": fit.clusters,
+            "rule": row.rule,
+            "slope": interval(row.slope, row.low, row.high),
+            "predicted": "–" if pd.isna(row.predicted) else f"{row.predicted:.{decimals(row.low, row.high)}f}",
+            "the interval": found[side(row.low, row.high, row.predicted)],
+            "prompts": row.clusters,
         }
-        for name, fit in fits.items()
+        for row in table.itertuples()
     ]
     return pd.DataFrame(rows)
 
 
-def means(table: pd.DataFrame, rows: str, columns: str, digits: int = 2) -> pd.DataFrame:
+def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str] = interval) -> pd.DataFrame:
     """Means with intervals, laid out as `rows` by `columns`, both in order of appearance.
 
     Args:
         table: columns `mean, low, high` (of `statistics.cluster_mean`) and those named.
+        write: how a number is written: `numbers.interval` or `numbers.percent`.
     """
-    text = [interval(*values, digits) for values in table[["mean", "low", "high"]].itertuples(index=False)]
+    text = [write(*values) for values in table[["mean", "low", "high"]].itertuples(index=False)]
     wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
     return wide.reindex(index=table[rows].unique(), columns=table[columns].unique()).rename_axis(columns=None).reset_index()
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The share of the entropy change that each rule removes, in percent (from `statistics.share_removed`)."""
-    percent = [f"{interval(*(100 * pd.Series(values)), 1)} %" for values in table[["share", "low", "high"]].itertuples(index=False)]
-    return table[["size", "rule"]].assign(**{"share of the change removed": percent, "prompts": table.clusters})
+    """The share of the entropy change that each rule removes, in per cent (from `statistics.share_removed`)."""
+    shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]
+    return table[["size", "rule"]].assign(share=shown, prompts=table.clusters)
+
+
+def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """As `shares`, one row a layer and rule, each size beside what is predicted for it.
+
+    Args:
+        table: columns `layer, size, rule, share, low, high, predicted`; shares, not per cent.
+    """
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in table.itertuples():
+        cells = rows.setdefault((row.layer, row.rule), {"layer": row.layer, "rule": row.rule})
+        cells[row.size] = percent(row.share, row.low, row.high)
+        cells[f"{row.size}, predicted"] = "–" if pd.isna(row.predicted) else percent(row.predicted)
+    return pd.DataFrame(rows.values())
 
 
 def factors(report: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +113,7 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
     return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
 
 
-def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real", digits: int = 2) -> pd.DataFrame:
+def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
     """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's Tables 1 and 2).
 
     Args:
@@ -105,10 +124,10 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real", di
     part = levels[(levels.metric == metric) & (levels.reference == reference)]
     times = SHOWN_TIMES.get(metric, 1)
     shown = part.assign(**{name: part[own] * times for name, own in (("mean", "estimate"), ("low", "low"), ("high", "high"))})
-    return means(shown, "size", "method", digits).fillna("–")
+    return means(shown, "size", "method").fillna("–")
 
 
-def metric_differences(differences: pd.DataFrame, metric: str, digits: int = 2) -> pd.DataFrame:
+def metric_differences(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One metric's paired differences: with interval, Holm-corrected p-value and, for scores, effect and share improved.
 
     Args:
@@ -117,12 +136,12 @@ def metric_differences(differences: pd.DataFrame, metric: str, digits: int = 2) 
     """
     part, times = differences[differences.metric == metric], SHOWN_TIMES.get(metric, 1)
     numbers = part[["estimate", "low", "high"]] * times
-    table = part[["size", "rule"]].assign(difference=[interval(*row, digits) for row in numbers.itertuples(index=False)])
+    table = part[["size", "rule"]].assign(difference=[interval(*row) for row in numbers.itertuples(index=False)])
     table["p (Holm)"] = part.p_holm.map("{:.2g}".format)
     if part.get("effect") is not None and part.effect.notna().any():
         table["in standard deviations"] = part.effect.map("{:+.2f}".format)
-        shares = part[["share_improved", "share_low", "share_high"]] * 100
-        table["prompts improved, %"] = [interval(*row, 0) for row in shares.itertuples(index=False)]
+        shares = part[["share_improved", "share_low", "share_high"]]
+        table["prompts improved"] = [percent(*row) for row in shares.itertuples(index=False)]
     return table.assign(pairs=part.pairs)
 
 
@@ -135,21 +154,19 @@ def metric_verdicts(differences: pd.DataFrame, metrics: Sequence[str], level: fl
         level: one minus the largest p-value that counts.
     """
     chosen = differences[differences.metric.isin(metrics)]
-    up = chosen.metric.map(HIGHER_IS_BETTER)
-    word = pd.Series("no difference shown", chosen.index).where(
-        chosen.p_holm > 1 - level, np.where((chosen.estimate > 0) == up, "better", "worse")
-    )
+    columns = chosen[["estimate", "p_holm", "metric"]]
+    word = [metric_word(*row, level) for row in columns.itertuples(index=False)]
     wide = chosen.assign(word=word).pivot(index=["size", "rule"], columns="metric", values="word")
     order = list(dict.fromkeys(zip(chosen["size"], chosen.rule, strict=True)))
     return wide.reindex(index=order, columns=[m for m in metrics if m in wide]).rename_axis(columns=None).reset_index()
 
 
-def verdicts(layers: pd.DataFrame) -> pd.DataFrame:
+def eq5_by_layer(layers: pd.DataFrame) -> pd.DataFrame:
     """How Eq. 5 does in each layer (from `attention.by_layer`), in nats."""
     table = layers.reset_index()
     return pd.DataFrame(
         {
-            "layer": table.layer.map(short_layer),
+            "layer": table.layer,
             "N": table.tokens.astype(int),
             "b": table.logit_std.map("{:.2f}".format),
             "mean abs. error": table.absolute_error.map("{:.3f}".format),
@@ -162,3 +179,22 @@ def verdicts(layers: pd.DataFrame) -> pd.DataFrame:
             "Eq. 5 within the tolerance": table.verdict,
         }
     )
+
+
+def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    """How far pictures under each rule are from those under the first one, same prompts and seeds, as shares of the grey range.
+
+    Args:
+        images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.
+
+    Returns:
+        columns `size, rule, against, mean_change, largest_change` (over prompts), `prompts`.
+    """
+    first, rows = {}, []
+    for (size, name), pictures in images.items():
+        against, known = first.setdefault(size, (name, pictures))
+        if name != against:
+            change = np.abs(pictures.astype(float) - known).mean((1, 2, 3)) / 255
+            numbers = {"mean_change": change.mean(), "largest_change": change.max(), "prompts": len(change)}
+            rows.append({"size": size, "rule": name, "against": against, **numbers})
+    return pd.DataFrame(rows, columns=["size", "rule", "against", "mean_change", "largest_change", "prompts"])

@@ -38,6 +38,19 @@ def run(
 
 
 @app.command()
+def readme(
+    keep: Annotated[str | None, typer.Option(help="First copy the tables that this profile's run wrote to data/results/.")] = None,
+) -> None:
+    """Write README's table of results from the tables in data/results/."""
+    from entropy_lib.files import workplace
+    from entropy_lib.running import results
+
+    if keep is not None:
+        results.keep(keep, workplace() / "build" / "output" / keep)
+    results.write_readme()
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, and which models and profiles it can run."""
     from rich.console import Console

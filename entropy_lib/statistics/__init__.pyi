@@ -4,6 +4,7 @@ from .fits import SlopeFit as SlopeFit
 from .fits import cluster_mean as cluster_mean
 from .fits import share_removed as share_removed
 from .fits import slope_on_log_tokens as slope_on_log_tokens
+from .fits import slopes_by_rule as slopes_by_rule
 from .intervals import Interval as Interval
 from .intervals import deal_blocks as deal_blocks
 from .intervals import jackknife as jackknife

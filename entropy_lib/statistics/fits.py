@@ -10,6 +10,7 @@ Example:
     np.float64(0.986)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,37 @@ def slope_on_log_tokens(
     result = sm.OLS(data[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
     low, high = result.conf_int(alpha=1 - level)[1]
     return SlopeFit(result.params[1], low, high, result.params[0], level, clusters, len(data))
+
+
+def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """The slope of entropy on ln N under each rule, and of its paired difference to the first rule, which is known far better.
+
+    Args:
+        table: columns `prompt, tokens, rule, entropy`; several rows of one kind are averaged.
+        rules: which ones, the one that others are compared with first.
+        level: of the intervals.
+
+    Returns:
+        one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN for the first.
+
+    Raises:
+        ValueError: as `slope_on_log_tokens`.
+
+    Example:
+        >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
+        >>> b = a.assign(rule="paper", entropy=a.entropy - 0.1 * np.log(a.tokens))
+        >>> slopes_by_rule(pd.concat([a, b]), ["unscaled", "paper"]).change.round(3).tolist()
+        [nan, -0.1]
+    """
+    wide, rows = table.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+    for name in rules:
+        fit = slope_on_log_tokens(wide[name].rename("entropy").reset_index(), level=level)
+        row = {"rule": name, "slope": fit.slope, "low": fit.low, "high": fit.high, "clusters": fit.clusters}
+        if name != rules[0]:
+            paired = slope_on_log_tokens((wide[name] - wide[rules[0]]).rename("entropy").reset_index(), level=level)
+            row |= {"change": paired.slope, "change_low": paired.low, "change_high": paired.high}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"])
 
 
 def cluster_mean(

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA
 from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy
 
@@ -64,13 +65,31 @@ def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> F
 def validity_limit(tokens: float, tolerance: float) -> float:
     """The largest b up to which Eq. 5 is within `tolerance` nats of the exact entropy, to 0.01.
 
+    Raises:
+        InvalidInputError: for a tolerance that is not a positive, finite number, which no error would ever exceed.
+
     Example:
         >>> 1.5 < validity_limit(4096, 0.05) < 2.5
         True
     """
+    if not 0 < tolerance < math.inf:
+        raise InvalidInputError(f"tolerance is {tolerance!r}; it must be a positive, finite number of nats, for example 0.05")
     step = 0.01
     number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
     return (number - 1) * step
+
+
+def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
+    """`validity_limit` for each N: columns `tokens, logit_std, of_freezing`.
+
+    Example:
+        >>> validity_limits([4096], 0.05).of_freezing.between(0.3, 0.7).all()
+        np.True_
+    """
+    rows = [(count, validity_limit(count, tolerance)) for count in tokens]
+    return pd.DataFrame(
+        [(count, limit, limit / freezing_std(count)) for count, limit in rows], columns=["tokens", "logit_std", "of_freezing"]
+    )
 
 
 def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:

@@ -1,0 +1,256 @@
+"""The answer of each notebook in a sentence or two, written from its own tables: a DataFrame in, text out.
+
+There is a wording for every outcome, so that neither a number nor a judgement on a page is typed by hand. Limits are compared
+as they are shown, rounded, so that what is said never contradicts what is printed.
+
+Example:
+    >>> table = pd.DataFrame({"size": ["32x32"], "rule": ["paper"], "share": [0.1], "low": [-0.1], "high": [0.3], "clusters": [8]})
+    >>> shares(table)
+    'Of the change of entropy at 32x32 `paper` removes 10 % [-10, 30]: no effect shown. Intervals: 95 %, over 8 prompts.'
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from entropy_lib.attention.logit_shape import CAUSES
+from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, metric_label
+from entropy_lib.display.numbers import decimals, interval, listed, percent, side
+
+SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
+
+
+def quickstart(table: pd.DataFrame, native: str) -> str:
+    """Whether the rule moves mean entropy towards its native value.
+
+    Args:
+        table: of `tables.entropies`, "unscaled" and at most one more rule at each size.
+        native: the label of the native size.
+    """
+    wide = table.pivot(index="size", columns="rule", values="entropy").reindex(table["size"].unique())
+    rule = next((name for name in table.rule if name != "unscaled"), None)
+    text = f"Mean entropy at {listed(wide.index)} is {_values(wide['unscaled'])} nats without a rule"
+    if rule is None:
+        return f"{text}; no rule was tried."
+    text += f" and {_values(wide[rule])} with `{rule}`"
+    others = wide.drop(index=native, errors="ignore")
+    if native not in wide.index or others.empty:
+        return f"{text}; what a rule does to a change of size takes native size and another one."
+    moves = {size: _move(row["unscaled"], row[rule], wide["unscaled"][native]) for size, row in others.iterrows()}
+    return f"{text}: against the native value, the rule moves entropy {_grouped(moves)}."
+
+
+def _values(column: pd.Series) -> str:
+    return listed(f"{value:.2f}" for value in column)
+
+
+def _move(unscaled: float, ruled: float, native: float) -> str:
+    """Where a rule moves entropy to, seen from the native value."""
+    if abs(ruled - unscaled) < SMALLEST:
+        return f"by less than {SMALLEST} nats"
+    if abs(unscaled - native) < SMALLEST:
+        return "away"
+    share = 1 - (ruled - native) / (unscaled - native)
+    if share < 0:
+        return "away"
+    return f"{percent(share)} of the way back" if share <= 1 else "back and past it"
+
+
+def theory(limits: pd.DataFrame, inside: int, layers: int, removed: pd.DataFrame, tolerance: float) -> str:
+    """Where Eq. 5 holds for Gaussian logits, and what each rule removes of the change of entropy.
+
+    Args:
+        limits: columns `tokens, of_freezing`: up to which b / b_c Eq. 5 is within the tolerance.
+        inside, layers: how many layers of the embedded model lie below their limit, of how many.
+        removed: columns `rule, share` (of `scaling.under_rules`, at one larger size).
+        tolerance: nats.
+    """
+    low, high = limits.of_freezing.min(), limits.of_freezing.max()
+    reach = f"{low:.2f} to {high:.2f}" if f"{low:.2f}" != f"{high:.2f}" else f"{low:.2f}"
+    counted = "all" if inside == layers else "none" if not inside else f"{inside}"
+    text = f"For independent Gaussian logits Eq. 5 is right within {tolerance:g} nats up to b = {reach} b_c (b_c = √(2 ln N), the "
+    text += f"freezing point; the limit depends on N); {counted} of the {layers} layers of the embedded model lie below it."
+    ruled = [f"`{row.rule}` removes {percent(row.share)}" for row in removed.itertuples() if row.rule != "unscaled"]
+    return f"{text} Of the change of entropy at the larger size {listed(ruled)}." if ruled else text
+
+
+def gaussian_check(layers: pd.DataFrame, size: str, tolerance: float) -> str:
+    """In how many layers Eq. 5 holds, what it fails by in the others, and how strongly layers answer the scale.
+
+    Args:
+        layers: of `attention.by_layer`.
+        size: what was looked at.
+        tolerance: nats.
+    """
+    failing = layers[layers.absolute_error > tolerance]
+    held = len(layers) - len(failing)
+    counted = "in all" if not len(failing) else "in none" if not held else f"in {held}"
+    text = f"At {size} Eq. 5 is right within {tolerance:g} nats {counted} of {len(layers)} layers."
+    if len(failing):
+        text += f" In the other {len(failing)}" if held else " There"
+        text += f" entropy is {_errors(failing.error)}, mostly because of this: {_main_cause(failing)}."
+    weight = layers.logit_std**2
+    answer = (layers.response_ratio * weight).sum() / weight.sum()
+    return f"{text} To a change of the scale the layers respond with {answer:.2f} of what Eq. 5 promises (1 if it were right)."
+
+
+def _errors(errors: pd.Series) -> str:
+    sizes = sorted({f"{errors.abs().min():.2f}", f"{errors.abs().max():.2f}"})
+    way = "higher than it says" if (errors > 0).all() else "lower than it says" if (errors < 0).all() else "off, either way"
+    return f"{' to '.join(sizes)} nats {way}"
+
+
+def _main_cause(layers: pd.DataFrame) -> str:
+    return CAUSES[layers[list(CAUSES)].abs().sum().idxmax()]
+
+
+def slopes(table: pd.DataFrame, level: float = 0.95) -> str:
+    """The slope of entropy on ln N under each rule, beside its prediction, and what the rule changes.
+
+    Args:
+        table: one row a rule, the first one without a rule: columns `rule, slope, low, high, predicted, clusters`, and
+            `change, change_low, change_high`: the slope of the paired difference to the first rule (NaN in the first row).
+        level: of the intervals.
+    """
+    parts = [_slope(row) for row in table.itertuples()]
+    changes = [_change(row, table) for row in table.iloc[1:].itertuples()]
+    note = f" Intervals: {100 * level:g} %, over {table.clusters.iloc[0]} prompts."
+    return f"The slope of mean entropy on ln N is {'; '.join(parts)}. {' '.join(changes)}".rstrip() + note
+
+
+def _slope(row) -> str:
+    text = f"{interval(row.slope, row.low, row.high)} under `{row.rule}`"
+    if math.isnan(row.predicted):
+        return text
+    where = {"above": "more than", "below": "less than", "holds": "consistent with", "": "beside"}
+    words = where[side(row.low, row.high, row.predicted)]
+    return (
+        f"{text} ({words} the {row.predicted:.{decimals(row.low, row.high)}f} that Gaussian logits of the same spread would give)"
+    )
+
+
+def _change(row, table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    changed = interval(row.change, row.change_low, row.change_high)
+    what = {
+        "below": "lowers the slope",
+        "above": "raises the slope",
+        "holds": "is not shown to change the slope",
+        "": "shifts the slope",
+    }
+    text = f"`{row.rule}` {what[side(row.change_low, row.change_high, 0)]} (paired difference {changed}"
+    promised = row.predicted - first.predicted
+    text += f", Gaussian logits would give {promised:+.3f})" if np.isfinite(promised) else ")"
+    grows = {"above": "entropy still grows with size", "below": "entropy falls with size"}
+    return f"{text}; {grows.get(side(row.low, row.high, 0), 'no growth of entropy is shown')}."
+
+
+def shares(table: pd.DataFrame, level: float = 0.95) -> str:
+    """How much of the change of entropy each rule removes.
+
+    Args:
+        table: of `statistics.share_removed`: columns `size, rule, share, low, high, clusters`.
+        level: of the intervals.
+    """
+    if table.empty:
+        return "No rule was compared with the model as it is."
+    parts = [
+        f"at {row.size} `{row.rule}` removes {percent(row.share, row.low, row.high)}: {_removal(row)}" for row in table.itertuples()
+    ]
+    return f"Of the change of entropy {'; '.join(parts)}. {_over_prompts(table, level)}"
+
+
+def _removal(row) -> str:
+    """In words, what part of the change goes."""
+    if math.isnan(row.low):
+        return "no interval"
+    against = {value: side(100 * row.low, 100 * row.high, value) for value in (0, 50, 100)}
+    if against[0] == "holds":
+        return "no effect shown"
+    if against[0] == "below":
+        return "it moves entropy away from its native value"
+    if against[100] == "above":
+        return "more than all of it"
+    return {"below": "most of it stays", "above": "most of it goes", "holds": "about half of it"}[against[50]]
+
+
+def _over_prompts(table: pd.DataFrame, level: float) -> str:
+    count = table.clusters.iloc[0]
+    return (
+        f"Intervals: {100 * level:g} %, over {count} prompts." if count > 1 else "One prompt: an illustration, without intervals."
+    )
+
+
+def pictures(table: pd.DataFrame) -> str:
+    """How much the pictures change with the rule, which says nothing about better or worse.
+
+    Args:
+        table: of `tables.picture_changes`.
+    """
+    if table.empty:
+        return "No two rules were drawn at one size, so there is nothing to compare."
+    parts = []
+    for (rule, against), part in table.groupby(["rule", "against"], sort=False):
+        changed, same = part[part.largest_change > 0], part[part.largest_change == 0]
+        text = f"Between `{against}` and `{rule}` pictures"
+        if len(changed):
+            text += f" differ by {_range(changed.mean_change)} of the grey range at {listed(changed['size'])} (means over prompts)"
+        if len(same):
+            text += f"{' and' if len(changed) else ''} do not differ at {listed(same['size'])}"
+        parts.append(f"{text}.")
+    return " ".join([*parts, "Whether that repairs them is for the eye, and for notebook 06."])
+
+
+def _range(values: pd.Series) -> str:
+    shown = list(dict.fromkeys(f"{100 * value:.1f}" for value in (values.min(), values.max())))
+    return f"{' to '.join(shown)} %"
+
+
+def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float = 0.95) -> str:
+    """Whether pictures are better under each rule, by KID (the primary measure) and by CLIP score.
+
+    Args:
+        differences, levels: of `sweep.reduce.Tables`.
+        level: of the intervals; a Holm-corrected p-value above 1 - `level` shows no difference.
+    """
+    parts = []
+    for metric in ("KID", "CLIP score"):
+        for (rule, against), part in differences[differences.metric == metric].groupby(["rule", "against"], sort=False):
+            base = levels[(levels.metric == metric) & (levels.method == against)].drop_duplicates("size").set_index("size").estimate
+            words = _metric_words(part, base, metric, level)
+            parts.append(f"By {metric_label(metric)}, `{rule}` against `{against}`: {words}.")
+    if not parts:
+        return "No rule was compared with another."
+    return " ".join([*parts, f"{100 * level:g} % intervals, differences in pairs, Holm's correction over sizes."])
+
+
+def _metric_words(part: pd.DataFrame, base: pd.Series, metric: str, level: float) -> str:
+    words = {}
+    for row in part.to_dict("records"):
+        shown = [row[name] * SHOWN_TIMES.get(metric, 1) for name in ("estimate", "low", "high")]
+        word = metric_word(row["estimate"], row["p_holm"], metric, level)
+        on = f" on {base[row['size']] * SHOWN_TIMES.get(metric, 1):.{decimals(*shown[1:])}f}" if row["size"] in base else ""
+        words.setdefault(word, []).append(f"{row['size']} ({interval(*shown)}{on})")
+    return "; ".join(f"{word} at {listed(sizes)}" for word, sizes in words.items())
+
+
+def metric_word(estimate: float, p_holm: float, metric: str, level: float) -> str:
+    """What a paired difference says: "better", "worse" or "no difference shown".
+
+    Example:
+        >>> metric_word(-0.01, 0.001, "KID", level=0.95), metric_word(-0.01, 0.06, "KID", level=0.95)
+        ('better', 'no difference shown')
+    """
+    if not p_holm <= 1 - level:
+        return "no difference shown"
+    return "better" if (estimate > 0) == HIGHER_IS_BETTER[metric] else "worse"
+
+
+def _grouped(words: Mapping[str, str]) -> str:
+    """{size: word} as text, sizes with the same word together."""
+    groups: dict[str, list[str]] = {}
+    for name, word in words.items():
+        groups.setdefault(word, []).append(name)
+    return listed(f"{word} at {listed(names)}" for word, names in groups.items())

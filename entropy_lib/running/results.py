@@ -1,0 +1,113 @@
+"""Tables that are kept: a notebook writes them, `data/results/` holds those of long runs, README tells what they say.
+
+    python -m entropy_lib run --profile mini-full
+    python -m entropy_lib readme --keep mini-full    # copies the tables to data/results/ and writes README's table from them
+
+Example:
+    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini-full` |" in results_section()
+    True
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from entropy_lib.display import verdicts
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import DATA, ROOT, replacing
+from entropy_lib.running.parameters import Sampling
+
+RESULTS = DATA / "results"
+START, END = "<!-- results: written by `python -m entropy_lib readme`, not by hand -->", "<!-- end of results -->"
+
+
+def _gaussian_check(layers: pd.DataFrame) -> str:
+    return verdicts.gaussian_check(layers, layers["size"].iloc[0], layers.tolerance.iloc[0])
+
+
+# What is kept of a notebook, and the sentence that it makes; the same function writes the notebook's own answer.
+ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "02_gaussian_check": (("layers",), _gaussian_check),
+    "03_entropy_vs_tokens": (("slopes",), verdicts.slopes),
+    "04_entropy_per_layer": (("share_removed",), verdicts.shares),
+    "06_metric_tables": (("differences", "levels"), lambda differences, levels: verdicts.metric_tables(_rules(differences), levels)),
+}
+
+
+def _rules(differences: pd.DataFrame) -> pd.DataFrame:
+    """Without the floors, which stand in the table of differences too."""
+    return differences[~differences.rule.str.contains(",")]
+
+
+def write_tables(p: Sampling, pipe, **tables: pd.DataFrame) -> None:
+    """Write tables of a notebook as CSV into its output folder, and beside them where they come from.
+
+    Args:
+        p: the notebook's checked parameters.
+        pipe: the pipeline that was measured.
+        tables: {file name without ending: table}.
+    """
+    for name, table in tables.items():
+        with replacing(p.folder() / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+    with replacing(p.folder() / "provenance.txt") as temporary:
+        temporary.write_text(p.provenance(pipe) + "\n", encoding="utf-8")
+
+
+def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
+    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had any.
+
+    Args:
+        output: the folder that holds one folder for each notebook.
+
+    Raises:
+        InvalidInputError: where there is nothing to keep.
+    """
+    there = [name for name, (files, _) in ANSWERS.items() if all((output / name / f"{file}.csv").is_file() for file in files)]
+    if not there:
+        raise InvalidInputError(f"{output} holds no tables of {', '.join(ANSWERS)}; run `entropy_lib run --profile {profile}` first")
+    for name in there:
+        for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt"]:
+            with replacing(results / profile / name / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+    return there
+
+
+def results_section(results: Path = RESULTS) -> str:
+    """README's table: what each kept table says, in the sentence of its notebook, and what it was measured on."""
+    rows, origins = [], []
+    for name, (files, sentence) in ANSWERS.items():
+        for folder in sorted(results.glob(f"*/{name}")):
+            text = sentence(*(pd.read_csv(folder / f"{file}.csv") for file in files)).replace("|", "\\|")
+            rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
+            origin = (folder / "provenance.txt").read_text(encoding="utf-8").splitlines()[0]
+            origins.append(f"- {name}, `{folder.parent.name}`: {origin}")
+    return "\n".join(["| notebook | profile | answer |", "|---|---|---|", *rows, "", "Measured on:", "", *origins])
+
+
+def with_results(text: str, results: Path = RESULTS) -> str:
+    """The text of README with the table between its marks renewed.
+
+    Raises:
+        InvalidInputError: where the marks are missing.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise InvalidInputError(f"README.md has no place for the results; write the lines {START} and {END} where they belong")
+    return f"{before}{START}\n\n{results_section(results)}\n\n{END}{after}"
+
+
+def write_readme(path: Path = ROOT / "README.md") -> None:
+    """Write the table of results into README.
+
+    Raises:
+        InvalidInputError: where there is no README (outside a checkout), or it has no marks.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"{path} is not there; README is written in a checkout of the project")
+    text = with_results(path.read_text(encoding="utf-8"))
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,243 @@
+"""Sentences of the notebooks: one wording for each outcome, and never one that its own numbers contradict."""
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entropy_lib.display import verdicts
+from entropy_lib.display.numbers import decimals, interval, listed, percent, side
+
+number = st.floats(-3, 3)
+reach = st.floats(1e-4, 2)
+
+
+def limits_shown(text: str) -> tuple[float, float]:
+    low, high = re.search(r"\[([^,]+), ([^\]]+)\]", text).groups()
+    return float(low), float(high)
+
+
+@given(number, reach, number)
+def test_a_side_is_what_the_printed_limits_say(value, half, of):
+    low, high = limits_shown(interval(value, value - half, value + half))
+    shown = round(of, decimals(value - half, value + half))
+    expected = "above" if low > shown else "below" if high < shown else "holds"
+    assert side(value - half, value + half, of) == expected
+
+
+@given(number, reach)
+def test_an_interval_is_shown_with_two_figures_of_its_half_width(value, half):
+    low, high = limits_shown(interval(value, value - half, value + half))
+    assert abs((high - low) / 2 - half) <= 0.11 * half + 1e-12
+
+
+def test_an_interval_that_nearly_touches_is_not_said_to_exclude_what_it_prints():
+    assert interval(1.003, 1.0003, 1.0057) == "1.0030 [1.0003, 1.0057]"
+    assert side(1.0003, 1.0057, 1.0) == "above"
+    assert side(1.00001, 1.0057, 1.0) == "holds"
+    assert side(math.nan, math.nan, 1.0) == side(0.9, 1.1, math.nan) == ""
+
+
+def test_numbers_without_an_interval_and_lists_of_one():
+    assert interval(0.5, math.nan, math.nan) == "0.500"
+    assert interval(0.5, 0.5, 0.5) == "0.500 [0.500, 0.500]"
+    assert percent(0.5) == "50 %"
+    assert listed(["a"]) == "a"
+
+
+def summary(entropies: dict[tuple[str, str], float]) -> pd.DataFrame:
+    return pd.DataFrame([{"size": size, "rule": rule, "entropy": value} for (size, rule), value in entropies.items()])
+
+
+@pytest.mark.parametrize(
+    ("ruled", "words"),
+    [
+        (2.1, "20 % of the way back at 32x32"),
+        (1.9, "away at 32x32"),
+        (3.1, "back and past it at 32x32"),
+        (2.001, "by less than 0.005 nats at 32x32"),
+    ],
+)
+def test_the_quickstart_says_where_a_rule_moves_entropy(ruled, words):
+    table = summary({("32x32", "unscaled"): 2.0, ("32x32", "paper"): ruled, ("64x64", "unscaled"): 2.5, ("64x64", "paper"): 2.5})
+    text = verdicts.quickstart(table, "64x64")
+    assert text.endswith(f"{words}.")
+    assert f"is 2.00 and 2.50 nats without a rule and {ruled:.2f} and 2.50 with `paper`" in text
+
+
+def test_the_quickstart_groups_sizes_and_needs_native_size_and_a_rule():
+    values = {("32x32", "unscaled"): 2.0, ("32x32", "paper"): 1.5, ("64x64", "unscaled"): 3.0, ("64x64", "paper"): 3.0}
+    values |= {("96x96", "unscaled"): 4.0, ("96x96", "paper"): 5.0}
+    assert verdicts.quickstart(summary(values), "64x64").endswith("the rule moves entropy away at 32x32 and 96x96.")
+    assert "takes native size" in verdicts.quickstart(summary(values), "128x128")
+    assert "no rule was tried" in verdicts.quickstart(summary({("32x32", "unscaled"): 2.0}), "64x64")
+
+
+@given(st.floats(0.1, 4), st.floats(0.1, 4), st.floats(0.1, 4))
+def test_the_quickstart_never_calls_away_what_is_nearer(native, unscaled, ruled):
+    table = summary({("a", "unscaled"): unscaled, ("a", "paper"): ruled, ("n", "unscaled"): native, ("n", "paper"): native})
+    text = verdicts.quickstart(table, "n")
+    if "away" in text:
+        assert abs(ruled - native) > abs(unscaled - native) - 2 * verdicts.SMALLEST
+    if "of the way back" in text:
+        assert abs(ruled - native) <= abs(unscaled - native)
+
+
+def test_the_theory_counts_layers_and_names_every_rule():
+    limits = pd.DataFrame({"tokens": [4, 4096], "of_freezing": [0.3, 0.6]})
+    removed = pd.DataFrame({"rule": ["unscaled", "paper", "power(1)"], "share": [0, 0.06, 0.12]})
+    text = verdicts.theory(limits, 9, 10, removed, 0.05)
+    assert "up to b = 0.30 to 0.60 b_c" in text
+    assert "9 of the 10 layers" in text
+    assert text.endswith("`paper` removes 6 % and `power(1)` removes 12 %.")
+    assert "none of the 10 layers" in verdicts.theory(limits, 0, 10, removed, 0.05)
+    assert "all of the 10 layers" in verdicts.theory(limits.head(1), 10, 10, removed.head(1), 0.05)
+
+
+def layer_table(errors, cause="non_gaussian") -> pd.DataFrame:
+    table = pd.DataFrame({"error": errors, "absolute_error": np.abs(errors), "logit_std": 1.0, "response_ratio": 0.5})
+    parts = {"finite_tokens": 0.0, "row_spread": 0.0, "non_gaussian": 0.0} | {cause: np.array(errors)}
+    return table.assign(**parts)
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ([0.01, 0.02], "in all of 2 layers. To a change"),
+        ([0.01, 0.2], "in 1 of 2 layers. In the other 1 entropy is 0.20 nats higher than it says"),
+        ([-0.1, -0.2], "in none of 2 layers. There entropy is 0.10 to 0.20 nats lower than it says"),
+        ([0.1, -0.2, 0.0], "in 1 of 3 layers. In the other 2 entropy is 0.10 to 0.20 nats off, either way"),
+    ],
+)
+def test_the_gaussian_check_tells_every_outcome(errors, words):
+    assert words in verdicts.gaussian_check(layer_table(errors), "64x64", 0.05)
+
+
+def test_the_gaussian_check_names_the_largest_cause():
+    assert "because of this: too few tokens" in verdicts.gaussian_check(layer_table([0.2], "finite_tokens"), "64x64", 0.05)
+
+
+def slope_table(first, ruled, change) -> pd.DataFrame:
+    rows = [
+        {"rule": "unscaled", "slope": sum(first) / 2, "low": first[0], "high": first[1], "predicted": 1.0, "clusters": 8},
+        {"rule": "paper", "slope": sum(ruled) / 2, "low": ruled[0], "high": ruled[1], "predicted": 0.944, "clusters": 8},
+    ]
+    changes = pd.DataFrame([{}, {"change": sum(change) / 2, "change_low": change[0], "change_high": change[1]}])
+    return pd.concat([pd.DataFrame(rows), changes], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("ruled", "change", "words"),
+    [
+        ((0.976, 0.982), (-0.03, -0.02), ["more than the 0.9440", "`paper` lowers the slope", "would give -0.056)", "still grows"]),
+        ((0.90, 0.92), (-0.03, 0.01), ["less than the 0.944", "is not shown to change"]),
+        ((0.93, 0.96), (0.01, 0.03), ["consistent with the 0.944", "raises the slope"]),
+        ((-0.1, 0.1), (-1.1, -0.9), ["less than", "no growth of entropy is shown"]),
+        ((-0.2, -0.1), (-1.2, -1.0), ["entropy falls with size"]),
+    ],
+)
+def test_slopes_are_set_beside_their_prediction_and_beside_each_other(ruled, change, words):
+    text = verdicts.slopes(slope_table((0.99, 1.01), ruled, change))
+    assert all(word in text for word in words), text
+    assert "consistent with the 1.000" in text
+    assert text.endswith("Intervals: 95 %, over 8 prompts.")
+
+
+def test_a_slope_without_a_prediction_is_given_without_one():
+    table = slope_table((0.99, 1.01), (0.9, 0.92), (-0.1, -0.08)).assign(predicted=math.nan)
+    assert "0.910 [0.900, 0.920] under `paper`." in verdicts.slopes(table)
+    assert "Gaussian" not in verdicts.slopes(table)
+
+
+@given(number, reach)
+def test_slopes_never_contradict_their_intervals(value, half):
+    text = verdicts.slopes(slope_table((0.99, 1.01), (0.9, 0.92), (value - half, value + half)))
+    low, high = limits_shown(re.search(r"paired difference ([^)]*\])", text)[1])
+    assert ("lowers" in text) == (high < 0)
+    assert ("raises" in text) == (low > 0)
+    assert ("not shown" in text) == (low <= 0 <= high)
+
+
+def share_table(*rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["size", "rule", "share", "low", "high", "clusters"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.1, 0.2, "no effect shown"),
+        (-0.2, -0.1, "away from its native value"),
+        (0.02, 0.03, "most of it stays"),
+        (0.4, 0.6, "about half of it"),
+        (0.7, 0.9, "most of it goes"),
+        (0.9, 1.2, "most of it goes"),
+        (1.1, 1.2, "more than all of it"),
+        (math.nan, math.nan, "no interval"),
+    ],
+)
+def test_shares_tell_every_outcome(low, high, words):
+    assert words in verdicts.shares(share_table(("32x32", "paper", 0.5, low, high, 8)))
+
+
+@given(number, reach)
+def test_shares_never_contradict_their_intervals(value, half):
+    text = verdicts.shares(share_table(("32x32", "paper", value, value - half, value + half, 8)))
+    low, high = limits_shown(text)
+    assert ("no effect shown" in text) == (low <= 0 <= high)
+    assert ("away" in text) == (high < 0)
+    assert ("more than all" in text) == (low > 100)
+
+
+def test_shares_of_one_prompt_claim_no_interval_and_an_empty_table_is_said():
+    text = verdicts.shares(share_table(("32x32", "paper", 0.5, math.nan, math.nan, 1)))
+    assert "One prompt" in text
+    assert "[" not in text
+    assert "No rule was compared" in verdicts.shares(share_table())
+
+
+def test_pictures_are_said_to_differ_or_not_and_never_to_be_better():
+    rows = [("32x32", "paper", "unscaled", 0.02, 0.04, 8), ("64x64", "paper", "unscaled", 0.0, 0.0, 8)]
+    table = pd.DataFrame(rows, columns=["size", "rule", "against", "mean_change", "largest_change", "prompts"])
+    text = verdicts.pictures(table)
+    assert "differ by 2.0 % of the grey range at 32x32 (means over prompts) and do not differ at 64x64." in text
+    assert "better" not in text
+    assert "do not differ at 64x64" in verdicts.pictures(table.tail(1))
+    assert "nothing to compare" in verdicts.pictures(table.head(0))
+
+
+def metric_rows(estimate, low, high, p_holm, metric="KID") -> tuple[pd.DataFrame, pd.DataFrame]:
+    row = {
+        "size": "96x96",
+        "rule": "paper",
+        "against": "unscaled",
+        "metric": metric,
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+    }
+    levels = [{"size": "96x96", "method": "unscaled", "metric": metric, "reference": "real", "estimate": 0.252}]
+    return pd.DataFrame([row | {"p_holm": p_holm}]), pd.DataFrame(levels)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p_holm", "metric", "word"),
+    [
+        (0.01, 0.01, "KID", "worse"), (-0.01, 0.01, "KID", "better"), (0.01, 0.2, "KID", "no difference shown"),
+        (0.01, 0.01, "CLIP score", "better"), (-0.01, 0.01, "CLIP score", "worse"), (0.01, math.nan, "KID", "no difference shown"),
+    ],
+)  # fmt: skip
+def test_metric_tables_know_which_way_is_better(estimate, p_holm, metric, word):
+    text = verdicts.metric_tables(*metric_rows(estimate, estimate - 0.005, estimate + 0.005, p_holm, metric))
+    assert f"against `unscaled`: {word} at 96x96" in text
+
+
+def test_metric_tables_show_published_units_and_what_the_difference_is_on():
+    text = verdicts.metric_tables(*metric_rows(0.0115, 0.0086, 0.0144, 1e-6))
+    assert "By KID x 1000, `paper` against `unscaled`: worse at 96x96 (11.5 [8.6, 14.4] on 252.0)." in text
+    assert verdicts.metric_tables(pd.DataFrame(columns=["metric", "rule", "against"]), pd.DataFrame()) == (
+        "No rule was compared with another."
+    )
