@@ -118,7 +118,7 @@ def test_columns_are_named_in_words_counts_are_whole_and_shares_per_cent():
         {"layer": [layer], "tokens": [4096.0], "beyond_half_freezing": [0.25], "share": ["12 %"], "of_freezing": [0.5]}
     )
     html = tables.styled(table, "").to_html()
-    for shown in ("up 2.1", "tokens N", "4,096<", "25.0%", "12 %", "b / b_c"):
+    for shown in ("up 2.1", "tokens N", "4,096<", "25.0 %", "12 %", "b / b_c"):
         assert shown in html, shown
     assert "beyond_half_freezing" not in html
 

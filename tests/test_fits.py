@@ -94,7 +94,9 @@ def test_shares_by_layer_are_those_of_each_layer_alone():
 def test_the_change_of_slope_is_fitted_in_pairs_and_known_better_than_either_slope():
     generator = np.random.default_rng(3)
     plain = simulated(8, 1.0, generator, spread=0.5).assign(rule="unscaled")
-    ruled = plain.assign(rule="paper", entropy=plain.entropy - 0.05 * np.log(plain.tokens) + 1e-3 * generator.standard_normal(len(plain)))
+    ruled = plain.assign(
+        rule="paper", entropy=plain.entropy - 0.05 * np.log(plain.tokens) + 1e-3 * generator.standard_normal(len(plain))
+    )
     first, second = slopes_by_rule(pd.concat([plain, ruled]), ["unscaled", "paper"]).to_dict("records")
     assert np.isnan(first["change"])
     assert second["change"] == pytest.approx(second["slope"] - first["slope"])

@@ -1,10 +1,12 @@
 """The notebooks themselves: how they are written, and that they run (profile smoke)."""
 
 import ast
+import base64
 import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -19,6 +21,10 @@ SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 
 def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
+
+
+def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
 def test_notebooks_and_parameters_belong_together():
@@ -44,10 +50,9 @@ def test_a_notebook_is_written_as_the_house_asks(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_parameters_cell_holds_plain_literals_that_pass_the_check(name):
-    tagged = [cell for cell in read(FOLDER / f"{name}.ipynb").cells if "parameters" in cell.metadata.get("tags", [])]
-    assert len(tagged) == 1
+    (cell,) = tagged(read(FOLDER / f"{name}.ipynb"), "parameters")
     values = {}
-    for node in ast.parse(tagged[0].source).body:
+    for node in ast.parse(cell.source).body:
         assert isinstance(node, ast.Assign), "one assignment a line"
         values[node.targets[0].id] = ast.literal_eval(node.value)
     assert set(values) == set(NOTEBOOKS[name].model_fields)
@@ -62,14 +67,65 @@ def test_links_of_a_notebook_lead_somewhere(name):
             assert target.startswith("http") or (FOLDER / target).exists(), target
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
+    notebook = read(FOLDER / f"{name}.ipynb")
+    assert tagged(notebook, "in-short") == [notebook.cells[1]]
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "In short" not in text
+    assert not re.search(r"\d %? ?\[-?\d", text), "a number with its interval"
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert code.count("in_short.update(") == 1
+    assert "el.verdicts." in code
+
+
 @pytest.fixture(scope="module")
-def smoke_results(tmp_path_factory):
-    return {result.name: result for result in run(profile="smoke", output=tmp_path_factory.mktemp("smoke"))}
+def smoke_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("smoke")
+
+
+@pytest.fixture(scope="module")
+def smoke_results(smoke_folder):
+    return {result.name: result for result in run(profile="smoke", output=smoke_folder)}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_on_profile_smoke(smoke_results, name):
+def test_a_notebook_runs_on_profile_smoke_and_answers_its_question(smoke_results, smoke_folder, name):
     assert smoke_results[name].ok, smoke_results[name].error
+    (cell,) = tagged(read(smoke_folder / f"{name}.ipynb"), "in-short")
+    (answer,) = [output.data["text/markdown"] for output in cell.outputs]
+    assert answer.startswith("**In short.** ")
+    assert "when the notebook has run" not in answer, "the placeholder is still there"
+    assert "nan" not in answer
+
+
+def test_the_widget_of_notebook_01_appears(smoke_results, smoke_folder):
+    outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
+    assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs) == 1
+
+
+def test_figures_of_notebooks_are_sharp(smoke_results, smoke_folder):
+    outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
+    (first, *_) = [output for output in outputs if "image/png" in output.get("data", {})]
+    header = base64.b64decode(first.data["image/png"])[16:20]
+    assert int.from_bytes(header, "big") >= 1.9 * first.metadata["image/png"]["width"]
+
+
+def test_notebooks_bear_rules_that_are_not_the_identity_at_native_size(tmp_path):
+    rules = {"rule": "gamma(1.4)", "rules": ["unscaled", "gamma(1.4)", "paper"], "output": str(tmp_path)}
+    names = ["00_quickstart", "04_entropy_per_layer", "05_image_grids"]
+    for result in run(names, "smoke", rules, tmp_path / "report"):
+        assert result.ok, f"{result.name}: {result.error}"
+    native = pd.read_csv(tmp_path / "differences.csv").query("size == '64x64'")
+    assert native.rule.tolist() == ["gamma(1.4)"], "gamma is drawn at native size, and compared"
+    (page,) = [output.data["text/html"] for output in shares_of_notebook_04(tmp_path / "report")]
+    assert "gamma(1.4)" in page
+    assert page.count("predicted") == 2, "each rule beside its own prediction"
+
+
+def shares_of_notebook_04(folder: Path) -> list[nbformat.NotebookNode]:
+    cells = [cell for cell in read(folder / "04_entropy_per_layer.ipynb").cells if "shares_by_layer" in cell.source]
+    return [output for cell in cells for output in cell.outputs]
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)

@@ -23,7 +23,7 @@ CELLS = "text-align: left; padding: 3px 14px 3px 0"
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
     """A table for a page: columns and layers in words, text to the left, no index, and underneath where its numbers come from."""
     numbers = set(table.select_dtypes("number"))
-    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(PERCENT & numbers, "{:.1%}")
+    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(PERCENT & numbers, lambda share: f"{100 * share:.1f} %")
     if "layer" in table:
         table = table.assign(layer=table.layer.map(short_layer))
     return (

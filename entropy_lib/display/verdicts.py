@@ -223,7 +223,12 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
             parts.append(f"By {metric_label(metric)}, `{rule}` against `{against}`: {words}.")
     if not parts:
         return "No rule was compared with another."
-    return " ".join([*parts, f"{100 * level:g} % intervals, differences in pairs, Holm's correction over sizes."])
+    return " ".join(
+        [
+            *parts,
+            f"{100 * level:g} % intervals of paired differences; better and worse are said after Holm's correction over sizes.",
+        ]
+    )
 
 
 def _metric_words(part: pd.DataFrame, base: pd.Series, metric: str, level: float) -> str:

@@ -27,18 +27,18 @@ def _gaussian_check(layers: pd.DataFrame) -> str:
     return verdicts.gaussian_check(layers, layers["size"].iloc[0], layers.tolerance.iloc[0])
 
 
+def _metric_tables(differences: pd.DataFrame, levels: pd.DataFrame) -> str:
+    """Of rules alone: the floors stand in the table of differences too."""
+    return verdicts.metric_tables(differences[~differences.rule.str.contains(",")], levels)
+
+
 # What is kept of a notebook, and the sentence that it makes; the same function writes the notebook's own answer.
 ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "02_gaussian_check": (("layers",), _gaussian_check),
     "03_entropy_vs_tokens": (("slopes",), verdicts.slopes),
     "04_entropy_per_layer": (("share_removed",), verdicts.shares),
-    "06_metric_tables": (("differences", "levels"), lambda differences, levels: verdicts.metric_tables(_rules(differences), levels)),
+    "06_metric_tables": (("differences", "levels"), _metric_tables),
 }
-
-
-def _rules(differences: pd.DataFrame) -> pd.DataFrame:
-    """Without the floors, which stand in the table of differences too."""
-    return differences[~differences.rule.str.contains(",")]
 
 
 def write_tables(p: Sampling, pipe, **tables: pd.DataFrame) -> None:
@@ -67,7 +67,9 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
     """
     there = [name for name, (files, _) in ANSWERS.items() if all((output / name / f"{file}.csv").is_file() for file in files)]
     if not there:
-        raise InvalidInputError(f"{output} holds no tables of {', '.join(ANSWERS)}; run `entropy_lib run --profile {profile}` first")
+        raise InvalidInputError(
+            f"{output} holds no tables of {', '.join(ANSWERS)}; run `entropy_lib run --profile {profile}` first"
+        )
     for name in there:
         for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt"]:
             with replacing(results / profile / name / path.name) as temporary:
