@@ -77,6 +77,9 @@ def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
     figure = figures.image_grid({"a": [np.zeros((32, 32, 3), np.uint8)]}, ["a zebra " * 15_000])
     assert len(figure.axes[0].get_title()) < 120
     assert figure.axes[0].get_title().endswith("…")
+    figure.canvas.draw()
+    (left, bottom), (right, top) = figure.axes[0].get_position().get_points()
+    assert min(right - left, top - bottom) > 0.1, "the picture keeps its room"
     _, height = figure.get_tightbbox().size
     assert height < 4, "inches"
 

@@ -55,35 +55,32 @@ def entropy_vs_tokens(
         training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's value there.
     """
     figure = figure or plt.figure(figsize=(10, 4.2), layout="constrained")
-    grid, first = np.geomspace(table.tokens.min(), table.tokens.max(), 50), next(iter(fits.values()))
-    left, right = figure.subplots(1, 2)
-    for ax, less in ((left, np.zeros_like), (right, np.log)):
-        for (name, fit), colour in zip(fits.items(), colours(list(fits)).values(), strict=True):
-            _points_and_lines(ax, table[table.rule == name].sort_values("tokens"), name, fit, colour, grid, less)
+    first, palette = next(iter(fits.values())), colours(list(fits))
+    for ax, less, label in zip(figure.subplots(1, 2), (np.zeros_like, np.log), ("mean entropy H", "H - ln N"), strict=True):
+        grid = np.geomspace(table.tokens.min(), table.tokens.max(), 50)
+        for index, (name, fit) in enumerate(fits.items()):
+            part, aside = table[table.rule == name].sort_values("tokens"), 1.03 ** (index - (len(fits) - 1) / 2)
+            _points_and_fit(ax, part, fit, less, aside, palette[name], name)
             if name in predicted:
                 line = fit.predict(training_tokens) + predicted[name] * np.log(grid / training_tokens)
-                ax.plot(grid, line - less(grid), ":", color=colour, lw=1.2, label=f"{name}: predicted {predicted[name]:.3f}")
+                ax.plot(grid, line - less(grid), ":", color=palette[name], lw=1.2, label=f"{name}: predicted {predicted[name]:.3f}")
         ax.plot(grid, first.predict(training_tokens) + np.log(grid / training_tokens) - less(grid), "k--", lw=1, label="slope 1")
         ax.axvline(training_tokens, color="0.6", lw=1, zorder=0)
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (3, -12), "textcoords": "offset points"}
+        ax.annotate("T", (training_tokens, 1), color="0.4", **place)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    left.set(xlabel="tokens N at the top level (log scale)", ylabel="mean entropy H (nats)")
-    right.set(xlabel="tokens N at the top level (log scale)", ylabel="H - ln N (nats)")
-    left.annotate(
-        "T", (training_tokens, 1), xycoords=("data", "axes fraction"), xytext=(3, -12), textcoords="offset points", color="0.4"
-    )
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small")
+        ax.set(xlabel="tokens N at the top level (log scale)", ylabel=f"{label} (nats)")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small")
     return figure
 
 
-def _points_and_lines(
-    ax: Axes, part: pd.DataFrame, name: str, fit: SlopeFit, colour: str, grid: np.ndarray, less: Callable
-) -> None:
-    """One rule: means with their intervals and the fitted line, both less a function of N."""
+def _points_and_fit(ax: Axes, part: pd.DataFrame, fit: SlopeFit, less: Callable, aside: float, colour: str, name: str) -> None:
+    """One rule: means with their intervals, moved a little aside, and the fitted line, all less a function of N."""
     error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
     label = f"{name}: slope {interval(fit.slope, fit.low, fit.high)}"
-    ax.errorbar(part.tokens, part["mean"] - less(part.tokens), yerr=error, fmt="o", color=colour, capsize=3, label=label)
-    ax.plot(grid, fit.predict(grid) - less(grid), color=colour, lw=1)
+    ax.errorbar(part.tokens * aside, part["mean"] - less(part.tokens), yerr=error, fmt="o", color=colour, capsize=3, label=label)
+    ax.plot(part.tokens, fit.predict(part.tokens) - less(part.tokens), color=colour, lw=1)
 
 
 def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -322,16 +319,18 @@ def image_grid(
         zoom: screen pixels for each image pixel.
     """
     heights = [max(image.shape[0] for image in row) for row in images.values()]
-    widths = [max(row[index].shape[1] for row in images.values()) for index in range(len(columns))]
-    scale = zoom / 100
-    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.8, sum(heights) * scale + 0.7), layout="constrained")
+    words = round(110 / zoom)  # pixels that the text above a column takes
+    widths = [max(words, *(row[index].shape[1] for row in images.values())) for index in range(len(columns))]
+    titles, scale = [_wrapped(text) for text in columns], zoom / 100
+    room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
+    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.8, sum(heights) * scale + room), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
             _picture(ax, picture, width)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small", parse_math=False)
-    for ax, text in zip(axes[0], columns, strict=True):
-        ax.set_title(_wrapped(text), fontsize="small", parse_math=False)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize="small", parse_math=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return figure
 

@@ -125,10 +125,8 @@ def _slope(row) -> str:
     if math.isnan(row.predicted):
         return text
     where = {"above": "more than", "below": "less than", "holds": "consistent with", "": "beside"}
-    words = where[side(row.low, row.high, row.predicted)]
-    return (
-        f"{text} ({words} the {row.predicted:.{decimals(row.low, row.high)}f} that Gaussian logits of the same spread would give)"
-    )
+    expected = f"{row.predicted:.{decimals(row.low, row.high)}f}"
+    return f"{text} ({where[side(row.low, row.high, row.predicted)]} the {expected} predicted for Gaussian logits)"
 
 
 def _change(row, table: pd.DataFrame) -> str:
@@ -142,7 +140,7 @@ def _change(row, table: pd.DataFrame) -> str:
     }
     text = f"`{row.rule}` {what[side(row.change_low, row.change_high, 0)]} (paired difference {changed}"
     promised = row.predicted - first.predicted
-    text += f", Gaussian logits would give {promised:+.3f})" if np.isfinite(promised) else ")"
+    text += f", predicted {promised:+.3f})" if np.isfinite(promised) else ")"
     grows = {"above": "entropy still grows with size", "below": "entropy falls with size"}
     return f"{text}; {grows.get(side(row.low, row.high, 0), 'no growth of entropy is shown')}."
 
