@@ -38,7 +38,7 @@ def test_a_notebook_is_written_as_the_house_asks(name):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     text = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code), "stripped"
-    assert len(text) >= len(code) - 3
+    assert len(text) >= len(code) - 4
     headings = [line for cell in text for line in cell.source.splitlines() if line.startswith("# ")]
     assert headings == [notebook.cells[0].source.splitlines()[0]], "exactly one title, and it comes first"
     assert sum("## Exercises" in cell.source for cell in text) == 1

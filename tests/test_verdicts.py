@@ -219,7 +219,9 @@ def metric_rows(estimate, low, high, p_holm, metric="KID") -> tuple[pd.DataFrame
         "low": low,
         "high": high,
     }
-    levels = [{"size": "96x96", "method": "unscaled", "metric": metric, "reference": "real", "estimate": 0.252}]
+    levels = [
+        {"size": "96x96", "method": "unscaled", "metric": metric, "reference": "real", "estimate": 0.252, "low": 0.2, "high": 0.3}
+    ]
     return pd.DataFrame([row | {"p_holm": p_holm}]), pd.DataFrame(levels)
 
 
@@ -237,7 +239,7 @@ def test_metric_tables_know_which_way_is_better(estimate, p_holm, metric, word):
 
 def test_metric_tables_show_published_units_and_what_the_difference_is_on():
     text = verdicts.metric_tables(*metric_rows(0.0115, 0.0086, 0.0144, 1e-6))
-    assert "By KID x 1000, `paper` against `unscaled`: worse at 96x96 (11.5 [8.6, 14.4] on 252.0)." in text
+    assert "By KID x 1000, `paper` against `unscaled`: worse at 96x96 (11.5 [8.6, 14.4] on 252)." in text
     assert verdicts.metric_tables(pd.DataFrame(columns=["metric", "rule", "against"]), pd.DataFrame()) == (
         "No rule was compared with another."
     )

@@ -216,7 +216,7 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
     parts = []
     for metric in ("KID", "CLIP score"):
         for (rule, against), part in differences[differences.metric == metric].groupby(["rule", "against"], sort=False):
-            base = levels[(levels.metric == metric) & (levels.method == against)].drop_duplicates("size").set_index("size").estimate
+            base = levels[(levels.metric == metric) & (levels.method == against)].drop_duplicates("size").set_index("size")
             words = _metric_words(part, base, metric, level)
             parts.append(f"By {metric_label(metric)}, `{rule}` against `{against}`: {words}.")
     if not parts:
@@ -229,13 +229,15 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
     )
 
 
-def _metric_words(part: pd.DataFrame, base: pd.Series, metric: str, level: float) -> str:
-    words = {}
+def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: float) -> str:
+    """What the differences of one metric say, sizes with the same word together; each beside what it is a difference to."""
+    times, words = SHOWN_TIMES.get(metric, 1), {}
     for row in part.to_dict("records"):
-        shown = [row[name] * SHOWN_TIMES.get(metric, 1) for name in ("estimate", "low", "high")]
-        word = metric_word(row["estimate"], row["p_holm"], metric, level)
-        on = f" on {base[row['size']] * SHOWN_TIMES.get(metric, 1):.{decimals(*shown[1:])}f}" if row["size"] in base else ""
-        words.setdefault(word, []).append(f"{row['size']} ({interval(*shown)}{on})")
+        text = interval(*(times * row[name] for name in ("estimate", "low", "high")))
+        if row["size"] in base.index:
+            value, low, high = times * base.loc[row["size"], ["estimate", "low", "high"]]
+            text += f" on {value:.{decimals(low, high)}f}"
+        words.setdefault(metric_word(row["estimate"], row["p_holm"], metric, level), []).append(f"{row['size']} ({text})")
     return "; ".join(f"{word} at {listed(sizes)}" for word, sizes in words.items())
 
 
