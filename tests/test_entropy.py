@@ -135,7 +135,7 @@ def test_impossible_rows_are_refused(rows):
 
 @pytest.mark.parametrize(("query", "key"), [((2, 5, 8), (2, 5, 9)), ((2, 5, 8), (3, 5, 8)), ((8,), (8,)), ((2, 5, 8), (2, 0, 8))])
 def test_shapes_that_do_not_fit_are_refused(query, key):
-    with pytest.raises(ValueError, match=r"query is|key has no tokens"):
+    with pytest.raises(ValueError, match="query is"):
         attention_entropy(torch.zeros(query), torch.zeros(key))
 
 

@@ -16,13 +16,17 @@ Example:
     tensor(256.)
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from entropy_lib.attention.kernels import BLOCKS, exact_products, find_kernel, row_entropy
+from entropy_lib.errors import InvalidInputError
 
 # Elements of one block of logits when they have to be formed: 64 MiB in float32.
 BLOCK_ELEMENTS = 1 << 24
@@ -51,7 +55,7 @@ def attention_entropy(
         key: `[..., heads, N_k, d]`, same leading axes; N_k may differ from N_q (cross-attention).
         scale: λ; 1/sqrt(d) by default.
         rows: query rows to look at. A number takes that many at random (always the same ones, and without touching
-            torch's random state); a sequence names them; None takes all.
+            torch's random state), or all where there are no more; a sequence names them; None takes all.
         mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends nowhere has
             no distribution and gives NaN.
         kernel: how to compute it: "cpu", "efficient", "flash" (faster, off by up to 2e-2 nats) or "flex", see `kernels`, or
@@ -60,28 +64,30 @@ def attention_entropy(
     Returns:
         `[..., heads, rows]`, between 0 and ln N_k.
 
+    NaN and infinity in query or key give NaN in the rows that they reach, as in a softmax.
+
     Raises:
-        ValueError: when shapes do not fit, `rows` is out of range, or `kernel` does not serve these tensors.
+        InvalidInputError: when query or key is no floating-point tensor or their shapes do not fit, `scale` is not a positive
+            number, `rows` is out of range, `mask` does not fit, or `kernel` does not serve these tensors.
 
     Example:
         >>> query, key = torch.randn(2, 4, 9, 16), torch.randn(2, 4, 5, 16)
         >>> attention_entropy(query, key, rows=3).shape
         torch.Size([2, 4, 3])
     """
-    _check_shapes(query, key)
+    query, key, scale = _checked(query, key, scale)
+    _check_mask(mask, query, key)
     chosen = row_indices(query.shape[-2], rows)
     if chosen is not None:
         query = query.index_select(-2, chosen.to(query.device))
         mask = mask if mask is None or mask.shape[-2] == 1 else mask.index_select(-2, chosen.to(mask.device))
-    query, key = _working_precision(query), _working_precision(key)
-    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
     key = key - key.mean(-2, keepdim=True)
     if mask is None:
         flat_query, flat_key = _four_axes(query), _four_axes(key)
         if found := find_kernel(flat_query, flat_key, kernel):
             return row_entropy(found, flat_query, flat_key, scale).reshape(query.shape[:-1])
     elif kernel not in (None, BLOCKS):
-        raise ValueError(f"kernel {kernel!r} takes no mask; leave out kernel, or give {BLOCKS!r}")
+        raise InvalidInputError(f"kernel {kernel!r} takes no mask; leave out kernel, or give {BLOCKS!r}")
     return _blocked_entropy(query, key, scale, mask)
 
 
@@ -106,7 +112,8 @@ def logit_moments(
         `order` tensors `[..., heads, N_q]`. The square root of the second is `logit_std`, b.
 
     Raises:
-        ValueError: when shapes do not fit or `order` is not 1 to 4.
+        InvalidInputError: when query or key is no floating-point tensor, their shapes do not fit, `scale` is not a positive
+            number, or `order` is not 1 to 4.
 
     Example:
         >>> query, key = torch.randn(2, 9, 16), torch.randn(2, 5, 16)
@@ -114,11 +121,9 @@ def logit_moments(
         >>> bool(torch.allclose(variance, (query @ key.mT / 4).var(-1, correction=0), atol=1e-5))
         True
     """
-    _check_shapes(query, key)
-    if order not in (1, 2, 3, 4):
-        raise ValueError(f"order is {order!r}; logit_moments gives 1 to 4 cumulants")
-    query, key = _working_precision(query), _working_precision(key)
-    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
+    query, key, scale = _checked(query, key, scale)
+    if not _is_whole(order) or not 1 <= order <= 4:
+        raise InvalidInputError(f"order is {order!r}; logit_moments gives 1 to 4 cumulants")
     centre = key.mean(-2, keepdim=True)
     centred = key - centre
     mean = scale * (query * centre).sum(-1)
@@ -133,21 +138,26 @@ def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
     """Resolve `rows` to sorted indices below `total`; None means all rows.
 
     Raises:
-        ValueError: when a number is below 1 or an index is out of range.
+        InvalidInputError: when a number is below 1, an index is out of range, or `rows` is something else.
     """
-    if rows is None or (isinstance(rows, int) and rows >= total):
+    if rows is None or (_is_whole(rows) and rows >= total):
         return None
-    if isinstance(rows, int):
+    if _is_whole(rows):
         if rows < 1:
-            raise ValueError(f"rows is {rows}; give None for all rows, a number of at least 1, or a sequence of indices")
+            raise InvalidInputError(f"rows is {rows}; give None for all rows, a number of at least 1, or a sequence of indices")
         generator = torch.Generator().manual_seed(SAMPLE_SEED)  # evenly spaced rows would alias with the image's columns
         return torch.randperm(total, generator=generator)[:rows].sort().values
-    indices = torch.as_tensor(rows, dtype=torch.long, device="cpu")
-    if indices.ndim != 1 or len(indices) == 0 or indices.min() < 0 or indices.max() >= total:
-        raise ValueError(
-            f"rows must be a non-empty sequence of indices from 0 to {total - 1} for a query of {total} rows, got {rows}"
+    try:
+        indices = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
+    except ValueError:  # lists of unequal lengths
+        indices = np.empty(0)
+    whole = indices.ndim == 1 and indices.size > 0 and indices.dtype.kind in "iu"
+    if not whole or indices.min() < 0 or indices.max() >= total:
+        raise InvalidInputError(
+            f"rows must be None, a whole number, or a non-empty sequence of indices from 0 to {total - 1} for a query of {total} "
+            f"rows; got {rows!r:.80}"
         )
-    return indices
+    return torch.from_numpy(indices.astype(np.int64))
 
 
 def _four_axes(tensor: Tensor) -> Tensor:
@@ -185,15 +195,58 @@ def _logit_blocks(query: Tensor, key: Tensor, scale: float) -> Iterator[tuple[sl
         yield block, logits
 
 
-def _working_precision(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def _is_whole(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, Tensor, float]:
+    """Query and key in the precision to work in, and λ, after refusing what is no attention."""
+    for name, tensor in (("query", query), ("key", key)):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            given = f"a tensor of {tensor.dtype}" if isinstance(tensor, Tensor) else f"of type {type(tensor).__name__}"
+            raise InvalidInputError(
+                f"{name} is {given}; give a floating-point torch tensor [..., heads, N, d] (torch.from_numpy takes numpy arrays)"
+            )
+    _check_shapes(query, key)
+    dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+    return query.to(dtype), key.to(dtype), _checked_scale(scale, query.shape[-1])
+
+
+def _checked_scale(scale: float | None, dim: int) -> float:
+    if scale is None:
+        return dim**-0.5
+    if not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf:
+        raise InvalidInputError(f"scale is {scale!r:.80}; give a positive number, or None for 1/sqrt(d)")
+    return float(scale)
 
 
 def _check_shapes(query: Tensor, key: Tensor) -> None:
+    shapes = f"query is {list(query.shape)} and key is {list(key.shape)}"
     if query.ndim < 2 or key.ndim < 2 or query.shape[:-2] != key.shape[:-2] or query.shape[-1] != key.shape[-1]:
-        raise ValueError(
-            f"query is {list(query.shape)} and key is {list(key.shape)}; expected [..., N_q, d] and [..., N_k, d] with the same "
-            "leading axes and d (repeat grouped keys for each query head first)"
+        raise InvalidInputError(
+            f"{shapes}; expected [..., N_q, d] and [..., N_k, d] with the same leading axes and d (repeat grouped keys for each "
+            "query head first)"
         )
-    if key.shape[-2] == 0:
-        raise ValueError("key has no tokens; a softmax needs at least one")
+    if not query.numel() or not key.numel():
+        raise InvalidInputError(f"{shapes}; no axis may be empty: a softmax needs at least one key")
+    if query.device != key.device:
+        raise InvalidInputError(f"query is on {query.device} and key on {key.device}; move them to one device")
+
+
+def _check_mask(mask: Mask, query: Tensor, key: Tensor) -> None:
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        given = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else f"of type {type(mask).__name__}"
+        raise InvalidInputError(
+            f"mask is {given}; give a boolean tensor (True attends) or a floating-point one (added to the logits)"
+        )
+    full = (*query.shape[:-1], key.shape[-2])
+    fits = 2 <= mask.ndim <= len(full) and all(
+        own in (1, size) for own, size in zip(reversed(mask.shape), reversed(full), strict=False)
+    )
+    if not fits or mask.device != query.device:
+        raise InvalidInputError(
+            f"mask is {list(mask.shape)} on {mask.device}; it must broadcast to {list(full)} on {query.device}, its last two axes "
+            "being N_q and N_k"
+        )

@@ -26,6 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from entropy_lib.errors import InvalidInputError
+
 BLOCKS = "blocks"
 GRID_LIMIT = 1 << 16  # CUDA starts at most 65,535 blocks along the axes that hold batch and heads
 # torch 2.9 has renamed the setting, and mixing both names makes torch raise.
@@ -62,7 +64,7 @@ def find_kernel(
         None where rows have to be taken in blocks: no kernel fits, or `name` is "blocks".
 
     Raises:
-        ValueError: when the named kernel is unknown or does not serve these tensors.
+        InvalidInputError: when the named kernel is unknown or does not serve these tensors.
     """
     if name == BLOCKS:
         return None
@@ -74,7 +76,7 @@ def find_kernel(
         return None
     reason = f"does not serve {query.dtype} of shape {list(query.shape)} on {query.device}" if candidates else "is unknown"
     names = [kernel.name for kernel in KERNELS]
-    raise ValueError(f"kernel {name!r} {reason}; give None for the best that works, or one of {[*names, BLOCKS]}")
+    raise InvalidInputError(f"kernel {name!r} {reason}; give None for the best that works, or one of {[*names, BLOCKS]}")
 
 
 def row_entropy(

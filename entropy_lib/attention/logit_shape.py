@@ -19,6 +19,7 @@ so it gets s² N/(N - 1).
 import functools
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -28,13 +29,15 @@ from scipy.interpolate import CubicSpline
 from scipy.stats import norm
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.theory import exact_entropy
 
 STATISTICS = (
     "entropy", "logit_variance", "row_std", "skewness", "excess_kurtosis", "cumulants", "exact_per_row",
     "maximum", "variance_inflation", "response",
 )  # fmt: skip
-BLOCK = 2  # side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+SPLINE_STD = 32.0  # largest b of a row; the exact law takes seconds a point beyond it
+SQUARE = 2  # side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
 
 
 def standardised(logits: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch key"]:
@@ -47,9 +50,17 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
     """What `LogitProbe` sums, for each row.
 
     Args:
-        logits: scaled, `[..., N]`, float64.
+        logits: scaled, `[..., N]`, floating point; float64 keeps the higher cumulants exact.
         grid: (height, width) of the keys, for their neighbourhoods.
+
+    Returns:
+        `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN also where the row's
+        logit_std is beyond `SPLINE_STD`.
+
+    Raises:
+        InvalidInputError: when logits are no floating-point tensor or have no keys, or the grid is not two whole numbers.
     """
+    _check_logits(logits, grid)
     tokens = logits.shape[-1]
     log_weight = logits.log_softmax(-1)
     centred = logits - logits.mean(-1, keepdim=True)
@@ -77,36 +88,54 @@ def weighted_variance(logits: Float[Tensor, "*batch key"], weight: Float[Tensor,
 
 
 def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """`exact_entropy` for rows of given variance (divided by N), from a cubic spline in b: within 1e-6 nats."""
+    """`exact_entropy` for rows of given variance (divided by N), from a cubic spline in b: within 1e-6 nats.
+
+    NaN where the variance is, and beyond `SPLINE_STD`.
+    """
     if tokens == 1:
         return torch.zeros_like(variance)
     logit_std = (variance * tokens / (tokens - 1)).sqrt().cpu().numpy()
-    highest = 2.0 ** math.ceil(math.log2(max(float(logit_std.max(initial=0)), 0.5)))
-    return torch.from_numpy(_entropy_spline(tokens, highest)(logit_std)).to(variance)
+    within = np.where(logit_std <= SPLINE_STD, logit_std, np.nan)
+    highest = 2.0 ** math.ceil(math.log2(np.fmax.reduce(within, axis=None, initial=0.5)))
+    return torch.from_numpy(_entropy_spline(tokens, highest)(within)).to(variance)
 
 
 @functools.lru_cache(maxsize=128)
 def _entropy_spline(tokens: int, highest: float) -> CubicSpline:
-    knots = np.linspace(0, highest, 65 + int(16 * highest))
+    """Knots 1/16 apart up to b = 4, then 32 an octave: the law flattens in b, and its cost grows with b²."""
+    near = np.linspace(0, min(highest, 4.0), 65 + int(16 * min(highest, 4.0)))
+    far = np.geomspace(4.0, highest, 1 + int(32 * math.log2(highest / 4)))[1:] if highest > 4 else []
+    knots = np.concatenate([near, far])
     return CubicSpline(knots, exact_entropy(tokens, knots), bc_type=((1, 0.0), "not-a-knot"))  # dH/db is 0 at b = 0
 
 
+def _check_logits(logits: Tensor, grid: tuple[int, int]) -> None:
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1 or not logits.numel():
+        given = (
+            f"{logits.dtype} of shape {list(logits.shape)}" if isinstance(logits, Tensor) else f"of type {type(logits).__name__}"
+        )
+        raise InvalidInputError(f"logits are {given}; give a floating-point torch tensor [..., N] with at least one row and key")
+    sides = grid if isinstance(grid, tuple | list) else ()
+    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 0 for side in sides):
+        raise InvalidInputError(f"grid is {grid!r}; give (height, width) of the keys, for example (16, 16), or (0, 0) for none")
+
+
 def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> Float[Tensor, "*batch"]:
-    """Variance of the mean of `BLOCK` x `BLOCK` neighbouring keys over that of as many keys drawn anywhere in the row.
+    """Variance of the mean of `SQUARE` x `SQUARE` neighbouring keys over that of as many keys drawn anywhere in the row.
 
     1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a lower bound
-    where likeness reaches beyond a block. NaN on grids with a side below 2 `BLOCK`, and where the keys are more than the grid
+    where likeness reaches beyond a square. NaN on grids with a side below 2 `SQUARE`, and where the keys are more than the grid
     (text beside the image).
     """
-    height, width = (side // BLOCK * BLOCK for side in grid)
-    if min(grid) < 2 * BLOCK or math.prod(grid) != logits.shape[-1]:
+    height, width = (side // SQUARE * SQUARE for side in grid)
+    if min(grid) < 2 * SQUARE or math.prod(grid) != logits.shape[-1]:
         return torch.full_like(logits[..., 0], math.nan)
     area = logits.unflatten(-1, grid)[..., :height, :width]
-    blocks = area.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).mean((-1, -3)).flatten(-2)
+    squares = area.unflatten(-1, (-1, SQUARE)).unflatten(-3, (-1, SQUARE)).mean((-1, -3)).flatten(-2)
     values = area.flatten(-2)
-    size, count = BLOCK**2, values.shape[-1]
+    size, count = SQUARE**2, values.shape[-1]
     anywhere = values.var(-1, correction=0) / size * (count - size) / (count - 1)  # without replacement
-    return blocks.var(-1, correction=0) / anywhere.clamp(min=1e-24)
+    return squares.var(-1, correction=0) / anywhere.clamp(min=1e-24)
 
 
 @functools.lru_cache(maxsize=128)
@@ -116,10 +145,15 @@ def expected_maximum(tokens: int) -> float:
     About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N (extreme-value theory); here
     by integration, ∫ x dΦ(x)^N.
 
+    Raises:
+        InvalidInputError: when N is no whole number of at least 1.
+
     Example:
         >>> round(expected_maximum(2), 6) == round(1 / math.sqrt(math.pi), 6)
         True
     """
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        raise InvalidInputError(f"tokens is {tokens!r}; it must be a whole number, at least 1")
     x = np.linspace(-12, 12, 24001)
     return float(np.trapezoid(x * tokens * np.exp((tokens - 1) * norm.logcdf(x) + norm.logpdf(x)), x))
 
@@ -136,12 +170,16 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         tolerance: nats; an error within it is a pass.
         by: columns to tell apart.
 
+    Raises:
+        InvalidInputError: when columns are missing, the table is empty, or the tolerance is not a positive number.
+
     Returns:
         indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,
         branches and heads), `error` and its parts, `unexplained` (non_gaussian less cumulants, absolute mean), `outside` (share of
         cells beyond the tolerance), `beyond_half_freezing` (share of cells with b > b_c/2), `response_ratio` (measured response
         over that of Eq. 5), `effective_tokens`, and `verdict`.
     """
+    _check_table(table, tolerance, by)
     cells = table.assign(
         error=table.entropy - table.gaussian_entropy,
         absolute_error=(table.entropy - table.gaussian_entropy).abs(),
@@ -159,6 +197,18 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
     result["response_ratio"] = -result.response / result.variance
     result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
     return result.drop(columns=["variance", "response"])
+
+
+def _check_table(table: pd.DataFrame, tolerance: float, by: Sequence[str]) -> None:
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
+        raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05")
+    if not isinstance(table, pd.DataFrame) or not isinstance(by, Sequence) or isinstance(by, str) or not by:
+        raise InvalidInputError(f"by_layer takes a table and a list of columns; got {type(table).__name__} and {by!r}")
+    needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}
+    missing = sorted(needed - set(table))
+    if missing or table.empty:
+        lack = f"lacks the columns {', '.join(missing)}" if missing else "is empty"
+        raise InvalidInputError(f"the table {lack}; give that of LogitProbe.table(), after the model has run")
 
 
 def _verdict(row: pd.Series, tolerance: float) -> str:

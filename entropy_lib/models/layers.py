@@ -150,7 +150,7 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
     """The layers whose names match any of the `wanted` names or glob patterns; None selects all.
 
     Raises:
-        UnknownNameError: when a name or pattern matches nothing.
+        UnknownNameError: when a name or pattern matches nothing, or there is none.
 
     Example:
         >>> select_layers(["mid_block.attn1", "up_blocks.0.attn1"], "up_blocks.*")
@@ -159,6 +159,8 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
     if wanted is None:
         return list(available)
     patterns = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not patterns:
+        raise UnknownNameError("layer", wanted, available)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
             raise UnknownNameError("layer", pattern, available)

@@ -21,7 +21,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from entropy_lib.attention.entropy import Rows
-from entropy_lib.attention.logit_shape import expected_maximum, row_statistics, standardised
+from entropy_lib.attention.logit_shape import SPLINE_STD, expected_maximum, row_statistics, standardised
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
 from entropy_lib.theory import exact_entropy, freezing_std, gaussian_entropy
@@ -49,6 +49,8 @@ class LogitProbe(AttentionProbe):
         maximum: the largest logit of a row, in standard deviations above its mean; `expected_maximum` for Gaussian logits.
         response: dH/d ln λ, how entropy answers a small change of the softmax scale; Eq. 5 says -b².
         effective_tokens: N over the variance inflation of means of neighbouring keys (see `variance_inflation`).
+    Columns are NaN where a layer's logits are; finite_tokens, row_spread and non_gaussian also where b is above 32, beyond which
+    the exact law is too slow.
     """
 
     measured = (
@@ -70,7 +72,8 @@ class LogitProbe(AttentionProbe):
         """What the means over rows say."""
         tokens, logit_std = place.tokens, mean.logit_variance**0.5
         gaussian = gaussian_entropy(tokens, logit_std)
-        at_mean = exact_entropy(tokens, (logit_std * (tokens / max(tokens - 1, 1)) ** 0.5).to_numpy())
+        drawn_std = logit_std * (tokens / max(tokens - 1, 1)) ** 0.5
+        at_mean = exact_entropy(tokens, drawn_std.where(drawn_std <= SPLINE_STD))
         kept = ("entropy", "skewness", "excess_kurtosis", "cumulants", "maximum", "response")
         return {name: mean[name] for name in kept} | {
             "logit_std": logit_std,

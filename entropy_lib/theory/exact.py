@@ -12,11 +12,14 @@ import functools
 
 import numpy as np
 
+from entropy_lib.theory.domain import Domain
 from entropy_lib.theory.elementwise import elementwise
 
 STEP = 0.25  # in u and in b·g: error exp(-π²/STEP), far below float64
 REACH = 12.0  # standard deviations of g; the mass beyond is 1e-32
 MAX_TOKENS = 1e9  # tested to 1e6
+MAX_STD = 100.0
+REACH_OF_LAW = {"tokens": Domain("a number of keys", 1, MAX_TOKENS), "logit_std": Domain("a standard deviation", 0, MAX_STD)}
 
 
 @functools.lru_cache(maxsize=512)
@@ -45,14 +48,7 @@ def _moments(tokens: float, logit_std: float) -> tuple[float, float]:
     return log_sum, log_sum - STEP * np.sum(tokens * lower * slope)
 
 
-def _checked(tokens: float, logit_std: float) -> None:
-    if not (1 <= tokens <= MAX_TOKENS):
-        raise ValueError(f"tokens is {tokens:g}; it must lie between 1 and {MAX_TOKENS:g}")
-    if not (0 <= logit_std <= 100):
-        raise ValueError(f"logit_std is {logit_std:g}; it must lie between 0 and 100")
-
-
-@elementwise
+@elementwise(**REACH_OF_LAW)
 def exact_log_sum(tokens: float, logit_std: float) -> float:
     """Expected ln Σ_j exp(s_j) over N independent Gaussian logits of mean zero and standard deviation b.
 
@@ -61,17 +57,16 @@ def exact_log_sum(tokens: float, logit_std: float) -> float:
         logit_std: b, from 0 to 100.
 
     Raises:
-        ValueError: outside these ranges.
+        InvalidInputError: outside these ranges, and for what is no number.
 
     Example:
         >>> round(exact_log_sum(1, 2.0), 12) + 0.0
         0.0
     """
-    _checked(tokens, logit_std)
     return _moments(tokens, logit_std)[0]
 
 
-@elementwise
+@elementwise(**REACH_OF_LAW)
 def exact_entropy(tokens: float, logit_std: float) -> float:
     """Expected entropy of a softmax over N independent Gaussian logits, on both sides of freezing.
 
@@ -85,11 +80,10 @@ def exact_entropy(tokens: float, logit_std: float) -> float:
         Entropy in nats.
 
     Raises:
-        ValueError: outside these ranges.
+        InvalidInputError: outside these ranges, and for what is no number.
 
     Example:
         >>> round(exact_entropy(4096, 3.0), 3)
         4.421
     """
-    _checked(tokens, logit_std)
     return _moments(tokens, logit_std)[1]

@@ -9,7 +9,8 @@ Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from free
 in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
 say what a scale rule would have to be.
 
-All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given.
+All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
+number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN.
 
 Example:
     >>> round(gaussian_entropy(4096, 1.0), 3)
@@ -18,14 +19,17 @@ Example:
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
 
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.theory.domain import Domain, check, check_shapes, in_domain
 from entropy_lib.theory.elementwise import elementwise
-from entropy_lib.theory.exact import exact_entropy, exact_log_sum
+from entropy_lib.theory.exact import MAX_STD, exact_entropy, exact_log_sum
 
 __all__ = [
     "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum", "finite_entropy",
@@ -33,32 +37,39 @@ __all__ = [
 ]  # fmt: skip
 
 Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
+SEVERAL = Domain("a number of keys", 1, above=True)  # where ln of the number divides
 
 
 def _log(value):
     if isinstance(value, torch.Tensor):
         return value.double().log()
-    return np.log(value) if isinstance(value, np.ndarray) else math.log(value)
+    return math.log(value) if isinstance(value, Real) else np.log(value)
 
 
 def _exp(value):
     if isinstance(value, torch.Tensor):
         return value.double().exp()
-    return np.exp(value) if isinstance(value, np.ndarray) else math.exp(value)
+    return math.exp(value) if isinstance(value, Real) else np.exp(value)
 
 
+@in_domain
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
-    Valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2; beyond it the formula goes on falling,
-    below zero in the end, while the true entropy does not.
+    The law is asymptotic: valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
+    goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, not
+    cut off at 0: a negative value shows that the law does not hold there, and its error, of which `attention.logit_shape`
+    gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
 
     Args:
         tokens: number of keys N, at least 1.
-        logit_std: standard deviation b of the scaled logits within a row.
+        logit_std: standard deviation b of the scaled logits within a row, at least 0.
 
     Returns:
-        Entropy in nats.
+        ln N - b²/2 in nats, an entropy where it is not negative.
+
+    Raises:
+        InvalidInputError: outside these ranges, and for what is no number.
 
     Example:
         >>> gaussian_entropy(1, 0.0)
@@ -67,6 +78,7 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     return _log(tokens) - logit_std**2 / 2
 
 
+@in_domain(logit_std=Domain("a standard deviation", 0, most=26))  # exp(26²) is the last that float64 holds
 def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N).
 
@@ -88,6 +100,7 @@ def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     return gaussian_entropy(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
 
 
+@in_domain
 def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     """Entropy for any law of the logits: ln N - κ2/2 - κ3/3 - κ4/8 - … - κn (n-1)/n!.
 
@@ -105,10 +118,16 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
         >>> cumulant_entropy(4096, [1.0]) == gaussian_entropy(4096, 1.0)
         True
     """
+    if not isinstance(cumulants, Sequence | np.ndarray) or isinstance(cumulants, str):
+        raise InvalidInputError(f"cumulants is {cumulants!r}; give a list of κ2, κ3, …, for example [1.0, 0.2]")
+    check_shapes({"tokens": tokens} | {f"κ{order}": kappa for order, kappa in enumerate(cumulants, start=2)})
+    for order, kappa in enumerate(cumulants, start=2):
+        check(f"cumulant κ{order}", kappa, Domain("a cumulant"))
     corrections = sum(kappa * (order - 1) / math.factorial(order) for order, kappa in enumerate(cumulants, start=2))
     return _log(tokens) - corrections
 
 
+@in_domain
 def freezing_std(tokens: Numeric) -> Numeric:
     """The logit_std b_c = sqrt(2 ln N) beyond which a few keys take all the weight.
 
@@ -121,6 +140,7 @@ def freezing_std(tokens: Numeric) -> Numeric:
     return (2 * _log(tokens)) ** 0.5
 
 
+@in_domain(training_tokens=SEVERAL)
 def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Slope of H against ln N under the paper's rule: 1 - b²/(2 ln T), b being the logit_std at N = T.
 
@@ -133,7 +153,7 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
     return 1 - logit_std**2 / (2 * _log(training_tokens))
 
 
-@elementwise
+@elementwise(tokens=SEVERAL)
 def slope(tokens: float, logit_std: float, *, keeps_ratio: bool = False) -> float:
     """Slope dH/d ln N of the exact entropy at N, for constant b or (`keeps_ratio`) for b ∝ sqrt(ln N), the paper's rule.
 
@@ -176,7 +196,7 @@ def equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float
     return _factor_reaching(exact_entropy(training_tokens, logit_std), tokens, logit_std)
 
 
-@elementwise
+@elementwise(training_tokens=SEVERAL)
 def equal_ratio_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
     """The factor that keeps H / ln N, exactly. The paper's sqrt(ln N / ln T) is its limit for many tokens.
 
@@ -195,9 +215,14 @@ def _factor_reaching(entropy: float, tokens: float, logit_std: float) -> float:
     """f with H(N, f b) = entropy, by bisection: H falls strictly with b. NaN where no f, or every f, would do."""
     if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
         return math.nan
-    upper = 1.0
-    while exact_entropy(tokens, upper * logit_std) > entropy:
+    upper, reach = 1.0, MAX_STD / logit_std
+    while upper < reach and exact_entropy(tokens, upper * logit_std) > entropy:
         upper *= 2
+    if upper >= reach:
+        raise InvalidInputError(
+            f"{tokens:g} tokens have {entropy:.3g} nats only where logit_std is near {MAX_STD:g} or above, out of reach of the "
+            "exact law: take a smaller logit_std"
+        )
     return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
 
 
@@ -217,6 +242,11 @@ def share_of_change_removed(tokens: float, training_tokens: float, logit_std: fl
     """
     if math.isclose(tokens, training_tokens):
         return math.nan
+    if factor * logit_std > MAX_STD:
+        raise InvalidInputError(
+            f"factor {factor:g} times logit_std {logit_std:g} is above {MAX_STD:g}, the reach of the exact law: take a smaller "
+            "factor"
+        )
     start = exact_entropy(training_tokens, logit_std)
     change = exact_entropy(tokens, logit_std) - start
     left = exact_entropy(tokens, factor * logit_std) - start

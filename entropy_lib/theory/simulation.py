@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import DATA
+from entropy_lib.theory.domain import Domain, as_array, check
 from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy
 
+PAIR = Domain("a whole number", 2)
 SIMULATED_LOGITS = 4_000_000  # for each N at most, whatever `rows` asks for
 
 
@@ -40,9 +42,16 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
         rows: simulated rows a point; fewer where N is so large that they would not fit.
         seed: of the simulation.
 
+    Raises:
+        InvalidInputError: for fewer than 2 tokens or rows, or a negative share.
+
     Returns:
         one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite, exact`.
     """
+    tokens, shares = list(tokens), list(shares)
+    for name, values, domain in (("tokens", tokens, PAIR), ("shares", shares, Domain("a share", 0)), ("rows", [rows], PAIR)):
+        for value in values:
+            check(name, value, domain)
     generator, table = torch.Generator().manual_seed(seed), []
     for count in tokens:
         normal = torch.randn(max(2, min(rows, SIMULATED_LOGITS // count)), count, generator=generator)
@@ -58,7 +67,7 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
 
 def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> Float[np.ndarray, "tokens logit_std"]:
     """Error of Eq. 5 in nats, Gaussian minus exact entropy, over a grid."""
-    count, spread = np.asarray(tokens, float)[:, None], np.asarray(logit_std, float)[None]
+    count, spread = as_array("tokens", np.asarray(tokens))[:, None], as_array("logit_std", np.asarray(logit_std))[None]
     return gaussian_entropy(count, spread) - exact_entropy(count, spread)
 
 
@@ -66,14 +75,13 @@ def validity_limit(tokens: float, tolerance: float) -> float:
     """The largest b up to which Eq. 5 is within `tolerance` nats of the exact entropy, to 0.01.
 
     Raises:
-        InvalidInputError: for a tolerance that is not a positive, finite number, which no error would ever exceed.
+        InvalidInputError: for a tolerance that is not above 0 and at most 10 nats.
 
     Example:
         >>> 1.5 < validity_limit(4096, 0.05) < 2.5
         True
     """
-    if not 0 < tolerance < math.inf:
-        raise InvalidInputError(f"tolerance is {tolerance!r}; it must be a positive, finite number of nats, for example 0.05")
+    check("tolerance", tolerance, Domain("an error in nats", 0, most=10, above=True))
     step = 0.01
     number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
     return (number - 1) * step
@@ -107,5 +115,11 @@ def shipped_layers(model: str = "mini") -> pd.DataFrame:
 
     Returns:
         columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.
+
+    Raises:
+        UnknownNameError: for a model that does not ship.
     """
-    return pd.DataFrame(json.loads((DATA / model / "quality.json").read_text())["attention"])
+    known = {path.parent.name: path for path in DATA.glob("*/quality.json")}
+    if model not in known:
+        raise UnknownNameError("model", model, known)
+    return pd.DataFrame(json.loads(known[model].read_text(encoding="utf-8"))["attention"])
