@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import entropy_lib as el
-from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, replacing
-from entropy_lib.models.catalogue import entry
+from entropy_lib.models.architectures import ARCHITECTURES, build
+from entropy_lib.models.catalogue import entry, local_folder, recognise, resolve_device, resolve_dtype, sampling_defaults
 from entropy_lib.models.checksums import verify
 
 
@@ -71,8 +72,116 @@ def test_an_embedded_model_that_is_not_there_says_so(monkeypatch, tmp_path):
         el.load("mini")
 
 
+@pytest.mark.parametrize("content", ["", "garbage", "\x00\xff", "0123  unet/config.json", "one\ntwo three\n"])
+def test_a_damaged_list_of_checksums_is_named(tmp_path, content):
+    (tmp_path / "SHA256SUMS").write_bytes(content.encode("latin-1"))
+    with pytest.raises(WeightsError, match=r"SHA256SUMS .* is damaged: restore it"):
+        verify(tmp_path)
+
+
+def test_an_embedded_model_must_have_its_checksums(tmp_path, monkeypatch):
+    shutil.copytree(DATA / "mini", tmp_path / "mini")
+    (tmp_path / "mini" / "SHA256SUMS").unlink()
+    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    with pytest.raises(WeightsError, match=r"SHA256SUMS .* is missing: restore it"):
+        el.load("mini")
+
+
+NO_MODEL = "give a name of the catalogue"
+NO_DEVICE = "device is .*(allowed are|use device=)"
+BAD_LOADS = [
+    ({"model": None}, NO_MODEL),
+    ({"model": ""}, NO_MODEL),
+    ({"model": "  "}, NO_MODEL),
+    ({"model": 3}, NO_MODEL),
+    ({"model": ["mini"]}, NO_MODEL),
+    ({"model": b"mini"}, NO_MODEL),
+    ({"model": "mini "}, "did you mean 'mini'"),
+    ({"model": "sd21-bas"}, "did you mean 'sd21-base'"),
+    ({"model": "."}, "without model_index.json"),
+    ({"model": "~"}, "without model_index.json"),
+    ({"model": "/no/such/folder"}, "no folder that is there"),
+    ({"model": "./missing"}, "no folder that is there"),
+    ({"model": "../missing"}, "no folder that is there"),
+    ({"model": "missing/"}, "no folder that is there"),
+    ({"model": "a/b/c"}, "no folder that is there"),
+    ({"model": "own er/name"}, "no folder that is there"),
+    ({"model": r"C:\models\mini"}, "no folder that is there"),
+    ({"revision": "main"}, "is in a folder.*leave it out"),
+    ({"model": "sd15", "revision": ""}, "revision is ''"),
+    ({"model": "sd15", "revision": 3}, "revision is 3"),
+    ({"device": None}, NO_DEVICE),
+    ({"device": ""}, NO_DEVICE),
+    ({"device": "gpu"}, NO_DEVICE),
+    ({"device": 0}, NO_DEVICE),
+    ({"device": "cuda:99"}, NO_DEVICE),
+    ({"device": "xpu"}, NO_DEVICE),
+    ({"device": "meta"}, "random_weights=True only"),
+    ({"device": torch.device("meta")}, "random_weights=True only"),
+    ({"dtype": None}, "unknown dtype"),
+    ({"dtype": ""}, "unknown dtype"),
+    ({"dtype": "float64"}, "unknown dtype"),
+    ({"dtype": torch.int8}, "unknown dtype"),
+    ({"dtype": ["float32"]}, "unknown dtype"),
+    ({"random_weights": True, "model": "mini"}, "unknown architecture"),
+    ({"random_weights": True, "model": "nothing"}, "unknown model"),
+    ({"random_weights": True, "model": "sd15", "dtype": "half"}, "unknown dtype"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_LOADS, ids=str)
+def test_what_cannot_be_loaded_is_refused_before_any_work(monkeypatch, changes, message):
+    monkeypatch.setattr("entropy_lib.models.catalogue._from_pretrained", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr("entropy_lib.models.catalogue.verify", lambda *_, **__: pytest.fail("weights were read"))
+    with pytest.raises(InvalidInputError, match=message):
+        el.load(**({"model": "mini"} | changes))
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device here")
+def test_a_device_that_is_not_built_in_is_refused():
+    with pytest.raises(InvalidInputError, match="device is 'mps', which is not here; use device='cpu'"):
+        el.load("mini", device="mps")
+
+
+def test_dtypes_and_folders_may_be_objects():
+    assert resolve_dtype(torch.bfloat16, torch.device("cpu")) is torch.bfloat16
+    assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+    assert local_folder(DATA / "mini") == DATA / "mini"
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21-base", "ldm-256", "sdxl", "pixart", "sd3", "flux"])
+def test_a_model_is_recognised_by_its_configuration(name):
+    known, parts = entry(name), ARCHITECTURES[name].parts
+    part = "unet" if "unet" in parts else "transformer"
+    pipe = type(known.pipeline, (), {part: parts[part].build(False, "meta")})()
+    assert recognise(pipe) == name
+    assert sampling_defaults(pipe) == (known.steps, known.guidance)
+
+
+def test_the_embedded_model_is_recognised(pipe):
+    assert recognise(pipe) == "mini"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sd21-base", (50, 7.5)), ("sdxl", (50, 5.0)), ("ldm-256", (50, 1.0))])
+def test_other_models_have_the_defaults_of_their_pipeline(name, expected):
+    pipe = build(name, tiny=True, device="meta")
+    assert recognise(pipe) is None
+    assert sampling_defaults(pipe) == expected
+
+
+def test_a_pipeline_that_declares_nothing_says_what_to_give(network):
+    class Own:
+        unet = network
+
+        def __call__(self, prompt):
+            """Draw."""
+
+    with pytest.raises(InvalidInputError, match="give steps and guidance"):
+        sampling_defaults(Own())
+
+
 def test_a_folder_can_be_loaded(tmp_path):
-    verify(DATA / "mini")
+    verify(DATA / "mini", required=True)
     verify(tmp_path)  # no SHA256SUMS, nothing to compare
     shutil.copytree(DATA / "mini", tmp_path / "mine")
     assert el.load(str(tmp_path / "mine"), device="cpu").unet.config.sample_size == 16

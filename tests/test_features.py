@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.metrics import extractors
 from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import VIEWS, as_float, resize, resized, squares
@@ -79,7 +80,8 @@ def test_an_unknown_view_or_extractor_suggests_the_nearest():
 
 
 def test_weights_that_are_not_there_are_named(monkeypatch):
-    monkeypatch.setattr(hub, "hub_answers", lambda: False)
+    for module in (hub, extractors):
+        monkeypatch.setattr(module, "hub_answers", lambda: False)
     with pytest.raises(WeightsError, match="hf download facebook/dinov2-small"):
         extractor("dinov2")
     with pytest.raises(WeightsError, match="list_pretrained"):

@@ -7,7 +7,7 @@ from peft import LoraConfig
 from torch.nn import functional
 
 import entropy_lib as el
-from entropy_lib.errors import ScaleNotAppliedError, UnknownNameError
+from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.layers import is_attention
 
 
@@ -40,6 +40,29 @@ def test_patched_output_is_that_of_another_softmax_scale(network, call, size, na
         expected_network.get_submodule(layer).set_processor(ScalePassed(factor))
     assert torch.allclose(patched, call(expected_network, *size), atol=1e-5)
     assert not torch.allclose(patched, unscaled, atol=1e-6), "a rule that changes nothing proves nothing"
+
+
+def test_applying_returns_the_model(pipe, network):
+    for model in (pipe, network):
+        assert el.apply_scale(model, "paper") is model
+        el.remove_scale(model)
+        with el.scaled(model, "paper") as given:
+            assert given is model
+
+
+@pytest.mark.parametrize("size", [(0, 5), (-1, 5), (5,), (5, 5, 5), 25, "25", (2.5, 5), ("a", "b"), [None, 5]], ids=str)
+def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, size):
+    before = hooks(network)
+    with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width"):
+        el.apply_scale(network, "paper", latent_size=size)
+    assert hooks(network) == before
+
+
+@pytest.mark.parametrize("model", [None, "mini", 3, object()], ids=str)
+def test_what_is_no_model_is_refused(model):
+    for function in (el.remove_scale, el.scale_report, el.training_tokens, lambda model: el.apply_scale(model, "paper")):
+        with pytest.raises(UnsupportedModelError, match="expected a diffusers pipeline"):
+            function(model)
 
 
 def test_identity_at_training_size_is_bit_for_bit(network, call):

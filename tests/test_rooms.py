@@ -37,7 +37,8 @@ ALLOWED = {
     },
     "experiments": {
         "attention": "the type of a choice of query rows",
-        "models.layers": "native size",
+        "models.catalogue": "the steps and guidance of a model",
+        "models.layers": "native size, tokens at a size",
         "models.networks": "sizes that a network can draw",
         "scaling": "drawing under a rule",
         "probes": "measuring while drawing",

@@ -1,10 +1,12 @@
 from . import generation as generation
 from . import measurement as measurement
+from . import request as request
 from .generation import draw as draw
 from .generation import generate as generate
-from .generation import native_size as native_size
 from .generation import own_options as own_options
-from .generation import size_multiple as size_multiple
 from .measurement import entropy_by_size as entropy_by_size
 from .measurement import logit_shape_by_size as logit_shape_by_size
 from .measurement import native_layers as native_layers
+from .request import distinct_rules_at as distinct_rules_at
+from .request import native_size as native_size
+from .request import size_multiple as size_multiple

@@ -6,24 +6,17 @@ by at most one grey level, from the order of floating-point sums.
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from tqdm.auto import tqdm
 
-from entropy_lib.models.layers import denoiser, native_latent_size
-from entropy_lib.models.networks import family
-from entropy_lib.scaling.patch import scaled
-from entropy_lib.scaling.rules import Rule, rule
-from entropy_lib.sizes import SIZE_MULTIPLE, check_size
-
-
-def check_positive(**values: float) -> None:
-    """ValueError unless all named values are positive."""
-    for name, value in values.items():
-        if isinstance(value, bool) or value <= 0:
-            raise ValueError(f"{name} is {value!r}; it must be positive")
+from entropy_lib.errors import NotFiniteError
+from entropy_lib.experiments.request import check_sampler, check_samples, check_sizes, distinct_rules_at
+from entropy_lib.scaling.patch import applied_rule, scaled
+from entropy_lib.scaling.rules import Rule
 
 
 def generate(
@@ -33,20 +26,22 @@ def generate(
     height: int,
     width: int,
     *,
-    scale_rule: str | Rule = "unscaled",
-    steps: int = 25,
-    guidance: float = 2.0,
+    scale_rule: str | Rule | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
     batch: int = 10,
     progress: bool = False,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "image height width 3"]:
     """Draw one image for each (prompt, seed) pair.
 
     Args:
         pipe: a text-to-image pipeline of diffusers.
-        prompts, seeds: of equal length.
+        prompts, seeds: of equal length; seeds from 0 to 2^32 - 1.
         height, width: in pixels, multiples of `size_multiple(pipe)`.
-        scale_rule: see `entropy_lib.rule`; the model is restored afterwards.
-        steps, guidance: of the sampler.
+        scale_rule: see `entropy_lib.rule`. It replaces whatever patch the model carries while the images are drawn. None leaves
+            the model as it is, patched or not.
+        steps, guidance: of the sampler; None takes the model's own, those of `entropy_lib.catalogue()` for a model that is
+            recognised there by its configuration, else those that the pipeline's `__call__` declares.
         batch: images drawn together; changes speed and memory only.
         progress: show a progress bar.
 
@@ -54,25 +49,29 @@ def generate(
         uint8 `[n, height, width, 3]`.
 
     Raises:
-        ValueError: for bad sizes, steps, batch, or lists of unequal length, before anything is drawn.
+        InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that cannot fit into
+            memory, and a rule that has no factor at this size; before anything is drawn.
         UnknownNameError: for an unknown rule.
-        FloatingPointError: when the model draws NaN.
+        UnsupportedModelError: when `pipe` is no pipeline, or one around an unknown network.
+        NotFiniteError: when the model draws NaN.
 
     Example:
         >>> import entropy_lib as el
         >>> generate(el.load("mini"), ["a zebra"], [0], 32, 64, steps=2).shape
         (1, 32, 64, 3)
     """
-    check_size(height, width, size_multiple(pipe))
-    check_positive(steps=steps, batch=batch)
-    if len(prompts) != len(seeds) or not prompts:
-        raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt, at least one")
-    chosen, images = rule(scale_rule), []
-    with scaled(pipe, chosen):
-        for start in tqdm(range(0, len(prompts), batch), disable=not progress, desc=f"{height} x {width} {chosen}"):
-            part = slice(start, start + batch)
-            images.append(draw(pipe, prompts[part], seeds[part], height, width, steps=steps, guidance=guidance))
-    return to_uint8(np.concatenate(images))
+    sampler = check_sampler(pipe, steps, guidance, batch)
+    check_samples(prompts, seeds)
+    check_sizes(pipe, [(height, width)], batch)
+    if scale_rule is not None:
+        distinct_rules_at(pipe, [scale_rule], height, width)  # fails here where the rule has no factor
+    images = []
+    with nullcontext() if scale_rule is None else scaled(pipe, scale_rule):
+        name = f"{height} x {width} {applied_rule(pipe)}"
+        for start in tqdm(range(0, len(prompts), batch), disable=not progress, desc=name):
+            part, options = slice(start, start + batch), {"steps": sampler.steps, "guidance": sampler.guidance}
+            images.append(to_uint8(draw(pipe, prompts[part], seeds[part], height, width, **options)))
+    return np.concatenate(images)
 
 
 def draw(
@@ -100,25 +99,14 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
     """Grey levels 0 to 255, rounded.
 
     Raises:
-        FloatingPointError: if an image holds NaN or infinity.
+        NotFiniteError: if an image holds NaN or infinity.
     """
     if not (whole := finite(images)).all():
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. Load it in float32 "
             "or bfloat16"
         )
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def native_size(pipe) -> tuple[int, int]:
-    """Height and width in pixels at which the pipeline's denoiser was trained."""
-    height, width = native_latent_size(pipe)
-    return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
-
-
-def size_multiple(pipe) -> int:
-    """Height and width of an image must be multiples of this many pixels."""
-    return max(SIZE_MULTIPLE, family(denoiser(pipe)).latent_multiple * pipe.vae_scale_factor)
 
 
 def own_options(pipe) -> dict:

@@ -15,10 +15,10 @@ Example:
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from unittest import mock
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.files import DATA
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
-from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.models.hub import hub_answers, offline_where_it_does_not_answer
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -127,7 +127,7 @@ def known_extractor(name: str) -> str:
 
 def _mini_clip(device: str) -> Extractor:
     folder = DATA / "mini-clip"
-    verify(folder)
+    verify(folder, required=True)
     return _open_clip("mini-clip", f"local-dir:{folder}", "", device)
 
 
@@ -163,8 +163,7 @@ def _dinov2(device: str) -> Extractor:
 
     source = "facebook/dinov2-small"
     try:
-        with offline_where_it_does_not_answer():
-            network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
+        network = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=not hub_answers()).to(device)
     except OSError as error:
         raise WeightsError(f"{source} is not there ({error}); get it with `hf download {source}`") from error
     return Extractor("dinov2", network, 224, lambda pictures: network(pictures).pooler_output, *IMAGENET)
@@ -180,17 +179,22 @@ def _inception(device: str) -> Extractor:
     except ImportError:
         raise ImportError("the extractor 'inception' needs the package torch-fidelity: pip install torch-fidelity") from None
     try:
-        with mock.patch.object(original, "load_state_dict_from_url", _inception_weights):
-            whole = original.FeatureExtractorInceptionV3("inception", ["2048"])
+        weights = _inception_weights(original.URL_INCEPTION_V3)
     except OSError as error:
         raise WeightsError(f"the weights of Inception-v3 are not there ({error}); download {original.URL_INCEPTION_V3}") from error
+    whole = original.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=weights)
     network = nn.Sequential(*list(whole.children())[:-1], nn.Flatten()).to(device)  # all but the classifier, in their order
     middle = 128 / 255
     return Extractor("inception", network, whole.INPUT_IMAGE_SIZE, network, [middle] * 3, [middle] * 3)
 
 
-def _inception_weights(url: str, **_: object) -> dict[str, Tensor]:
-    return torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
+def _inception_weights(url: str) -> io.BytesIO:
+    """The weights in a file of our own making: torch-fidelity would unpickle the downloaded one, whatever it holds."""
+    weights = torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
+    file = io.BytesIO()
+    torch.save(weights, file)
+    file.seek(0)
+    return file
 
 
 EXTRACTORS: dict[str, Callable[[str], Extractor]] = {"mini-clip": _mini_clip, "inception": _inception, "dinov2": _dinov2}

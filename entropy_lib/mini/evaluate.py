@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.experiments.generation import generate
+from entropy_lib.experiments.request import distinct_rules_at
 from entropy_lib.files import PROMPTS, replacing
 from entropy_lib.mini import dataset
 from entropy_lib.mini.train import MODEL
@@ -77,7 +78,7 @@ def quality(pipe, prompts: Sequence[str], sizes, rules: Sequence[str], steps: in
     reference, wanted = encode(pipe.vae, dataset.pixels(table.image)), prompted_names(prompts, table.name.unique())
     rows = []
     for height, width in sizes:
-        for scale_rule in rules if (height, width) != NATIVE else rules[:1]:
+        for scale_rule in distinct_rules_at(pipe, rules, height, width):
             images = generate(
                 pipe, prompts, range(SEED, SEED + len(prompts)), height, width,
                 scale_rule=scale_rule, steps=steps, guidance=guidance, batch=20, progress=True,

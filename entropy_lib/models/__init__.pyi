@@ -4,3 +4,5 @@ from . import checksums as checksums
 from . import hub as hub
 from . import layers as layers
 from . import networks as networks
+from .catalogue import recognise as recognise
+from .catalogue import sampling_defaults as sampling_defaults

@@ -7,7 +7,10 @@ Example:
 """
 
 import hashlib
+import inspect
+import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +20,11 @@ import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import try_to_load_from_cache
 
-from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
+from entropy_lib.models.layers import denoiser
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Entry:
         parameters: of the denoiser, in millions.
         weights_gb: of all components in two bytes a parameter, 10^9 bytes.
         dtype: what "auto" means on CUDA.
-        steps, guidance: sampling defaults.
+        steps, guidance: what it is drawn with unless something else is asked for, see `sampling_defaults`.
         scheduler: class that `load` puts in, or None for the one that the weights come with.
         licence: of the weights.
         revision: commit on the Hub, pinned where known.
@@ -141,26 +145,79 @@ def load(
 
     Raises:
         UnknownNameError: for an unknown model or dtype.
-        ValueError: when the device is not there.
+        InvalidInputError: when the device is not there, for a folder that is none or holds no pipeline, and for a revision of
+            what is not on the Hub.
         WeightsError: when the weights are missing or damaged.
     """
     if random_weights:
-        return _untrained(model, device, dtype)
-    chosen_device, folder = resolve_device(device), local_folder(model)
+        return _build_untrained(model, device, dtype)
+    folder, chosen_device = local_folder(model), resolve_device(device)
     options = {"dtype": resolve_dtype(dtype, chosen_device, model), "use_safetensors": True}
+    _check_revision(revision, folder)
     if folder is not None:
-        verify(folder)
+        _check_folder(folder)
         pipe = _from_pretrained(str(folder), options | {"local_files_only": True})
     else:
         pipe = _from_hub(model, options, revision, offline)
-    return _prepared(pipe, CATALOGUE.get(model)).to(chosen_device)
+    return _prepare(pipe, CATALOGUE.get(model)).to(chosen_device)
 
 
-def _untrained(model: str, device: str, dtype: str) -> DiffusionPipeline:
+def sampling_defaults(pipe) -> tuple[int, float]:
+    """The steps and the guidance that a pipeline is drawn with where none are given.
+
+    Those of the catalogue, for a pipeline whose network is configured as one of its models, however it was loaded and whatever
+    it was fine-tuned on; for any other, the defaults of diffusers, which its `__call__` declares.
+
+    Raises:
+        InvalidInputError: when neither says.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> sampling_defaults(el.load("sd15", random_weights=True, device="meta"))
+        (50, 7.5)
+    """
+    name = recognise(pipe)
+    if name is not None:
+        return CATALOGUE[name].steps, CATALOGUE[name].guidance
+    declared = inspect.signature(pipe.__call__).parameters
+    values = [declared[key].default if key in declared else None for key in ("num_inference_steps", "guidance_scale")]
+    if not all(isinstance(value, int | float) for value in values):
+        raise InvalidInputError(f"{type(pipe).__name__} declares no number of steps or no guidance; give steps and guidance")
+    return values[0], values[1]
+
+
+def recognise(pipe) -> str | None:
+    """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or None."""
+    config = dict(denoiser(pipe).config)
+    for name, known in CATALOGUE.items():
+        own = _denoiser_config(name) if known.pipeline == type(pipe).__name__ else {}
+        if own and all(_plain(config.get(key)) == _plain(value) for key, value in own.items()):
+            return name
+    return None
+
+
+def _denoiser_config(name: str) -> dict:
+    """What the denoiser of a catalogue's model is configured as; empty where the model has no weights here and no architecture."""
+    from entropy_lib.models.architectures import ARCHITECTURES
+
+    if name in ARCHITECTURES:
+        parts = ARCHITECTURES[name].parts
+        return next(parts[part].config for part in ("unet", "transformer") if part in parts)
+    path = DATA / CATALOGUE[name].source / "unet" / "config.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: value for key, value in stored.items() if not key.startswith("_")}
+
+
+def _plain(value):
+    """A value of a config, the same from JSON and from Python."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _build_untrained(model: str, device: str, dtype: str) -> DiffusionPipeline:
     from entropy_lib.models.architectures import build  # imports transformers' models, which few need
 
     entry(model)
-    chosen = torch.device("meta") if device == "meta" else resolve_device(device)
+    chosen = torch.device("meta") if str(device) == "meta" else resolve_device(device)
     return build(model, device=str(chosen), dtype=resolve_dtype(dtype, chosen, model))
 
 
@@ -174,7 +231,25 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
     return _from_pretrained(source, options | own | chosen | {"local_files_only": offline or not hub_answers()})
 
 
-def _prepared(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
+def _check_revision(revision: str | None, folder: Path | None) -> None:
+    if revision is None:
+        return
+    if not isinstance(revision, str) or not revision.strip():
+        raise InvalidInputError(f"revision is {revision!r}; give a commit, tag or branch of the Hub, or None")
+    if folder is not None:
+        raise InvalidInputError(f"revision is {revision!r}, but the model is in a folder, {folder}, which has none; leave it out")
+
+
+def _check_folder(folder: Path) -> None:
+    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have one."""
+    if not (folder / "model_index.json").is_file():
+        raise InvalidInputError(
+            f"model {str(folder)!r} is a folder without model_index.json; give one that `pipe.save_pretrained` wrote"
+        )
+    verify(folder, required=folder.parent == DATA)
+
+
+def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
     """Without what would change pictures behind one's back (a safety checker blacks them out) and with the catalogue's sampler."""
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.register_modules(safety_checker=None)
@@ -185,9 +260,21 @@ def _prepared(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else None."""
-    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(model)
-    return path if path.is_dir() else None
+    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else None.
+
+    Raises:
+        InvalidInputError: for what is neither a name nor a folder that is there, and cannot be on the Hub.
+    """
+    if not isinstance(model, str | os.PathLike) or not str(model).strip():
+        raise InvalidInputError(
+            f"model is {model!r}; give a name of the catalogue ({', '.join(CATALOGUE)}), a folder, or 'owner/name' on the Hub"
+        )
+    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if re.search(r"[/\\]", str(model)) and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(model)):
+        raise InvalidInputError(f"model {str(model)!r} is no folder that is there, and no 'owner/name' on the Hub")
+    return None
 
 
 def revision(model: str) -> str:
@@ -226,24 +313,39 @@ def version(model: str) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device for "auto" or a name; ValueError when CUDA is asked for and absent.
+    """The torch device for "auto" or a name.
 
     "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else the CPU.
+
+    Raises:
+        InvalidInputError: when there is no such device here.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         rank = os.environ.get("LOCAL_RANK")
         return torch.device("cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}")
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(device if isinstance(device, torch.device) else str(device))
     except RuntimeError:
-        raise ValueError(f"device is {device!r}; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but torch sees no CUDA device here; use device='cpu' or 'auto'")
+        raise InvalidInputError(f"device is {device!r}; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …") from None
+    if chosen.type == "meta":
+        raise InvalidInputError("device is 'meta', which holds no numbers; it goes with random_weights=True only")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count() or "no"
+        raise InvalidInputError(f"device is {device!r}, but torch sees {count} CUDA device here; use device='cpu' or 'auto'")
+    try:
+        torch.zeros(1, device=chosen if chosen.type != "cuda" else "cpu")
+    except (RuntimeError, AssertionError, ImportError):  # how torch says that a backend was not built in, or has no device
+        raise InvalidInputError(f"device is {device!r}, which is not here; use device='cpu' or 'auto'") from None
     return chosen
 
 
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
-    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and float32 elsewhere."""
+    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and float32 elsewhere.
+
+    Raises:
+        UnknownNameError: for any other name.
+    """
+    dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         own = CATALOGUE[model].dtype if model in CATALOGUE else "float16"
         dtype = own if device.type == "cuda" else "float32"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest import mock
 
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
@@ -19,6 +18,13 @@ def hub_answers() -> bool:
 
 @contextmanager
 def offline_where_it_does_not_answer() -> Iterator[None]:
-    """Within the block, libraries that load from the Hub look into the local cache only, where there is no network."""
-    with mock.patch.object(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE or not hub_answers()):
+    """Within the block, libraries that load from the Hub look into the local cache only, where there is no network.
+
+    For those that cannot be told so by an argument of their own, as `local_files_only`.
+    """
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not hub_answers()
+    try:
         yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from entropy_lib.errors import UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.networks import FAMILIES, family
 
 
@@ -23,12 +23,14 @@ def denoiser(model) -> nn.Module:
     """The denoising network of a pipeline (`unet` or `transformer`), or the model itself.
 
     Raises:
-        TypeError: when there is none.
+        UnsupportedModelError: when there is none.
     """
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
-    raise TypeError(f"expected a diffusers pipeline with a unet or transformer, or the network itself; got {type(model).__name__}")
+    raise UnsupportedModelError(
+        f"expected a diffusers pipeline with a unet or transformer, or the network itself; got {type(model).__name__}"
+    )
 
 
 def forget_compiled() -> None:
@@ -88,14 +90,14 @@ def tokens_at(model, height: int, width: int, text_tokens: int | None = None) ->
         {layer name: tokens}, in the order of execution.
 
     Raises:
-        TypeError: when the network is of no known family.
-        ValueError: when it has no self-attention.
+        UnsupportedModelError: when the network is of no known family.
+        InvalidInputError: when it has no self-attention.
     """
     network = denoiser(model)
     text = family(network).text_tokens if text_tokens is None else text_tokens
     counts = dict(_traced(type(network), _frozen(dict(network.config)), height, width, text))
     if not counts:
-        raise ValueError(
+        raise InvalidInputError(
             f"{type(network).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
         )
     return counts
@@ -135,8 +137,8 @@ def training_tokens(model, latent_size: tuple[int, int] | None = None, text_toke
         {layer name: T}, in the order of execution.
 
     Raises:
-        TypeError: when the network is of no known family.
-        ValueError: when it has no self-attention.
+        UnsupportedModelError: when the network is of no known family.
+        InvalidInputError: when it has no self-attention.
 
     Example:
         >>> import entropy_lib as el

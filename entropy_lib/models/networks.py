@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from entropy_lib.errors import UnsupportedModelError
+
 Config = dict
 
 
@@ -43,11 +45,11 @@ def family(network: nn.Module) -> Family:
     """The family of a denoising network.
 
     Raises:
-        TypeError: when the class is not known.
+        UnsupportedModelError: when the class is not known.
     """
     known = FAMILIES.get(type(network).__name__)
     if known is None:
-        raise TypeError(
+        raise UnsupportedModelError(
             f"{type(network).__name__} is not among the networks known here: {', '.join(FAMILIES)}. "
             "To add it, say in entropy_lib/models/networks.py how it is called."
         )

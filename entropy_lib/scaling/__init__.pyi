@@ -1,6 +1,7 @@
 from . import patch as patch
 from . import predictions as predictions
 from . import rules as rules
+from .patch import applied_rule as applied_rule
 from .patch import apply_scale as apply_scale
 from .patch import remove_scale as remove_scale
 from .patch import scale_report as scale_report

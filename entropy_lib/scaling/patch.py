@@ -12,15 +12,17 @@ Example:
     ...     images = pipe("a zebra, noto style", height=128, width=128, num_inference_steps=2).images
 """
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pandas as pd
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from entropy_lib.errors import ScaleNotAppliedError
+from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
 from entropy_lib.models.layers import (
     denoiser,
     forget_compiled,
@@ -34,6 +36,7 @@ from entropy_lib.models.layers import (
 from entropy_lib.models.networks import family, text_length
 from entropy_lib.scaling.rules import Rule, rule
 
+Model = TypeVar("Model")  # a pipeline, or its denoising network
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
 
 
@@ -130,8 +133,8 @@ def _query_is_shared(attention: nn.Module) -> bool:
 
 
 def apply_scale(
-    model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
-) -> None:
+    model: Model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+) -> Model:
     """Rescale the self-attention of a model by a rule, until `remove_scale`.
 
     Applying again replaces the earlier rule. At training size the images stay identical bit for bit (except `gamma`).
@@ -143,14 +146,18 @@ def apply_scale(
         latent_size: height and width of the training latents, if not those of the network's config. The probes go by it too, and
             so does a patch that is applied over this one without a size of its own.
 
+    Returns:
+        `model`, so that `pipe = el.apply_scale(el.load("mini"), "paper")` can be written.
+
     Raises:
         UnknownNameError: for an unknown rule or layer.
-        TypeError: when the network is of no known family.
-        ValueError: when it has no self-attention.
+        UnsupportedModelError: when the network is of no known family.
+        InvalidInputError: when it has no self-attention, or `latent_size` is no height and width.
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
+        InvalidInputError: likewise, at a size where the rule has no factor.
     """
     chosen_rule, network = rule(scale_rule), denoiser(model)
-    latent_size = latent_size or native_latent_size(network)
+    latent_size = native_latent_size(network) if latent_size is None else _check_latent_size(latent_size)
     training = training_tokens(network, latent_size)
     names = select_layers(list(training), layers)
     remove_scale(network)
@@ -172,6 +179,17 @@ def apply_scale(
     setattr(network, ATTRIBUTE, state)
     note_training_size(network, latent_size)
     forget_compiled()
+    return model
+
+
+def _check_latent_size(latent_size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        height, width = map(operator.index, latent_size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise InvalidInputError(f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)")
+    return height, width
 
 
 def remove_scale(model) -> None:
@@ -191,9 +209,9 @@ def remove_scale(model) -> None:
 
 @contextmanager
 def scaled(
-    model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
-) -> Iterator[None]:
-    """Rescale within a `with` block; on any exit the model is as it was before, an earlier patch included.
+    model: Model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+) -> Iterator[Model]:
+    """Rescale within a `with` block, which is given the model; on any exit it is as before, an earlier patch included.
 
     Arguments and errors are those of `apply_scale`.
     """
@@ -201,11 +219,17 @@ def scaled(
     earlier = getattr(network, ATTRIBUTE, None)
     apply_scale(network, scale_rule, layers, latent_size=latent_size)
     try:
-        yield
+        yield model
     finally:
         remove_scale(network)
         if earlier is not None:
             apply_scale(network, **earlier.arguments)
+
+
+def applied_rule(model) -> Rule:
+    """The rule that a model carries: that of its patch, or "unscaled"."""
+    state = getattr(denoiser(model), ATTRIBUTE, None)
+    return rule("unscaled") if state is None else state.arguments["scale_rule"]
 
 
 def scale_report(model) -> pd.DataFrame:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 
 from entropy_lib import __version__
-from entropy_lib.experiments.generation import draw, finite, native_size, to_uint8
+from entropy_lib.experiments.generation import draw, finite, to_uint8
+from entropy_lib.experiments.request import native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
