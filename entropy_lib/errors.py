@@ -1,7 +1,8 @@
 """Errors that say what was given, what is allowed and what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class EntropyLibError(Exception):
@@ -43,3 +44,27 @@ class AttentionNotSeenError(EntropyLibError, RuntimeError):
 
 class WeightsError(EntropyLibError, RuntimeError):
     """Model weights are missing or damaged."""
+
+
+class MissingExtraError(EntropyLibError, ImportError):
+    """A package that only some users need is not installed; the message says how to install it."""
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports of packages that come with an extra of pyproject.toml.
+
+    Raises:
+        MissingExtraError: for one that is not installed.
+
+    Example:
+        >>> with extra("metrics"):
+        ...     import open_clap
+        Traceback (most recent call last):
+        ...
+        entropy_lib.errors.MissingExtraError: No module named 'open_clap'; get it with: pip install "entropy_lib[metrics]"
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(f'{error}; get it with: pip install "entropy_lib[{name}]"') from error

@@ -1,6 +1,7 @@
 """Where the project's files are, and how a file is written so that no reader ever sees half of it."""
 
 import hashlib
+import importlib.resources
 import os
 import re
 import secrets
@@ -9,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(str(importlib.resources.files("entropy_lib"))).resolve()
+SHIPPED = PACKAGE / "_shipped"  # only in an installed wheel, see setup.py
+INSTALLED = SHIPPED.is_dir()
+ROOT = SHIPPED if INSTALLED else PACKAGE.parent  # holds `data/` and `notebooks/`; nothing is written here but in a checkout
 DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it
@@ -20,7 +24,12 @@ def workplace() -> Path:
     """The folder that relative paths of output start from: the checkout or, where installed, the folder one stands in."""
     if WORKPLACE in os.environ:
         return Path(os.environ[WORKPLACE])
-    return ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
+    return Path.cwd() if INSTALLED else ROOT
+
+
+def restore_command(folder: str) -> str:
+    """How a damaged folder of `data/` is got back."""
+    return "pip install --force-reinstall --no-deps entropy_lib" if INSTALLED else f"git checkout -- data/{folder}"
 
 
 @contextmanager

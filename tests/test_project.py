@@ -11,20 +11,35 @@ import yaml
 import entropy_lib as el
 from entropy_lib.files import ROOT
 
-CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "huggingface-hub": "huggingface_hub", "ray": "ray-core"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "open_clip_torch": "open-clip-torch",
+    "huggingface-hub": "huggingface_hub",
+    "ray": "ray-core",
+    "build": "python-build",
+}
 
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def extras() -> dict[str, list[str]]:
+    """{extra: its own packages}; that it takes in another extra is left out."""
+    lists = project()["optional-dependencies"]
+    return {name: [line for line in lines if not line.startswith("entropy_lib[")] for name, lines in lists.items()}
+
+
 def requirements() -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return project["dependencies"] + project["optional-dependencies"]["dev"]
+    return project()["dependencies"] + [line for lines in extras().values() for line in lines]
 
 
 def test_environment_yml_is_in_step_with_pyproject():
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = {line for line in content["dependencies"] if isinstance(line, str) and not line.startswith(("python>", "pip"))}
     expected = {re.sub(r"^[\w.-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), line) for line in requirements()}
     assert conda == expected
@@ -32,7 +47,9 @@ def test_environment_yml_is_in_step_with_pyproject():
 
 
 def test_constraints_pin_every_requirement():
-    pinned = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+    }
     assert {normal(re.split("[><=]", line)[0]) for line in requirements()} <= pinned
 
 
@@ -80,7 +97,15 @@ def test_every_public_name_exists_and_others_do_not():
 
 
 def test_the_readme_shows_code_that_runs():
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert code
     run = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_one_place_says_the_version():
+    assert "version" not in project()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == el.__version__
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert el.__version__ in headings

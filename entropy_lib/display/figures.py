@@ -8,19 +8,22 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
-from matplotlib.figure import Figure
 
 from entropy_lib.attention.logit_shape import CAUSES
 from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, metric_title, short_layer
 from entropy_lib.display.numbers import interval
+from entropy_lib.errors import extra
 from entropy_lib.statistics.fits import SlopeFit
 from entropy_lib.theory import exact_entropy, freezing_std
+
+with extra("notebooks"):
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.axes import Axes
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.figure import Figure
 
 RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
@@ -29,8 +32,8 @@ def theme() -> None:
     """Fonts and grid of all figures of the project; call it once in a notebook, whose figures it makes sharp on any screen."""
     sns.set_theme(context="notebook", style="whitegrid", palette=RULE_COLOURS, rc={"figure.dpi": 110, "axes.titlesize": "medium"})
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
+        with extra("notebooks"):
+            from matplotlib_inline.backend_inline import set_matplotlib_formats
         set_matplotlib_formats("retina")  # twice the pixels at the same size
 
 

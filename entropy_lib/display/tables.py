@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from entropy_lib.display.labels import COUNTS, HEADINGS, PERCENT, SHOWN_TIMES, short_layer
 from entropy_lib.display.numbers import decimals, interval, percent, side
 from entropy_lib.display.verdicts import metric_word
+from entropy_lib.errors import extra
+
+with extra("notebooks"):
+    from pandas.io.formats.style import Styler
 
 CAPTION_WIDTH = 130  # letters a line: a longer one would push columns off the page
 CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: pre; padding-top: 4px"

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.errors import UnknownNameError, WeightsError
+from entropy_lib.errors import UnknownNameError, WeightsError, extra
 from entropy_lib.files import DATA
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
@@ -132,8 +132,8 @@ def _mini_clip(device: str) -> Extractor:
 
 
 def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
-    import open_clip
-
+    with extra("metrics"):
+        import open_clip
     try:
         with nullcontext() if model.startswith("local-dir:") else offline_where_it_does_not_answer():
             network = open_clip.create_model(model, pretrained=tag or None, device=device)
@@ -174,10 +174,8 @@ def _inception(device: str) -> Extractor:
 
     Its own forward pass resizes and rounds; here pictures come resized, and 0 to 255 is mapped to (x - 128) / 128 as there.
     """
-    try:
+    with extra("metrics"):
         from torch_fidelity import feature_extractor_inceptionv3 as original
-    except ImportError:
-        raise ImportError("the extractor 'inception' needs the package torch-fidelity: pip install torch-fidelity") from None
     try:
         weights = _inception_weights(original.URL_INCEPTION_V3)
     except OSError as error:

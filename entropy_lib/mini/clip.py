@@ -15,15 +15,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from open_clip import CLIP
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from entropy_lib.errors import extra
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.mini import dataset, text
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.models.checksums import write_checksums
+
+with extra("metrics"):
+    from open_clip import CLIP
 
 MODEL = DATA / "mini-clip"
 CHECKPOINT = ROOT / "build" / "mini" / "clip.safetensors"

@@ -21,7 +21,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import try_to_load_from_cache
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
-from entropy_lib.files import DATA, sha256
+from entropy_lib.files import DATA, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser
@@ -225,7 +225,7 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
     known = CATALOGUE.get(model) if "/" in model else entry(model)
     source = known.source if known else model
     if "/" not in source:
-        raise WeightsError(f"data/{source} is missing; restore it with `git checkout -- data/{source}`")
+        raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
     own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
     chosen = {"revision": revision} if revision else {}
     return _from_pretrained(source, options | own | chosen | {"local_files_only": offline or not hub_answers()})

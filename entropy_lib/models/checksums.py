@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from entropy_lib.errors import WeightsError
-from entropy_lib.files import replacing, sha256
+from entropy_lib.files import replacing, restore_command, sha256
 
 CHECKSUMS = "SHA256SUMS"
 MEASURED = "quality.json"  # is written after the weights, by measuring them
@@ -41,9 +41,7 @@ def _listed(sums: Path) -> list[tuple[str, Path]]:
 
 
 def _harmed(path: Path, folder: Path, problem: str) -> WeightsError:
-    return WeightsError(
-        f"{path.name} of the model in {folder.name!r} {problem}: restore it with `git checkout -- data/{folder.name}`"
-    )
+    return WeightsError(f"{path.name} of the model in {folder.name!r} {problem}: restore it with `{restore_command(folder.name)}`")
 
 
 def write_checksums(folder: Path) -> None:

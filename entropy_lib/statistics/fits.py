@@ -5,6 +5,8 @@ interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of fre
 
 Example:
     >>> import pandas as pd
+
+from entropy_lib.errors import extra
     >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2], "prompt": list("aabbcc")})
     >>> slope_on_log_tokens(table).slope.round(3)
     np.float64(0.986)
@@ -57,7 +59,8 @@ def slope_on_log_tokens(
     Raises:
         ValueError: with fewer than two token counts, fewer than two clusters, or missing values.
     """
-    import statsmodels.api as sm
+    with extra("metrics"):
+        import statsmodels.api as sm
 
     data = table[[value, tokens, cluster]]
     if data.isna().any(axis=None):

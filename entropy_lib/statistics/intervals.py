@@ -26,6 +26,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from entropy_lib.errors import extra
+
 BLOCKS = 20
 
 Rows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
@@ -224,7 +226,8 @@ def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
         >>> round(low, 3), round(high, 3)
         (0.0, 0.161)
     """
-    from statsmodels.stats.proportion import proportion_confint
+    with extra("metrics"):
+        from statsmodels.stats.proportion import proportion_confint
 
     if not 0 <= hits <= count or count == 0:
         raise ValueError(f"{hits} hits of {count}; hits must be 0 to count, and count above 0")

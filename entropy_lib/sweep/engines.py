@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from entropy_lib.errors import extra
 from entropy_lib.sweep.store import Store
 from entropy_lib.sweep.units import Unit
 
@@ -53,13 +54,11 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
     again and its group drawn anew.
 
     Raises:
-        ImportError: without the package `ray`.
+        MissingExtraError: without the package `ray`.
         ValueError: for more workers than the cluster has GPUs, or cores where it has no GPU.
     """
-    try:
+    with extra("ray"):
         import ray as cluster
-    except ImportError:
-        raise ImportError("the engine 'ray' needs the package ray: pip install 'entropy_lib[ray]'") from None
 
     groups = pending(groups, store)
     if not groups:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from entropy_lib.errors import extra
 from entropy_lib.files import replacing
 from entropy_lib.metrics import (
     FeatureState,
@@ -282,7 +283,8 @@ def _numbers(interval: Interval) -> dict[str, float]:
 
 def _with_holm(differences: pd.DataFrame) -> pd.DataFrame:
     """p-values corrected for the number of sizes at which the same pair of methods is compared by the same metric (Holm)."""
-    from statsmodels.stats.multitest import multipletests
+    with extra("metrics"):
+        from statsmodels.stats.multitest import multipletests
 
     if differences.empty:
         return differences

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.files import ROOT
+from entropy_lib.errors import extra
+from entropy_lib.files import workplace
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.hub import offline_where_it_does_not_answer
 
@@ -152,8 +153,8 @@ def load_reference(source: str) -> Reference:
     """
     if source == "emoji":
         return _emoji()
-    import datasets
-
+    with extra("metrics"):
+        import datasets
     path = Path(source)
     if path.is_dir():
         rows = datasets.load_dataset("imagefolder", data_dir=source, split="train")
@@ -181,7 +182,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
     """
     if not source:
         return None
-    path = ROOT / source
+    path = workplace() / source
     found = str(path) if path.exists() or "*" in source else source
     return FeatureState.load(found) if found.endswith(".safetensors") else load_reference(found)
 
@@ -203,8 +204,8 @@ def caption_list(source: str, count: int) -> list[str]:
 
 
 def _of_dataset(source: str, rows) -> Reference:
-    import datasets
-
+    with extra("metrics"):
+        import datasets
     picture = next((name for name in PICTURE_COLUMNS if name in rows.column_names), None)
     if picture is None:
         raise ValueError(
@@ -219,7 +220,7 @@ def _existing(pattern: str) -> str:
     """The pattern, if any file matches it."""
     folder, name = Path(pattern).parent, Path(pattern).name
     if not any(folder.glob(name)):
-        raise FileNotFoundError(f"no file matches {pattern!r}; the path is taken from the folder of the repository")
+        raise FileNotFoundError(f"no file matches {pattern!r}; relative paths are taken from {workplace()}")
     return pattern
 
 
