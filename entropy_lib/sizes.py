@@ -6,10 +6,11 @@ from typing import Any
 from entropy_lib.errors import InvalidInputError
 
 SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses anything else; SD3, FLUX and PixArt need 16
+LARGEST_SIDE = 8192  # pixels; four times what any model of the catalogue was made for, and beyond any memory
 
 
 def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
-    """InvalidInputError unless both sides are positive multiples of `multiple` pixels.
+    """InvalidInputError unless both sides are positive multiples of `multiple` pixels, and at most 8192.
 
     Example:
         >>> check_size(64, 100)  # doctest: +ELLIPSIS
@@ -20,6 +21,8 @@ def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
     for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
             raise InvalidInputError(f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64")
+        if value > LARGEST_SIDE:
+            raise InvalidInputError(f"{name} is {value}; it may be at most {LARGEST_SIDE} pixels")
         if value % multiple:
             below = value // multiple * multiple
             near = f"{below} or {below + multiple}" if below else str(multiple)

@@ -1,6 +1,7 @@
 """Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
 
 import os
+from types import SimpleNamespace
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes, and for the notebooks that they start
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -44,5 +45,19 @@ def call():
         text = torch.randn(batch, 7, 24, generator=generator)
         with torch.no_grad():
             return network(sample, torch.tensor(500), text).sample
+
+    return run
+
+
+@pytest.fixture
+def command(capsys):
+    """The command line in this process: its exit status, and what it printed on standard output and standard error."""
+    from entropy_lib.running.command_line import main
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code or 0, out=printed.out, err=printed.err)
 
     return run

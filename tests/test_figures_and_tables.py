@@ -255,3 +255,14 @@ def test_a_long_caption_does_not_push_columns_off_the_page():
     caption = page.split("<caption>")[1].split("</caption>")[0]
     assert max(map(len, caption.splitlines())) <= tables.CAPTION_WIDTH
     assert caption.split() == ["provenance"] * 40
+
+
+@pytest.mark.parametrize("place", ["cell", "number", "heading", "caption"])
+def test_html_in_a_table_has_no_effect(place):
+    evil = "<img src=x onerror=alert(1)>"
+    table = pd.DataFrame({"rule": [evil if place == "cell" else "paper"], evil if place == "heading" else "size": [1.5]})
+    if place == "number":
+        table["mixed"] = pd.Series([evil], dtype=object)
+    html = tables.styled(table, evil if place == "caption" else "model mini").to_html()
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html

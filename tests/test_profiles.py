@@ -29,7 +29,7 @@ def test_unknown_profile_and_notebook_suggest_the_nearest():
 
 
 def test_a_profile_without_a_section_says_so(tmp_path, monkeypatch):
-    (tmp_path / "partial.yaml").write_text(yaml.safe_dump({"common": {}}))
+    (tmp_path / "partial.yaml").write_text(yaml.safe_dump({"common": {}}), encoding="utf-8")
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     with pytest.raises(ParameterError, match="has no section '00_quickstart'"):
         profile_parameters("00_quickstart", "partial")

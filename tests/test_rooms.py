@@ -67,7 +67,19 @@ ALLOWED = {
         "statistics": "the type of a fit",
     },
     "running": dict.fromkeys(
-        ("theory", "attention", "statistics", "metrics", "models", "scaling", "probes", "experiments", "sweep", "display"),
+        (
+            "__init__",
+            "theory",
+            "attention",
+            "statistics",
+            "metrics",
+            "models",
+            "scaling",
+            "probes",
+            "experiments",
+            "sweep",
+            "display",
+        ),
         "knows all",
     ),
     "__init__": {},  # names what rooms offer in its stub, and loads none of them

@@ -1,58 +1,75 @@
-"""The runner, with notebooks made for the purpose: fast, failing, changed, interrupted."""
+"""The runner and its site, with notebooks made for the purpose: fast, failing, changed, interrupted."""
 
-import json
+import re
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from typer.testing import CliRunner
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running import parameters, runner, site
-from entropy_lib.running.command_line import app
+from entropy_lib.running.command_line import main
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([steps, 2]);"
+HEAD = "# {name}\n\nWhat is $x^2$?\n\nThe price is `$5`. Next: [grids](05_image_grids.ipynb), [data](../data/README.md)."
+NAMES = ("00_quickstart", "03_entropy_vs_tokens", "05_image_grids")
+
+
+def write_notebook(folder, name, source, head=HEAD):
+    cells = [
+        new_markdown_cell(head.format(name=name)),
+        new_code_cell("steps = 0", metadata={"tags": ["parameters"]}),
+        new_code_cell(source),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
 
 
 @pytest.fixture
 def workshop(tmp_path, monkeypatch):
     """Three notebooks of which the second fails unless `steps` is 7."""
-    cells = {
-        "00_quickstart": FIGURE,
-        "03_entropy_vs_tokens": "assert steps == 7, 'steps must be 7'",
-        "05_image_grids": "print(steps)",
-    }
-    for name, source in cells.items():
-        head = new_markdown_cell(f"# {name}\n\nWhat is $x^2$?\n\nThe price is `$5`.")
-        parameters_cell = new_code_cell("steps = 0", metadata={"tags": ["parameters"]})
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(
-            new_notebook(cells=[head, parameters_cell, new_code_cell(source)], metadata=kernel), tmp_path / f"{name}.ipynb"
-        )
+    for name, source in zip(NAMES, (FIGURE, "assert steps == 7, 'steps must be [/b] 7'", "print(steps)"), strict=True):
+        write_notebook(tmp_path, name, source)
     monkeypatch.setattr(runner, "FOLDER", tmp_path)
-    monkeypatch.setattr(runner, "NOTEBOOKS", {name: parameters.NOTEBOOKS[name] for name in cells})
+    monkeypatch.setattr(runner, "NOTEBOOKS", {name: parameters.NOTEBOOKS[name] for name in NAMES})
     return tmp_path
 
 
-def test_a_failing_notebook_is_kept_and_named_and_the_others_run(workshop):
+@pytest.fixture
+def instantly(monkeypatch):
+    """Notebooks are kept as they are, without a kernel; a list of those that ran."""
+    ran = []
+
+    async def execute(run, environment):
+        ran.append(run)
+        notebook = nbformat.read(runner.FOLDER / f"{run.name}.ipynb", as_version=4)
+        nbformat.write(notebook, run.folder / f"{run.name}.ipynb")
+        (run.folder / f"{run.name}.log").write_text("", encoding="utf-8")
+        return ""
+
+    monkeypatch.setattr(runner, "_error_of_execution", execute)
+    return ran
+
+
+def test_a_failing_notebook_is_kept_and_named_and_the_others_run(workshop, command):
     output = workshop / "out"
-    run = CliRunner().invoke(app, ["run", "--profile", "smoke", "--output", str(output)])
-    assert run.exit_code == 1
-    assert "failed: 03_entropy_vs_tokens" in run.output
-    kept = nbformat.read(output / "03_entropy_vs_tokens.ipynb", as_version=4)
+    ended = command("run", "--profile", "smoke", "--output", str(output))
+    folder, printed = output / "smoke", ended.out
+    assert ended.code == 1
+    assert "failed: 03_entropy_vs_tokens" in printed
+    assert "steps must be [/b] 7" in printed, "square brackets are no markup"
+    kept = nbformat.read(folder / "03_entropy_vs_tokens.ipynb", as_version=4)
     assert any(part.get("ename") == "AssertionError" for cell in kept.cells for part in cell.get("outputs", []))
-    assert "steps must be 7" in (output / "03_entropy_vs_tokens.log").read_text()
-    assert not runner.marker("03_entropy_vs_tokens", output).exists()
-    index = (output / "index.html").read_text()
-    assert "steps must be 7" in index
-    assert 'src="00_quickstart.png"' in index
-    assert (output / "05_image_grids.html").exists()
-
-    again = runner.run(profile="smoke", output=output, overrides={"steps": 7}, names=["03_entropy_vs_tokens"])
-    assert again[0].ok
+    assert "steps must be [/b] 7" in (folder / "03_entropy_vs_tokens.log").read_text(encoding="utf-8")
+    assert (folder / "05_image_grids.log").read_text(encoding="utf-8") == "2\n"
+    assert not runner.read_result(runner.result_file("03_entropy_vs_tokens", folder)).ok
+    index = (output / "index.html").read_text(encoding="utf-8")
+    assert "steps must be [/b] 7" in index
+    assert 'src="smoke/00_quickstart.png"' in index
+    assert (folder / "05_image_grids.html").exists()
 
 
-def test_finished_notebooks_are_not_run_again_unless_something_changed(workshop):
+def test_finished_notebooks_are_not_run_again_unless_something_changed(workshop, instantly):
     output, name = workshop / "out", "05_image_grids"
 
     def skipped(**changes):
@@ -60,60 +77,129 @@ def test_finished_notebooks_are_not_run_again_unless_something_changed(workshop)
 
     assert [skipped(), skipped()] == [False, True]
     assert not skipped(overrides={"steps": 3}), "other parameters"
-    assert not skipped(), "the earlier parameters again"
+    assert skipped(), "the earlier parameters again: their result is still there"
     assert not skipped(force=True)
-    notebook = nbformat.read(workshop / f"{name}.ipynb", as_version=4)
-    notebook.cells[-1].source += "\nprint('changed')"
-    nbformat.write(notebook, workshop / f"{name}.ipynb")
+    write_notebook(workshop, name, "print('changed')")
     assert not skipped(), "another notebook"
 
 
-def test_an_interrupted_notebook_leaves_no_marker(workshop, monkeypatch):
-    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"name": 3}', "\x00\xff", '{"ok": tru'])
+def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instantly, capsys, content):
+    name, output = "05_image_grids", workshop / "out"
+    runner.run([name], profile="smoke", output=output)
+    path = runner.result_file(name, output / "smoke")
+    path.write_text(content, encoding="utf-8")
+    assert not runner.run([name], profile="smoke", output=output)[0].skipped
+    assert path.name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{", encoding="utf-8")])
+def test_without_its_executed_notebook_a_result_counts_for_nothing(workshop, instantly, damage):
+    name, output = "05_image_grids", workshop / "out"
+    runner.run([name], profile="smoke", output=output)
+    damage(output / "smoke" / f"{name}.ipynb")
+    assert not runner.run([name], profile="smoke", output=output)[0].skipped
+
+
+def test_an_interruption_passes_through_and_leaves_the_earlier_page(workshop, instantly, monkeypatch):
+    name, output = "05_image_grids", workshop / "out"
+    runner.run([name], profile="smoke", output=output)
+    site.write_report(output, output / "smoke")
+    before = sorted((path, path.read_bytes()) for path in (output / "smoke").iterdir())
+
+    async def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_error_of_execution", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runner.run(["05_image_grids"], profile="smoke", output=workshop / "out")
-    assert not runner.marker("05_image_grids", workshop / "out").exists()
-
-
-def test_parameters_reach_the_notebook(workshop):
-    runner.run(["05_image_grids"], profile="smoke", output=workshop / "out", overrides={"steps": 5})
-    executed = runner.read_executed("05_image_grids", workshop / "out")
-    assert executed.cells[-1].outputs[0].text.strip() == "5"
-    assert json.loads(runner.marker("05_image_grids", workshop / "out").read_text())["ok"]
+        runner.run([name], profile="smoke", output=output, force=True)
+    assert sorted((path, path.read_bytes()) for path in (output / "smoke").iterdir()) == before
 
 
 @pytest.mark.parametrize("names", [["05_image_grids", "00_quick"], ["nonsense"]])
-def test_nothing_runs_when_one_name_is_wrong(workshop, monkeypatch, names):
-    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("a notebook ran"))
+def test_nothing_runs_when_one_name_is_wrong(workshop, instantly, names):
     with pytest.raises(UnknownNameError, match="unknown notebook"):
         runner.run(names, profile="smoke", output=workshop / "out")
+    assert not instantly
 
 
-@pytest.mark.parametrize("arguments", [["-p", "setps=3"], ["-p", "steps=many"], ["--profile", "minni"], ["-p", "steps"]])
-def test_bad_command_lines_exit_with_2_and_one_message(workshop, arguments):
-    run = CliRunner().invoke(app, ["run", "05_image_grids", "--output", str(workshop / "out"), *arguments])
-    assert run.exit_code == 2
-    assert "Traceback" not in run.output
-
-
-def test_pages_need_no_network(workshop):
+def test_a_run_of_one_notebook_or_of_another_profile_adds_to_the_site(workshop, instantly, command):
     output = workshop / "out"
-    results = runner.run(["00_quickstart"], profile="smoke", output=output)
-    site.write_report(results, "smoke", output)
-    for page in output.glob("*.html"):
-        html = page.read_text()
-        assert 'src="http' not in html
-        assert "<link" not in html or 'href="http' not in html.split("<body")[0]
-    page = (output / "00_quickstart.html").read_text()
-    assert "<math" in page
-    assert "$5" in page
+
+    def cards(arguments):
+        assert command("run", "--output", str(output), *arguments).code == 0
+        index = (output / "index.html").read_text(encoding="utf-8")
+        return index, re.findall(r'<h3><a href="([^"]+)"', index)
+
+    _, first = cards(["--profile", "smoke"])
+    assert first == [f"smoke/{name}.html" for name in NAMES]
+    index, second = cards(["05_image_grids", "--profile", "smoke", "-p", "steps=3"])
+    assert set(first) < set(second)
+    assert len(second) == 4
+    assert "Profile smoke with steps = 3" in index
+    index, third = cards(["00_quickstart", "--profile", "mini"])
+    assert set(second) < set(third)
+    assert "Profile mini<" in index
+    assert all((output / address).exists() for address in third)
 
 
-def test_an_override_goes_to_the_notebooks_that_have_it(workshop, monkeypatch):
-    given = {}
-    monkeypatch.setattr(runner, "_run_one", lambda name, checked, *_: given.setdefault(name, checked))
+def test_pages_load_nothing_from_elsewhere(workshop):
+    """Scripts that fetch scripts included: nbconvert's own page asks unpkg.com for widgets by a variable."""
+    output, name = workshop / "out", "00_quickstart"
+    slider = "import ipywidgets\nfrom IPython.display import display\ndisplay(ipywidgets.IntSlider())\n"
+    write_notebook(workshop, name, slider + FIGURE)
+    runner.run([name], profile="smoke", output=output)
+    site.write_report(output, output / "smoke")
+    assert "widgets" in runner.nbformat.read(output / "smoke" / f"{name}.ipynb", as_version=4).metadata
+    pages = [*output.glob("*.html"), *output.glob("*/*.html")]
+    assert len(pages) == 2
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        loading = re.findall(
+            r"<script.*?</script>|<style.*?</style>|<link[^>]*>|<(?:img|iframe|object|embed)[^>]*>", html, re.DOTALL
+        )
+        foreign = [part[:200] for part in loading if re.search(r"(https?:)?//[\w-]+\.\w+[^\s]*", _without_comments(part))]
+        assert not foreign, page.name
+
+
+def _without_comments(text):
+    return re.sub(r"/\*.*?\*/|data:[^\s\"')]+|xmlns\S*=\S*", "", text, flags=re.DOTALL)
+
+
+def test_formulas_are_mathml_and_links_lead_to_pages(workshop, instantly):
+    output = workshop / "out"
+    equation = "\n\n$$\n\\sum_j p_j = 1\n$$\n\n\\begin{equation}a < b\\end{equation}\n\nbut `$HOME` and \\$7 are none"
+    write_notebook(workshop, "00_quickstart", "", HEAD + equation.replace("{", "{{").replace("}", "}}"))
+    runner.run(["00_quickstart", "05_image_grids"], profile="smoke", output=output)
+    site.write_report(output, output / "smoke")
+    page = (output / "smoke" / "00_quickstart.html").read_text(encoding="utf-8")
+    assert page.count("<math ") == 3
+    assert page.count('display="block"') == 2
+    assert "$$" not in page.split("<body")[1]
+    assert "<code>$5</code>" in page
+    assert "<code>$HOME</code>" in page
+    assert 'href="05_image_grids.html"' in page
+    assert "README.md" not in page, "a link that would lead nowhere is text"
+    index = (output / "index.html").read_text(encoding="utf-8")
+    assert "<math " in index
+
+
+def test_an_override_goes_to_the_notebooks_that_have_it(workshop, instantly):
     runner.run(profile="smoke", output=workshop / "out", overrides={"rule": "unscaled", "steps": 5})
+    given = {run.name: run.checked for run in instantly}
     assert given["00_quickstart"].rule == "unscaled"
     assert given["05_image_grids"].steps == 5
     with pytest.raises(UnknownNameError, match="did you mean 'steps'"):
         runner.run(profile="smoke", output=workshop / "out", overrides={"stepps": 5})
+
+
+def test_a_bug_keeps_its_traceback(workshop, monkeypatch):
+    monkeypatch.setattr(runner, "check_ready", lambda checked: int("a bug"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["run", "05_image_grids", "--profile", "smoke", "--output", str(workshop / "out")])
+
+
+def test_the_version_is_told(command):
+    import entropy_lib
+
+    assert command("--version").out == f"entropy_lib {entropy_lib.__version__}\n"

@@ -4,6 +4,7 @@ Show one with `styled`, which adds the provenance under it; `.to_markdown()` and
 other forms.
 """
 
+import html
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,7 +25,14 @@ CELLS = "text-align: left; padding: 3px 14px 3px 0"
 
 
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
-    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its numbers come from."""
+    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its numbers come from.
+
+    Names of files and columns are shown as they are: no HTML in cells, headings or caption has any effect.
+
+    Example:
+        >>> "&lt;b&gt;" in styled(pd.DataFrame({"rule": ["<b>"]}), "model mini").to_html()
+        True
+    """
     numbers = set(table.select_dtypes("number"))
     forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(PERCENT & numbers, lambda share: f"{100 * share:.1f} %")
     if "layer" in table:
@@ -32,8 +40,9 @@ def styled(table: pd.DataFrame, provenance: str) -> Styler:
     return (
         table.rename(columns=HEADINGS)
         .style.hide(axis="index")
-        .format({HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",")
-        .set_caption("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH)))
+        .format({HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",", escape="html")
+        .format_index(escape="html", axis="columns")
+        .set_caption(html.escape("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH))))
         .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
     )
 

@@ -1,14 +1,31 @@
 """The command line: `python -m entropy_lib run | sweep | doctor`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from entropy_lib.running import sweep_commands
+from entropy_lib.running.console import console, say, say_error
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 app.add_typer(sweep_commands.app, name="sweep")
+
+
+def _print_version(wanted: bool) -> None:
+    from entropy_lib import __version__
+
+    if wanted:
+        say(f"entropy_lib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which.")] = False,
+) -> None:
+    """What happens to the attention of a diffusion model at a size it was not trained for."""
 
 
 @app.command()
@@ -18,22 +35,21 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
     force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="How many run at a time; two, or one with a GPU.")] = None,
 ) -> None:
-    """Run notebooks and write the report site."""
+    """Run notebooks and add them to the report."""
     from entropy_lib.running.profiles import overrides
-    from entropy_lib.running.runner import REPORT, console
+    from entropy_lib.running.readiness import check_writable
+    from entropy_lib.running.runner import report_folder, run_folder
     from entropy_lib.running.runner import run as run_notebooks
     from entropy_lib.running.site import write_report
 
-    output = output or REPORT
-    try:
-        results = run_notebooks(notebooks or (), profile, overrides(parameter or []), output, force)
-    except ValueError as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(2) from None
-    console.print(f"report: {write_report(results, profile, output)}", soft_wrap=True)
+    values, place = overrides(parameter or []), output or report_folder()
+    check_writable("--output", place)
+    results = run_notebooks(notebooks or (), profile, values, place, force, jobs)
+    say(f"report: {write_report(place, run_folder(place, profile, values))}")
     if failed := [result.name for result in results if not result.ok]:
-        console.print(f"[red]failed: {', '.join(failed)}[/red]")
+        say(f"failed: {', '.join(failed)}", "red")
         raise typer.Exit(1)
 
 
@@ -53,31 +69,33 @@ def readme(
 @app.command()
 def doctor() -> None:
     """Say what this machine has, and which models and profiles it can run."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from entropy_lib.running.doctor import machine, report
 
-    console, facts = Console(), Table(show_header=False, box=None)
+    facts = Table(show_header=False, box=None)
     for name, value in machine():
-        facts.add_row(name, value)
+        facts.add_row(name, Text(value))
     console.print(facts)
     for kind, verdicts in report().items():
         table = Table(kind, "runs", "why", box=None, title_justify="left")
         for verdict in verdicts:
-            table.add_row(verdict.name, "[green]yes[/green]" if verdict.runs else "[red]no[/red]", verdict.reason)
+            runs = Text("yes", "green") if verdict.runs else Text("no", "red")
+            table.add_row(Text(verdict.name), runs, Text(verdict.reason))
         console.print("", table)
 
 
-def main() -> None:
-    """Run the command line; bad input and missing weights end in one line, not in a traceback."""
-    from rich.console import Console
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its traceback.
 
-    from entropy_lib.errors import WeightsError
-    from entropy_lib.sweep.store import DamagedImageError
+    Args:
+        arguments: those of the process by default.
+    """
+    from entropy_lib.errors import EntropyLibError
 
     try:
-        app()
-    except (ValueError, OSError, ImportError, WeightsError, DamagedImageError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
+        app(args=arguments)
+    except (EntropyLibError, FileNotFoundError) as error:
+        say_error(error)
         raise SystemExit(2) from None

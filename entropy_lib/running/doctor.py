@@ -11,8 +11,9 @@ import psutil
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from entropy_lib.errors import WeightsError
-from entropy_lib.files import ROOT
+from entropy_lib import __version__
+from entropy_lib.errors import EntropyLibError, WeightsError
+from entropy_lib.files import PACKAGE, workplace
 from entropy_lib.models.catalogue import CATALOGUE, Entry, local_folder
 from entropy_lib.models.checksums import verify
 from entropy_lib.running.parameters import NOTEBOOKS, MetricTables, drawn_images
@@ -38,6 +39,7 @@ def machine() -> list[tuple[str, str]]:
     """Facts about this machine: (what, value)."""
     extra = [name for name in OPTIONAL if importlib.util.find_spec(name)]
     return [
+        ("entropy_lib", f"{__version__} ({PACKAGE})"),
         ("python", f"{platform.python_version()} ({sys.executable})"),
         ("packages", ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)),
         ("optional", ", ".join(extra) or "none"),
@@ -62,8 +64,8 @@ def device_memory_gb() -> float:
 
 
 def free_disk_gb() -> float:
-    """Free space where the repository lies."""
-    return shutil.disk_usage(ROOT).free / 1e9
+    """Free space where output goes."""
+    return shutil.disk_usage(workplace()).free / 1e9
 
 
 def model_verdict(name: str) -> Verdict:
@@ -108,13 +110,15 @@ def profile_verdict(profile: str) -> Verdict:
     checked = [profile_parameters(notebook, profile) for notebook in NOTEBOOKS]
     images = sum(map(drawn_images, checked))
     tables = next(one for one in checked if isinstance(one, MetricTables))
+    if tables.model not in CATALOGUE:
+        return Verdict(profile, True, f"{tables.model}, {images:,} images; what a model outside the catalogue needs is not known")
     known, verdict = CATALOGUE[tables.model], model_verdict(tables.model)
     memory = known.memory_gb(None if torch.cuda.is_available() else "float32")
     disk = _weights_gb(known) + _store_gb(tables)
     needs = f"{tables.model}, {images:,} images, about {memory:.0f} GB of memory, {disk:.1f} GB of disk"
     if not verdict.runs:
         return Verdict(profile, False, f"{needs}; the model cannot run here")
-    missing = "*" in tables.reference and not any(ROOT.glob(tables.reference))
+    missing = "*" in tables.reference and not any(workplace().glob(tables.reference))
     return Verdict(profile, not missing, needs + (f"; {tables.reference} is not there (docs/sweeps.md)" if missing else ""))
 
 
@@ -132,5 +136,5 @@ def report() -> dict[str, list[Verdict]]:
 def _readable(profile: str) -> Verdict:
     try:
         return profile_verdict(profile)
-    except (ValueError, KeyError) as error:
+    except EntropyLibError as error:
         return Verdict(profile, False, f"cannot be judged: {error}")

@@ -11,37 +11,124 @@ Example:
     entropy_lib.running.parameters.ParameterError: 01_theory: parameter 'seed' is missing ...
 """
 
+import os.path
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.files import PROMPTS, ROOT
+from entropy_lib.files import PROMPTS, workplace
 from entropy_lib.scaling.rules import rule
-from entropy_lib.sizes import parse_size
+from entropy_lib.sizes import check_size, parse_size, size_name
 
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
+LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
 def _known_model(name: str) -> str:
     from entropy_lib.models.catalogue import entry, local_folder  # diffusers is slow to import
 
-    if local_folder(name) is None and "/" not in name:  # a repository of the Hub is asked for when it is loaded
-        entry(name)
+    folder = local_folder(name)
+    if folder is None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+            entry(name)
+        return name  # of the catalogue or, as owner/name, of the Hub
+    if not (folder / "model_index.json").is_file():
+        raise InvalidInputError(f"the folder {name!r} holds no diffusers pipeline (no model_index.json)")
+    return name if Path(name) != folder else str(folder.resolve())  # notebooks run in a folder of their own
+
+
+def _device_name(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]+)?", name):
+        raise InvalidInputError(f"{name!r} is no device; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …, 'mps', 'xpu'")
     return name
 
 
-def _prompt_file(name: str) -> str:
-    allowed = sorted(path.stem for path in PROMPTS.glob("*.txt"))
-    if name not in allowed and not Path(name).is_file():
-        raise UnknownNameError("prompt list (or text file)", name, allowed)
-    return name if name in allowed else str(Path(name).resolve())  # notebooks run in a folder of their own
+def _one_of(kind: str, allowed: Callable[[], Any]) -> AfterValidator:
+    def known(name: str) -> str:
+        if name not in allowed():
+            raise UnknownNameError(kind, name, allowed())
+        return name
+
+    return AfterValidator(known)
+
+
+def _views() -> tuple[str, ...]:
+    from entropy_lib.metrics.views import VIEWS  # torch is slow to import
+
+    return VIEWS
+
+
+def prompt_lines(name: str) -> list[str]:
+    """The prompts of a list of `data/prompts/` or of a text file: one a line, without blank lines and lines that begin with #.
+
+    Raises:
+        UnknownNameError: when there is no such list or file.
+        InvalidInputError: for a file that is not UTF-8 text, holds no prompt, or a prompt of more than 1,000 letters.
+    """
+    shipped = PROMPTS / f"{name}.txt"
+    path = shipped if name in _prompt_lists() else Path(name)
+    if not path.is_file():
+        raise UnknownNameError("prompt list (or text file)", name, _prompt_lists())
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InvalidInputError(f"{name!r} cannot be read as UTF-8 text ({error}); save it as text, one prompt a line") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    if not lines:
+        raise InvalidInputError(f"{name!r} holds no prompt; write one a line")
+    for line in lines:
+        if len(line) > LONGEST_PROMPT or not line.isprintable():
+            raise InvalidInputError(
+                f"{name!r} holds a prompt of {len(line):,} letters, {line[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
+            )
+    return lines
+
+
+def _prompt_lists() -> list[str]:
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
+
+
+def _prompt_source(name: str) -> str:
+    prompt_lines(name)
+    return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
+
+
+def _folder_of_output(text: str) -> str:
+    """A path that may be written to: full, or inside the workplace, and no file."""
+    place = Path(os.path.normpath(workplace() / text))
+    inside = workplace() in place.parents and not text.startswith("~")
+    if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
+        raise InvalidInputError(f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path")
+    if file := next((path for path in (place, *place.parents) if path.is_file()), None):
+        raise InvalidInputError(f"{text!r} cannot be a folder: {file} is a file; name another")
+    return text
 
 
 def _size_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
     parse_size(text)
-    return str(text).strip()
+    return text.strip()
+
+
+def _rule_name(text: str) -> str:
+    chosen = rule(text)
+    if chosen.parameter is not None and chosen.parameter > LARGEST_RULE_PARAMETER:
+        raise InvalidInputError(f"scale rule {text!r}: its number may be at most {LARGEST_RULE_PARAMETER:g}")
+    return chosen.name
+
+
+def _distinct(values: list) -> list:
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    if repeated:
+        raise InvalidInputError(f"{repeated[0]!r} occurs twice; each may occur once")
+    return values
 
 
 def _known_extractor(name: str) -> str:
@@ -50,30 +137,37 @@ def _known_extractor(name: str) -> str:
     return known_extractor(name)
 
 
-def _known_view(name: str) -> str:
-    from entropy_lib.metrics.views import VIEWS
-
-    if name not in VIEWS:
-        raise UnknownNameError("view", name, VIEWS)
-    return name
+def _knows_text(name: str) -> str:
+    if name in ("inception", "dinov2"):
+        raise InvalidInputError(f"{name!r} knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
+    return _known_extractor(name)
 
 
 Size = Annotated[str, BeforeValidator(_size_text)]
-RuleName = Annotated[str, AfterValidator(lambda text: rule(text).name)]
-Positive = Annotated[int, Field(gt=0)]
+Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
+RuleName = Annotated[str, AfterValidator(_rule_name)]
+Rules = Annotated[list[RuleName], Field(min_length=1), AfterValidator(_distinct)]
+Prompts = Annotated[str, AfterValidator(_prompt_source)]
+Folder = Annotated[str, AfterValidator(_folder_of_output)]
+Tokens = Annotated[int, Field(ge=2, le=10**6)]
+Count = Annotated[int, Field(gt=0, le=10**6)]
+Clusters = Annotated[int, Field(ge=2, le=10**6)]  # prompts that an interval is made from
+QueryRows = Annotated[int, Field(ge=0, le=10**6)]  # 0 takes all
+Level = Annotated[float, Field(gt=0, lt=1)]
+Tolerance = Annotated[float, Field(gt=0, le=10)]  # nats
 
 
 class Parameters(BaseModel):
     """What every notebook needs."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    seed: int
-    output: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output: Folder
 
     def folder(self) -> Path:
         """Where the notebook writes its figures and tables (made if need be)."""
-        path = ROOT / self.output
+        path = workplace() / self.output
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -82,24 +176,40 @@ class Sampling(Parameters):
     """What every notebook that samples a model needs."""
 
     model: Annotated[str, AfterValidator(_known_model)]
-    device: str
-    dtype: str
-    prompts: Annotated[str, AfterValidator(_prompt_file)]
-    prompt_count: Positive
-    steps: Positive
-    guidance: Annotated[float, Field(ge=0)]
+    device: Annotated[str, AfterValidator(_device_name)]
+    dtype: Annotated[str, _one_of("dtype", lambda: DTYPES)]
+    prompts: Prompts
+    prompt_count: Count
+    steps: Annotated[int, Field(gt=0, le=1000)]  # as many as diffusion models are trained on
+    guidance: Annotated[float, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Sampling":
+        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
+
+        for size in self.image_sizes() if self.model in CATALOGUE else []:
+            check_size(*parse_size(size), CATALOGUE[self.model].size_multiple)
+        if self.prompts != REFERENCE:
+            self.prompt_list()
+        return self
+
+    def image_sizes(self) -> list[str]:
+        """The sizes that are drawn, as far as the parameters name them."""
+        return self.sizes
+
+    def rule_names(self) -> list[str]:
+        """The rules that are drawn under."""
+        return self.rules
 
     def prompt_list(self) -> list[str]:
         """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
 
         Raises:
-            ValueError: when the list is shorter.
+            InvalidInputError: when the list is shorter, or as `prompt_lines`.
         """
-        shipped = PROMPTS / f"{self.prompts}.txt"
-        text = (shipped if shipped.exists() else Path(self.prompts)).read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        lines = prompt_lines(self.prompts)
         if len(lines) < self.prompt_count:
-            raise ValueError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
+            raise InvalidInputError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
         return lines[: self.prompt_count]
 
     def seed_list(self) -> list[int]:
@@ -125,65 +235,87 @@ class Sampling(Parameters):
 class Quickstart(Sampling):
     """00_quickstart."""
 
-    sizes: Annotated[list[Size], Field(min_length=1)]
+    sizes: Sizes
     rule: RuleName
+
+    def rule_names(self) -> list[str]:
+        """The rules that are drawn under."""
+        return [self.rule]
 
 
 class Theory(Parameters):
     """01_theory."""
 
-    tokens: Annotated[list[Annotated[int, Field(ge=2, le=10**6)]], Field(min_length=1)]
-    shares: Annotated[list[Annotated[float, Field(gt=0, le=3)]], Field(min_length=1)]  # of the freezing point
-    rows: Annotated[int, Field(ge=2)]  # simulated at each point
-    training_tokens: Annotated[int, Field(ge=2, le=10**6)]
+    tokens: Annotated[list[Tokens], Field(min_length=1), AfterValidator(_distinct)]
+    shares: Annotated[list[Annotated[float, Field(gt=0, le=3)]], Field(min_length=1), AfterValidator(_distinct)]  # of b_c
+    rows: Annotated[int, Field(ge=2, le=10**6)]  # simulated at each point
+    training_tokens: Tokens
     logit_std: Annotated[float, Field(gt=0, le=10)]
-    rules: Annotated[list[RuleName], Field(min_length=1)]
-    tolerance: Annotated[float, Field(gt=0)]  # nats
+    rules: Rules
+    tolerance: Tolerance
 
 
 class GaussianCheck(Sampling):
     """02_gaussian_check."""
 
-    sizes: Annotated[list[Size], Field(min_length=1)]
-    rules: Annotated[list[RuleName], Field(min_length=1)]
-    rows: Annotated[int, Field(ge=0)]  # 0 takes all
-    tolerance: Annotated[float, Field(gt=0)]  # nats
-    level: Annotated[float, Field(gt=0, lt=1)]
+    prompt_count: Clusters
+    sizes: Sizes
+    rules: Rules
+    rows: QueryRows
+    tolerance: Tolerance
+    level: Level
 
 
 class EntropyVsTokens(Sampling):
     """03_entropy_vs_tokens."""
 
-    sizes: Annotated[list[Size], Field(min_length=2)]
-    rules: Annotated[list[RuleName], Field(min_length=1)]
-    rows: Annotated[int, Field(ge=0)]  # 0 takes all
-    level: Annotated[float, Field(gt=0, lt=1)]
+    prompt_count: Clusters
+    sizes: Annotated[Sizes, Field(min_length=2)]
+    rules: Rules
+    rows: QueryRows
+    level: Level
 
 
 class EntropyPerLayer(Sampling):
-    """04_entropy_per_layer."""
+    """04_entropy_per_layer. Rules are compared with "unscaled", sizes with the native one."""
 
+    prompt_count: Clusters
     small: Size
     large: Size
-    rules: Annotated[list[RuleName], Field(min_length=1)]
-    rows: Annotated[int, Field(ge=0)]
-    level: Annotated[float, Field(gt=0, lt=1)]
+    rules: Annotated[Rules, Field(min_length=2)]
+    rows: QueryRows
+    level: Level
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "EntropyPerLayer":
+        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
+
+        if "unscaled" not in self.rules:
+            raise InvalidInputError(f"rules are {self.rules}; 'unscaled' must be among them, for the others are compared with it")
+        native = [size_name(*CATALOGUE[self.model].native_size)] if self.model in CATALOGUE else []
+        _distinct([*native, self.small, self.large])
+        return self
+
+    def image_sizes(self) -> list[str]:
+        """The sizes that are drawn beside the native one."""
+        return [self.small, self.large]
 
 
 class MetricTables(Sampling):
     """06_metric_tables. `prompts` may be "reference": the captions of half of the reference's pictures."""
 
-    prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_file(name))]
-    seeds_per_prompt: Positive
-    sizes: Annotated[list[Size], Field(min_length=1)]
-    rules: Annotated[list[RuleName], Field(min_length=1)]
+    prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_source(name))]
+    prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
+    seeds_per_prompt: Annotated[int, Field(gt=0, le=10**4)]
+    sizes: Sizes
+    rules: Rules
     reference: str  # see `entropy_lib.sweep.references`; "" for none
     extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
-    score_extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the CLIP score
-    view: Annotated[str, AfterValidator(_known_view)]
-    batch: Positive  # images drawn together
-    store: str  # folder of the drawn images
-    level: Annotated[float, Field(gt=0, lt=1)]
+    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
+    view: Annotated[str, _one_of("view", _views)]
+    batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
+    store: Folder  # of the drawn images
+    level: Level
 
     def prompt_list(self) -> list[str]:
         """As for the other notebooks; from the reference where `prompts` says so.
@@ -203,14 +335,14 @@ class MetricTables(Sampling):
 
     def folder_of_store(self) -> Path:
         """Where the drawn images are."""
-        return ROOT / self.store
+        return workplace() / self.store
 
 
 class ImageGrids(Sampling):
     """05_image_grids."""
 
-    sizes: Annotated[list[Size], Field(min_length=1)]
-    rules: Annotated[list[RuleName], Field(min_length=1)]
+    sizes: Sizes
+    rules: Rules
 
 
 NOTEBOOKS: dict[str, type[Parameters]] = {
@@ -254,9 +386,9 @@ def drawn_images(checked: Parameters) -> int:
     """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not counted off."""
     if not isinstance(checked, Sampling):
         return 0
-    sizes = getattr(checked, "sizes", [0, 0, 0])  # 04 draws a small, a large and the native size
-    seeds = getattr(checked, "seeds_per_prompt", 1)
-    return checked.prompt_count * seeds * len(sizes) * len(getattr(checked, "rules", [0, 0]))
+    sizes = len(checked.image_sizes()) + isinstance(checked, EntropyPerLayer)  # which draws the native size too
+    rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names())
+    return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules
 
 
 def _explained(problem: dict) -> str:
@@ -265,6 +397,5 @@ def _explained(problem: dict) -> str:
     if problem["type"] == "missing":
         return f"parameter {name!r} is missing (misspelt in the parameters cell?)"
     cause = problem.get("ctx", {}).get("error")
-    return (
-        f"{name}: {cause}" if cause else f"{name}: {problem['msg']}, got {problem['input']!r} ({type(problem['input']).__name__})"
-    )
+    given = f"{problem['input']!r:.80} ({type(problem['input']).__name__})"
+    return ": ".join(filter(None, (name, str(cause) if cause else f"{problem['msg']}, got {given}")))

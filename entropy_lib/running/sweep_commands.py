@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from entropy_lib.errors import UnknownNameError
+from entropy_lib.files import workplace
+from entropy_lib.running.console import console, interactive, say
 from entropy_lib.running.parameters import MetricTables
 from entropy_lib.running.profiles import overrides, profile_parameters
 from entropy_lib.sweep import engines
@@ -16,8 +18,7 @@ from entropy_lib.sweep.store import Store
 
 NOTEBOOK = "06_metric_tables"
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
-console = Console()
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/; its section 06_metric_tables says what to draw.")]
 Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
@@ -27,15 +28,18 @@ Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read a
 def plan(profile: Profile = "mini", parameter: Values = None, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
     from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.readiness import check_device
     from entropy_lib.sweep.cost import estimate
 
     checked = _checked(profile, parameter)
+    check_device(checked.device)
     made, store = plan_of(checked), Store(checked.folder_of_store())
     path = made.write(store.folder)
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
     for row in estimate(made, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
-        table.add_row(*(str(value) for value in row))
-    console.print(table, f"\n{len(made.units):,} images, plan in {_shown(path)}", soft_wrap=True)
+        table.add_row(*(Text(str(value)) for value in row))
+    console.print(table, soft_wrap=True)
+    say(f"\n{len(made.units):,} images, plan in {_shown(path)}")
     _warn_of_other_versions(made, store)
 
 
@@ -48,15 +52,19 @@ def sample(
     workers: Annotated[int, typer.Option(help="Of the engine ray.")] = 1,
 ) -> None:
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
+    from entropy_lib.running.readiness import check_device, check_weights
+
     checked = _checked(profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
+    check_device(checked.device)
+    check_weights(checked.model)
     part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
     store = Store(checked.folder_of_store())
     groups = _plan_of(checked).groups(checked.batch, part)
     store.clean()
-    drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
-    console.print(f"{drawn:,} images drawn")
+    drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    say(f"{drawn:,} images drawn")
 
 
 @app.command()
@@ -65,11 +73,11 @@ def status(profile: Profile = "mini", parameter: Values = None, verify: bool = F
     checked = _checked(profile, parameter)
     store, made = Store(checked.folder_of_store()), _plan_of(checked)
     for problem in store.verify(made.units) if verify else []:
-        console.print(f"[red]{problem}[/red]")
+        say(problem, "red")
     done = store.committed()
     table = Table("size", "rule", "done", "of", box=None, title_justify="left")
     for (size, rule), units in made.cells.items():
-        table.add_row(size, rule, f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
+        table.add_row(size, Text(rule), f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
     console.print(table)
     _warn_of_other_versions(made, store)
 
@@ -81,9 +89,9 @@ def reduce(profile: Profile = "mini", parameter: Values = None) -> None:
     from entropy_lib.sweep.reduce import metric_tables
 
     checked = _checked(profile, parameter)
-    tables = metric_tables(comparison_of(checked, _plan_of(checked)), lambda size: console.print(size))
+    tables = metric_tables(comparison_of(checked, _plan_of(checked)), say)
     for path in tables.write(checked.folder()):
-        console.print(_shown(path))
+        say(_shown(path))
 
 
 def _checked(profile: str, parameter: list[str] | None) -> MetricTables:
@@ -111,11 +119,9 @@ def _plan_of(checked: MetricTables) -> Plan:
 
 
 def _shown(path: Path) -> str:
-    from entropy_lib.files import ROOT
-
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return str(path.relative_to(workplace()) if path.is_relative_to(workplace()) else path)
 
 
 def _warn_of_other_versions(made: Plan, store: Store) -> None:
     for version, count in store.other_versions(made.units[0].library).items():
-        console.print(f"[yellow]{count:,} images here were drawn by entropy_lib {version}; they are not used[/yellow]")
+        say(f"{count:,} images here were drawn by entropy_lib {version}; they are not used", "yellow")

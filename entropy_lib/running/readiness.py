@@ -1,0 +1,99 @@
+"""Whether what was asked for can run on this machine, found out before the first notebook starts or the first image is drawn.
+
+`parameters` looks at the values alone, so that a laptop can check and plan what a cluster will run; this looks around.
+"""
+
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from entropy_lib.errors import InvalidInputError, WeightsError
+from entropy_lib.files import DATA, restore_command, workplace
+from entropy_lib.models.catalogue import CATALOGUE, local_folder, resolve_device
+from entropy_lib.models.checksums import verify
+from entropy_lib.models.hub import hub_answers
+from entropy_lib.running.parameters import MetricTables, Parameters, Sampling
+from entropy_lib.scaling.rules import rule
+from entropy_lib.sizes import parse_size
+
+
+def check_ready(checked: Parameters) -> None:
+    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a factor, pictures.
+
+    Raises:
+        InvalidInputError: naming the parameter that cannot be used here.
+        WeightsError: when weights are missing or damaged.
+        FileNotFoundError: for real pictures that are not there.
+    """
+    check_writable("output", workplace() / checked.output)
+    if isinstance(checked, Sampling):
+        check_device(checked.device)
+        check_weights(checked.model)
+        _check_rules(checked)
+    if isinstance(checked, MetricTables):
+        check_writable("store", checked.folder_of_store())
+        _check_comparison(checked)
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """InvalidInputError unless the folder, made if need be, can be written to; `name` says whose value it is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InvalidInputError(f"{name} is {str(folder)!r}, which cannot be written to: {error.strerror}; name another") from None
+
+
+def check_device(device: str) -> None:
+    """InvalidInputError unless torch can use the device here."""
+    try:
+        torch.empty(1, device=resolve_device(device))
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device is {device!r}, which cannot be used here ({reason}); take 'auto' or 'cpu'") from None
+
+
+def check_weights(model: str) -> None:
+    """WeightsError unless a model's weights are here and whole, or can be fetched."""
+    folder, known = local_folder(model), CATALOGUE.get(model)
+    if folder is not None:
+        return verify(folder)
+    source, revision = (known.source, known.revision) if known else (model, None)
+    if "/" not in source:
+        raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
+    if not isinstance(try_to_load_from_cache(source, "model_index.json", revision=revision), str) and not hub_answers():
+        pinned = f" --revision {revision}" if revision else ""
+        raise WeightsError(
+            f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get them where there is a "
+            f"network, `hf download {source}{pinned}`, or give a folder that holds them"
+        )
+
+
+def _check_rules(checked: Sampling) -> None:
+    """Whether every rule has a factor at every size; tokens are rounded up, so nothing that works is refused."""
+    if checked.model not in CATALOGUE:
+        return
+    known = CATALOGUE[checked.model]
+    for size in checked.image_sizes():
+        scale = [side / native for side, native in zip(parse_size(size), known.native_size, strict=True)]
+        for trained in known.training_tokens:
+            tokens = math.prod(math.ceil(math.sqrt(trained) * each) for each in scale)
+            for name in checked.rule_names():
+                rule(name).factor(tokens, trained)
+
+
+def _check_comparison(checked: MetricTables) -> None:
+    from entropy_lib.metrics.extractors import extractor
+    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.sweep.references import open_reference
+
+    open_reference(checked.reference)
+    plan_of(checked)
+    for name in {checked.extractor, checked.score_extractor}:
+        if name == "mini-clip":
+            verify(DATA / name)
+        else:
+            extractor(name)
