@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import entropy_lib as el
-from entropy_lib.errors import UnknownNameError
-from entropy_lib.models.layers import _traced, denoiser, grid, is_attention, select_layers, tokens_at
+from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.models.layers import _trace_tokens, denoiser, grid, is_attention, select_layers, tokens_at
 
 
 def test_training_tokens_of_the_embedded_model(pipe):
@@ -66,6 +66,20 @@ def test_grid_finds_the_level(height, width, level):
     assert grid(rows * columns, height, width) == (rows, columns)
 
 
+@pytest.mark.parametrize("size", [(0, 8), (8, -1), (8.0, 8), ("8", 8), (None, 8), (True, 0)], ids=str)
+def test_a_size_that_is_none_has_no_tokens(network, size):
+    with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width in latent pixels"):
+        tokens_at(network, *size)
+    with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width in latent pixels"):
+        el.training_tokens(network, size)
+
+
+@pytest.mark.parametrize("wanted", [[], (), 3, [None], [["mid_block.*"]], {"mid_block.*"}, b"mid_block.*", ""], ids=str)
+def test_what_names_no_layers_is_refused(network, wanted):
+    with pytest.raises(UnknownNameError, match="unknown layer"):
+        select_layers(list(el.training_tokens(network)), wanted)
+
+
 def test_layers_are_selected_by_pattern(network):
     names = list(el.training_tokens(network))
     assert select_layers(names, None) == names
@@ -88,7 +102,7 @@ class OffMeta(TorchDispatchMode):
 
 def test_tracing_takes_no_memory(network):
     """Neither for weights nor for the 262,144 tokens of this size."""
-    _traced.cache_clear()
+    _trace_tokens.cache_clear()
     with OffMeta() as made:
         tokens_at(network, 512, 512)
     assert made.elements <= 1

@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
-from entropy_lib.experiments import distinct_rules_at, logit_shape_by_size, native_size, size_multiple
+from entropy_lib.experiments import distinct_rules_at, logit_shape_by_size, native_layers, native_size, size_multiple
 from entropy_lib.experiments.request import check_memory
 
 GOOD = {"prompts": ["a zebra", "a crab"], "seeds": [0, 1], "height": 64, "width": 64}
@@ -104,6 +105,24 @@ def test_the_bound_on_memory_lets_pass_what_can_be_drawn(pipe):
     check_memory(pipe, 512, 512, 1)
     with pytest.raises(InvalidInputError, match="80000x80000 in batches of 2 needs at least"):
         check_memory(pipe, 80_000, 80_000, 2)
+
+
+def native_table(*rows):
+    columns = ["size", "layer", "tokens", "training_tokens", "logit_std"]
+    return pd.DataFrame(rows, columns=columns).assign(factor=1.0, rule="unscaled")
+
+
+def test_a_layer_that_has_its_training_tokens_elsewhere_does_not_count_as_native():
+    """At 56 px the lowest level of a model of 64 px rounds up to its own 4 x 4 tokens."""
+    native, other = [("64x64", "top", 256, 256, 1.0), ("64x64", "low", 16, 16, 2.0)], [("56x56", "top", 196, 256, 1.0)]
+    table = native_table(*native, *other, ("56x56", "low", 16, 16, 4.0))
+    assert native_layers(table).logit_std.to_dict() == {"top": 1.0, "low": 2.0}
+
+
+def test_two_sizes_with_the_tokens_of_native_size_are_told_apart_by_the_caller():
+    table = native_table(("64x64", "top", 256, 256, 1.0), ("32x128", "top", 256, 256, 2.0))
+    with pytest.raises(InvalidInputError, match=r"at 32x128, 64x64; keep the rows of native size only"):
+        native_layers(table)
 
 
 def test_rules_coincide_wherever_the_layers_have_their_training_tokens(pipe):

@@ -117,9 +117,13 @@ def native_layers(table: pd.DataFrame) -> pd.DataFrame:
         indexed by layer, in order of execution: `training_tokens`, and `logit_std`, the root of the mean within-row variance.
 
     Raises:
-        InvalidInputError: when native size without a rule is not in the table.
+        InvalidInputError: when native size without a rule is not in the table, or another size cannot be told from it.
     """
-    native = table[(table.tokens == table.training_tokens) & (table.factor.sub(1).abs() < 1e-3)]
+    whole = (table.tokens == table.training_tokens).groupby(table["size"]).all()  # one layer alone may have its T elsewhere too
+    natives = list(whole[whole].index)
+    if len(natives) > 1:
+        raise InvalidInputError(f"every layer has its training tokens at {', '.join(natives)}; keep the rows of native size only")
+    native = table[table["size"].isin(natives) & (table.factor.sub(1).abs() < 1e-3)]
     if native.empty:
         sizes, rules = ", ".join(table["size"].unique()), ", ".join(table["rule"].unique())
         raise InvalidInputError(

@@ -7,6 +7,7 @@ so it costs neither time nor memory and works for any size.
 """
 
 import fnmatch
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,11 +92,12 @@ def tokens_at(model, height: int, width: int, text_tokens: int | None = None) ->
 
     Raises:
         UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention.
+        InvalidInputError: when it has no self-attention, and for a size that is none.
     """
     network = denoiser(model)
+    height, width = check_latent_size((height, width))
     text = family(network).text_tokens if text_tokens is None else text_tokens
-    counts = dict(_traced(type(network), _frozen(dict(network.config)), height, width, text))
+    counts = dict(_trace_tokens(type(network), _hashable(dict(network.config)), height, width, text))
     if not counts:
         raise InvalidInputError(
             f"{type(network).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
@@ -138,14 +140,30 @@ def training_tokens(model, latent_size: tuple[int, int] | None = None, text_toke
 
     Raises:
         UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention.
+        InvalidInputError: when it has no self-attention, and for a size that is none.
 
     Example:
         >>> import entropy_lib as el
         >>> sorted(set(el.training_tokens(el.load("mini")).values()))
         [16, 64, 256]
     """
-    return tokens_at(model, *(latent_size or native_latent_size(model)), text_tokens)
+    size = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
+    return tokens_at(model, *size, text_tokens)
+
+
+def check_latent_size(latent_size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in latent pixels as integers.
+
+    Raises:
+        InvalidInputError: when they are not two whole numbers from 1.
+    """
+    try:
+        height, width = map(operator.index, latent_size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise InvalidInputError(f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)")
+    return height, width
 
 
 def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
@@ -160,8 +178,8 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
     """
     if wanted is None:
         return list(available)
-    patterns = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not patterns:
+    patterns = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise UnknownNameError("layer", wanted, available)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
@@ -183,15 +201,15 @@ def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
     return (height, width) if height * width == tokens else (0, 0)
 
 
-def _frozen(config: dict):
+def _hashable(config: dict):
     """A hashable copy of a config (nested lists and dicts become tuples)."""
     if isinstance(config, dict):
-        return tuple((key, _frozen(value)) for key, value in config.items() if not key.startswith("_"))
-    return tuple(_frozen(item) for item in config) if isinstance(config, list | tuple) else config
+        return tuple((key, _hashable(value)) for key, value in config.items() if not key.startswith("_"))
+    return tuple(_hashable(item) for item in config) if isinstance(config, list | tuple) else config
 
 
 @lru_cache(maxsize=64)
-def _traced(network_class: type, frozen_config: tuple, height: int, width: int, text: int) -> tuple[tuple[str, int], ...]:
+def _trace_tokens(network_class: type, frozen_config: tuple, height: int, width: int, text: int) -> tuple[tuple[str, int], ...]:
     from diffusers.models.attention_dispatch import attention_backend  # not before there is a network of diffusers
 
     config, counts = dict(frozen_config), {}
@@ -199,12 +217,12 @@ def _traced(network_class: type, frozen_config: tuple, height: int, width: int, 
         twin = network_class.from_config(config).eval()
         for name, module in twin.named_modules():
             if is_attention(module):
-                module.register_forward_pre_hook(_counter(name, counts), with_kwargs=True)
+                module.register_forward_pre_hook(_count_tokens(name, counts), with_kwargs=True)
         twin(**FAMILIES[network_class.__name__].inputs(config, height, width, text))
     return tuple(counts.items())
 
 
-def _counter(name: str, counts: dict[str, int]):
+def _count_tokens(name: str, counts: dict[str, int]):
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         given = self_attention_input(module, args, kwargs)
         if given is not None:

@@ -12,7 +12,6 @@ Example:
     ...     images = pipe("a zebra, noto style", height=128, width=128, num_inference_steps=2).images
 """
 
-import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
+from entropy_lib.errors import ScaleNotAppliedError
 from entropy_lib.models.layers import (
+    check_latent_size,
     denoiser,
     forget_compiled,
     is_joint,
@@ -157,7 +157,7 @@ def apply_scale(
         InvalidInputError: likewise, at a size where the rule has no factor.
     """
     chosen_rule, network = rule(scale_rule), denoiser(model)
-    latent_size = native_latent_size(network) if latent_size is None else _check_latent_size(latent_size)
+    latent_size = native_latent_size(network) if latent_size is None else check_latent_size(latent_size)
     training = training_tokens(network, latent_size)
     names = select_layers(list(training), layers)
     remove_scale(network)
@@ -180,16 +180,6 @@ def apply_scale(
     note_training_size(network, latent_size)
     forget_compiled()
     return model
-
-
-def _check_latent_size(latent_size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        height, width = map(operator.index, latent_size)
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise InvalidInputError(f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)")
-    return height, width
 
 
 def remove_scale(model) -> None:
