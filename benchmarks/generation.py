@@ -35,7 +35,7 @@ def seconds(pipe, context, size):
 
 
 def draw(pipe, size):
-    """The bare pipeline: `generate` would put a patch of its own in."""
+    """The bare pipeline, up to the latents: what is timed is the denoiser, with and without what is put into it."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(COUNT)]
     pipe(["a zebra"] * COUNT, height=size, width=size, num_inference_steps=STEPS, generator=generators, output_type="latent")
 
