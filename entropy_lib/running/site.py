@@ -57,11 +57,13 @@ def _section(folder: Path, results: list[Result]) -> dict:
 
 
 def _card(result: Result, folder: Path) -> dict:
-    title, question = _heading(_executed(result, folder))
+    notebook = _executed(result, folder)
+    title, question = _heading(notebook)
     picture = folder / f"{result.name}.png"
     return {
         "title": title,
         "question": MarkdownWithMath(renderer=_Renderer(escape=False)).render(question),
+        "answer": MarkdownWithMath(renderer=_Renderer(escape=True)).render(_answer(notebook)),
         "address": f"{folder.name}/{result.name}",
         "thumbnail": picture.exists(),
         "result": result,
@@ -85,6 +87,13 @@ def _heading(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """Title and question: the first heading and the first line under it."""
     lines = [line for line in notebook.cells[0].source.splitlines() if line.strip()]
     return lines[0].lstrip("# "), lines[1] if len(lines) > 1 else ""
+
+
+def _answer(notebook: nbformat.NotebookNode) -> str:
+    """What the notebook wrote at its top when it had run, in Markdown; "" where it says nothing."""
+    cells = [cell for cell in notebook.cells if "in-short" in cell.metadata.get("tags", [])]
+    texts = [output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])]
+    return "\n\n".join(texts)
 
 
 def _write_thumbnail(notebook: nbformat.NotebookNode, path: Path) -> None:
