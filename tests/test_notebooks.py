@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from entropy_lib.files import ROOT
 from entropy_lib.running.parameters import NOTEBOOKS, check_parameters
 from entropy_lib.running.profiles import profile_parameters
-from entropy_lib.running.runner import run
+from entropy_lib.running.runner import run, run_folder
 
 FOLDER = ROOT / "notebooks"
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -81,12 +81,12 @@ def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
 
 @pytest.fixture(scope="module")
 def smoke_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("smoke")
+    return tmp_path_factory.mktemp("report") / "smoke"
 
 
 @pytest.fixture(scope="module")
 def smoke_results(smoke_folder):
-    return {result.name: result for result in run(profile="smoke", output=smoke_folder)}
+    return {result.name: result for result in run(profile="smoke", output=smoke_folder.parent)}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -118,7 +118,7 @@ def test_notebooks_bear_rules_that_are_not_the_identity_at_native_size(tmp_path)
         assert result.ok, f"{result.name}: {result.error}"
     native = pd.read_csv(tmp_path / "differences.csv").query("size == '64x64'")
     assert native.rule.tolist() == ["gamma(1.4)"], "gamma is drawn at native size, and compared"
-    (page,) = [output.data["text/html"] for output in shares_of_notebook_04(tmp_path / "report")]
+    (page,) = [output.data["text/html"] for output in shares_of_notebook_04(run_folder(tmp_path / "report", "smoke", rules))]
     assert "gamma(1.4)" in page
     assert page.count("predicted") == 2, "each rule beside its own prediction"
 

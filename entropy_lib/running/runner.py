@@ -202,7 +202,8 @@ async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
     """Execute, keep the notebook as far as it came, and return in a line what ended it; "" for nothing."""
     notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{run.name}.ipynb")), run.checked.model_dump())
     with open(run.folder / f"{run.name}.log", "w", encoding="utf-8") as log:
-        client = _Client(log, notebook, kernel_name="python3", timeout=None, resources={"metadata": {"path": str(FOLDER)}})
+        options = {"kernel_name": "python3", "timeout": None, "extra_arguments": ["--log-level=ERROR"]}  # quiet about its transport
+        client = _Client(log, notebook, resources={"metadata": {"path": str(FOLDER)}}, **options)
         try:
             await client.async_execute(env=environment)
             error = ""
