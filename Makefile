@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test lab mini mini-clip bench lint setup
+.PHONY: report test test-fast wheel-test lab mini mini-clip bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
 
 test: setup ## all tests, in two processes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-fast: setup ## the tests that take no more than a second or two each
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+
+wheel-test: setup ## build the wheel and use it in a fresh environment, outside the checkout
+	.ci/wheel
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -30,12 +36,13 @@ bench: setup ## measure time and memory as ratios
 	$(BIN)/python benchmarks/interruptions.py
 	$(BIN)/python benchmarks/metric_tables.py
 
-lint: setup ## style of code and notebooks
+lint: setup ## style of code and notebooks, and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb
+	$(BIN)/basedpyright
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(READY)

@@ -256,6 +256,7 @@ def test_an_image_prompt_asked_by_the_same_query_is_refused():
         call(pipe)
 
 
+@pytest.mark.slow
 def test_compiled_models_are_compiled_again_with_the_patch():
     """A graph does not notice hooks that come after it: without help, a patch would change nothing, and say nothing."""
     network, graphs = build("sd21-base", tiny=True).unet, []

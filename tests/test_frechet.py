@@ -223,6 +223,7 @@ def draws(repetitions, count, width, seed=0):
     return torch.randn(repetitions, count, width, generator=generator, dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_intervals_of_a_level_cover_the_distance_of_infinitely_many_images():
     """Gaussians, 8 features, 160 images; the true distance is 8 · (1.3 - 1)² + 0.5² = 0.97."""
     reference, labels = gaussian(torch.zeros(8), torch.eye(8)), deal_blocks(range(160))
@@ -238,6 +239,7 @@ def test_intervals_of_a_level_cover_the_distance_of_infinitely_many_images():
         assert abs(estimates.mean() - 0.97) < 0.2 * estimates.std()
 
 
+@pytest.mark.slow
 def test_methods_of_equal_distance_differ_in_one_comparison_of_twenty():
     """Two methods that miss in different directions by as much, with the content of each pair in common."""
     reference, labels = gaussian(torch.zeros(6), torch.eye(6)), deal_blocks(range(300))

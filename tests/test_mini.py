@@ -83,6 +83,7 @@ def test_any_text_has_tokens_of_its_own(table):
         assert tokenizer.unk_token_id not in ids
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_the_same_in_every_run_and_that_of_the_shipped_model(pipe, table):
     code = "from entropy_lib.mini import dataset, text; print(sorted(text.build_tokenizer(dataset.load()).get_vocab().items()))"
     runs = [
@@ -277,6 +278,7 @@ def test_every_caption_that_can_be_drawn_is_encoded_once(table):
     assert next(iter(states.values())).shape == (text.MAX_TOKENS, text.WIDTH)
 
 
+@pytest.mark.slow
 def test_the_text_encoder_learns_to_tell_the_patches(tmp_path, table, monkeypatch):
     few = table.groupby("design").head(4)
     monkeypatch.setattr(dataset, "load", lambda: few)

@@ -38,6 +38,7 @@ def test_a_perfect_model_has_the_least_loss_that_can_be():
     assert right < 1e-6 < wrong
 
 
+@pytest.mark.slow
 def test_training_learns_resumes_and_exports_what_open_clip_reads(tmp_path, table, monkeypatch):
     few = table[table.design == "noto"].head(16)
     monkeypatch.setattr(dataset, "load", lambda: few)

@@ -160,6 +160,7 @@ def test_every_family_is_tested():
     assert {type(denoiser(build(name, tiny=True))).__name__ for name in ARCHITECTURES} == set(FAMILIES) - {"UNet2DModel"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", ["00_quickstart", "03_entropy_vs_tokens"])
 def test_notebooks_run_on_every_family(tiny, notebook, tmp_path):
     name, pipe = tiny

@@ -89,6 +89,7 @@ def smoke_results(smoke_folder):
     return {result.name: result for result in run(profile="smoke", output=smoke_folder.parent)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_on_profile_smoke_and_answers_its_question(smoke_results, smoke_folder, name):
     assert smoke_results[name].ok, smoke_results[name].error
@@ -128,6 +129,7 @@ def shares_of_notebook_04(folder: Path) -> list[nbformat.NotebookNode]:
     return [output for cell in cells for output in cell.outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_solutions_run(path):
     NotebookClient(read(path), kernel_name="python3", timeout=300, extra_arguments=["--log-level=ERROR"]).execute()

@@ -47,6 +47,7 @@ def test_what_a_plan_asks_for_is_drawn(plan, undisturbed):
     assert len(set(content(undisturbed).values())) == len(plan.units), "no two images are the same"
 
 
+@pytest.mark.slow
 def test_three_shards_draw_the_same_bytes_as_one(plan, undisturbed, tmp_path):
     for index in (2, 0, 1):
         engines.local(plan.groups(BATCH, (index, 3)), Store(tmp_path), device="cpu", progress=False)
@@ -131,6 +132,7 @@ engines.local(Plan.read(store.folder).groups({batch}), store, device="cpu", prog
 """
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_path):
     """Four kills here; `benchmarks/interruptions.py` does twenty, and kills Ray's workers."""
     plan.write(tmp_path)
@@ -151,6 +153,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_
     assert content(Store(tmp_path)) == content(undisturbed)
 
 
+@pytest.mark.slow
 def test_ray_draws_the_same_images(plan, undisturbed, tmp_path):
     ray = pytest.importorskip("ray")
     store, some = Store(tmp_path), plan.groups(BATCH)[::3]
