@@ -100,11 +100,13 @@ def test_a_notebook_runs_on_profile_smoke_and_answers_its_question(smoke_results
     assert "nan" not in answer
 
 
+@pytest.mark.slow
 def test_the_widget_of_notebook_01_appears(smoke_results, smoke_folder):
     outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
     assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs) == 1
 
 
+@pytest.mark.slow
 def test_figures_of_notebooks_are_sharp(smoke_results, smoke_folder):
     outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
     (first, *_) = [output for output in outputs if "image/png" in output.get("data", {})]
@@ -112,6 +114,7 @@ def test_figures_of_notebooks_are_sharp(smoke_results, smoke_folder):
     assert int.from_bytes(header, "big") >= 1.9 * first.metadata["image/png"]["width"]
 
 
+@pytest.mark.slow
 def test_notebooks_bear_rules_that_are_not_the_identity_at_native_size(tmp_path):
     rules = {"rule": "gamma(1.4)", "rules": ["unscaled", "gamma(1.4)", "paper"], "output": str(tmp_path)}
     names = ["00_quickstart", "04_entropy_per_layer", "05_image_grids"]
