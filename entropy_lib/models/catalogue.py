@@ -18,6 +18,7 @@ import diffusers
 import pandas as pd
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import is_accelerate_available
 from huggingface_hub import try_to_load_from_cache
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
@@ -357,7 +358,7 @@ def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dt
 
 def _from_pretrained(source: str, options: dict) -> DiffusionPipeline:
     try:
-        return DiffusionPipeline.from_pretrained(source, **options)
+        return DiffusionPipeline.from_pretrained(source, low_cpu_mem_usage=is_accelerate_available(), **options)
     except (OSError, ValueError) as error:
         revision = f" --revision {options['revision']}" if options.get("revision") else ""
         gated = [entry for entry in CATALOGUE.values() if entry.source == source and entry.gated]

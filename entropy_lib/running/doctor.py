@@ -21,8 +21,8 @@ from entropy_lib.running.profiles import available, profile_parameters
 from entropy_lib.sizes import parse_size
 from entropy_lib.sweep.cost import PNG_BYTES
 
-PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "papermill", "jupyterlab")
-OPTIONAL = ("xformers", "peft", "accelerate", "ray")
+PACKAGES = ("torch", "diffusers", "transformers")
+OPTIONAL = ("open_clip", "papermill", "jupyterlab", "xformers", "peft", "accelerate", "ray")
 SLOW_ON_CPU = 100  # million parameters of a denoiser beyond which a CPU takes seconds a step
 
 

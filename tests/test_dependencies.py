@@ -1,0 +1,159 @@
+"""What is imported is declared, and what is declared is used: read from the source of library, tests, benchmarks and notebooks."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+
+import pytest
+
+import entropy_lib as el
+from entropy_lib.errors import MissingExtraError
+from entropy_lib.files import ROOT
+
+# Declared without an import of their own, and why.
+INDIRECT = {
+    "basedpyright": "make lint",
+    "build": "make wheel-test",
+    "datasets": "imported inside functions",
+    "ipykernel": "the kernel of the notebooks",
+    "jinja2": "the style of pandas tables",
+    "jupyterlab": "make lab",
+    "nbstripout": "make lint",
+    "pandas-stubs": "types for make lint",
+    "pre-commit": "see CONTRIBUTING.md",
+    "pyarrow": "parquet files of pandas",
+    "pytest-xdist": "make test",
+    "ruff": "make lint",
+    "tabulate": "DataFrame.to_markdown",
+}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def declared() -> dict[str, set[str]]:
+    """{"core" or an extra: packages that come with it}; an extra brings those of the extras that it takes in."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = {"core": project["dependencies"]} | project["optional-dependencies"]
+
+    def packages(extra: str) -> set[str]:
+        own = {normal(re.split(r"[><=\[]", line)[0]) for line in lists[extra] if not line.startswith("entropy_lib[")}
+        taken = re.findall(r"entropy_lib\[([\w,]+)\]", " ".join(lists[extra]))
+        return own.union(*(packages(other) for names in taken for other in names.split(",")))
+
+    return {name: packages(name) for name in lists}
+
+
+@cache
+def distributions(module: str) -> set[str]:
+    return {normal(name) for name in metadata.packages_distributions().get(module, [module])}
+
+
+def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
+    """(top-level module, the extra whose `with extra("…")` is around its import, else "core")."""
+    for node in ast.iter_child_nodes(tree):
+        around = re.match(r"with extra\(['\"](\w+)", ast.unparse(node)) if isinstance(node, ast.With) else None
+        inside = around[1] if around else extra
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0], inside
+        yield from imports(node, inside)
+
+
+def foreign(tree: ast.AST) -> set[tuple[str, str]]:
+    ours = {"entropy_lib", *sys.stdlib_module_names} | {
+        path.stem for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")
+    }
+    return {(module, extra) for module, extra in imports(tree) if module not in ours}
+
+
+def notebook_code() -> Iterator[str]:
+    for path in ROOT.glob("notebooks/**/*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+LIBRARY = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.glob("entropy_lib/**/*.py"))}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_what_a_module_imports_is_declared_or_asked_for_with_its_extra(name):
+    for module, extra in foreign(ast.parse(LIBRARY[name].read_text(encoding="utf-8"))):
+        came_with = declared()["core"] | declared()[extra]
+        assert distributions(module) & came_with, f"{module} is not of {extra!r}: declare it, or put `with extra(…)` around it"
+
+
+def test_what_notebooks_tests_and_benchmarks_import_is_declared():
+    everything = set().union(*declared().values())
+    sources = [path.read_text(encoding="utf-8") for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")]
+    for module, _ in set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()])):
+        assert distributions(module) & everything, module
+
+
+def test_notebooks_need_no_more_than_their_extra():
+    for module, _ in set().union(*(foreign(ast.parse(code)) for code in notebook_code())):
+        assert distributions(module) & (declared()["core"] | declared()["notebooks"]), module
+
+
+def test_what_is_declared_is_used():
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("*/**/*.py") if path.parts[len(ROOT.parts)] != "build"]
+    used = set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()]))
+    packages = set().union(*(distributions(module) for module, _ in used))
+    assert set().union(*declared().values()) - packages - set(INDIRECT) == set()
+
+
+def test_patch_and_probe_ask_for_few_packages():
+    heavy = {"jupyterlab", "papermill", "matplotlib", "seaborn", "statsmodels", "open-clip-torch", "torch-fidelity", "ray"}
+    assert not heavy & declared()["core"]
+    assert {"torch", "diffusers", "transformers", "pandas", "scipy"} <= declared()["core"]
+
+
+BLOCKED = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import entropy_lib as el
+try:
+    {code}
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "names", "extra"),
+    [
+        ("el.figures.theme()", {"seaborn"}, "notebooks"),
+        ("el.tables.styled", {"jinja2"}, "notebooks"),
+        ("from entropy_lib.running.runner import run", {"papermill"}, "notebooks"),
+        ("from entropy_lib.sweep.references import load_reference; load_reference('.')", {"datasets"}, "metrics"),
+        ("from entropy_lib.sweep.engines import ray; ray([], None)", {"ray"}, "ray"),
+    ],
+)
+def test_without_an_extra_one_error_says_how_to_get_it(code, names, extra):
+    run = subprocess.run([sys.executable, "-c", BLOCKED.format(names=names, code=code)], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("MissingExtraError"), run.stdout + run.stderr
+    assert run.stdout.strip().endswith(f'pip install "entropy_lib[{extra}]"')
+    assert len(run.stdout.splitlines()) == 1
+
+
+def test_a_missing_extra_is_an_import_error_of_the_library():
+    assert issubclass(MissingExtraError, ImportError)
+    assert issubclass(MissingExtraError, el.errors.EntropyLibError)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_library_mocks_nothing(name):
+    assert not re.search(r"unittest|\bmock\b", LIBRARY[name].read_text(encoding="utf-8"))
