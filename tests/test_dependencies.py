@@ -70,9 +70,8 @@ def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
 
 
 def foreign(tree: ast.AST) -> set[tuple[str, str]]:
-    ours = {"entropy_lib", *sys.stdlib_module_names} | {
-        path.stem for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")
-    }
+    beside = {path.stem for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")}
+    ours = {"entropy_lib", *sys.stdlib_module_names} | beside
     return {(module, extra) for module, extra in imports(tree) if module not in ours}
 
 

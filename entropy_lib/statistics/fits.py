@@ -5,8 +5,6 @@ interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of fre
 
 Example:
     >>> import pandas as pd
-
-from entropy_lib.errors import extra
     >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2], "prompt": list("aabbcc")})
     >>> slope_on_log_tokens(table).slope.round(3)
     np.float64(0.986)
@@ -17,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from entropy_lib.errors import extra
 
 
 @dataclass(frozen=True)
