@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import attention as attention
 from . import display as display
 from . import errors as errors

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import entropy as entropy
 from . import kernels as kernels
 from . import logit_shape as logit_shape

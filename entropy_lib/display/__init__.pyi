@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import figures as figures
 from . import labels as labels
 from . import numbers as numbers

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import generation as generation
 from . import measurement as measurement
 from . import request as request

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from .clip import clip_scores as clip_scores
 from .extractors import Extractor as Extractor
 from .extractors import extractor as extractor

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import architectures as architectures
 from . import catalogue as catalogue
 from . import checksums as checksums

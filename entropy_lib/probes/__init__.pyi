@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import attention_probe as attention_probe
 from . import denoiser_call as denoiser_call
 from . import entropy_probe as entropy_probe

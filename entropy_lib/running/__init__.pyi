@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import doctor as doctor
 from . import profiles as profiles
 from . import results as results

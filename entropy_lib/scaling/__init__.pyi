@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import patch as patch
 from . import predictions as predictions
 from . import rules as rules

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import fits as fits
 from . import intervals as intervals
 from .fits import SlopeFit as SlopeFit

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import comparison as comparison
 from . import cost as cost
 from . import engines as engines

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=error
 from . import exact as exact
 from . import laws as laws
 from . import simulation as simulation
