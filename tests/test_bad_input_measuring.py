@@ -150,6 +150,35 @@ def test_attention_refuses(call, named):
         call()
 
 
+SAMPLES = pd.DataFrame(
+    {"prompt": list("aabb"), "tokens": [64, 256] * 2, "size": ["s", "l"] * 2, "rule": "unscaled", "entropy": [4.0, 5.3, 4.1, 5.4]}
+)
+statistics = el.statistics
+STATISTICS = {
+    "level in per cent": (lambda: statistics.wilson(3, 20, level=95), "level is 95"),
+    "level of text": (lambda: statistics.wilson(3, 20, level="95"), "level is '95'"),
+    "level nan": (lambda: statistics.Interval.around(0.0, 1.0, level=nan), "level is nan"),
+    "more hits than images": (lambda: statistics.wilson(3, 2), "3 hits of 2"),
+    "hits that are not whole": (lambda: statistics.wilson(1.5, 2), "1.5 hits of 2"),
+    "slope, level": (lambda: statistics.slope_on_log_tokens(SAMPLES, level=95), "level is 95"),
+    "slope, no column": (lambda: statistics.slope_on_log_tokens(SAMPLES, "entropie"), "no column 'entropie'"),
+    "slope, no tokens": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=[0, 4] * 2)), "tokens goes down to 0"),
+    "slope, one size": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=64)), "1 token counts"),
+    "slopes of a rule that is not there": (lambda: statistics.slopes_by_rule(SAMPLES, ["paper"]), "unknown rule 'paper'"),
+    "mean, level": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "size", level=95), "level is 95"),
+    "mean, no column": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "layer"), "no column 'layer'"),
+    "share, level": (lambda: statistics.share_removed(SAMPLES, "s", level=95), "level is 95"),
+    "share, no such native size": (lambda: statistics.share_removed(SAMPLES), "unknown size 'native'"),
+    "share, no column": (lambda: statistics.share_removed(SAMPLES, "s", by="layer"), "no column 'layer'"),
+}
+
+
+@pytest.mark.parametrize(("call", "named"), STATISTICS.values(), ids=STATISTICS.keys())
+def test_statistics_refuse(call, named):
+    with pytest.raises(EntropyLibError, match=named):
+        call()
+
+
 PROBES = {
     "no rows": ({"rows": 0}, "rows is 0"),
     "a row beyond the smallest layer": ({"rows": [64]}, "from 0 to 63"),

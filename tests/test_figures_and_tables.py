@@ -7,12 +7,12 @@ import pytest
 import entropy_lib as el
 from entropy_lib.display import figures, tables
 from entropy_lib.experiments.measurement import entropy_by_size, native_layers
-from entropy_lib.statistics.fits import SlopeFit
+from entropy_lib.statistics import Interval, SlopeFit
 
 mpl.use("agg")
-FIT = SlopeFit(slope=0.9, low=0.805, high=0.995, intercept=-0.5, level=0.95, clusters=4, observations=12)
+FIT = SlopeFit(Interval(0.9, 0.805, 0.995, level=0.95, of="slope", blocks=4), intercept=-0.5, observations=12)
 MEANS = pd.DataFrame(
-    {"tokens": [64, 256, 1024], "rule": "unscaled", "mean": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
+    {"tokens": [64, 256, 1024], "rule": "unscaled", "estimate": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
 )
 
 
@@ -43,7 +43,7 @@ def test_entropy_per_layer_has_one_series_for_each_size_and_rule():
             "layer": f"{part}_blocks.0.attentions.0.transformer_blocks.0.attn1",
             "size": size,
             "rule": rule,
-            "mean": 1.0,
+            "estimate": 1.0,
             "low": 0.9,
             "high": 1.1,
         }

@@ -22,7 +22,7 @@ def test_slope_is_that_of_scipy_and_the_interval_that_of_the_sandwich_formula():
     fit = slope_on_log_tokens(table)
     x, y = np.log(table.tokens), table.entropy
     reference = scipy.stats.linregress(x, y)
-    assert (fit.slope, fit.intercept) == pytest.approx((reference.slope, reference.intercept))
+    assert (fit.slope.estimate, fit.intercept) == pytest.approx((reference.slope, reference.intercept))
     design = np.column_stack([np.ones(len(x)), x])
     residual = y - design @ [reference.intercept, reference.slope]
     scores = np.array([design[part].T @ residual[part] for part in table.groupby("prompt").indices.values()])
@@ -30,12 +30,12 @@ def test_slope_is_that_of_scipy_and_the_interval_that_of_the_sandwich_formula():
     groups, rows = len(scores), len(x)
     covariance = bread @ (scores.T @ scores) @ bread * groups / (groups - 1) * (rows - 1) / (rows - 2)
     reach = scipy.stats.t.ppf(0.975, groups - 1) * np.sqrt(covariance[1, 1])
-    assert (fit.low, fit.high) == pytest.approx((reference.slope - reach, reference.slope + reach))
+    assert (fit.slope.low, fit.slope.high) == pytest.approx((reference.slope - reach, reference.slope + reach))
 
 
 def test_interval_covers_the_true_slope_at_its_level():
     generator = np.random.default_rng(1)
-    hits = [(fit := slope_on_log_tokens(simulated(8, 0.9, generator))).low <= 0.9 <= fit.high for _ in range(300)]
+    hits = [(fit := slope_on_log_tokens(simulated(8, 0.9, generator)).slope).low <= 0.9 <= fit.high for _ in range(300)]
     assert 0.90 <= np.mean(hits) <= 0.98
 
 
@@ -55,7 +55,7 @@ def test_cluster_means_are_t_intervals_over_prompts():
     row = cluster_mean(repeated, "entropy", "tokens").set_index("tokens").loc[256]
     values = table[table.tokens == 256].entropy
     expected = scipy.stats.t.interval(0.95, 5, values.mean(), values.sem())
-    assert (row["mean"], row.low, row.high, row.clusters) == pytest.approx((values.mean(), *expected, 6))
+    assert (row.estimate, row.low, row.high, row.clusters) == pytest.approx((values.mean(), *expected, 6))
 
 
 def shares(removed, clusters=6, noise=0.1):

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from entropy_lib import metrics
 from entropy_lib.metrics.matrix import ROWS
-from entropy_lib.statistics.intervals import Interval, deal_blocks, from_deletions, jackknife, jackknife_difference, wilson
+from entropy_lib.statistics.interval import Interval, wilson
+from entropy_lib.statistics.intervals import deal_blocks, from_deletions, jackknife, jackknife_difference
 
 
 def mean(rows):
@@ -144,7 +145,8 @@ def test_what_makes_no_sense_is_refused():
 @pytest.mark.parametrize(("hits", "count"), [(0, 20), (7, 20), (20, 20), (1, 1)])
 def test_wilson_limits_are_those_of_scipy(hits, count):
     expected = scipy.stats.binomtest(hits, count).proportion_ci(0.9, method="wilson")
-    assert wilson(hits, count, level=0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    share = wilson(hits, count, level=0.9)
+    assert (share.estimate, share.low, share.high) == pytest.approx((hits / count, expected.low, expected.high), abs=1e-12)
 
 
 class Largest(TorchDispatchMode):

@@ -52,7 +52,7 @@ def entropy_vs_tokens(
     """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope 1 is level.
 
     Args:
-        table: columns `tokens, rule, mean, low, high`, as `statistics.cluster_mean` gives them.
+        table: columns `tokens, rule, estimate, low, high`, as `statistics.cluster_mean` gives them.
         fits: the fitted line of each rule.
         predicted: slopes, as of `scaling.predicted_slope`; drawn dotted through the rule's fit at T.
         training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's value there.
@@ -80,9 +80,9 @@ def entropy_vs_tokens(
 
 def _points_and_fit(ax: Axes, part: pd.DataFrame, fit: SlopeFit, less: Callable, aside: float, colour: str, name: str) -> None:
     """One rule: means with their intervals, moved a little aside, and the fitted line, all less a function of N."""
-    error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
-    label = f"{name}: slope {interval(fit.slope, fit.low, fit.high)}"
-    ax.errorbar(part.tokens * aside, part["mean"] - less(part.tokens), yerr=error, fmt="o", color=colour, capsize=3, label=label)
+    error = np.abs(part[["low", "high"]].to_numpy().T - part.estimate.to_numpy())
+    label = f"{name}: slope {interval(fit.slope.estimate, fit.slope.low, fit.slope.high)}"
+    ax.errorbar(part.tokens * aside, part.estimate - less(part.tokens), yerr=error, fmt="o", color=colour, capsize=3, label=label)
     ax.plot(part.tokens, fit.predict(part.tokens) - less(part.tokens), color=colour, lw=1)
 
 
@@ -90,7 +90,7 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Mean entropy of each layer by size and rule (the paper's Figure 6).
 
     Args:
-        table: columns `layer, size, rule, mean, low, high`; layers in order of execution, the first rule unscaled.
+        table: columns `layer, size, rule, estimate, low, high`; layers in order of execution, the first rule unscaled.
     """
     ax = ax or plt.subplots(figsize=(8, 4.4), layout="constrained")[1]
     layers, sizes, rules = (list(dict.fromkeys(table[name])) for name in ("layer", "size", "rule"))
@@ -102,9 +102,9 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for size in sizes:
         for offset, name in enumerate(rules):
             part = table[(table["size"] == size) & (table.rule == name)].set_index("layer").reindex(layers)
-            error = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+            error = np.abs(part[["low", "high"]].to_numpy().T - part.estimate.to_numpy())
             ax.errorbar(
-                position + 0.1 * (offset - (len(rules) - 1) / 2), part["mean"], yerr=error, color=palette[name], capsize=2,
+                position + 0.1 * (offset - (len(rules) - 1) / 2), part.estimate, yerr=error, color=palette[name], capsize=2,
                 marker=styles[size], markersize=5, lw=1, label=f"{size} {name}",
             )  # fmt: skip
     ax.set_xticks(position, [short_layer(layer) for layer in layers])

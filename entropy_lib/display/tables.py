@@ -91,10 +91,10 @@ def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str
     """Means with intervals, laid out as `rows` by `columns`, both in order of appearance.
 
     Args:
-        table: columns `mean, low, high` (of `statistics.cluster_mean`) and those named.
+        table: columns `estimate, low, high` (of `statistics.cluster_mean`) and those named.
         write: how a number is written: `numbers.interval` or `numbers.percent`.
     """
-    text = [write(*values) for values in table[["mean", "low", "high"]].itertuples(index=False)]
+    text = [write(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
     wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
     return wide.reindex(index=table[rows].unique(), columns=table[columns].unique()).rename_axis(columns=None).reset_index()
 
@@ -135,7 +135,7 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
     """
     part = levels[(levels.metric == metric) & (levels.reference == reference)]
     times = SHOWN_TIMES.get(metric, 1)
-    shown = part.assign(**{name: part[own] * times for name, own in (("mean", "estimate"), ("low", "low"), ("high", "high"))})
+    shown = part.assign(**{name: part[name] * times for name in ("estimate", "low", "high")})
     return means(shown, "size", "method").fillna("–")
 
 

@@ -26,7 +26,7 @@ from entropy_lib.models.catalogue import load
 from entropy_lib.models.checksums import MEASURED
 from entropy_lib.probes.entropy_probe import EntropyProbe
 from entropy_lib.sizes import size_name
-from entropy_lib.statistics.intervals import wilson
+from entropy_lib.statistics.interval import wilson
 
 NATIVE = (dataset.SIZE, dataset.SIZE)
 PROMPT_LIST = PROMPTS / "mini.txt"
@@ -68,8 +68,7 @@ def named_within(drawn: Tensor, reference: Tensor, names: Sequence[str], wanted:
 
 def share(hits: Sequence[bool]) -> dict[str, float]:
     """Share of hits with its 95 % Wilson interval."""
-    low, high = wilson(sum(hits), len(hits))
-    return {"share": sum(hits) / len(hits), "low": low, "high": high, "count": len(hits)}
+    return {**wilson(sum(hits), len(hits)).columns("share"), "count": len(hits)}
 
 
 def quality(pipe, prompts: Sequence[str], sizes, rules: Sequence[str], steps: int, guidance: float) -> list[dict]:

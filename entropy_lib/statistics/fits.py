@@ -6,17 +6,19 @@ interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of fre
 Example:
     >>> import pandas as pd
     >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2], "prompt": list("aabbcc")})
-    >>> slope_on_log_tokens(table).slope.round(3)
-    np.float64(0.986)
+    >>> slope_on_log_tokens(table).slope.estimate.round(3)
+    0.986
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from entropy_lib.errors import extra
+from entropy_lib.errors import InvalidInputError, UnknownNameError, extra
+from entropy_lib.statistics.interval import Interval, check_level
+from entropy_lib.statistics.intervals import from_deletions
 
 
 @dataclass(frozen=True)
@@ -24,26 +26,21 @@ class SlopeFit:
     """Ordinary least squares of a value on ln N.
 
     Attributes:
-        slope, low, high: estimate and confidence limits.
+        slope: with its interval, which rests on the clusters.
         intercept: value at ln N = 0.
-        level: of the interval.
-        clusters, observations: how many of each.
+        observations: how many.
     """
 
-    slope: float
-    low: float
-    high: float
+    slope: Interval
     intercept: float
-    level: float
-    clusters: int
     observations: int
 
     def predict(self, tokens):
         """The fitted value at N = `tokens`."""
-        return self.intercept + self.slope * np.log(tokens)
+        return self.intercept + self.slope.estimate * np.log(tokens)
 
     def __str__(self) -> str:
-        return f"{self.slope:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.slope.estimate:.3f} [{self.slope.low:.3f}, {self.slope.high:.3f}]"
 
 
 def slope_on_log_tokens(
@@ -57,24 +54,30 @@ def slope_on_log_tokens(
         level: of the interval.
 
     Raises:
-        ValueError: with fewer than two token counts, fewer than two clusters, or missing values.
+        InvalidInputError: with fewer than two token counts, fewer than two clusters, missing values or columns, or a level
+            outside 0 to 1.
     """
     with extra("metrics"):
         import statsmodels.api as sm
 
-    data = table[[value, tokens, cluster]]
+    check_level(level)
+    data = _columns(table, [value, tokens, cluster])
     if data.isna().any(axis=None):
-        raise ValueError(
+        raise InvalidInputError(
             f"{int(data.isna().any(axis=1).sum())} rows have missing values in {value}, {tokens} or {cluster}; drop them first"
         )
+    if not (data[tokens] > 0).all():
+        raise InvalidInputError(f"{tokens} goes down to {data[tokens].min()}; token counts must be above 0")
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
     if sizes < 2 or clusters < 2:
-        raise ValueError(f"{sizes} token counts and {clusters} clusters of {cluster!r}; a slope with an interval needs two of each")
+        raise InvalidInputError(
+            f"{sizes} token counts and {clusters} clusters of {cluster!r}; a slope with an interval needs two of each"
+        )
     design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
     groups = pd.factorize(data[cluster])[0]
     result = sm.OLS(data[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-    low, high = result.conf_int(alpha=1 - level)[1]
-    return SlopeFit(result.params[1], low, high, result.params[0], level, clusters, len(data))
+    slope = Interval.around(result.params[1], result.bse[1], level, clusters, "slope")
+    return SlopeFit(slope, float(result.params[0]), len(data))
 
 
 def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -89,7 +92,7 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN for the first.
 
     Raises:
-        ValueError: as `slope_on_log_tokens`.
+        InvalidInputError: as `slope_on_log_tokens`, and for a rule that is not in the table.
 
     Example:
         >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
@@ -97,13 +100,16 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         >>> slopes_by_rule(pd.concat([a, b]), ["unscaled", "paper"]).change.round(3).tolist()
         [nan, -0.1]
     """
-    wide, rows = table.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+    needed = _columns(table, ["prompt", "tokens", "rule", "entropy"])
+    wide, rows = needed.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+    for name in rules:
+        _check_found("rule", name, wide)
     for name in rules:
         fit = slope_on_log_tokens(wide[name].rename("entropy").reset_index(), level=level)
-        row = {"rule": name, "slope": fit.slope, "low": fit.low, "high": fit.high, "clusters": fit.clusters}
+        row = {"rule": name, **fit.slope.columns("slope"), "clusters": fit.slope.blocks}
         if name != rules[0]:
-            paired = slope_on_log_tokens((wide[name] - wide[rules[0]]).rename("entropy").reset_index(), level=level)
-            row |= {"change": paired.slope, "change_low": paired.low, "change_high": paired.high}
+            paired = slope_on_log_tokens((wide[name] - wide[rules[0]]).rename("entropy").reset_index(), level=level).slope
+            row |= {"change": paired.estimate, "change_low": paired.low, "change_high": paired.high}
         rows.append(row)
     return pd.DataFrame(rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"])
 
@@ -114,17 +120,18 @@ def cluster_mean(
     """Mean of `value` in each group of `by` with a t interval over cluster means.
 
     Returns:
-        columns of `by`, then `mean, low, high, clusters`. With one cluster the limits are NaN.
-    """
-    from scipy import stats
+        columns of `by`, then `estimate, low, high, clusters`. With one cluster the limits are NaN.
 
+    Raises:
+        InvalidInputError: for columns that are not there, or a level outside 0 to 1.
+    """
+    check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
-    per_cluster = table.groupby([*keys, cluster], sort=False, observed=True)[value].mean()
-    grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"]).reset_index()
-    reach = stats.t.ppf((1 + level) / 2, (grouped["count"] - 1).clip(lower=1)) * grouped.pop("sem")
-    return grouped.assign(low=grouped["mean"] - reach, high=grouped["mean"] + reach).rename(columns={"count": "clusters"})[
-        [*keys, "mean", "low", "high", "clusters"]
-    ]
+    per_cluster = _columns(table, [*keys, cluster, value]).groupby([*keys, cluster], sort=False, observed=True)[value].mean()
+    grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"])
+    means = [Interval.around(*row[:2], level, int(row[2])) for row in grouped.itertuples(index=False)]
+    rows = pd.DataFrame([mean.columns() for mean in means], index=grouped.index, columns=["estimate", "low", "high"])
+    return rows.assign(clusters=grouped["count"]).reset_index()
 
 
 def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.95, by: str | None = None) -> pd.DataFrame:
@@ -142,7 +149,13 @@ def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.
 
     Returns:
         one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
+
+    Raises:
+        InvalidInputError: for columns that are not there, no rows of native size, or a level outside 0 to 1.
     """
+    check_level(level)
+    _columns(table, ["prompt", "size", "rule", "entropy", *([by] if by else [])])
+    _check_found("size", native, set(table["size"]))
     if by is not None:
         parts = {value: share_removed(part, native, level) for value, part in table.groupby(by, sort=False)}
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
@@ -153,18 +166,28 @@ def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.
     for size, scale_rule in wide.columns:
         if size != native and scale_rule != "unscaled" and (size, "unscaled") in wide.columns:
             pair = pd.DataFrame({"change": wide[size, "unscaled"] - reference, "left": wide[size, scale_rule] - reference}).dropna()
-            rows.append({"size": size, "rule": scale_rule} | _jackknife_share(pair, level))
+            share = _share(pair, level)
+            rows.append({"size": size, "rule": scale_rule, **share.columns("share"), "clusters": share.blocks})
     return pd.DataFrame(rows, columns=["size", "rule", "share", "low", "high", "clusters"])
 
 
-def _jackknife_share(pair: pd.DataFrame, level: float) -> dict[str, float]:
-    from scipy import stats
-
-    count, total = len(pair), pair.sum()
+def _share(pair: pd.DataFrame, level: float) -> Interval:
+    """One minus the ratio of the sums of two columns, leaving out one prompt at a time; without limits where there is but one."""
+    total = pair.sum()
     share = 1 - total.left / total.change
-    if count < 2:
-        return {"share": share, "low": np.nan, "high": np.nan, "clusters": count}
+    if len(pair) < 2:
+        return Interval.around(share, np.nan, level, len(pair), "share")
     without = 1 - (total.left - pair.left) / (total.change - pair.change)
-    error = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
-    reach = stats.t.ppf((1 + level) / 2, count - 1) * error
-    return {"share": share, "low": share - reach, "high": share + reach, "clusters": count}
+    return from_deletions(share, without, np.ones(len(pair)), level, correct_bias=False)
+
+
+def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InvalidInputError(f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}")
+    return table[list(dict.fromkeys(names))]
+
+
+def _check_found(kind: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise UnknownNameError(kind, name, known)

@@ -20,65 +20,18 @@ Example:
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from entropy_lib.errors import extra
+from entropy_lib.statistics.interval import Interval
 
 BLOCKS = 20
 
 Rows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
 Labels = Int[np.ndarray, " image"]
 Values = Sequence[float] | Shaped[np.ndarray, " block"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its uncertainty, in the units of the statistic.
-
-    Attributes:
-        estimate: of the statistic.
-        standard_error: of the estimate.
-        low, high: confidence limits.
-        level: of the interval.
-        blocks: how many blocks were deleted in turn; t has one degree of freedom fewer. None: normal limits.
-    """
-
-    estimate: float
-    standard_error: float
-    low: float
-    high: float
-    level: float
-    blocks: int | None
-
-    @classmethod
-    def around(cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None) -> "Interval":
-        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None."""
-        from scipy import stats
-
-        if not 0 < level < 1:
-            raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
-        reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
-        return cls(float(estimate), float(standard_error), float(estimate - reach), float(estimate + reach), level, blocks)
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the true value is 0."""
-        from scipy import stats
-
-        if self.standard_error == 0:
-            return float(self.estimate == 0)
-        return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-
-def _freedom(blocks: int | None) -> float:
-    return math.inf if blocks is None else blocks - 1.0
 
 
 def deal_blocks(
@@ -213,23 +166,3 @@ def from_deletions(whole: float, without: Values, sizes: Values, level: float = 
     pseudo = share * whole - (share - 1) * without
     error = math.sqrt(((pseudo - corrected) ** 2 / (share - 1)).mean())
     return Interval.around(corrected if correct_bias else whole, error, level, len(sizes))
-
-
-def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's confidence limits for the share `hits` / `count` of independent images (J. Am. Stat. Assoc. 22, 1927).
-
-    Raises:
-        ValueError: unless 0 <= hits <= count and count > 0.
-
-    Example:
-        >>> low, high = wilson(0, 20)
-        >>> round(low, 3), round(high, 3)
-        (0.0, 0.161)
-    """
-    with extra("metrics"):
-        from statsmodels.stats.proportion import proportion_confint
-
-    if not 0 <= hits <= count or count == 0:
-        raise ValueError(f"{hits} hits of {count}; hits must be 0 to count, and count above 0")
-    low, high = proportion_confint(hits, count, alpha=1 - level, method="wilson")
-    return float(low), float(high)

@@ -33,7 +33,8 @@ from entropy_lib.metrics import (
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.frechet import ENOUGH
 from entropy_lib.sizes import parse_size
-from entropy_lib.statistics.intervals import Interval, deal_blocks, jackknife, jackknife_difference, wilson
+from entropy_lib.statistics.interval import Interval, wilson
+from entropy_lib.statistics.intervals import deal_blocks, jackknife, jackknife_difference
 from entropy_lib.sweep.comparison import NATIVE, Cell, Comparison, Features
 from entropy_lib.sweep.plan import drawn_rule
 from entropy_lib.sweep.references import Reference
@@ -246,15 +247,15 @@ def _score_difference(comparison: Comparison, method: _Method, base: _Method, la
     interval = jackknife_difference(np.mean, new, old, labels, level=comparison.level)
     by_prompt = pd.Series(new - old).groupby(method.prompts).mean()
     changed = by_prompt[by_prompt != 0]
-    low, high = wilson(int((changed > 0).sum()), len(changed), comparison.level) if len(changed) else (np.nan, np.nan)
+    improved = wilson(int((changed > 0).sum()), len(changed), comparison.level) if len(changed) else None
     deviation = float(np.std(new - old, ddof=1))
     return {
         **_numbers(interval),
         "p_value": interval.p_value,
         "effect": float(interval.estimate / deviation) if deviation else 0.0,
-        "share_improved": float((changed > 0).mean()) if len(changed) else np.nan,
-        "share_low": low,
-        "share_high": high,
+        "share_improved": improved.estimate if improved else np.nan,
+        "share_low": improved.low if improved else np.nan,
+        "share_high": improved.high if improved else np.nan,
     }
 
 
