@@ -13,6 +13,10 @@ class InvalidInputError(EntropyLibError, ValueError):
     """A value that cannot be used; the message names it, says what is allowed and what to do."""
 
 
+class MissingFileError(EntropyLibError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
 class UnknownNameError(InvalidInputError):
     """A name that is not among the allowed ones; the message suggests the nearest."""
 

@@ -11,7 +11,7 @@ from entropy_lib.errors import UnknownNameError, WeightsError
 from entropy_lib.metrics import extractors
 from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
-from entropy_lib.metrics.views import VIEWS, as_float, resize, resized, squares
+from entropy_lib.metrics.views import VIEWS, as_float, resize, resize_pictures, squares
 from entropy_lib.models import hub
 
 
@@ -58,7 +58,7 @@ def test_pictures_brought_to_another_shape_keep_their_proportions():
     circle = np.full((1, 64, 64, 3), 255, np.uint8)
     y, x = np.mgrid[:64, :64] - 31.5
     circle[0, x**2 + y**2 < 20**2] = 0
-    changed = resized(circle, 32, 48)[0, ..., 0] < 128
+    changed = resize_pictures(circle, 32, 48)[0, ..., 0] < 128
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert changed.shape == (32, 48)
     assert np.ptp(columns) + 1 == pytest.approx(2 * 20 * 48 / 64, abs=1)

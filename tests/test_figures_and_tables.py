@@ -227,7 +227,7 @@ def test_metric_differences_show_shares_for_scores_only(differences):
 
 
 def test_verdicts_know_which_side_is_better(differences):
-    words = tables.metric_verdicts(differences, ["KID", "FD", "CLIP score"], 0.95).set_index("size")
+    words = tables.metric_verdicts(differences, 0.95).set_index("size")
     assert words.loc["48x48", ["KID", "CLIP score"]].tolist() == ["better", "worse"]
     assert words.loc["96x96", ["KID", "CLIP score"]].tolist() == ["no difference shown", "better"]
     assert "FD" not in words

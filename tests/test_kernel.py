@@ -1,4 +1,5 @@
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -7,17 +8,9 @@ import torch
 from torchmetrics.image.kid import poly_mmd
 
 from entropy_lib.metrics.clip import clip_scores
-from entropy_lib.metrics.kernel import (
-    cmmd,
-    gaussian_kernel,
-    kernel_difference,
-    kernel_interval,
-    kid,
-    polynomial_kernel,
-    relative_test,
-    squared_mmd,
-)
-from entropy_lib.statistics.intervals import deal_blocks, jackknife, jackknife_difference
+from entropy_lib.metrics.kernel import cmmd, gaussian_kernel, kid, polynomial_kernel, squared_mmd
+from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval, relative_test
+from entropy_lib.statistics.intervals import deal_blocks, deal_together, from_deletions, jackknife
 
 
 def normal(*shape, seed=0):
@@ -58,15 +51,20 @@ def test_more_images_than_a_tile_holds():
     among = [(polynomial_kernel(x, x).sum() - polynomial_kernel(x, x).trace()) / len(x) / (len(x) - 1) for x in (first, second)]
     expected = sum(among) - 2 * polynomial_kernel(first, second).mean()
     assert kid(first, second) == pytest.approx(expected.item(), rel=1e-9)
-    labels = deal_blocks(range(2100))
-    half = squared_mmd(first[labels != 3], second)
-    interval = kernel_interval(first, second, labels)
-    assert interval.estimate == pytest.approx(expected.item(), rel=1e-9)
-    assert interval.low < half < interval.high
-    fixed = kernel_interval(first, second, labels, fixed_reference=True)
-    matrix = polynomial_kernel(second, second)
-    influence = (matrix.sum(1) - matrix.diagonal()) / 2299 - polynomial_kernel(first, second).mean(0)
-    assert interval.standard_error**2 - fixed.standard_error**2 == pytest.approx(4 * influence.var().item() / 2300, rel=1e-9)
+    labels, other_labels = deal_blocks(range(2100)), deal_blocks(range(2300), seed=1)
+    interval = kernel_interval(first, second, labels, reference_labels=other_labels)
+    assert interval.estimate == pytest.approx(between_blocks(first, second, labels, other_labels, polynomial_kernel), rel=1e-9)
+
+
+def between_blocks(first, second, labels, other_labels, kernel):
+    """The U-statistic over pairs of images in different blocks, from whole kernel matrices."""
+    sides = {"first": (first, torch.from_numpy(labels)), "second": (second, torch.from_numpy(other_labels))}
+
+    def mean(one, other):
+        (x, a), (y, b) = sides[one], sides[other]
+        return kernel(x, y)[a[:, None] != b].mean()
+
+    return float(mean("first", "first") + mean("second", "second") - 2 * mean("first", "second"))
 
 
 def cubic_moment(a, b):
@@ -104,33 +102,48 @@ def test_cmmd_looks_at_directions_only_and_is_the_closed_form():
 
 
 @pytest.mark.parametrize("kernel", [polynomial_kernel, gaussian_kernel])
-def test_deleting_blocks_from_sums_is_deleting_images(kernel):
+def test_deleting_blocks_from_sums_is_deleting_images_from_both(kernel):
     first, second, real = normal(60, 4) + 0.5, normal(60, 4, seed=1), normal(50, 4, seed=2)
-    labels = deal_blocks(np.arange(60) // 3, blocks=7)  # unequal blocks of whole prompts
+    labels, real_labels = deal_together(np.arange(60) // 3, np.arange(50) // 3 + 9, blocks=7)  # unequal blocks of whole prompts
+    options = {"reference_labels": real_labels}
 
-    def distance(rows):
-        return squared_mmd(rows, real, kernel)
+    def distance(drawn, block):
+        kept, real_kept = labels != block, real_labels != block
+        return between_blocks(drawn[kept], real[real_kept], labels[kept], real_labels[real_kept], kernel)
 
-    level = jackknife(distance, first, labels, correct_bias=False)
-    difference = jackknife_difference(distance, first, second, labels, correct_bias=False)
-    fast = kernel_interval(first, real, labels, kernel, fixed_reference=True)
-    fast_difference = kernel_difference(first, second, real, labels, kernel, fixed_reference=True)
-    for mine, expected in ((fast, level), (fast_difference, difference)):
+    def deletions(drawn):
+        return np.array([distance(drawn, block) for block in range(-1, 7)])
+
+    shares = np.bincount(labels) / 60 + np.bincount(real_labels) / 50
+    for mine, values in (
+        (kernel_interval(first, real, labels, kernel, **options), deletions(first)),
+        (kernel_difference(first, second, real, labels, kernel, **options), deletions(first) - deletions(second)),
+    ):
+        expected = from_deletions(values[0], values[1:], shares, correct_bias=False)
         for name in ("estimate", "standard_error", "low", "high", "blocks"):
             assert getattr(mine, name) == pytest.approx(getattr(expected, name), rel=1e-6)
 
 
-def test_the_reference_adds_the_error_of_being_drawn():
-    first, second, real = normal(150, 3) + 0.5, normal(150, 3, seed=1) - 0.4, normal(120, 3, seed=2)
-    labels, each = deal_blocks(range(150)), np.arange(120)
+def test_a_reference_without_labels_is_dealt_at_random():
+    first, real, labels = normal(60, 4) + 0.5, normal(50, 4, seed=2), deal_blocks(range(60))
+    assert kernel_interval(first, real, labels) == kernel_interval(
+        first, real, labels, reference_labels=deal_blocks(range(50), len(np.unique(labels)))
+    )
+
+
+def test_the_error_of_the_reference_is_part_of_the_interval():
+    """Every image a block of its own: the squares of both errors add up."""
+    first, second, real, each = normal(200, 3) + 0.5, normal(200, 3, seed=1) - 0.4, normal(200, 3, seed=2), np.arange(200)
     for measure, distance in (
-        (functools.partial(kernel_interval, first), lambda rows: kid(first, rows)),
-        (functools.partial(kernel_difference, first, second), lambda rows: kid(first, rows) - kid(second, rows)),
+        (functools.partial(kernel_interval, first), lambda rows, drawn, _: kid(drawn, rows)),
+        (functools.partial(kernel_difference, first, second), lambda rows, one, other: kid(one, rows) - kid(other, rows)),
     ):
-        drawn, fixed = measure(real, labels), measure(real, labels, fixed_reference=True)
-        added = math.sqrt(drawn.standard_error**2 - fixed.standard_error**2)
-        assert added == pytest.approx(jackknife(distance, real, each).standard_error, rel=0.03)
-        assert drawn.estimate == fixed.estimate
+        both = measure(real, each, reference_labels=np.random.default_rng(0).permutation(200)).standard_error
+        pairs = torch.cat([first, second], 1)
+        generated = jackknife(lambda rows, d=distance: d(real, rows[:, :3], rows[:, 3:]), pairs, each).standard_error
+        reference = jackknife(lambda rows, d=distance: d(rows, first, second), real, each).standard_error
+        assert both == pytest.approx(math.hypot(generated, reference), rel=0.1)
+        assert reference > 0.3 * both, "or its absence would not be seen"
 
 
 def variance_of_bounliphone(reference, first, second):
@@ -195,6 +208,42 @@ def test_intervals_of_kid_cover_it():
     coverage = np.mean([interval.low <= exact_kid(mean) <= interval.high for interval in intervals])
     print(f"kernel_interval: coverage {coverage:.3f}")
     assert 0.90 <= coverage <= 0.99
+
+
+def of_the_same_prompts(repetitions, prompts, shared, shift):
+    """Two images of each of some prompts, and two reference images of each: they have the content of the prompt in common."""
+    common = normal(repetitions, prompts, 1, 4)
+    own, other = ((1 - shared) ** 0.5 * noise for noise in normal(2, repetitions, prompts, 2, 4, seed=1))
+    images, real = ((shared**0.5 * common + noise).flatten(1, 2) for noise in (own, other))
+    return list(zip(images + shift, real, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_intervals_cover_where_the_reference_shows_the_very_prompts(shift):
+    """As for the model's own native pictures: both samples are small, share their prompts, and have several images of each."""
+    mean = torch.tensor([shift, shift, 0.0, 0.0], dtype=torch.float64)
+    labels, real_labels = deal_together(np.arange(140) // 2, np.arange(140) // 2)
+    samples = of_the_same_prompts(400, 70, 0.7, mean)
+    intervals = [kernel_interval(x, y, labels, reference_labels=real_labels) for x, y in samples]
+    estimates = np.array([interval.estimate for interval in intervals])
+    coverage = np.mean([interval.low <= exact_kid(mean) <= interval.high for interval in intervals])
+    print(f"shift {shift}: coverage {coverage:.3f}")
+    assert 0.92 <= coverage <= (1.0 if shift == 0 else 0.98)
+    assert abs(estimates.mean() - exact_kid(mean)) < 4 * estimates.std() / 20
+    errors = np.array([interval.standard_error for interval in intervals])
+    assert errors.mean() == pytest.approx(estimates.std(), rel=0.15) or shift == 0
+
+
+@pytest.mark.slow
+def test_pairs_of_one_prompt_would_bias_what_is_measured_to_independent_pictures():
+    """Why blocks are never paired with themselves: two images of each prompt against a reference of other prompts."""
+    labels, samples = deal_blocks(np.arange(140) // 2), of_the_same_prompts(200, 70, 0.7, 0.0)
+    independent = [(x, y[::2]) for (x, _), (_, y) in itertools.pairwise(samples)]
+    plain = np.array([kid(x, y) for x, y in independent])
+    without = np.array([kernel_interval(x, y, labels).estimate for x, y in independent])
+    assert plain.mean() > 5 * plain.std() / len(plain) ** 0.5
+    assert abs(without.mean()) < 4 * without.std() / len(without) ** 0.5
 
 
 def test_a_method_does_not_differ_from_itself():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropy_lib.errors import UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.sweep.engines import _share, parse_shard, shard_of_environment
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.units import Unit
@@ -22,25 +22,25 @@ def plan():
 
 
 def test_a_key_names_everything_the_image_depends_on():
-    unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32", "0.1.0")
+    unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32", 1)
     changes = {
         "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "rule": "unscaled", "model": "sd15", "revision": "1235",
-        "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "library": "0.1.1",
+        "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(unit)), "every field is part of the key"
     assert len({unit.key, *(replace(unit, **{name: value}).key for name, value in changes.items())}) == len(changes) + 1
 
 
 def test_a_key_is_the_same_on_every_machine_and_in_every_run():
-    unit = Unit("ein Käse", 3, 64, 96, "power(0.5)", "mini", "1234", "own", 20, 7.5, "float32", "0.1.0")
-    assert unit.key == "64dca18ea2917eb176a2833f34746d99195cd3ec0a4f52b12a596e1b208925aa"
+    unit = Unit("ein Käse", 3, 64, 96, "power(0.5)", "mini", "1234", "own", 20, 7.5, "float32", 1)
+    assert unit.key == "d22b951e7fad4060db5470df90b896ef517b8136f77fe4aaf62651ef25ccbdec"
     assert replace(unit, guidance=2).key == replace(unit, guidance=2.0).key
     assert replace(unit, rule="power( 0.50 )").key == unit.key
 
 
 def test_noise_knows_prompt_seed_and_size_but_not_the_method():
     unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32")
-    for same in ({"rule": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"library": "9"}):
+    for same in ({"rule": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"drawing": 9}):
         assert replace(unit, **same).noise_seed == unit.noise_seed
     others = [replace(unit, **c).noise_seed for c in ({"prompt": "b"}, {"seed": 1}, {"height": 96}, {"width": 64})]
     assert len({unit.noise_seed, *others}) == 5
@@ -88,6 +88,37 @@ def test_bad_plans_are_refused(changes, message):
     given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "rules": RULES} | changes
     with pytest.raises(ValueError, match=message):
         Plan.of(SETTINGS, **given_values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": ["a zebra", "a crab"]}, "prompts (2, there 2; the first that differs, number 2: 'a crab', there 'ein Käse')"),
+        ({"prompts": [*PROMPTS, "a crab"]}, "prompts (3, there 2; the first that differs, number 3: 'a crab', there None)"),
+        ({"seeds": [7, 8, 9]}, "seeds (3, there 3; the first that differs, number 1: 7, there 0)"),
+        ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
+        ({"rules": RULES[::-1]}, "rules (2, there 2;"),
+        ({"model": "sd15", "revision": "1235"}, "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all"),
+        ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
+        ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
+        ({"scheduler": "DDIMScheduler"}, "scheduler 'DDIMScheduler', there 'own'"),
+    ],
+    ids=str,
+)
+def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message):
+    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "rules": RULES}
+    settings = replace(SETTINGS, **{name: value for name, value in changes.items() if name not in values})
+    asked = Plan.of(settings, **values | {name: value for name, value in changes.items() if name in values})
+    with pytest.raises(InvalidInputError) as error:
+        plan.check_same(asked)
+    assert message in str(error.value)
+    plan.check_same(Plan.of(SETTINGS, **values))
+
+
+def test_a_plan_of_another_drawing_version_is_another_plan(plan):
+    older = Plan(tuple(replace(unit, drawing=0) for unit in plan.units), plan.native_size)
+    with pytest.raises(InvalidInputError, match="drawing 1, there 0"):
+        older.check_same(plan)
 
 
 def test_two_settings_do_not_make_one_table(plan):

@@ -1,5 +1,6 @@
 """From images to tables: pairs, floors, corrections, and what is never a silent number."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
 
-from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kid
+from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.statistics.intervals import deal_blocks, deal_together
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.reduce import REAL, _with_holm, metric_tables
@@ -33,24 +37,31 @@ def own():
     return extractor("mini-clip")
 
 
-@pytest.fixture
-def comparison(reference, own, tmp_path):
-    """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule."""
+@pytest.fixture(scope="module")
+def drawn(reference, own, tmp_path_factory):
+    """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule. It is not to be changed."""
+    folder = tmp_path_factory.mktemp("drawn")
     captions = reference.captions(reference.halves()[0])
-    plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(tmp_path / "store")
+    plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(folder / "store")
     by_caption = dict(zip(captions, reference.halves()[0], strict=True))
-    from entropy_lib.metrics.views import resized
-
     for unit in plan.units:
         noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.rule == "unscaled" else 20, (64, 64, 3))
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
-        store.commit(unit, resized(spoilt[None], unit.height, unit.width)[0])
-    return Comparison(plan, store, *[FeatureCache(tmp_path / "features", own, "pad")] * 2, reference)
+        store.commit(unit, resize_pictures(spoilt[None], unit.height, unit.width)[0])
+    cache = FeatureCache(folder / "features", own, "pad")
+    return Comparison(plan, store, {DISTANCES: cache, CAPTIONS: cache}, reference)
 
 
 @pytest.fixture
-def tables(comparison):
-    return metric_tables(comparison)
+def comparison(drawn, tmp_path):
+    """The same in a store of its own, to be changed at will; features are shared, for they are found by content."""
+    shutil.copytree(drawn.store.folder, tmp_path / "store")
+    return replace(drawn, store=Store(tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def tables(drawn):
+    return metric_tables(drawn)
 
 
 def level(tables, size, method, metric, reference="real"):
@@ -59,18 +70,30 @@ def level(tables, size, method, metric, reference="real"):
     return row
 
 
-def test_every_number_has_an_interval_around_it(tables):
-    for table in (tables.levels, tables.differences):
-        assert ((table.low <= table.estimate) & (table.estimate <= table.high)).all()
-    assert set(tables.levels.method) == {"unscaled", "paper", NATIVE, REAL}
+def test_every_method_has_every_number_with_an_interval_of_the_level_asked_for(tables, comparison):
+    rows = {(row.size, row.method, row.metric, row.reference) for row in tables.levels.itertuples()}
+    methods = {size: ["unscaled", "paper", NATIVE, REAL] for size in ("48x48", "64x96")} | {"64x64": ["unscaled", REAL]}
+    every = [(size, method) for size, names in methods.items() for method in names]
+    expected = {(*cell, metric, "real") for cell in every for metric in ("KID", "CMMD")}
+    expected |= {(*cell, "CLIP score", "prompts") for cell in every}
+    native = [(size, method) for size, method in every if method != NATIVE and (size, method) != ("64x64", "unscaled")]
+    expected |= {(*cell, metric, "native") for cell in native for metric in ("KID", "CMMD")}
+    assert rows == expected
     assert tables.exclusions.empty
+    half = metric_tables(replace(comparison, level=0.5))
+    for wide, narrow in ((tables.levels, half.levels), (tables.differences, half.differences)):
+        assert (wide.estimate == narrow.estimate).all()
+        assert ((wide.low < narrow.low) & (narrow.high < wide.high)).all()
 
 
 def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, reference, own):
     cell, kept = comparison.plan.cells["48x48", "paper"], reference.halves()[1]
     drawn = own.pictures(np.stack([comparison.store.read(unit) for unit in cell]), "pad")
     real = own.pictures(np.stack([reference.read(index) for index in kept]), "pad")
-    assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(kid(drawn, real), rel=1e-4)
+    labels, real_labels = deal_together([unit.prompt for unit in cell], reference.captions(kept))
+    expected = kernel_interval(drawn, real, labels, reference_labels=real_labels)
+    found = level(tables, "48x48", "paper", "KID")
+    assert (found.estimate, found.low, found.high) == pytest.approx((expected.estimate, expected.low, expected.high), rel=1e-4)
     scores = clip_scores(drawn, own.captions([unit.prompt for unit in cell]))
     assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
     assert "FD" not in set(tables.levels.metric), "80 images for 64 features: no level of a Fréchet distance"
@@ -124,8 +147,9 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
 def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
     path = comparison.store.image_path(comparison.plan.cells["48x48", "paper"][0].key)
     path.write_bytes(path.read_bytes()[:-9])
+    cache = FeatureCache(comparison.store.folder / "features", comparison.caches[DISTANCES].extractor, "pad")  # not seen before
     with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
-        metric_tables(comparison)
+        metric_tables(replace(comparison, caches={DISTANCES: cache}))
 
 
 def test_an_empty_store_is_said(comparison, tmp_path):
@@ -142,7 +166,7 @@ def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
 def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(300, 64, generator=generator)
-    state = FeatureState.of(features, comparison.cache.label)
+    state = FeatureState.of(features, comparison.caches[DISTANCES].label)
     plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], RULES)
     store = Store(comparison.store.folder.parent / "noise")
     for unit in plan.units:
@@ -151,8 +175,6 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     assert set(tables.levels.metric) == {"FD", "CLIP score"}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
         metric_tables(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
-    from entropy_lib.statistics.intervals import deal_blocks
-
     cell = plan.cells["48x48", "paper"]
     drawn = own.pictures(np.stack([store.read(unit) for unit in cell]), "pad")
     expected = frechet_interval(drawn, state, deal_blocks([unit.prompt for unit in cell]))
@@ -168,11 +190,42 @@ def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
     assert NATIVE in set(tables.differences.rule), "but their CLIP score is"
 
 
+def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(comparison, reference):
+    """Native pictures that are real ones, 20 prompts: no distance, and pairs of one prompt do not make one."""
+    pictures, found = reference.halves()[1], {}
+    for seeds in ([0], [0, 1]):
+        plan = Plan.of(SETTINGS, [f"thing {index}" for index in range(20)], seeds, [(64, 64)], ["unscaled"])
+        store = Store(comparison.store.folder.parent / f"alike {seeds}")
+        for unit in plan.units:
+            store.commit(unit, reference.read(pictures[int(unit.prompt.split()[1])]))
+        tables = metric_tables(replace(comparison, plan=plan, store=store))
+        found[len(seeds)] = [level(tables, "64x64", REAL, metric, "native") for metric in ("KID", "CMMD")]
+    for once, twice in zip(*found.values(), strict=True):
+        assert (twice.estimate, twice.low, twice.high) == pytest.approx((once.estimate, once.low, once.high), rel=1e-9)
+        assert once.low < 0 < once.high
+
+
 def test_p_values_are_corrected_over_the_sizes_of_a_metric():
     values = {("paper", "KID"): (0.01, 0.04, 0.03), ("paper", "FD"): (0.2,), ("power(1)", "KID"): (0.1, 0.5)}
     rows = [{"rule": rule, "metric": metric, "p_value": p} for (rule, metric), own in values.items() for p in own]
     expected = np.concatenate([multipletests(own, method="holm")[1] for own in values.values()])
     assert _with_holm(pd.DataFrame(rows)).p_holm.to_list() == pytest.approx(expected)
+
+
+def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
+    """A score of each image, fewer of which is better; as the counts of a judge will be."""
+
+    def misfit(features, prompts, embed):
+        return 100 - clip_scores(features, embed(prompts))
+
+    row = Score(name="misfit", unit="100 less the CLIP score", better="lower", features=CAPTIONS, values=misfit)
+    monkeypatch.setitem(METRICS, "misfit", row)
+    tables = metric_tables(comparison)
+    score = level(tables, "48x48", "paper", "CLIP score", "prompts")
+    assert level(tables, "48x48", "paper", "misfit", "prompts").estimate == pytest.approx(100 - score.estimate)
+    (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and rule == 'paper'").itertuples()
+    assert pair.high < 0
+    assert pair.share_improved > 0.8, "lower is better"
 
 
 def test_tables_are_written_whole(tables, tmp_path):

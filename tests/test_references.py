@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from entropy_lib.metrics import FeatureState
-from entropy_lib.sweep.references import DamagedReferenceWarning, load_reference, open_reference
+from entropy_lib.sweep import references
+from entropy_lib.sweep.references import DamagedReferenceWarning, Reference, load_reference, open_reference
 
 
 def encoded(seed, size=(32, 40), form="PNG"):
@@ -27,7 +28,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def folder(tmp_path, count=4):
+def folder(tmp_path, count=8):
     path = tmp_path / "pictures"
     path.mkdir()
     for index in range(count):
@@ -37,13 +38,13 @@ def folder(tmp_path, count=4):
     return path
 
 
-def parquet(tmp_path, count=4):
+def parquet(tmp_path, count=8):
     path = tmp_path / "pictures.parquet"
     pd.DataFrame({"image": [encoded(i) for i in range(count)], "text": [f"picture {i}" for i in range(count)]}).to_parquet(path)
     return path
 
 
-def web_dataset(tmp_path, count=4):
+def web_dataset(tmp_path, count=8):
     path = tmp_path / "pictures.tar"
     with tarfile.open(path, "w") as archive:
         for index in range(count):
@@ -57,11 +58,11 @@ def web_dataset(tmp_path, count=4):
 @pytest.mark.parametrize("make", [folder, parquet, web_dataset])
 def test_pictures_and_captions_are_the_same_wherever_they_lie(tmp_path, make):
     reference = load_reference(str(make(tmp_path)))
-    assert len(reference) == 4
-    found = {text: reference.read(index) for index, text in enumerate(reference.captions(range(4)))}
-    for index in range(4):
+    assert len(reference) == 8
+    found = {text: reference.read(index) for index, text in enumerate(reference.captions(range(8)))}
+    for index in range(8):
         assert np.array_equal(found[f"picture {index}"], np.asarray(Image.open(io.BytesIO(encoded(index)))))
-    assert "4 pictures of 32x40, PNG" in reference.summary()
+    assert "8 pictures of 32x40, PNG" in reference.summary()
 
 
 def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
@@ -70,30 +71,45 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
     table.loc[1, "image"] = table.image[1][:-30]
     table.loc[2, "image"] = b"no picture"
     table.to_parquet(path)
-    with pytest.warns(DamagedReferenceWarning, match=r"2 of 4 pictures of pictures.parquet cannot be decoded"):
-        assert list(load_reference(str(path)).keys.values()) == [0, 3]
+    with pytest.warns(DamagedReferenceWarning, match=r"2 of 8 pictures of pictures.parquet cannot be decoded"):
+        assert list(load_reference(str(path)).keys.values()) == [0, 3, 4, 5, 6, 7]
+
+
+def test_each_picture_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
+    """And not again by the next process that opens the same files."""
+    opened, plain = [], Image.open
+    monkeypatch.setattr(references.Image, "open", lambda file: opened.append(file) or plain(file))
+    path = str(parquet(tmp_path, 8))
+    for _ in range(2):
+        reference = load_reference(path)
+        reference.halves(), reference.check_size(32), reference.summary(), reference.captions(reference.halves()[0])
+    assert len(opened) == 8
+    opened.clear()
+    listed = Reference("a list", [{"image": encoded(index)} for index in range(8)], "image", None)
+    listed.halves(), listed.check_size(32), listed.summary()
+    assert len(opened) == 8
 
 
 def test_missing_captions_are_counted(tmp_path):
     path = parquet(tmp_path)
-    pd.read_parquet(path).assign(text=["a", None, " ", "d"]).to_parquet(path)
-    with pytest.raises(ValueError, match=r"2 of 4 captions of pictures.parquet are missing"):
-        load_reference(str(path)).captions(range(4))
+    pd.read_parquet(path).assign(text=["a", None, " ", *"defgh"]).to_parquet(path)
+    with pytest.raises(ValueError, match=r"2 of 8 captions of pictures.parquet are missing"):
+        load_reference(str(path)).captions(range(8))
     pd.read_parquet(path).drop(columns="text").to_parquet(path)
     with pytest.raises(ValueError, match="has no captions"):
-        load_reference(str(path)).captions(range(4))
+        load_reference(str(path)).captions(range(8))
 
 
 def test_lossy_and_mixed_pictures_are_said(tmp_path):
     path = tmp_path / "mixed.parquet"
-    pd.DataFrame({"image": [encoded(0), encoded(1, (64, 48), "JPEG")]}).to_parquet(path)
-    assert load_reference(str(path)).summary() == "mixed.parquet: 2 pictures of 32x40 to 64x48, 2 sizes, JPEG and PNG"
+    pd.DataFrame({"image": [*(encoded(index) for index in range(5)), encoded(5, (64, 48), "JPEG")]}).to_parquet(path)
+    assert load_reference(str(path)).summary() == "mixed.parquet: 6 pictures of 32x40 to 64x48, 2 sizes, JPEG and PNG"
 
 
 def test_a_reference_smaller_than_the_extractor_reads_is_refused(tmp_path):
     reference = load_reference(str(parquet(tmp_path)))
     reference.check_size(32)
-    with pytest.raises(ValueError, match=r"4 of 4 pictures .* have a side below the 64 px"):
+    with pytest.raises(ValueError, match=r"8 of 8 pictures .* have a side below the 64 px"):
         reference.check_size(64)
 
 

@@ -111,7 +111,7 @@ def test_units_of_another_model_state_are_refused(plan, tmp_path):
     from dataclasses import replace
 
     with Sampler("mini", "float32", "cpu") as sampler:
-        for name in ("revision", "dtype", "scheduler", "library"):
+        for name in ("revision", "dtype", "scheduler", "drawing"):
             with pytest.raises(ValueError, match=rf"{name} here is .* the plan asks for bfloat16; make the plan again"):
                 sampler.draw_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entropy_lib.sweep import store as module
-from entropy_lib.sweep.store import DamagedImageError, Store
+from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store
 from entropy_lib.sweep.units import Unit
 
 
@@ -47,7 +47,7 @@ def test_an_image_without_a_record_does_not_exist(store):
     store.record_path(unit().key).unlink()
     assert not store.has(unit())
     assert store.committed() == set()
-    with pytest.raises(KeyError, match="draw it first"):
+    with pytest.raises(NotDrawnError, match="draw it first"):
         store.read(unit())
 
 
@@ -81,10 +81,14 @@ def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
 
 def test_an_unreadable_record_is_put_aside(store):
     store.commit(unit(), picture())
-    store.record_path(unit().key).write_text("{")
-    with pytest.raises(DamagedImageError, match="unreadable record"):
-        store.record(unit())
-    assert not store.has(unit())
+    path, content = store.record_path(unit().key), store.record_path(unit().key).read_text(encoding="utf-8")
+    for damage in ("{", "[]", "", "null", "{}", content[: len(content) // 2], content.replace(unit().key, unit(1).key)):
+        path.write_text(damage, encoding="utf-8")
+        with pytest.raises(DamagedImageError, match=rf"unreadable record, records.{unit().key[:2]}.{unit().key}\.json"):
+            store.record(unit())
+        assert not store.has(unit())
+    path.write_bytes(b"\xff\xfe")
+    assert store.readable_records([unit()]) == []
 
 
 def test_verify_names_what_is_damaged_and_nothing_else(store):
@@ -100,7 +104,7 @@ def test_verify_names_what_is_damaged_and_nothing_else(store):
 def test_an_excluded_unit_is_done_and_has_no_image(store):
     store.exclude(unit(), "not finite")
     assert store.has(unit())
-    with pytest.raises(KeyError, match="excluded: not finite"):
+    with pytest.raises(NotDrawnError, match="excluded: not finite"):
         store.read(unit())
 
 
@@ -156,9 +160,23 @@ def test_cleaning_leaves_files_that_are_being_written(store):
     assert elsewhere.exists(), "whether its process lives cannot be known here"
 
 
-def test_images_of_another_version_are_counted_and_never_mixed(store):
-    store.commit(unit(library="0.0.9"), picture())
-    store.commit(unit(), picture())
-    assert store.other_versions(unit().library) == {"0.0.9": 1}
-    assert unit(library="0.0.9").key != unit().key
-    assert json.loads(store.record_path(unit(library="0.0.9").key).read_text())["library"] == "0.0.9"
+def test_images_of_another_drawing_version_are_never_mixed_with_these(store):
+    store.commit(unit(drawing=0), picture())
+    assert unit(drawing=0).key != unit().key
+    assert not store.has(unit())
+    assert json.loads(store.record_path(unit(drawing=0).key).read_text())["drawing"] == 0
+
+
+def test_whether_a_writer_lives_is_asked_without_a_signal(store, monkeypatch):
+    """On Windows a signal 0 is Ctrl-C."""
+    folder = store.image_path(unit().key).parent
+    folder.mkdir(parents=True)
+    alive, gone, strange = (folder / f".{name}.tmp.png" for name in (f"a.{module.HOST}-{os.getpid()}-00", "b", "c"))
+    gone = folder / f".b.{module.HOST}-{2**22 + 1}-00.tmp.png"
+    for path in (alive, gone, strange):
+        path.touch()
+    monkeypatch.setattr(module.psutil, "pid_exists", lambda process: process == os.getpid())
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    assert store.clean() == 1
+    assert alive.exists()
+    assert strange.exists(), "not a name that this project gives: left until it is old"

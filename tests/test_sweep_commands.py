@@ -1,13 +1,16 @@
 """`python -m entropy_lib sweep` from plan to tables, and what it says when something is wrong."""
 
+import io
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from entropy_lib.errors import UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import ROOT
 from entropy_lib.running.command_line import app
 from entropy_lib.running.parameters import ParameterError
@@ -43,11 +46,36 @@ def test_from_plan_to_tables(sweep, tmp_path):
     assert set(differences.rule) == {"paper", "native, resized"}
 
 
-def test_a_plan_of_other_values_is_refused(sweep):
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("steps=9", "steps 9, there 1"), ("seed=7", "seeds .*: 7, there 0"),
+        ("dtype=bfloat16", "dtype 'bfloat16', there 'float32'"),
+        ("prompts=mini", "prompts .*: '.*', there '.*'"), ("guidance=3.0", "guidance 3.0, there 2.0"),
+        ("seeds_per_prompt=2", r"seeds \(2, there 1"), ("prompt_count=4", r"prompts \(4, there 3"),
+        ("sizes=[32x32]", r"sizes \(1, there 2"), ("rules=[unscaled]", r"rules \(1, there 2"),
+    ],
+)  # fmt: skip
+def test_a_plan_of_other_values_is_refused(sweep, tmp_path, value, named):
     sweep("plan", "--no-measure")
     for command in ("sample", "status", "reduce"):
-        with pytest.raises(ValueError, match="steps is 9, but the plan in the store was made with 1"):
-            sweep(command, "-p", "steps=9")
+        with pytest.raises(InvalidInputError, match=f"not the one asked for: .*{named}.*Give all commands the same values"):
+            sweep(command, "-p", value)
+    assert not (tmp_path / "store" / "images").exists()
+
+
+def test_prompts_of_another_reference_are_another_plan(sweep, tmp_path):
+    rows = {"image": [png(index) for index in range(8)], "text": [f"picture {index}" for index in range(8)]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "other.parquet")
+    sweep("plan", "--no-measure")
+    with pytest.raises(InvalidInputError, match=r"prompts .*: 'picture [0-9]', there '.* style'"):
+        sweep("sample", "-p", f"reference={tmp_path / 'other.parquet'}")
+
+
+def png(seed):
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(content, format="PNG")
+    return content.getvalue()
 
 
 def test_damage_is_found_and_drawn_again(sweep, tmp_path):

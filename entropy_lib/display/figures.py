@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.logit_shape import CAUSES
-from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, metric_title, short_layer
+from entropy_lib.display.labels import short_layer
 from entropy_lib.display.numbers import interval
 from entropy_lib.errors import extra
+from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.statistics.fits import SlopeFit
 from entropy_lib.theory import exact_entropy, freezing_std
 
@@ -266,7 +267,7 @@ def forest(differences: pd.DataFrame, metrics: Sequence[str], figure: Figure | N
 
     Args:
         differences: of `sweep.reduce.Tables`: columns `size, rule, against, metric, estimate, low, high`.
-        metrics: one panel each, as far as they are there.
+        metrics: names of `metrics.catalogue.METRICS`, one panel each, as far as they are there.
     """
     lines = list(dict.fromkeys(zip(differences["size"], differences.rule, strict=True)))
     metrics = [name for name in metrics if (differences.metric == name).any()]
@@ -274,14 +275,14 @@ def forest(differences: pd.DataFrame, metrics: Sequence[str], figure: Figure | N
     palette = colours(list(dict.fromkeys(differences.rule)))
     for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics, strict=True):
         part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
-        times = SHOWN_TIMES.get(metric, 1)
+        times = METRICS[metric].times
         for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
             ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
             ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
         reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
-        ax.axvspan(*((0, reach) if HIGHER_IS_BETTER[metric] else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
+        ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
         ax.axvline(0, color="k", lw=1)
-        ax.set(title=metric_title(metric), xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
+        ax.set(title=METRICS[metric].title, xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
         ax.locator_params(axis="x", nbins=5)
     several = len(palette) > 1
     figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
@@ -294,10 +295,10 @@ def metric_by_size(levels: pd.DataFrame, metric: str, ax: Axes | None = None) ->
 
     Args:
         levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low, high`.
-        metric: which rows.
+        metric: a name of `metrics.catalogue.METRICS`.
     """
     ax = ax or plt.subplots(figsize=(7, 4.2), layout="constrained")[1]
-    part, times = levels[levels.metric == metric], SHOWN_TIMES.get(metric, 1)
+    part, times = levels[levels.metric == metric], METRICS[metric].times
     sizes, methods = (list(dict.fromkeys(part[name])) for name in ("size", "method"))
     palette = colours(methods)
     for offset, (name, marker) in enumerate(zip(methods, itertools.cycle("osD^vP"), strict=False)):
@@ -306,7 +307,7 @@ def metric_by_size(levels: pd.DataFrame, metric: str, ax: Axes | None = None) ->
         error = times * np.abs(own[["low", "high"]].to_numpy().T - own.estimate.to_numpy())
         ax.errorbar(place, times * own.estimate, yerr=error, fmt=marker, ms=6, capsize=3, color=palette[name], label=name)
     ax.set_xticks(range(len(sizes)), sizes)
-    ax.set(xlabel="size", ylabel=metric_title(metric))
+    ax.set(xlabel="size", ylabel=METRICS[metric].title)
     ax.legend(frameon=True, fontsize="small")
     return ax
 

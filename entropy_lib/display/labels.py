@@ -1,29 +1,4 @@
-"""Facts about labels that figures, tables and sentences share: names of layers and columns, and how metrics are shown."""
-
-# Published KID and CMMD are 1000 times the distance.
-SHOWN_TIMES = {"KID": 1000, "CMMD": 1000}
-HIGHER_IS_BETTER = {"FD": False, "KID": False, "CMMD": False, "CLIP score": True}
-
-
-def metric_title(name: str) -> str:
-    """A metric as an axis or a heading calls it: its unit, and which way is better.
-
-    Example:
-        >>> metric_title("KID")
-        'KID x 1000 (lower is better)'
-    """
-    return f"{metric_label(name)} ({'higher' if HIGHER_IS_BETTER[name] else 'lower'} is better)"
-
-
-def metric_label(name: str) -> str:
-    """A metric with what its numbers are multiplied by.
-
-    Example:
-        >>> metric_label("KID"), metric_label("FD")
-        ('KID x 1000', 'FD')
-    """
-    return f"{name} x {SHOWN_TIMES[name]}" if name in SHOWN_TIMES else name
-
+"""Facts about labels that figures, tables and sentences share: names of layers and columns."""
 
 # What a page calls the columns of the library's tables; others keep their name.
 HEADINGS = {

@@ -6,15 +6,16 @@ other forms.
 
 import html
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from entropy_lib.display.labels import COUNTS, HEADINGS, PERCENT, SHOWN_TIMES, short_layer
+from entropy_lib.display.labels import COUNTS, HEADINGS, PERCENT, short_layer
 from entropy_lib.display.numbers import decimals, interval, percent, side
 from entropy_lib.display.verdicts import metric_word
 from entropy_lib.errors import extra
+from entropy_lib.metrics.catalogue import METRICS
 
 with extra("notebooks"):
     from pandas.io.formats.style import Styler
@@ -130,11 +131,11 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
 
     Args:
         levels: of `sweep.reduce.Tables`.
-        metric: "FD", "KID", "CMMD" or "CLIP score"; KID and CMMD are shown times 1000.
-        reference: "real", "native", or "prompts" for the CLIP score.
+        metric: a name of `metrics.catalogue.METRICS`, which says how it is shown.
+        reference: "real", "native", or "prompts" for scores.
     """
     part = levels[(levels.metric == metric) & (levels.reference == reference)]
-    times = SHOWN_TIMES.get(metric, 1)
+    times = METRICS[metric].times
     shown = part.assign(**{name: part[name] * times for name in ("estimate", "low", "high")})
     return means(shown, "size", "method").fillna("–")
 
@@ -146,9 +147,10 @@ def metric_differences(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
         differences: of `sweep.reduce.Tables`.
         metric: as for `metric_levels`.
     """
-    part, times = differences[differences.metric == metric], SHOWN_TIMES.get(metric, 1)
+    part, times = differences[differences.metric == metric], METRICS[metric].times
     numbers = part[["estimate", "low", "high"]] * times
-    table = part[["size", "rule"]].assign(difference=[interval(*row) for row in numbers.itertuples(index=False)])
+    heading = "difference" if times == 1 else f"difference x {times}"
+    table = part[["size", "rule"]].assign(**{heading: [interval(*row) for row in numbers.itertuples(index=False)]})
     table["p (Holm)"] = part.p_holm.map("{:.2g}".format)
     if part.get("effect") is not None and part.effect.notna().any():
         table["in standard deviations"] = part.effect.map("{:+.2f}".format)
@@ -157,20 +159,19 @@ def metric_differences(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.assign(pairs=part.pairs)
 
 
-def metric_verdicts(differences: pd.DataFrame, metrics: Sequence[str], level: float) -> pd.DataFrame:
+def metric_verdicts(differences: pd.DataFrame, level: float) -> pd.DataFrame:
     """In a word, what each rule does at each size: better, worse, or no difference shown, after Holm's correction.
 
     Args:
         differences: of `sweep.reduce.Tables`.
-        metrics: columns, in this order.
         level: one minus the largest p-value that counts.
     """
-    chosen = differences[differences.metric.isin(metrics)]
+    chosen = differences[differences.metric.isin(METRICS)]
     columns = chosen[["estimate", "p_holm", "metric"]]
     word = [metric_word(*row, level) for row in columns.itertuples(index=False)]
     wide = chosen.assign(word=word).pivot(index=["size", "rule"], columns="metric", values="word")
     order = list(dict.fromkeys(zip(chosen["size"], chosen.rule, strict=True)))
-    return wide.reindex(index=order, columns=[m for m in metrics if m in wide]).rename_axis(columns=None).reset_index()
+    return wide.reindex(index=order, columns=[name for name in METRICS if name in wide]).rename_axis(columns=None).reset_index()
 
 
 def eq5_by_layer(layers: pd.DataFrame) -> pd.DataFrame:

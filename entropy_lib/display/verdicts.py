@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.logit_shape import CAUSES
-from entropy_lib.display.labels import HIGHER_IS_BETTER, SHOWN_TIMES, metric_label
 from entropy_lib.display.numbers import decimals, interval, listed, percent, side
+from entropy_lib.metrics.catalogue import METRICS
 
 SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
 
@@ -218,7 +218,7 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
         for (rule, against), part in differences[differences.metric == metric].groupby(["rule", "against"], sort=False):
             base = levels[(levels.metric == metric) & (levels.method == against)].drop_duplicates("size").set_index("size")
             words = _metric_words(part, base, metric, level)
-            parts.append(f"By {metric_label(metric)}, `{rule}` against `{against}`: {words}.")
+            parts.append(f"By {METRICS[metric].label}, `{rule}` against `{against}`: {words}.")
     if not parts:
         return "No rule was compared with another."
     return " ".join(
@@ -231,7 +231,7 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
 
 def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: float) -> str:
     """What the differences of one metric say, sizes with the same word together; each beside what it is a difference to."""
-    times, words = SHOWN_TIMES.get(metric, 1), {}
+    times, words = METRICS[metric].times, {}
     for row in part.to_dict("records"):
         text = interval(*(times * row[name] for name in ("estimate", "low", "high")))
         if row["size"] in base.index:
@@ -250,7 +250,7 @@ def metric_word(estimate: float, p_holm: float, metric: str, level: float) -> st
     """
     if not p_holm <= 1 - level:
         return "no difference shown"
-    return "better" if (estimate > 0) == HIGHER_IS_BETTER[metric] else "worse"
+    return "better" if (estimate > 0) == METRICS[metric].higher_is_better else "worse"
 
 
 def _grouped(words: Mapping[str, str]) -> str:

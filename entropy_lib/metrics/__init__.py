@@ -2,9 +2,12 @@
 
 Knows pictures, feature networks and `statistics`; must not know which model drew a picture, nor under which rule.
 
+    catalogue    METRICS: what each metric is called, which way is better, how it is shown and computed
     state        number, mean and covariance of features, mergeable, saved as safetensors
-    frechet      Fréchet distance, its level without the bias of few images, its paired difference
-    kernel       KID and CMMD as exact U-statistics, and whether one of two methods is nearer to a reference
+    frechet, frechet_intervals   Fréchet distance; its level without the bias of few images, its paired difference
+    extrapolation                the Fréchet distance of infinitely many images
+    kernel, kernel_intervals     KID and CMMD as exact U-statistics; their intervals, and which of two methods is nearer
+    deletion     leaving out the same blocks of images from a sample and from what it is compared with
     manifold     precision and recall, density and coverage
     clip         CLIP score of each image
     views        from pictures of any size to the square that a network reads: the one resize

@@ -4,10 +4,11 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.metrics.matrix import Features, feature_matrix, same_width
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics.matrix import FeatureRows, feature_matrix, same_width
 
 
-def clip_scores(images: Features, texts: Features) -> Float64[Tensor, " image"]:
+def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " image"]:
     """100 times the cosine between each image and its own prompt, one score an image.
 
     Not clipped at 0: torchmetrics clips the mean of all, Hessel et al. (EMNLP 2021) each image and multiply by 2.5, not 100.
@@ -17,7 +18,7 @@ def clip_scores(images: Features, texts: Features) -> Float64[Tensor, " image"]:
         images, texts: CLIP embeddings `[n, d]`, row i of both belonging together; of any length, normalised here.
 
     Raises:
-        ValueError: for matrices that do not fit, or a row of zeros.
+        InvalidInputError: for matrices that do not fit, or a row of zeros.
 
     Example:
         >>> import numpy as np
@@ -27,7 +28,7 @@ def clip_scores(images: Features, texts: Features) -> Float64[Tensor, " image"]:
     images, texts = feature_matrix(images, "images").double(), feature_matrix(texts, "texts").double()
     same_width(images, texts, ("images", "texts"))
     if len(images) != len(texts):
-        raise ValueError(f"{len(images)} images and {len(texts)} texts; there must be one text for each image")
+        raise InvalidInputError(f"{len(images)} images and {len(texts)} texts; there must be one text for each image")
     return 100 * (unit_rows(images) * unit_rows(texts)).sum(1)
 
 
@@ -35,8 +36,8 @@ def unit_rows(values: Float64[Tensor, "image dim"]) -> Float64[Tensor, "image di
     """Each row divided by its length.
 
     Raises:
-        ValueError: if a row is zero, and so has no direction.
+        InvalidInputError: if a row is zero, and so has no direction.
     """
     if (empty := int((values == 0).all(1).sum())) > 0:
-        raise ValueError(f"{empty} embeddings are all zeros; find those images and leave them out")
+        raise InvalidInputError(f"{empty} embeddings are all zeros; find those images and leave them out")
     return functional.normalize(values, dim=1, eps=0.0)

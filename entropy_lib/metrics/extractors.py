@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.errors import UnknownNameError, WeightsError, extra
+from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError, extra
 from entropy_lib.files import DATA
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
@@ -75,7 +75,7 @@ class Extractor:
         """Features of pictures of one size, on the CPU; the mean over tiles where the view has several.
 
         Raises:
-            ValueError, UnknownNameError: as `views.squares`.
+            InvalidInputError, UnknownNameError: as `views.squares`.
         """
         tiles = squares(pictures, self.side, view)
         device = next(self.network.parameters()).device
@@ -90,10 +90,12 @@ class Extractor:
         """Embeddings of captions, on the CPU.
 
         Raises:
-            ValueError: where the network has no text tower.
+            InvalidInputError: where the network has no text tower.
         """
         if self.encode_text is None:
-            raise ValueError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
+            raise InvalidInputError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
+        if not len(captions):
+            raise InvalidInputError("no captions; give at least one")
         parts = [list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)]
         return torch.cat([self.encode_text(part).float().cpu() for part in parts])
 
@@ -120,7 +122,9 @@ def known_extractor(name: str) -> str:
     Raises:
         UnknownNameError: otherwise.
     """
-    if not name.startswith("open_clip:") and name not in EXTRACTORS:
+    kind, _, rest = str(name).partition(":")
+    model, _, tag = rest.rpartition("/")
+    if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
     return name
 

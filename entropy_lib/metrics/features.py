@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import Extractor
 
@@ -53,6 +54,8 @@ class FeatureCache:
             keys: what identifies each picture's bytes, e.g. their checksum.
             read: gives the picture of a key; called for missing keys only.
         """
+        if not len(keys):
+            raise InvalidInputError("no pictures; give at least one")
         found = self._load(set(keys))
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         for start in range(0, len(missing), CHUNK):
@@ -88,7 +91,7 @@ class FeatureCache:
                     features = file.get_tensor("features")
                     if _checksum(features) != file.metadata()["sha256"]:
                         raise SafetensorError("checksum")
-            except SafetensorError:
+            except (SafetensorError, KeyError, TypeError, ValueError):
                 path.unlink(missing_ok=True)  # computed anew below
                 continue
             found |= {key: row for key, row in zip(keys, features, strict=True) if key in wanted}

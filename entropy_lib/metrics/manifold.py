@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from entropy_lib.metrics.matrix import Features, blocks, feature_matrix, same_width
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics.matrix import FeatureRows, blocks_of_rows, feature_matrix, same_width
 
 
 class PrecisionRecall(NamedTuple):
@@ -44,7 +45,7 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def precision_recall(features: Features, reference: Features, neighbours: int = 3) -> PrecisionRecall:
+def precision_recall(features: FeatureRows, reference: FeatureRows, neighbours: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019, Eqs. 1 and 2).
 
     Args:
@@ -52,7 +53,7 @@ def precision_recall(features: Features, reference: Features, neighbours: int = 
         neighbours: k, without counting the image itself.
 
     Raises:
-        ValueError: for matrices that do not fit, or with k images or fewer in a set.
+        InvalidInputError: for matrices that do not fit, or with k images or fewer in a set.
 
     Example:
         >>> points = torch.arange(10.0)[:, None]
@@ -65,7 +66,7 @@ def precision_recall(features: Features, reference: Features, neighbours: int = 
     return PrecisionRecall(_share(balls > 0), _share(other_balls > 0))
 
 
-def density_coverage(features: Features, reference: Features, neighbours: int = 5) -> DensityCoverage:
+def density_coverage(features: FeatureRows, reference: FeatureRows, neighbours: int = 5) -> DensityCoverage:
     """Density and coverage (Naeem et al., ICML 2020).
 
     Where both sets come from the same law, the expected density is 1 and the expected coverage 1 - C(m-1, k) / C(n+m-1, k):
@@ -87,9 +88,9 @@ def _share(hits: Bool[Tensor, " image"]) -> float:
     return float(hits.double().mean())
 
 
-def _matrices(features: Features, reference: Features, neighbours: int) -> tuple[Tensor, Tensor]:
+def _matrices(features: FeatureRows, reference: FeatureRows, neighbours: int) -> tuple[Tensor, Tensor]:
     if neighbours < 1:
-        raise ValueError(f"neighbours is {neighbours}; it must be 1 or more")
+        raise InvalidInputError(f"neighbours is {neighbours}; it must be 1 or more")
     features = feature_matrix(features, least=neighbours + 1)
     reference = feature_matrix(reference, "the reference", least=neighbours + 1).to(features.device)
     same_width(features, reference)
@@ -105,7 +106,7 @@ def _square_distances(x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column 
 
 def _radii(features: Float[Tensor, "image dim"], neighbours: int) -> Float64[Tensor, " image"]:
     """Square distance of each image to its k-th nearest other."""
-    radii = torch.cat([_nearest(block, features, neighbours + 1)[:, -1] for _, block in blocks(features)])
+    radii = torch.cat([_nearest(block, features, neighbours + 1)[:, -1] for _, block in blocks_of_rows(features)])
     # Where an image is in both sets, the k-th neighbour is on the border: rounding must not push it out.
     return radii * (1 + 1e-9)
 
@@ -113,7 +114,7 @@ def _radii(features: Float[Tensor, "image dim"], neighbours: int) -> Float64[Ten
 def _nearest(block: Float64[Tensor, "row dim"], features: Float[Tensor, "image dim"], count: int) -> Float64[Tensor, "row near"]:
     """Smallest square distances, ascending; the image itself is the first."""
     near = block.new_empty(len(block), 0)
-    for _, others in blocks(features):
+    for _, others in blocks_of_rows(features):
         candidates = torch.cat([near, _square_distances(block, others)], dim=1)
         near = candidates.topk(min(count, candidates.shape[1]), largest=False).values
     return near
@@ -125,8 +126,8 @@ def _hits(
     """How many balls each point is in, and whether each ball holds a point."""
     balls = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     hit = torch.zeros(len(centres), dtype=torch.bool, device=points.device)
-    for point, some in blocks(points):
-        for centre, others in blocks(centres):
+    for point, some in blocks_of_rows(points):
+        for centre, others in blocks_of_rows(centres):
             inside = _square_distances(some, others) <= radii[centre]
             balls[point] += inside.sum(1)
             hit[centre] |= inside.any(0)

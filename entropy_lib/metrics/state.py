@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.matrix import Features, blocks, feature_matrix, same_width
+from entropy_lib.metrics.matrix import FeatureRows, blocks_of_rows, feature_matrix, same_width
 
 FORMAT = "entropy_lib feature state 1"
 
@@ -47,13 +48,13 @@ class FeatureState:
     extractor: str = ""
 
     @classmethod
-    def of(cls, features: Features, extractor: str = "") -> "FeatureState":
+    def of(cls, features: FeatureRows, extractor: str = "") -> "FeatureState":
         """State of a feature matrix `[n, d]`, read in blocks.
 
         Raises:
-            ValueError: if it is not a matrix, is empty, or holds NaN or infinity.
+            InvalidInputError: if it is not a matrix, is empty, or holds NaN or infinity.
         """
-        return cls.merged(cls._of_block(block, extractor) for _, block in blocks(feature_matrix(features)))
+        return cls.merged(cls._of_block(block, extractor) for _, block in blocks_of_rows(feature_matrix(features)))
 
     @classmethod
     def _of_block(cls, block: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
@@ -66,11 +67,11 @@ class FeatureState:
         """The state of all images together, one state held at a time.
 
         Raises:
-            ValueError: if there is none, or they do not mix.
+            InvalidInputError: if there is none, or they do not mix.
         """
         states = iter(states)
         if (first := next(states, None)) is None:
-            raise ValueError("no states to merge")
+            raise InvalidInputError("no states to merge")
         return reduce(operator.add, states, first)
 
     def __add__(self, other: "FeatureState") -> "FeatureState":
@@ -86,28 +87,28 @@ class FeatureState:
         """What is left when the images of `part` are taken out again.
 
         Raises:
-            ValueError: if `part` is not smaller.
+            InvalidInputError: if `part` is not smaller.
         """
         self.check(part)
         count = self.count - part.count
         if count < 1:
-            raise ValueError(f"cannot take {part.count} images out of {self.count}")
+            raise InvalidInputError(f"cannot take {part.count} images out of {self.count}")
         mean = self.mean + part.count / count * (self.mean - part.mean)
         shift = part.mean - mean
         between = count * part.count / self.count * torch.outer(shift, shift)
         return FeatureState(count, mean, self.scatter - part.scatter - between, self.extractor)
 
     def check(self, other: "FeatureState") -> None:
-        """Raise ValueError unless both states may be added or compared."""
+        """Raise InvalidInputError unless both states may be added or compared."""
         same_width(self.mean, other.mean, ("the first features", "the second"))
         if self.extractor and other.extractor and self.extractor != other.extractor:
-            raise ValueError(f"features of {self.extractor!r} and of {other.extractor!r} do not mix; extract both the same way")
+            raise InvalidInputError(f"features of {self.extractor!r} and of {other.extractor!r} do not mix; extract both alike")
 
     @property
     def covariance(self) -> Float64[Tensor, "dim dim"]:
         """Scatter / (count - 1)."""
         if self.count < 2:
-            raise ValueError("1 image has no covariance; at least 2 are needed")
+            raise InvalidInputError("1 image has no covariance; at least 2 are needed")
         return self.scatter / (self.count - 1)
 
     def to(self, device: torch.device | str) -> "FeatureState":
@@ -127,15 +128,17 @@ class FeatureState:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: if the file is damaged, or is something else.
+            InvalidInputError: if the file is damaged, or is something else.
         """
         from safetensors import SafetensorError, safe_open
 
+        if not Path(path).is_file():
+            raise MissingFileError(f"no file {str(path)!r}; write a state there with FeatureState.save")
         try:
             with safe_open(path, "pt") as file:
                 if (file.metadata() or {}).get("format") != FORMAT:
-                    raise ValueError(f"{path} is not a {FORMAT!r}; write it with FeatureState.save")
+                    raise InvalidInputError(f"{path} is not a {FORMAT!r}; write it with FeatureState.save")
                 tensors = {name: file.get_tensor(name) for name in ("count", "mean", "scatter")}
                 return cls(int(tensors["count"]), tensors["mean"], tensors["scatter"], file.metadata()["extractor"])
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); compute it again") from error
+            raise InvalidInputError(f"{path} is damaged ({error}); compute it again") from error

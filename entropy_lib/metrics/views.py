@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.errors import UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError
 
 RESIZE = "bicubic, antialiased, not rounded"
 VIEWS = ("center", "pad", "squash", "tiles")
@@ -29,10 +29,12 @@ def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
     """Grey levels 0 to 255 as 0 to 1, channels first.
 
     Raises:
-        ValueError: for anything but uint8 `[n, height, width, 3]`: a float picture may be in [0, 1] or [-1, 1].
+        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float picture may be in [0, 1] or [-1, 1].
     """
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise ValueError(f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
+    if not isinstance(pictures, np.ndarray):
+        raise InvalidInputError(f"pictures are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]")
+    if not pictures.size or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
+        raise InvalidInputError(f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
     return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 
@@ -46,13 +48,15 @@ def resize(
     return changed.clamp(0, 1)
 
 
-def resized(pictures: Pictures, height: int, width: int) -> Pictures:
+def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
     """Pictures at another size, as someone would save them; the middle is cut out first where the shape differs.
 
     Example:
-        >>> resized(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
+        >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
         (1, 32, 48, 3)
     """
+    if min(height, width) < 1:
+        raise InvalidInputError(f"size is {height} x {width}; both sides must be 1 pixel or more")
     floats = as_float(pictures)
     share = min(floats.shape[-2] / height, floats.shape[-1] / width)
     cut = _middle(floats, round(share * height), round(share * width))
@@ -68,7 +72,7 @@ def squares(pictures: Pictures, side: int, view: str) -> Float[Tensor, "image ti
         view: "center", "pad", "squash" or "tiles"; all but "tiles" give one tile.
 
     Raises:
-        ValueError: for pictures that are not uint8.
+        InvalidInputError: for pictures that are not uint8.
         UnknownNameError: for another view.
 
     Example:

@@ -33,14 +33,14 @@ def plan(profile: Profile = "mini", parameter: Values = None, measure: bool = Tr
 
     checked = _checked(profile, parameter)
     check_device(checked.device)
-    made, store = plan_of(checked), Store(checked.folder_of_store())
-    path = made.write(store.folder)
+    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    path = chosen.write(store.folder)
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
-    for row in estimate(made, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
+    for row in estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table, soft_wrap=True)
-    say(f"\n{len(made.units):,} images, plan in {_shown(path)}")
-    _warn_of_other_versions(made, store)
+    say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
+    _say_what_is_not_used(chosen, store)
 
 
 @app.command()
@@ -71,15 +71,15 @@ def sample(
 def status(profile: Profile = "mini", parameter: Values = None, verify: bool = False) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
     checked = _checked(profile, parameter)
-    store, made = Store(checked.folder_of_store()), _plan_of(checked)
-    for problem in store.verify(made.units) if verify else []:
+    store, chosen = Store(checked.folder_of_store()), _plan_of(checked)
+    for problem in store.verify(chosen.units) if verify else []:
         say(problem, "red")
     done = store.committed()
     table = Table("size", "rule", "done", "of", box=None, title_justify="left")
-    for (size, rule), units in made.cells.items():
+    for (size, rule), units in chosen.cells.items():
         table.add_row(size, Text(rule), f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
     console.print(table)
-    _warn_of_other_versions(made, store)
+    _say_what_is_not_used(chosen, store)
 
 
 @app.command()
@@ -99,29 +99,22 @@ def _checked(profile: str, parameter: list[str] | None) -> MetricTables:
 
 
 def _plan_of(checked: MetricTables) -> Plan:
-    """The plan in the store, if it is the one that these parameters ask for."""
-    made = Plan.read(checked.folder_of_store())
-    first = made.units[0]
-    there = {
-        "model": first.model,
-        "steps": first.steps,
-        "guidance": first.guidance,
-        "sizes": made.sizes,
-        "prompt_count": len({unit.prompt for unit in made.units}),
-        "seeds_per_prompt": len({unit.seed for unit in made.units}),
-    }
-    if made.sizes != [made.native]:  # where no rule shows
-        there["rules"] = made.rules
-    for name, value in there.items():
-        if (asked := getattr(checked, name)) != value:
-            raise ValueError(f"{name} is {asked}, but the plan in the store was made with {value}; give all commands the same")
-    return made
+    """The plan in the store, if it is the one that these parameters ask for.
+
+    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
+    """
+    from entropy_lib.running.metric_tables import plan_of
+
+    stored = Plan.read(checked.folder_of_store())
+    dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
+    stored.check_same(plan_of(checked.model_copy(update={"dtype": dtype})))
+    return stored
 
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(workplace()) if path.is_relative_to(workplace()) else path)
 
 
-def _warn_of_other_versions(made: Plan, store: Store) -> None:
-    for version, count in store.other_versions(made.units[0].library).items():
-        say(f"{count:,} images here were drawn by entropy_lib {version}; they are not used", "yellow")
+def _say_what_is_not_used(chosen: Plan, store: Store) -> None:
+    if others := len(store.committed() - {unit.key for unit in chosen.units}):
+        say(f"{others:,} other images here are not of this plan (other values, or another drawing version)")

@@ -10,5 +10,6 @@ from .fits import slopes_by_rule as slopes_by_rule
 from .interval import Interval as Interval
 from .interval import wilson as wilson
 from .intervals import deal_blocks as deal_blocks
+from .intervals import deal_together as deal_together
 from .intervals import jackknife as jackknife
 from .intervals import jackknife_difference as jackknife_difference

@@ -25,11 +25,12 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics.interval import Interval
 
 BLOCKS = 20
 
-Rows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
+ImageRows = Shaped[Tensor, "image ..."] | Shaped[np.ndarray, "image ..."]
 Labels = Int[np.ndarray, " image"]
 Values = Sequence[float] | Shaped[np.ndarray, " block"]
 
@@ -51,7 +52,7 @@ def deal_blocks(
         The block of each image, 0 to blocks - 1.
 
     Raises:
-        ValueError: for fewer than two blocks, or more blocks than prompts.
+        InvalidInputError: for fewer than two blocks, or more blocks than prompts.
 
     Example:
         >>> deal_blocks(["a zebra", "a zebra", "a tree", "a boat"], blocks=3)
@@ -59,30 +60,65 @@ def deal_blocks(
     """
     distinct, index = np.unique(np.asarray(prompts), return_inverse=True)
     if not 2 <= blocks <= len(distinct):
-        raise ValueError(f"{blocks} blocks of {len(distinct)} prompts; blocks must be 2 to the number of prompts")
+        raise InvalidInputError(f"{blocks} blocks of {len(distinct)} prompts; blocks must be 2 to the number of prompts")
     place = np.random.default_rng(seed).permutation(len(distinct)) % blocks
     return place[index]
+
+
+def deal_together(
+    prompts: Sequence[Hashable] | Shaped[np.ndarray, " image"],
+    others: Sequence[Hashable] | Shaped[np.ndarray, " other"],
+    blocks: int = BLOCKS,
+    seed: int = 0,
+) -> tuple[Int[np.ndarray, " image"], Int[np.ndarray, " other"]]:
+    """Deal the prompts of two samples into the same blocks: a prompt that both have is in one block of both.
+
+    Deleting a block from both samples then takes away what they share, and whatever else each has in it.
+
+    Args:
+        prompts, others: one for each image of either sample.
+        blocks, seed: as for `deal_blocks`.
+
+    Returns:
+        The block of each image, of both samples; every block holds images of both.
+
+    Raises:
+        InvalidInputError: for fewer than two blocks, or more blocks than either sample has prompts.
+
+    Example:
+        >>> deal_together(["a zebra", "a tree", "a boat"], ["a boat", "a boat", "a cup", "a zebra"], blocks=3)
+        (array([1, 2, 0]), array([0, 0, 2, 1]))
+    """
+    first, second = (np.unique(np.asarray(values)) for values in (prompts, others))
+    fewest = min(len(first), len(second))
+    if not 2 <= blocks <= fewest:
+        raise InvalidInputError(f"{blocks} blocks of {fewest} prompts; blocks must be 2 to the number of prompts")
+    generator, shared = np.random.default_rng(seed), np.intersect1d(first, second)
+    place = {prompt: index % blocks for index, prompt in enumerate(generator.permutation(shared).tolist())}
+    for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):  # both go on where the shared ones ended
+        place |= {prompt: index % blocks for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))}
+    return tuple(np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others))
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
     """`labels` as an array, after checking that every one of `count` images has a block and no block is empty.
 
     Raises:
-        ValueError: otherwise.
+        InvalidInputError: otherwise.
     """
     labels = np.asarray(labels)
     if labels.shape != (count,):
-        raise ValueError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
+        raise InvalidInputError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
     found = np.unique(labels)
     if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
-        raise ValueError(f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least")
+        raise InvalidInputError(f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least")
     if (left := count - np.bincount(labels).max()) < 2:
-        raise ValueError(f"one block leaves {left} of {count} images when deleted; at least 2 must stay: deal smaller blocks")
+        raise InvalidInputError(f"one block leaves {left} of {count} images when deleted; 2 at least must stay: deal smaller ones")
     return labels.astype(np.int64)
 
 
 def jackknife(
-    statistic: Callable[[Rows], float], rows: Rows, labels: Labels, *, level: float = 0.95, correct_bias: bool = True
+    statistic: Callable[[ImageRows], float], rows: ImageRows, labels: Labels, *, level: float = 0.95, correct_bias: bool = True
 ) -> Interval:
     """Interval of a smooth statistic of rows, by deleting one block at a time.
 
@@ -94,7 +130,7 @@ def jackknife(
         correct_bias: take off the bias of order 1/n that the deletions reveal (Quenouille 1956).
 
     Raises:
-        ValueError: for labels that do not fit.
+        InvalidInputError: for labels that do not fit.
 
     Example:
         >>> numbers = np.arange(40.0)
@@ -106,9 +142,9 @@ def jackknife(
 
 
 def jackknife_difference(
-    statistic: Callable[[Rows], float],
-    first: Rows,
-    second: Rows,
+    statistic: Callable[[ImageRows], float],
+    first: ImageRows,
+    second: ImageRows,
     labels: Labels,
     *,
     level: float = 0.95,
@@ -121,7 +157,7 @@ def jackknife_difference(
         first, second: `[n, ...]`, paired by row.
 
     Raises:
-        ValueError: for unequal lengths, or labels that do not fit.
+        InvalidInputError: for unequal lengths, or labels that do not fit.
 
     Example:
         >>> before, noise = np.random.default_rng(0).normal(size=(2, 200))
@@ -135,9 +171,9 @@ def jackknife_difference(
 
 
 def check_pairs(first: int, second: int) -> None:
-    """Raise ValueError unless both methods have as many images."""
+    """Raise InvalidInputError unless both methods have as many images."""
     if first != second:
-        raise ValueError(f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row")
+        raise InvalidInputError(f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row")
 
 
 def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool) -> Interval:

@@ -50,8 +50,8 @@ def _draw_one_batch_of_each_size(plan: Plan, store: Store, batch: int, device: s
 def _cost(plan: Plan, store: Store, size: str) -> tuple[int, float, float, float]:
     """Images, seconds an image (those of the batches already drawn), hours, megabytes."""
     units = [unit for unit in plan.units if unit.size == size]
-    records = [store.record(unit) for unit in units if store.has(unit)]
-    seconds = pd.Series([record["seconds"] for record in records], dtype=float).median()
+    records = store.readable_records(units)
+    seconds = pd.Series([record.get("seconds") for record in records], dtype=float).median()
     written = [record["bytes"] for record in records if "bytes" in record]
     each = sum(written) / len(written) if written else PNG_BYTES * units[0].height * units[0].width
     return len(units), seconds, seconds * len(units) / 3600, each * len(units) / 1e6

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from entropy_lib.errors import extra
+from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.sweep.store import Store
 from entropy_lib.sweep.units import Unit
 
@@ -32,12 +32,12 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
     """Draw in this process, one group after the other; returns how many images were drawn.
 
     Raises:
-        ValueError: for more than one worker: start several processes with `--shard`, or use the engine `ray`.
+        InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine `ray`.
     """
     from entropy_lib.sweep.sample import Sampler  # loads diffusers
 
     if workers != 1:
-        raise ValueError(f"workers is {workers}; the local engine is one process. Use --engine ray, or --shard i/n in several")
+        raise InvalidInputError(f"workers is {workers}; the local engine is one process. Use --engine ray, or several with --shard")
     groups = pending(groups, store)
     if not groups:
         return 0
@@ -55,7 +55,7 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
 
     Raises:
         MissingExtraError: without the package `ray`.
-        ValueError: for more workers than the cluster has GPUs, or cores where it has no GPU.
+        InvalidInputError: for more workers than the cluster has GPUs, or cores where it has no GPU.
     """
     with extra("ray"):
         import ray as cluster
@@ -80,7 +80,7 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     """What each worker gets: a GPU, or so many cores that all workers find room on the nodes.
 
     Raises:
-        ValueError: if there is not so much: Ray would wait for it without end.
+        InvalidInputError: if there is not so much: Ray would wait for it without end.
 
     Example:
         >>> _share([{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": True, "Resources": {"CPU": 8.0}}], 3, "cpu")
@@ -88,9 +88,9 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
-    kind, there = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
-    if not 1 <= workers <= there:
-        raise ValueError(f"workers is {workers}; the Ray cluster has {there} {kind}: take 1 to {there}")
+    kind, available = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
+    if not 1 <= workers <= available:
+        raise InvalidInputError(f"workers is {workers}; the Ray cluster has {available} {kind}: take 1 to {available}")
     if kind == "GPUs":
         return {"num_gpus": 1, "num_cpus": 1}
     fitting = (each for each in range(cores // workers, 0, -1) if sum(int(node.get("CPU", 0)) // each for node in alive) >= workers)
@@ -142,7 +142,7 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
     Processes of processes, as tasks of the jobs of an array, divide their job's shard among them.
 
     Raises:
-        ValueError: for an array with gaps, whose jobs cannot be counted.
+        InvalidInputError: for an array with gaps, whose jobs cannot be counted.
 
     Example:
         >>> shard_of_environment({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_TASK_MIN": "1"})
@@ -152,11 +152,14 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
     for index, count, first in SHARDS:
         if index not in environment or count not in environment or (index == "SLURM_PROCID" and "RANK" in environment):
             continue
-        own, among = int(environment[index]) - int(environment.get(first, 0)), int(environment[count])
-        if own >= among:
-            given = f"{index} is {environment[index]} and {count} is {among}"
-            raise ValueError(f"{given}: an array with gaps; say which part with --shard i/n")
-        shard, shards = shard * among + own, shards * among
+        given = f"{index} is {environment[index]} and {count} is {environment[count]}"
+        try:
+            place, among = int(environment[index]) - int(environment.get(first, 0)), int(environment[count])
+        except ValueError:
+            raise InvalidInputError(f"{given}: not whole numbers; say which part with --shard i/n") from None
+        if not 0 <= place < among:
+            raise InvalidInputError(f"{given}: an array with gaps; say which part with --shard i/n")
+        shard, shards = shard * among + place, shards * among
     return shard, shards
 
 
@@ -164,7 +167,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """(i, n) from "i/n".
 
     Raises:
-        ValueError: when it is written otherwise, or i is not one of 0 to n - 1.
+        InvalidInputError: when it is written otherwise, or i is not one of 0 to n - 1.
 
     Example:
         >>> parse_shard("0/4")
@@ -172,5 +175,5 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise ValueError(f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'")
+        raise InvalidInputError(f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'")
     return int(index), int(count)

@@ -1,13 +1,15 @@
 """All the units of a comparison: made from its settings, kept in the store, cut into groups that are drawn together."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import groupby, product
+from itertools import groupby, product, zip_longest
 from pathlib import Path
 
 import pandas as pd
 
+from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
 from entropy_lib.scaling.rules import distinct_rules, rule
 from entropy_lib.sizes import size_name
@@ -16,9 +18,10 @@ from entropy_lib.sweep.units import Unit
 FILE = "plan.parquet"
 BATCH = 16  # images drawn together
 OWN = "own"  # the scheduler that the weights come with
+AGAIN = "python -m entropy_lib sweep plan"
 
 
-SHARED = ("model", "revision", "scheduler", "steps", "guidance", "dtype", "library")
+SHARED = ("model", "revision", "scheduler", "steps", "guidance", "dtype", "drawing")
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,13 @@ class Plan:
     native_size: tuple[int, int]
 
     def __post_init__(self) -> None:
+        if not self.units:
+            raise InvalidInputError("a plan of no units; give at least one prompt, seed, size and rule")
         for name in SHARED:
             values = {getattr(unit, name) for unit in self.units}
             if len(values) != 1:
-                raise ValueError(f"units of one plan differ in {name}: {sorted(map(str, values))}; one table is of one setting")
+                given = sorted(map(str, values))
+                raise InvalidInputError(f"units of one plan differ in {name}: {given}; one table is of one setting")
 
     @classmethod
     def of(
@@ -68,7 +74,7 @@ class Plan:
             rules: see `entropy_lib.rule`.
 
         Raises:
-            ValueError: for repeated prompts, seeds, sizes or rules, or none at all, and for sizes that cannot be.
+            InvalidInputError: for repeated prompts, seeds, sizes or rules, or none at all, and for sizes that cannot be.
             UnknownNameError: for an unknown rule.
         """
         rules = [rule(text).name for text in rules]
@@ -109,7 +115,7 @@ class Plan:
         sampler = "its own scheduler" if unit.scheduler == OWN else unit.scheduler
         return (
             f"model {unit.model} @ {unit.revision[:8]} · {sampler}, {unit.steps} steps · guidance {unit.guidance:g} · {prompts} "
-            f"prompts x seeds {seeds[0]} to {seeds[-1]} · {unit.dtype} · no safety checker · entropy_lib {unit.library}"
+            f"prompts x seeds {seeds[0]} to {seeds[-1]} · {unit.dtype} · no safety checker · drawing version {unit.drawing}"
         )
 
     def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
@@ -119,19 +125,21 @@ class Plan:
         draws it, and the same bytes (sums in floating point depend on the batch, by one grey level).
 
         Raises:
-            ValueError: for a batch below 1, or a shard that is not among n.
+            InvalidInputError: for a batch below 1, or a shard that is not among n.
         """
         index, count = shard
         if batch < 1:
-            raise ValueError(f"batch is {batch}; it must be 1 or more")
+            raise InvalidInputError(f"batch is {batch}; it must be 1 or more")
         if not 0 <= index < count:
-            raise ValueError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
+            raise InvalidInputError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
         groups = [units[start : start + batch] for units in self.cells.values() for start in range(0, len(units), batch)]
         return groups[index::count]
 
     def write(self, folder: Path | str) -> Path:
         """Keep the plan in a store's folder; an earlier one is replaced."""
         path = Path(folder) / FILE
+        if path.is_dir():
+            raise InvalidInputError(f"{path} is a folder, where the plan is to be written; remove it")
         table = pd.DataFrame([asdict(unit) for unit in self.units])
         table.attrs = {"native_size": list(self.native_size)}
         with replacing(path) as temporary:
@@ -143,13 +151,40 @@ class Plan:
         """The plan of a store.
 
         Raises:
-            FileNotFoundError: if there is none.
+            MissingFileError: if there is none.
+            InvalidInputError: if it cannot be read, or was made by a version that knew other fields.
         """
         path = Path(folder) / FILE
         if not path.exists():
-            raise FileNotFoundError(f"no plan in {folder}; make one with `python -m entropy_lib sweep plan`")
-        table = pd.read_parquet(path)
-        return cls(tuple(Unit(**row) for row in table.to_dict("records")), tuple(table.attrs["native_size"]))
+            raise MissingFileError(f"no plan in {folder}; make one with `{AGAIN}`")
+        try:
+            table = pd.read_parquet(io.BytesIO(path.read_bytes()))
+            return cls(tuple(Unit(**row) for row in table.to_dict("records")), tuple(table.attrs["native_size"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            advice = f"remove it and make it again with `{AGAIN}`: images that are drawn stay"
+            raise InvalidInputError(f"{path} is no plan that can be read ({error}); {advice}") from error
+
+    def check_same(self, asked: "Plan") -> None:
+        """Compare with the plan that was asked for, whole.
+
+        Raises:
+            InvalidInputError: if they differ, naming every field that does, with both values.
+        """
+        stored, wanted = self._facts(), asked._facts()
+        different = [name for name in stored if stored[name] != wanted[name]]
+        texts = [f"{name} {_both(wanted[name], stored[name])}" for name in different] or ["its units"] * (self != asked)
+        if texts:
+            raise InvalidInputError(
+                f"the plan in the store is not the one asked for: {'; '.join(texts)}. Give all commands the same values, or make "
+                f"it again with `{AGAIN}`: images that are drawn stay"
+            )
+
+    def _facts(self) -> dict[str, object]:
+        """Everything that decides a plan, a field each."""
+        unit, lists = self.units[0], ("prompt", "seed", "size", "rule")
+        values = {f"{name}s": list(dict.fromkeys(getattr(unit, name) for unit in self.units)) for name in lists}
+        shared = {name: getattr(unit, name) for name in SHARED}
+        return values | shared | {"native size": self.native}
 
 
 def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
@@ -160,9 +195,18 @@ def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
     return next(first for first, same in groups.items() if name in same)
 
 
+def _both(asked: object, stored: object) -> str:
+    """Two values for a message; of lists the first place where they differ."""
+    if not isinstance(asked, list) or not isinstance(stored, list):
+        return f"{asked!r}, there {stored!r}"
+    pairs = enumerate(zip_longest(asked, stored), 1)
+    place, (one, other) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
+    return f"({len(asked)}, there {len(stored)}; the first that differs, number {place}: {one!r}, there {other!r})"
+
+
 def _check_distinct(name: str, values: Sequence) -> None:
     if not len(values):
-        raise ValueError(f"no {name}; give at least one")
+        raise InvalidInputError(f"no {name}; give at least one")
     repeated = pd.Series(list(values))[lambda series: series.duplicated()]
     if len(repeated):
-        raise ValueError(f"{len(repeated)} {name} are repeated, the first being {repeated.iloc[0]!r}; each may occur once")
+        raise InvalidInputError(f"{len(repeated)} {name} are repeated, the first being {repeated.iloc[0]!r}; each may occur once")

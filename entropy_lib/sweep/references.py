@@ -13,26 +13,29 @@ Real data sets are JPEG more often than not; that is said, not refused. What can
 import hashlib
 import io
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.errors import extra
+from entropy_lib.errors import InvalidInputError, MissingFileError, extra
 from entropy_lib.files import workplace
 from entropy_lib.metrics.state import FeatureState
+from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
 
 LOSSY = ("JPEG", "WEBP")
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
+LEAST = 6  # pictures
+UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
 
 
 class DamagedReferenceWarning(UserWarning):
@@ -57,20 +60,13 @@ class Reference:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def encoded(self, index: int) -> bytes:
-        """The file of a picture."""
-        value = self.rows[index][self.picture]
-        if isinstance(value, Mapping):  # how `datasets` gives an image that it was told not to decode
-            value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
-        return value
-
     def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
         """A picture, transparency on white.
 
         Raises:
             OSError: if it is truncated or no picture.
         """
-        with Image.open(io.BytesIO(self.encoded(index))) as file:
+        with Image.open(io.BytesIO(_encoded(self.rows[index][self.picture]))) as file:
             file.load()
             if file.mode in ("RGBA", "LA", "P"):
                 whole = file.convert("RGBA")
@@ -78,37 +74,51 @@ class Reference:
             return np.asarray(file.convert("RGB"))
 
     @cached_property
-    def keys(self) -> dict[str, int]:
-        """{sha256 of the encoded picture: its index}, without those that cannot be decoded; repeated pictures count once.
+    def survey(self) -> pd.DataFrame:
+        """Every picture decoded once: columns `digest, height, width, format`, indexed as `rows` are.
+
+        Pictures that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache of `datasets`.
+
+        Raises:
+            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to compare with.
 
         Warns:
             DamagedReferenceWarning: saying how many were left out.
         """
-        found, damaged = {}, 0
-        for index in range(len(self)):
-            try:
-                self.read(index)
-                found.setdefault(hashlib.sha256(self.encoded(index)).hexdigest(), index)
-            except UNREADABLE:
-                damaged += 1
-        if damaged:
-            message = f"{damaged} of {len(self)} pictures of {self.name} cannot be decoded and were left out"
-            warnings.warn(message, DamagedReferenceWarning, stacklevel=2)
-        return found
+        if hasattr(self.rows, "map"):
+            options = {"input_columns": [self.picture], "remove_columns": self.rows.column_names, "desc": f"reading {self.name}"}
+            whole = self.rows.map(_facts, **options).to_pandas()
+        else:
+            whole = pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
+        decoded = whole[whole["format"] != ""].drop_duplicates("digest")
+        damaged = f"{(whole['format'] == '').sum()} of {len(whole)} pictures of {self.name} cannot be decoded"
+        if len(decoded) < LEAST:
+            raise InvalidInputError(
+                f"{self.name} holds {len(decoded)} different pictures ({damaged}); a reference needs {LEAST} at least, half of "
+                "them to compare with. Name another reference, or restore its files"
+            )
+        if (whole["format"] == "").any():
+            warnings.warn(f"{damaged} and were left out", DamagedReferenceWarning, stacklevel=2)
+        return decoded
+
+    @property
+    def keys(self) -> dict[str, int]:
+        """{sha256 of the encoded picture: its index}."""
+        return dict(zip(self.survey.digest, self.survey.index, strict=True))
 
     def captions(self, indices: Sequence[int]) -> list[str]:
         """The captions of some pictures, the first where a picture has several.
 
         Raises:
-            ValueError: if captions are missing, saying how many.
+            InvalidInputError: if captions are missing, saying how many.
         """
         if self.caption is None:
-            raise ValueError(f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); give prompts of their own")
+            raise InvalidInputError(f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); name a prompt list")
         values = [self.rows[index][self.caption] for index in indices]
         texts = [value[0] if isinstance(value, list | tuple) and value else value for value in values]
-        texts = [text.decode() if isinstance(text, bytes) else text for text in texts]
+        texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]
         if missing := sum(not isinstance(text, str) or not text.strip() for text in texts):
-            raise ValueError(
+            raise InvalidInputError(
                 f"{missing} of {len(texts)} captions of {self.name} are missing; caption those pictures, or leave them out"
             )
         return [text.strip() for text in texts]
@@ -119,66 +129,91 @@ class Reference:
         The first gives captions and the floor of real pictures, the second is what all are compared with: no picture is ever
         compared with itself.
         """
-        indices = np.array(sorted(self.keys.values()))
-        order = np.random.default_rng(SEED).permutation(indices)
+        order = np.random.default_rng(SEED).permutation(np.array(self.survey.index))
         return order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
 
     def summary(self) -> str:
         """One line: how many pictures, of what sizes and formats."""
-        sizes, formats = Counter(), Counter()
-        for index in self.keys.values():
-            with Image.open(io.BytesIO(self.encoded(index))) as file:
-                sizes[file.size[::-1]] += 1
-                formats[file.format] += 1
-        shortest, longest = min(sizes), max(sizes)
+        sizes = set(self.survey[["height", "width"]].itertuples(index=False, name=None))
+        shortest, longest, formats = min(sizes), max(sizes), set(self.survey["format"])
         size = f"{shortest[0]}x{shortest[1]}" + ("" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes")
-        return f"{self.name}: {len(self.keys):,} pictures of {size}, {' and '.join(sorted(formats))}"
+        return f"{self.name}: {len(self.survey):,} pictures of {size}, {' and '.join(sorted(formats))}"
 
     def check_size(self, side: int) -> None:
-        """Raise ValueError if pictures are smaller than what the extractor reads: enlarging the reference would blur it."""
-        small = sum(min(self.read(index).shape[:2]) < side for index in self.keys.values())
+        """Raise InvalidInputError if pictures are smaller than what the extractor reads: enlarging the reference would blur it."""
+        small = int((self.survey[["height", "width"]].min(axis=1) < side).sum())
         if small:
-            raise ValueError(
-                f"{small} of {len(self.keys)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
+            raise InvalidInputError(
+                f"{small} of {len(self.survey)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
                 "they would be enlarged, and samples compared with blurred pictures. Leave them out"
             )
+
+
+FACTS = ("digest", "height", "width", "format")
+
+
+def _facts(value: object) -> dict:
+    """What a comparison needs to know of an encoded picture; its format is empty where it cannot be decoded."""
+    try:
+        encoded = _encoded(value)
+        with Image.open(io.BytesIO(encoded)) as file:
+            file.load()
+            return dict(zip(FACTS, (hashlib.sha256(encoded).hexdigest(), *file.size[::-1], file.format or "unknown"), strict=True))
+    except UNREADABLE:
+        return dict(zip(FACTS, ("", 0, 0, ""), strict=True))
+
+
+def _encoded(value: object) -> bytes:
+    """The file of a picture."""
+    if isinstance(value, Mapping):  # how `datasets` gives an image that it was told not to decode
+        value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+    return value
 
 
 def load_reference(source: str) -> Reference:
     """Open a reference; nothing is decoded yet. See the module's text for what `source` may be.
 
     Raises:
-        FileNotFoundError: for a path that is not there.
-        ValueError: for a source of another kind, or one without a column of pictures.
+        MissingFileError: for a path that is not there.
+        InvalidInputError: for a source of another kind, or one without a column of pictures.
     """
     if source == "emoji":
         return _emoji()
+    arguments = _data_set(source)
     with extra("metrics"):
         import datasets
-    path = Path(source)
-    if path.is_dir():
-        rows = datasets.load_dataset("imagefolder", data_dir=source, split="train")
-    elif path.suffix == ".parquet":
-        rows = datasets.load_dataset("parquet", data_files=_existing(source), split="train")
-    elif path.suffix == ".tar":
-        rows = datasets.load_dataset("webdataset", data_files=_existing(source), split="train")
-    elif source.startswith("hub:"):
-        name, _, split = source.removeprefix("hub:").partition(":")
-        with offline_where_it_does_not_answer():
-            rows = datasets.load_dataset(name, split=split or "train")
-    else:
-        raise ValueError(
-            f"reference {source!r} is not there: it may be 'emoji', a folder of pictures, a .parquet, a .tar, a state "
-            "(.safetensors), or hub:owner/name[:split]; paths are taken from the folder of the repository"
-        )
+
+    try:
+        with offline_where_it_does_not_answer() if source.startswith("hub:") else nullcontext():
+            rows = datasets.load_dataset(**arguments)
+    except Exception as error:  # of many kinds, and of as many libraries
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise InvalidInputError(f"reference {source!r} cannot be read ({cause}); restore its files, or name another") from error
     return _of_dataset(source, rows)
 
 
+def _data_set(source: str) -> dict[str, str]:
+    """Arguments of `datasets.load_dataset` for a source that is there."""
+    path = Path(source)
+    if path.is_dir():
+        return {"path": "imagefolder", "data_dir": source, "split": "train"}
+    if path.suffix in (".parquet", ".tar"):
+        kind = "parquet" if path.suffix == ".parquet" else "webdataset"
+        return {"path": kind, "data_files": _existing(source), "split": "train"}
+    if source.startswith("hub:"):
+        name, _, split = source.removeprefix("hub:").partition(":")
+        return {"path": name, "split": split or "train"}
+    raise InvalidInputError(
+        f"reference {source!r} is not there: it may be 'emoji', a folder of pictures, a .parquet, a .tar, a state "
+        f"(.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
+    )
+
+
 def open_reference(source: str) -> Reference | FeatureState | None:
-    """A reference as a notebook parameter names it: "" is none, paths are taken from the folder of the repository.
+    """A reference as a notebook parameter names it: "" is none, relative paths are taken from `files.workplace()`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_reference` and `FeatureState.load`.
+        MissingFileError, InvalidInputError: as `load_reference` and `FeatureState.load`.
     """
     if not source:
         return None
@@ -191,15 +226,15 @@ def caption_list(source: str, count: int) -> list[str]:
     """The first `count` different captions of half of the real pictures: prompts for pictures to compare with the other half.
 
     Raises:
-        ValueError: for a reference without captions, or with fewer.
-        FileNotFoundError: as `open_reference`.
+        InvalidInputError: for a reference without captions, or with fewer.
+        MissingFileError: as `open_reference`.
     """
     reference = open_reference(source)
     if not isinstance(reference, Reference):
-        raise ValueError(f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list")
+        raise InvalidInputError(f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list")
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     if len(captions) < count:
-        raise ValueError(f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions")
+        raise InvalidInputError(f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions")
     return captions[:count]
 
 
@@ -208,7 +243,7 @@ def _of_dataset(source: str, rows) -> Reference:
         import datasets
     picture = next((name for name in PICTURE_COLUMNS if name in rows.column_names), None)
     if picture is None:
-        raise ValueError(
+        raise InvalidInputError(
             f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold pictures"
         )
     if isinstance(rows.features[picture], datasets.Image):
@@ -220,13 +255,15 @@ def _existing(pattern: str) -> str:
     """The pattern, if any file matches it."""
     folder, name = Path(pattern).parent, Path(pattern).name
     if not any(folder.glob(name)):
-        raise FileNotFoundError(f"no file matches {pattern!r}; relative paths are taken from {workplace()}")
+        raise MissingFileError(f"no file matches {pattern!r}; relative paths are taken from {workplace()}")
     return pattern
 
 
+@cache
 def _emoji() -> Reference:
     from entropy_lib.mini import dataset
 
+    verify(dataset.PARQUET.parent, required=True)
     table = dataset.load()
     captions = [dataset.caption(name, design) for name, design in zip(table.name, table.design, strict=True)]
     return Reference("emoji", table.assign(caption=captions)[["image", "caption"]].to_dict("records"), "image", "caption")

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 
 from entropy_lib import __version__
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.experiments.generation import draw, finite, to_uint8
 from entropy_lib.experiments.request import native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
 from entropy_lib.sweep.store import Store
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sweep.units import DRAWING_VERSION, Unit
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
@@ -24,9 +25,9 @@ def settings(model: str, steps: int, guidance: float, dtype: str = "auto", devic
         WeightsError: for any other model whose weights are not there.
         UnknownNameError: for an unknown model or dtype.
     """
-    known = CATALOGUE.get(model) if "/" in model else entry(model)
-    scheduler = (known.scheduler if known else None) or OWN
-    native = known.native_size if known else native_size(load(model, device="cpu"))
+    listed = CATALOGUE.get(model) if "/" in model else entry(model)
+    scheduler = (listed.scheduler if listed else None) or OWN
+    native = listed.native_size if listed else native_size(load(model, device="cpu"))
     chosen = str(resolve_dtype(dtype, resolve_device(device), model)).removeprefix("torch.")
     return Settings(model, revision(model), scheduler, steps, guidance, chosen, native)
 
@@ -60,7 +61,7 @@ class Sampler:
         Images that are not finite are excluded, with the reason in their record.
 
         Raises:
-            ValueError: for units of another model, revision, scheduler, dtype or version of the library.
+            InvalidInputError: for units of another model, revision, scheduler, dtype or drawing version.
         """
         missing = [unit for unit in units if not store.has(unit)]
         if not missing:
@@ -68,7 +69,7 @@ class Sampler:
         self._check(units)
         start = time.perf_counter()
         images, batch = self._draw(units)
-        facts = {"seconds": (time.perf_counter() - start) / len(units), "batch": batch}
+        facts = {"seconds": (time.perf_counter() - start) / len(units), "batch": batch, "library": __version__}
         for unit, image, whole in zip(units, images, finite(images), strict=True):
             if unit not in missing:
                 continue
@@ -84,12 +85,12 @@ class Sampler:
             "revision": {self.revision},
             "dtype": {self.dtype},
             "scheduler": {OWN, type(self.pipe.scheduler).__name__},
-            "library": {__version__},
+            "drawing": {DRAWING_VERSION},
         }
-        for name, own in here.items():
-            if asked := {getattr(unit, name) for unit in units} - own:
-                given, wanted = " or ".join(sorted(own)), ", ".join(sorted(asked))
-                raise ValueError(
+        for name, allowed in here.items():
+            if asked := {getattr(unit, name) for unit in units} - allowed:
+                given, wanted = " or ".join(sorted(map(str, allowed))), ", ".join(sorted(map(str, asked)))
+                raise InvalidInputError(
                     f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load what it asks for"
                 )
 

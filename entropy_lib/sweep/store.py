@@ -22,18 +22,20 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import psutil
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.errors import EntropyLibError
+from entropy_lib.errors import EntropyLibError, InvalidInputError
 from entropy_lib.files import HOST, replacing, sha256
 from entropy_lib.sweep.units import Unit
 
@@ -45,15 +47,28 @@ class DamagedImageError(EntropyLibError, RuntimeError):
     """An image that is missing or is not the one that was committed; it has been put aside."""
 
 
+class NotDrawnError(EntropyLibError, LookupError):
+    """An image that was never drawn, or was drawn and excluded."""
+
+
+class StoreError(EntropyLibError, OSError):
+    """The disk does not take what is written."""
+
+
 class Store:
     """A folder of committed images.
 
     Args:
         folder: made if need be. Many processes may write to it at once; it must be one file system.
+
+    Raises:
+        InvalidInputError: if it is a file.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InvalidInputError(f"store is {str(folder)!r}, which is a file; name a folder, it is made if need be")
 
     def image_path(self, key: str) -> Path:
         """Where the image of a key is or will be."""
@@ -72,11 +87,12 @@ class Store:
             facts: anything else to remember, e.g. `seconds=1.5`.
 
         Raises:
-            ValueError: for a picture of another size or type.
-            OSError: when the disk is full or cannot be written; everything committed before stays.
+            InvalidInputError: for a picture of another size or type.
+            StoreError: when the disk is full or cannot be written; everything committed before stays.
         """
         if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
-            raise ValueError(f"picture is {picture.dtype} {picture.shape}; the unit asks for uint8 {(unit.height, unit.width, 3)}")
+            asked = (unit.height, unit.width, 3)
+            raise InvalidInputError(f"picture is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}")
         content = _png(picture)
         with _told_when_full(self.folder):
             _write(self.image_path(unit.key), content)
@@ -107,29 +123,37 @@ class Store:
         """The commit record of a unit.
 
         Raises:
-            KeyError: if it has none.
+            NotDrawnError: if it has none.
             DamagedImageError: if it cannot be read; the unit counts as not drawn from then on.
         """
         path = self.record_path(unit.key)
         if not path.exists():
-            raise KeyError(
+            raise NotDrawnError(
                 f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) is not in {self.folder.name}; draw it first"
             )
         try:
-            return json.loads(path.read_bytes())
+            return _checked(json.loads(path.read_bytes()), unit.key)
         except ValueError as error:
-            raise self._quarantined(unit.key, f"has an unreadable record ({error})") from None
+            raise self._quarantined(unit.key, f"has an unreadable record, {path.relative_to(self.folder)} ({error})") from None
+
+    def readable_records(self, units: Iterable[Unit]) -> list[dict]:
+        """The commit records of those units that have one; damaged ones are put aside."""
+        found = []
+        for unit in units:
+            with suppress(NotDrawnError, DamagedImageError):
+                found.append(self.record(unit))
+        return found
 
     def read(self, unit: Unit) -> Picture:
         """The image of a unit, verified against its record.
 
         Raises:
-            KeyError: if it was not drawn, or was excluded.
+            NotDrawnError: if it was not drawn, or was excluded.
             DamagedImageError: if it is missing or its bytes changed; it counts as not drawn from then on.
         """
         record, path = self.record(unit), self.image_path(unit.key)
         if "excluded" in record:
-            raise KeyError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) was excluded: {record['excluded']}")
+            raise NotDrawnError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) was excluded: {record['excluded']}")
         if not path.exists():
             raise self._quarantined(unit.key, "is missing")
         if sha256(path) != record["sha256"]:
@@ -145,7 +169,7 @@ class Store:
                 self.read(unit)
             except DamagedImageError as error:
                 problems.append(str(error))
-            except KeyError:
+            except NotDrawnError:
                 continue
         return problems
 
@@ -167,14 +191,12 @@ class Store:
                 removed += 1
         return removed
 
-    def other_versions(self, library: str) -> dict[str, int]:
-        """How many done images were drawn by other versions of the library: they are never mixed with this one's."""
-        counts: dict[str, int] = {}
-        for path in self._records():
-            version = json.loads(path.read_bytes())["library"]
-            if version != library:
-                counts[version] = counts.get(version, 0) + 1
-        return counts
+
+def _checked(record: object, key: str) -> dict:
+    """What was read from a record, if it is one, and that of this key."""
+    if not isinstance(record, dict) or record.get("key") != key or not {"sha256", "excluded"} & set(record):
+        raise InvalidInputError("it is not the commit record of this image")
+    return record
 
 
 def _png(picture: Picture) -> bytes:
@@ -182,7 +204,7 @@ def _png(picture: Picture) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
-        raise RuntimeError("the PNG does not decode to the picture it was made from; is Pillow installed properly?")
+        raise StoreError(errno.EIO, "the PNG does not decode to the picture it was made from; is Pillow installed properly?")
     return encoded.getvalue()
 
 
@@ -194,22 +216,18 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if temporary.read_bytes() != content:
-            raise OSError(errno.EIO, f"{path.name} was not written as it should be; check the disk")
+            raise StoreError(errno.EIO, f"{path.name} was not written as it should be; check the disk")
 
 
 def _abandoned(temporary: Path) -> bool:
     """Whether the process that was writing a temporary file is gone (machine and number are in the name, see `replacing`)."""
-    host, process, _ = temporary.name.split(".")[-3].rsplit("-", 2)
     try:
         if time.time() - temporary.stat().st_mtime > STALE:
             return True
-        if host == HOST:
-            os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (FileNotFoundError, PermissionError):
-        pass
-    return False
+    except FileNotFoundError:
+        return False
+    writer = re.search(r"\.(\w+)-(\d+)-\w+\.tmp\.\w+$", temporary.name)
+    return writer is not None and writer[1] == HOST and not psutil.pid_exists(int(writer[2]))
 
 
 @contextmanager
@@ -220,7 +238,7 @@ def _told_when_full(folder: Path):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(folder).free / 1e6
-        raise OSError(
+        raise StoreError(
             error.errno,
             f"the disk of {folder} is full ({free:.0f} MB free). Everything committed so far is safe: make room, or move the "
             "store, and start the same command again",

@@ -4,17 +4,20 @@ Example:
     >>> common = dict(model="mini", revision="1234", scheduler="DDIMScheduler", steps=20, guidance=2, dtype="float32")
     >>> unit = Unit("a zebra", 0, 64, 96, "paper", **common)
     >>> unit.key[:16], unit.noise_seed == Unit("a zebra", 0, 64, 96, "unscaled", **common).noise_seed
-    ('e30193ae33c59a67', True)
+    ('262c734f8f04cfbc', True)
 """
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from entropy_lib import __version__
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, size_name
+
+DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/test_drawing.py` notices)
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class Unit:
         scheduler: class of the sampler, or "own": the one that the weights come with.
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".
-        library: version of entropy_lib that drew it.
+        drawing: version of how units become pictures; releases that leave pictures as they are leave it too.
 
     Raises:
-        ValueError, UnknownNameError: for a size or a rule that cannot be.
+        InvalidInputError: for a size or a rule that cannot be.
     """
 
     prompt: str
@@ -47,10 +50,17 @@ class Unit:
     steps: int
     guidance: float
     dtype: str
-    library: str = __version__
+    drawing: int = DRAWING_VERSION
 
     def __post_init__(self) -> None:
         check_size(self.height, self.width)
+        for name in ("prompt", "model", "revision", "scheduler", "dtype"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidInputError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InvalidInputError(f"steps is {self.steps!r}; it must be a whole number, 1 or more")
+        if not 0 <= self.guidance < math.inf:
+            raise InvalidInputError(f"guidance is {self.guidance}; it must be a number, 0 or more")
         object.__setattr__(self, "rule", rule(self.rule).name)
         object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
 

@@ -1,0 +1,126 @@
+"""The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is computed.
+
+    Distance    of a set of images from a reference
+    Score       a number for each image; its mean is the level, and methods are compared image by image
+
+To add a metric, write its function and give it a row in `METRICS`: `sweep.reduce` computes it, figures and tables show it.
+
+Example:
+    >>> METRICS["KID"].title, METRICS["CLIP score"].higher_is_better
+    ('KID x 1000 (lower is better)', True)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from entropy_lib.metrics.clip import clip_scores
+from entropy_lib.metrics.frechet import ENOUGH
+from entropy_lib.metrics.frechet_intervals import frechet_difference, frechet_interval
+from entropy_lib.metrics.kernel import gaussian_kernel
+from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval
+from entropy_lib.metrics.state import FeatureState
+from entropy_lib.statistics.interval import Interval
+
+DISTANCES, CAPTIONS = "distances", "captions"  # the feature networks of a comparison, by what they are for
+
+Embed = Callable[[Sequence[str]], Float[Tensor, "caption dim"]]  # captions to features of the same network
+Values = Callable[[Float[Tensor, "image dim"], Sequence[str], Embed], Float[Tensor, " image"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What figures and tables need to know of a metric.
+
+    Attributes:
+        name: in tables.
+        unit: in words.
+        better: which way.
+        times: what numbers are multiplied by where they are shown.
+        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
+    """
+
+    name: str
+    unit: str
+    better: Literal["lower", "higher"]
+    times: int = 1
+    features: str = DISTANCES
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Which way is better, as torchmetrics says it."""
+        return self.better == "higher"
+
+    @property
+    def label(self) -> str:
+        """The name with what its numbers are multiplied by: "KID x 1000"."""
+        return self.name if self.times == 1 else f"{self.name} x {self.times}"
+
+    @property
+    def title(self) -> str:
+        """Label and direction, for an axis or a heading: "KID x 1000 (lower is better)"."""
+        return f"{self.label} ({self.better} is better)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance(Metric):
+    """A distance from a reference.
+
+    Attributes:
+        interval: of (features, reference, block labels, reference_labels=, level=).
+        difference: of (features, other features, reference, block labels, reference_labels=, level=), paired by row.
+        images_per_feature: fewer images on either side, and no number is given.
+        of_states: whether a `FeatureState` will do as the reference.
+    """
+
+    interval: Callable[..., Interval]
+    difference: Callable[..., Interval]
+    images_per_feature: int = 0
+    of_states: bool = False
+
+    def can_be_given(self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState) -> bool:
+        """Whether both sides are of a kind, and have images enough."""
+        if isinstance(reference, FeatureState):
+            return self.of_states and min(len(features), reference.count) >= self.images_per_feature * features.shape[1]
+        return min(len(features), len(reference)) >= self.images_per_feature * features.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Metric):
+    """A number for each image.
+
+    Attributes:
+        values: of (features, prompt of each image, the network's embedding of captions): one number an image.
+    """
+
+    values: Values
+
+
+def clip_score_of_captions(features: Float[Tensor, "image dim"], prompts: Sequence[str], embed: Embed) -> Float[Tensor, " image"]:
+    """The CLIP score of each image with its own prompt."""
+    return clip_scores(features, embed(prompts))
+
+
+METRICS: dict[str, Distance | Score] = {
+    metric.name: metric
+    for metric in (
+        Distance(
+            name="FD", unit="squared units of a feature", better="lower", images_per_feature=ENOUGH, of_states=True,
+            interval=frechet_interval, difference=frechet_difference,
+        ),
+        Distance(
+            name="KID", unit="squared MMD, cubic kernel", better="lower", times=1000,
+            interval=kernel_interval, difference=kernel_difference,
+        ),
+        Distance(
+            name="CMMD", unit="squared MMD, Gaussian kernel", better="lower", times=1000,
+            interval=partial(kernel_interval, kernel=gaussian_kernel),
+            difference=partial(kernel_difference, kernel=gaussian_kernel),
+        ),
+        Score(name="CLIP score", unit="100 x cosine", better="higher", features=CAPTIONS, values=clip_score_of_captions),
+    )
+}  # fmt: skip
