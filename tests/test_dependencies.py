@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 
@@ -53,8 +53,13 @@ def declared() -> dict[str, set[str]]:
 
 
 @cache
+def installed() -> Mapping[str, list[str]]:
+    """{module: the packages that it comes with}; looks through all that is installed."""
+    return metadata.packages_distributions()
+
+
 def distributions(module: str) -> set[str]:
-    return {normal(name) for name in metadata.packages_distributions().get(module, [module])}
+    return {normal(name) for name in installed().get(module, [module])}
 
 
 def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
