@@ -124,7 +124,7 @@ def test_muon_lowers_a_loss_and_takes_matrices_only():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
-    with pytest.raises(ValueError, match="matrices only"):
+    with pytest.raises(ValueError, match="matrices and kernels only"):
         muon.Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 

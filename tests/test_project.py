@@ -41,6 +41,8 @@ def requirements() -> list[str]:
 def test_environment_yml_is_in_step_with_pyproject():
     content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = {line for line in content["dependencies"] if isinstance(line, str) and not line.startswith(("python>", "pip"))}
+    [from_pypi] = [line["pip"] for line in content["dependencies"] if isinstance(line, dict)]  # what conda-forge has not
+    conda |= {line for line in from_pypi if not line.startswith("--")}
     expected = {re.sub(r"^[\w.-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), line) for line in requirements()}
     assert conda == expected
     assert content["channels"] == ["conda-forge"]

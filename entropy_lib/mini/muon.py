@@ -1,7 +1,7 @@
-"""Muon, the optimiser of the denoiser's linear layers (Jordan et al. 2024, with the step size of Liu et al. 2025).
+"""Muon, the optimiser of linear and convolutional layers (Jordan et al. 2024, with the step size of Liu et al. 2025).
 
-torch has one, but it iterates in bfloat16, which most CPUs emulate: 7 s a step here against 0.6 s in float32.
-Captions are associative memory, a thousand rare items stored in matrices, and there Muon learns much faster than AdamW.
+torch has one, but it iterates in bfloat16 on every processor, many of which emulate it, and takes matrices only. A convolution's
+kernel is taken as the matrix that it applies to each patch.
 """
 
 from collections.abc import Iterable
@@ -32,21 +32,21 @@ def orthogonalised(matrix: Float[Tensor, "rows columns"], iterations: int = 5) -
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, with decoupled weight decay; for matrices only.
+    """Momentum, orthogonalised, with decoupled weight decay; for matrices and convolution kernels.
 
     Args:
-        parameters: two-dimensional ones.
+        parameters: of two dimensions or more; a kernel `[out, in, height, width]` counts as a matrix `[out, in * height * width]`.
         lr: comparable to AdamW's, as each update is scaled to the same root mean square.
         momentum, weight_decay: as usual.
 
     Raises:
-        ValueError: when a parameter is no matrix.
+        ValueError: when a parameter has fewer than two dimensions.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         parameters = list(parameters)
-        if any(parameter.ndim != 2 for parameter in parameters):
-            raise ValueError("Muon takes matrices only; give the other parameters to AdamW")
+        if any(parameter.ndim < 2 for parameter in parameters):
+            raise ValueError("Muon takes matrices and kernels only; give the other parameters to AdamW")
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -62,18 +62,28 @@ class Muon(torch.optim.Optimizer):
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        direction = orthogonalised(torch.lerp(parameter.grad, state["momentum"], momentum))  # Nesterov
-        scale = 0.2 * max(parameter.shape) ** 0.5  # the usual root mean square of an AdamW update
+        matrix = torch.lerp(parameter.grad, state["momentum"], momentum).flatten(1)  # Nesterov
+        direction = orthogonalised(matrix).view(parameter.shape)
+        scale = 0.2 * max(matrix.shape) ** 0.5  # the usual root mean square of an AdamW update
         parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-lr * scale)
 
 
-def muon_and_adamw(model: torch.nn.Module, lr: float, weight_decay: float) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices of the linear layers, AdamW for everything else: embeddings, convolutions, norms, biases."""
+def muon_and_adamw(
+    model: torch.nn.Module, lr: float, weight_decay: float, convolutions: bool = False
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the matrices of the linear layers, AdamW for everything else: embeddings, norms, biases, first and last layers.
+
+    With `convolutions`, Muon takes the kernels of the inner convolutions too.
+    """
     named = list(model.named_parameters())
-    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embedding" not in name]
-    chosen = {id(parameter) for parameter in matrices}
-    others = [parameter for _, parameter in named if id(parameter) not in chosen]
+    outer = ("embedding", "conv_in", "conv_out", "quant_conv")
+    chosen = {
+        name: parameter
+        for name, parameter in named
+        if (parameter.ndim == 2 or (convolutions and parameter.ndim == 4)) and not any(part in name for part in outer)
+    }
+    others = [parameter for name, parameter in named if name not in chosen]
     return {
-        "muon": Muon(matrices, lr=lr, weight_decay=weight_decay),
+        "muon": Muon(chosen.values(), lr=lr, weight_decay=weight_decay),
         "adamw": torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True),
     }

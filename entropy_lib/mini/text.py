@@ -9,6 +9,7 @@ far more slowly: its error at pure noise was 0.68 after 72,000 pictures, and 0.6
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,13 +42,18 @@ def captions(table: pd.DataFrame) -> list[str]:
 
 
 def build_tokenizer(table: pd.DataFrame) -> CLIPTokenizer:
-    """Byte-pair encoding in which every word of the captions is one token and any other text is made of bytes.
+    """The tokenizer of the captions of this table."""
+    return tokenizer_of(captions(table))
+
+
+def tokenizer_of(texts: Iterable[str]) -> CLIPTokenizer:
+    """Byte-pair encoding in which every word of these texts is one token and any other text is made of bytes.
 
     Learnt here and not by the tokenizers library, whose trainer breaks ties at random: a vocabulary must be the same in
     every run, or a resumed training would find other words behind its embeddings.
     """
     split = re.compile(r"[^\W\d_]+|\d|[^\w\s]+")
-    words = {word: (*word[:-1], word[-1] + WORD_END) for text in captions(table) for word in split.findall(text.lower())}
+    words = {word: (*word[:-1], word[-1] + WORD_END) for text in texts for word in split.findall(text.lower())}
     merges = learn_merges(words)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*SPECIAL, *alphabet, *(letter + WORD_END for letter in alphabet), *("".join(pair) for pair in merges)]

@@ -1,0 +1,104 @@
+"""A repetition index that needs no reference and no detector: do many patches of a picture recur at one common displacement?
+
+Copy-move forgery is found in this way. Each patch of a picture that stands out looks for its likeness elsewhere; where a picture
+repeats a thing, many patches find theirs at the same displacement. Chance likenesses scatter. The index does not know what was
+asked for, so two owls on purpose count as much as two by mistake, and one symmetrical thing repeats its halves: compare the same
+prompt and noise at two sizes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from entropy_lib.errors import InvalidInputError
+
+GRID = 32  # patches a side; pictures are resized to it, so the index does not depend on their size
+CELLS = 3  # cells a side of one patch descriptor
+BINS = 8  # of gradient orientation
+PIXELS = 4  # of one cell's side
+SALIENT = 0.2  # share of patches that take part: those with the strongest edges
+APART = 0.15  # least displacement, of the picture's side
+SIMILARITY = 0.8  # cosine from which two patches are alike
+LEAST_VOTES, LEAST_SHARE = 4, 0.01  # of one displacement, to count
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Index (0 to 1): share of the chosen patches that agree on a displacement; those displacements, in picture sides."""
+
+    index: float
+    displacements: tuple[float, ...]
+
+
+def repetition(image: UInt8[np.ndarray, "height width 3"]) -> Repetition:
+    """The repetition index of one picture, of any size.
+
+    Raises:
+        InvalidInputError: when it is no uint8 RGB picture.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> thing = random.integers(0, 255, (4, 4, 3)).repeat(6, 0).repeat(6, 1).astype(np.uint8)
+        >>> once = np.full((96, 96, 3), 128, np.uint8)
+        >>> once[8:32, 8:32] = thing
+        >>> twice = once.copy()
+        >>> twice[56:80, 50:74] = thing
+        >>> repetition(twice).index > 0.5 > repetition(once).index
+        True
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise InvalidInputError("image must be a uint8 picture [height, width, 3]")
+    descriptors, salience = described(image)
+    chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
+    moves = displacements(functional.normalize(descriptors[chosen], dim=1), chosen)
+    agreeing = votes(moves, len(chosen))
+    sides = tuple(float(value) for value in agreeing.float().norm(dim=1) / GRID)
+    return Repetition(len(agreeing) / len(chosen), sides)
+
+
+def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Tensor, "patch"]]:
+    """A descriptor of every patch, the picture's mean taken off, and the strength of its edges."""
+    side = GRID * PIXELS
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = functional.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    cells = functional.avg_pool2d(torch.cat([pixels, orientations(pixels.mean(1, keepdim=True))], 1), PIXELS)
+    around = functional.unfold(functional.pad(cells, (1, 1, 1, 1), mode="replicate"), CELLS)[0].T
+    edges = around.view(len(around), -1, CELLS**2)[:, 3:].sum((1, 2))  # after red, green and blue
+    return around - around.mean(0), edges
+
+
+def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bin height width"]:
+    """Strength of the gradient by direction."""
+    padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    angle = torch.atan2(down, across)
+    centres = torch.arange(BINS) * 2 * torch.pi / BINS
+    share = 1 - (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs() * BINS / (
+        2 * torch.pi
+    )
+    return share.clamp(min=0) * torch.hypot(across, down)
+
+
+def displacements(descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]) -> Int[Tensor, "match 2"]:
+    """From each patch to its likeness elsewhere, downwards first; both directions of one displacement are one."""
+    rows, columns = where // GRID, where % GRID
+    down, across = rows[None] - rows[:, None], columns[None] - columns[:, None]
+    likeness = (descriptors @ descriptors.T).masked_fill(torch.hypot(down.float(), across.float()) < APART * GRID, -1)
+    value, other = likeness.max(1)
+    matched = value >= SIMILARITY
+    index = torch.arange(len(where))
+    moves = torch.stack([down[index, other], across[index, other]], 1)[matched]
+    backwards = (moves[:, 0] < 0) | ((moves[:, 0] == 0) & (moves[:, 1] < 0))
+    return torch.where(backwards[:, None], -moves, moves)
+
+
+def votes(moves: Int[Tensor, "match 2"], patches: int) -> Int[Tensor, "agreeing 2"]:
+    """The displacements that enough patches share, once for each patch."""
+    if len(moves) == 0:
+        return moves
+    _, inverse, counts = torch.unique(moves, dim=0, return_inverse=True, return_counts=True)
+    return moves[counts[inverse] >= max(LEAST_VOTES, LEAST_SHARE * patches)]

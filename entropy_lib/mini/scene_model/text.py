@@ -1,0 +1,98 @@
+"""The text encoder of the embedded models: a small CLIP text transformer with a tokenizer of its own.
+
+It is trained alone, before the denoiser, as Stable Diffusion's was: from a caption the last 16 of its 32 positions must tell the
+4 x 4 patches of the thing's portrait (the sprite, centred, on grey, 32 px), how many there are and the colour of the ground. It
+comes to know what things look like, and never where they are in a picture. Then it stays fixed.
+"""
+
+import functools
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from entropy_lib.mini.muon import muon_and_adamw
+from entropy_lib.mini.scene_model import pictures, scenes, sprites
+from entropy_lib.mini.text import GRID, WIDTH, build_encoder, encode, patches, tokenizer_of
+from entropy_lib.mini.training import loop, step_generator
+
+BATCH = 64
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.02
+UNCONDITIONAL = 0.10  # share of captions replaced by "" (classifier-free guidance)
+COUNTS = (1, 2)
+GREY = 128 / 255
+PORTRAIT = 32  # pixels a side
+
+
+@functools.cache
+def captions() -> dict[str, tuple[str, int, str | None, str | None]]:
+    """Every caption that a scene of one or two things can have, with its name, count, colour and design."""
+    kinds = product(sprites.NAMES, COUNTS, (None, *scenes.COLOURS), (None, *sprites.DESIGNS))
+    return {scenes.caption(*kind): kind for kind in kinds}
+
+
+def portrait(name: str, design: str) -> UInt8[np.ndarray, "32 32 3"]:
+    """A thing alone: centred, as large as the frame allows, on grey."""
+    alone = scenes.Thing(name, design, side=1 - 2 * scenes.MARGIN, down=0.5, right=0.5)
+    ground = scenes.Background("grey", (GREY,) * 3, (GREY,) * 3, angle=0.0)
+    return scenes.draw(scenes.Scene("", (alone,), ground), PORTRAIT, PORTRAIT)
+
+
+def facts(count: int, colour: str | None) -> list[float]:
+    """One-hot count and colour; no colour stated: all zero."""
+    return [float(count == number) for number in COUNTS] + [float(colour == known) for known in scenes.COLOURS]
+
+
+def targets() -> dict[str, Float[Tensor, "patch value"]]:
+    """What each caption must tell; where it names no design, the mean of the designs' portraits."""
+    keys = list(product(sprites.NAMES, sprites.DESIGNS))
+    portraits = patches(pictures.pixels(np.stack([portrait(*key) for key in keys])))
+    looks = dict(zip(keys, portraits, strict=True))
+    looks |= {(name, None): torch.stack([looks[name, design] for design in sprites.DESIGNS]).mean(0) for name in sprites.NAMES}
+    told = {}
+    for text, (name, count, colour, design) in captions().items():
+        told[text] = torch.cat([looks[name, design], torch.tensor(facts(count, colour)).expand(GRID**2, -1)], 1)
+    return told | {"": torch.zeros_like(told[text])}
+
+
+def train(path: Path, steps: int) -> CLIPTextModel:
+    """Train the text encoder to tell what is in a picture from its caption, resuming from `path`.
+
+    Args:
+        path: checkpoint; the loss curve is written beside it.
+        steps: in all, earlier ones of the checkpoint included.
+    """
+    torch.manual_seed(2)
+    told = targets()
+    texts, wanted = list(told), torch.stack(list(told.values()))
+    tokenizer = tokenizer_of(captions())
+    ids = encode(tokenizer, texts)
+    model = torch.nn.ModuleDict({"encoder": build_encoder(tokenizer), "teller": torch.nn.Linear(WIDTH, wanted.shape[-1])})
+    optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
+
+    def update(step: int) -> dict[str, float]:
+        rows = torch.randint(len(texts), (BATCH,), generator=step_generator(step))
+        output = model["teller"](model["encoder"](ids[rows]).last_hidden_state[:, -(GRID**2) :])
+        loss = (output - wanted[rows]).square().mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        return {"loss": loss.item(), "norm": norm.item()}
+
+    loop(path, {"model": model}, optimizers, steps, update)
+    return model["encoder"].eval()
+
+
+@torch.no_grad()
+def all_states(encoder: CLIPTextModel) -> tuple[list[str], Float[Tensor, "caption token width"]]:
+    """Every caption, the empty one first, and the text encoder's output for each."""
+    texts = ["", *captions()]
+    ids = encode(tokenizer_of(captions()), texts)
+    return texts, torch.cat([encoder(part).last_hidden_state for part in ids.split(64)])

@@ -1,0 +1,76 @@
+"""Counts of things against what was asked for, and the repetition index: by hand, and monotone in planted damage."""
+
+import numpy as np
+import pytest
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics.layout import Detection, layout
+from entropy_lib.metrics.repetition import repetition
+from entropy_lib.mini.scene_model import scenes
+
+
+def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):
+    return Detection(name, box, visible, legible, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("things", "asked", "expected"),
+    [
+        ([], ("owl", 1), {"excess": 0, "missing": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0}),
+        ([found()], ("owl", 1), {"excess": 0, "missing": 0, "completeness": 1, "covered": 0.25, "exact": 1}),
+        ([found(), found()], ("owl", 1), {"things": 2, "excess": 1, "missing": 0, "covered": 0.25, "exact": 0}),
+        ([found(), found()], ("owl", 2), {"excess": 0, "missing": 0, "exact": 1}),
+        ([found("bus")], ("owl", 1), {"excess": 0, "missing": 1, "misnamed": 1, "exact": 0}),
+        ([found(), found(legible=0.2)], ("owl", 1), {"things": 1, "excess": 0, "illegible": 1, "exact": 1}),
+        ([found(visible=0.4), found(visible=0.8)], ("owl", 2), {"completeness": 0.6}),
+        ([found(box=(-8.0, 48.0, 16.0, 80.0))], ("owl", 1), {"covered": 16 * 16 / 64**2}),
+    ],
+)
+def test_a_picture_by_hand(things, asked, expected):
+    values = layout(things, *asked, 64, 64)
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
+
+
+def test_nothing_nameable_has_no_completeness():
+    assert np.isnan(layout([found(legible=0.0)], "owl", 1, 64, 64)["completeness"])
+
+
+@pytest.mark.parametrize("bad", [("owl", 0, 64, 64), ("owl", 1, 0, 64), ("owl", -2, 64, 64)])
+def test_bad_questions_are_refused(bad):
+    with pytest.raises(InvalidInputError, match="at least 1 thing"):
+        layout([], *bad)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8)), np.zeros((8, 8, 3)), np.zeros((2, 8, 8, 3), np.uint8), None])
+def test_repetition_takes_pictures_only(image):
+    with pytest.raises(InvalidInputError, match="uint8 picture"):
+        repetition(image)
+
+
+def tiled(number: int, times: int) -> np.ndarray:
+    scene = scenes.scene(number, "test")
+    return np.tile(scenes.draw(scene, 96 // times, 96 // times), (times, times, 1))
+
+
+def test_repetition_grows_with_tiling_and_tells_pairs_from_single_things():
+    once, twice, thrice = (np.mean([repetition(tiled(number, times)).index for number in range(12)]) for times in (1, 2, 3))
+    assert once < twice - 0.1
+    assert once < thrice - 0.1
+    kinds = {1: [], 2: []}
+    for number in range(100, 140):
+        scene = scenes.scene(number, "test")
+        kinds[len(scene.things)].append(repetition(scenes.draw(scene, 64, 64)).index)
+    wins = np.mean([one < two for one in kinds[1] for two in kinds[2]])
+    assert wins > 0.8, "area under the curve, on scenes that the thresholds were not chosen on"
+
+
+def test_repetition_does_not_depend_on_the_picture_size():
+    scene = scenes.scene(4, "test")
+    values = [repetition(scenes.draw(scene, side, side)).index for side in (96, 128, 192)]
+    assert np.ptp(values) < 0.15
+
+
+def test_displacements_of_a_repeated_picture_are_its_period():
+    moves = np.array(repetition(tiled(0, 2)).displacements)
+    near = (np.abs(moves - 0.5) < 0.05) | (np.abs(moves - 0.5**0.5) < 0.05)
+    assert near.mean() > 0.5
