@@ -6,7 +6,7 @@ interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of fre
 Example:
     >>> import pandas as pd
     >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2], "prompt": list("aabbcc")})
-    >>> slope_on_log_tokens(table).slope.estimate.round(3)
+    >>> round(slope_on_log_tokens(table).slope.estimate, 3)
     0.986
 """
 
