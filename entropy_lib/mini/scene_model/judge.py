@@ -59,8 +59,9 @@ class Judge(nn.Module):
         self.down = nn.ModuleList(nn.Sequential(convolution(a, b, 2), convolution(b, b)) for a, b in steps)
         self.across = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in WIDTHS[1:])
         self.merge = nn.ModuleList(convolution(64, 64) for _ in WIDTHS[1:])
-        self.head = nn.Sequential(convolution(64, 64), nn.Conv2d(64, sum(OUTPUTS.values()), 1))
-        nn.init.constant_(self.head[-1].bias[0], -4.0)  # centres are rare
+        last = nn.Conv2d(64, sum(OUTPUTS.values()), 1)
+        last.bias.data[0] = -4.0  # centres are rare
+        self.head = nn.Sequential(convolution(64, 64), last)
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> dict[str, Float[Tensor, "n output row column"]]:
         levels, values = [], pixels
