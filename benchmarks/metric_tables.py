@@ -19,7 +19,7 @@ from entropy_lib.experiments.generation import draw
 from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
-from entropy_lib.statistics.intervals import deal_blocks
+from entropy_lib.statistics.resampling import deal_blocks
 from entropy_lib.sweep import sample
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings

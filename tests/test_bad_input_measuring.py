@@ -11,6 +11,7 @@ import torch
 import entropy_lib as el
 from entropy_lib.attention.kernels import find_kernel
 from entropy_lib.errors import EntropyLibError
+from entropy_lib.scaling import predicted_slope
 from entropy_lib.theory import simulation
 
 theory, nan, inf = el.theory, float("nan"), float("inf")
@@ -57,7 +58,7 @@ THEORY = {
     "exact law, list": (lambda: theory.exact_entropy([64], 1.0), "numpy array"),
     "exact law, shapes": (lambda: theory.exact_entropy(np.ones(3), np.ones(4)), "shapes do not fit"),
     "exact log sum, None": (lambda: theory.exact_log_sum(None, 1.0), "tokens is None"),
-    "slope at one token": (lambda: theory.slope(1, 1.0), "tokens is 1"),
+    "slope at one token": (lambda: predicted_slope("unscaled", 1, 4096, 1.0), "tokens is 1"),
     "factor from one training token": (lambda: theory.equal_ratio_factor(16, 1, 1.0), "training_tokens is 1"),
     "factor out of reach": (lambda: theory.equal_entropy_factor(1e8, 2, 60.0), "out of reach"),
     "share of a negative factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, -1.0), "factor is -1"),

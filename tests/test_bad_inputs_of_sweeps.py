@@ -22,7 +22,7 @@ from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import resize_pictures, squares
 from entropy_lib.models import hub
-from entropy_lib.statistics.intervals import deal_blocks, deal_together
+from entropy_lib.statistics.resampling import check_labels, deal_blocks, deal_together, jackknife, jackknife_difference
 from entropy_lib.sweep import comparison, engines, references, sample
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.store import Store
@@ -112,8 +112,16 @@ OF_METRICS = [
     ("no text tower", lambda: BLIND.captions(["a zebra"]), "blind knows no text; a CLIP score needs 'mini-clip'"),
     ("no captions", lambda: extractor("mini-clip").captions([]), "no captions; give at least one"),
     ("no keys", lambda: FeatureCache("nowhere", BLIND).matrix([], None), "no pictures; give at least one"),
-    ("blocks of one prompt", lambda: deal_blocks(["a"] * 9), "20 blocks of 1 prompts"),
-    ("blocks of few others", lambda: deal_together(range(30), range(9)), "20 blocks of 9 prompts"),
+    ("blocks of one prompt", lambda: deal_blocks(["a"] * 9), "blocks is 20; it must be a whole number from 2 to 1,"),
+    ("blocks of few others", lambda: deal_together(range(30), range(9)), "blocks is 20; .* from 2 to 9, the number of prompts"),
+    ("half a block", lambda: deal_blocks(range(9), 2.5), "blocks is 2.5; it must be a whole number"),
+    ("a yes for blocks", lambda: deal_together(range(9), range(9), True), "blocks is True; it must be a whole number"),
+    ("few labels", lambda: jackknife(np.mean, REAL, LABELS), r"\(40,\) block labels for 30 images"),
+    ("labels with a gap", lambda: jackknife(np.mean, REAL, np.arange(30) * 2), r"block labels are \[0, 2, 4"),
+    ("labels of floats", lambda: jackknife(np.mean, REAL, LABELS[:30] / 1), "block labels are float64; they must be whole numbers"),
+    ("labels of truth values", lambda: check_labels(np.arange(30) % 2 == 0, 30), "block labels are bool"),
+    ("a level in percent", lambda: jackknife(np.mean, IMAGES, LABELS, level=95), "level is 95; it must lie between 0 and 1"),
+    ("unequal pairs", lambda: jackknife_difference(np.mean, IMAGES, REAL, LABELS), "40 and 30 images; a paired difference"),
 ]
 
 

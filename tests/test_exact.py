@@ -108,12 +108,6 @@ def test_reference_slopes_and_factors(logit_std, unscaled, scaled, predicted, eq
     assert theory.equal_entropy_factor(9216, 4096, logit_std) == pytest.approx(equal, abs=6e-3)
 
 
-def test_local_slopes_are_derivatives():
-    assert theory.slope(4096, 0.0) == pytest.approx(1, abs=1e-9)
-    assert theory.slope(4096, 1.0, keeps_ratio=True) == pytest.approx(theory.paper_slope(4096, 1.0), abs=2e-3)
-    assert theory.slope(4096, 3.0) < theory.slope(4096, 1.0)
-
-
 @given(training=st.integers(8, 10**4), ratio=st.floats(1.1, 8), logit_std=st.floats(0.3, 3))
 @settings(max_examples=10, deadline=None)
 def test_solvers_reach_what_they_promise(training, ratio, logit_std):

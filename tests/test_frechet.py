@@ -11,7 +11,7 @@ from entropy_lib.metrics.extrapolation import frechet_infinity
 from entropy_lib.metrics.frechet import FewImagesWarning, frechet_distance
 from entropy_lib.metrics.frechet_intervals import frechet_difference, frechet_interval
 from entropy_lib.metrics.state import FeatureState
-from entropy_lib.statistics.intervals import deal_blocks, deal_together, from_deletions, jackknife, jackknife_difference
+from entropy_lib.statistics.resampling import deal_blocks, deal_together, from_deletions, jackknife, jackknife_difference
 
 
 def mixed(count, width, seed, spread=1.0):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from entropy_lib import metrics
 from entropy_lib.metrics.matrix import ROWS
 from entropy_lib.statistics.interval import Interval, wilson
-from entropy_lib.statistics.intervals import deal_blocks, from_deletions, jackknife, jackknife_difference
+from entropy_lib.statistics.resampling import deal_blocks, from_deletions, jackknife, jackknife_difference
 
 
 def mean(rows):
@@ -130,8 +130,8 @@ def test_labels_that_do_not_fit_are_refused(labels, message):
 
 
 def test_what_makes_no_sense_is_refused():
-    for blocks in (1, 5):
-        with pytest.raises(ValueError, match=f"{blocks} blocks of 4 prompts; blocks must be 2 to the number of prompts"):
+    for blocks in (1, 5, 2.5, True):
+        with pytest.raises(ValueError, match=f"blocks is {blocks}; it must be a whole number from 2 to 4"):
             deal_blocks(list("abcd"), blocks)
     with pytest.raises(ValueError, match="10 and 9 images; a paired difference"):
         jackknife_difference(mean, np.zeros(10), np.zeros(9), np.arange(10))

@@ -10,7 +10,7 @@ from torchmetrics.image.kid import poly_mmd
 from entropy_lib.metrics.clip import clip_scores
 from entropy_lib.metrics.kernel import cmmd, gaussian_kernel, kid, polynomial_kernel, squared_mmd
 from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval, relative_test
-from entropy_lib.statistics.intervals import deal_blocks, deal_together, from_deletions, jackknife
+from entropy_lib.statistics.resampling import deal_blocks, deal_together, from_deletions, jackknife
 
 
 def normal(*shape, seed=0):

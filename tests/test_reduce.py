@@ -14,7 +14,7 @@ from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import resize_pictures
-from entropy_lib.statistics.intervals import deal_blocks, deal_together
+from entropy_lib.statistics.resampling import deal_blocks, deal_together
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.reduce import REAL, _with_holm, metric_tables

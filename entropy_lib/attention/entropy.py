@@ -195,7 +195,7 @@ def _logit_blocks(query: Tensor, key: Tensor, scale: float) -> Iterator[tuple[sl
         yield block, logits
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

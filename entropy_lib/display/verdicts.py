@@ -11,6 +11,7 @@ Example:
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from entropy_lib.attention.logit_shape import CAUSES
 from entropy_lib.display.numbers import decimals, interval, listed, percent, side
 from entropy_lib.metrics.catalogue import METRICS
 
+Row = Any  # of DataFrame.itertuples: a named tuple whose names are the columns
 SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
 
 
@@ -120,7 +122,7 @@ def slopes(table: pd.DataFrame, level: float = 0.95) -> str:
     return f"The slope of mean entropy on ln N is {'; '.join(parts)}. {' '.join(changes)}".rstrip() + note
 
 
-def _slope(row) -> str:
+def _slope(row: Row) -> str:
     text = f"{interval(row.slope, row.low, row.high)} under `{row.rule}`"
     if math.isnan(row.predicted):
         return text
@@ -129,7 +131,7 @@ def _slope(row) -> str:
     return f"{text} ({where[side(row.low, row.high, row.predicted)]} the {expected} predicted for Gaussian logits)"
 
 
-def _change(row, table: pd.DataFrame) -> str:
+def _change(row: Row, table: pd.DataFrame) -> str:
     first = table.iloc[0]
     changed = interval(row.change, row.change_low, row.change_high)
     what = {
@@ -160,7 +162,7 @@ def shares(table: pd.DataFrame, level: float = 0.95) -> str:
     return f"Of the change of entropy {'; '.join(parts)}. {_over_prompts(table, level)}"
 
 
-def _removal(row) -> str:
+def _removal(row: Row) -> str:
     """In words, what part of the change goes."""
     if math.isnan(row.low):
         return "no interval"

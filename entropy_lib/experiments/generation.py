@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from jaxtyping import Bool, Float, UInt8
 from tqdm.auto import tqdm
 
@@ -20,7 +21,7 @@ from entropy_lib.scaling.rules import Rule
 
 
 def generate(
-    pipe,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
     height: int,
@@ -75,7 +76,7 @@ def generate(
 
 
 def draw(
-    pipe, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, *, steps: int, guidance: float
+    pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, *, steps: int, guidance: float
 ) -> Float[np.ndarray, "image height width 3"]:
     """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1]."""
     return pipe(
@@ -109,7 +110,7 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def own_options(pipe) -> dict:
+def own_options(pipe: DiffusionPipeline) -> dict[str, bool]:
     """Arguments that keep a pipeline from changing what it was asked for: PixArt else draws at the nearest of its own sizes."""
     wanted = {"use_resolution_binning": False, "clean_caption": False}
     accepted = inspect.signature(pipe.__call__).parameters

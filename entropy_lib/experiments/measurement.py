@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from diffusers import DiffusionPipeline
 from tqdm.auto import tqdm
 
 from entropy_lib.attention.entropy import Rows
@@ -17,7 +18,7 @@ from entropy_lib.sizes import size_name
 
 
 def entropy_by_size(
-    pipe,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
     sizes: Sequence[tuple[int, int]],
@@ -64,7 +65,7 @@ def entropy_by_size(
 
 
 def logit_shape_by_size(
-    pipe,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
     sizes: Sequence[tuple[int, int]],
@@ -99,7 +100,9 @@ def logit_shape_by_size(
     return pd.concat(tables, ignore_index=True), pd.concat(quantiles, ignore_index=True)
 
 
-def _cells(pipe, sizes: Sequence[Size], rules: Sequence[str | Rule] | None, batch: int) -> list[tuple[Size, str | None, list[str]]]:
+def _cells(
+    pipe: DiffusionPipeline, sizes: Sequence[Size], rules: Sequence[str | Rule] | None, batch: int
+) -> list[tuple[Size, str | None, list[str]]]:
     """What has to be sampled: (size, rule or None for the model as it is, the names under which it stands in the table)."""
     sizes = check_sizes(pipe, sizes, batch)
     if rules is None:

@@ -14,6 +14,7 @@ from numbers import Integral, Real
 
 import psutil
 import torch
+from diffusers import DiffusionPipeline
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.catalogue import sampling_defaults
@@ -35,7 +36,7 @@ class SamplerOptions:
     batch: int
 
 
-def check_sampler(pipe, steps: int | None, guidance: float | None, batch: int) -> SamplerOptions:
+def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None, batch: int) -> SamplerOptions:
     """The settings of the sampler.
 
     Raises:
@@ -56,7 +57,7 @@ def check_sampler(pipe, steps: int | None, guidance: float | None, batch: int) -
     return SamplerOptions(int(steps), float(guidance), int(batch))
 
 
-def check_pipeline(pipe) -> None:
+def check_pipeline(pipe: DiffusionPipeline) -> None:
     """UnsupportedModelError unless this is a pipeline of diffusers around a network that is known here."""
     network = denoiser(pipe)
     family(network)
@@ -87,7 +88,7 @@ def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], 
             raise InvalidInputError(f"{name}[{index}] is {value!r}; {name} are {kind}")
 
 
-def check_sizes(pipe, sizes: Sequence[Size], batch: int) -> list[Size]:
+def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[Size], batch: int) -> list[Size]:
     """Heights and widths in pixels, each of which occurs once.
 
     Raises:
@@ -105,7 +106,7 @@ def check_sizes(pipe, sizes: Sequence[Size], batch: int) -> list[Size]:
     return checked
 
 
-def distinct_rules_at(pipe, rules: Sequence[str | Rule], height: int, width: int) -> dict[str, list[str]]:
+def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], height: int, width: int) -> dict[str, list[str]]:
     """Which rules do the same to a pipeline at one size in pixels, see `scaling.distinct_rules`.
 
     Example:
@@ -120,7 +121,7 @@ def distinct_rules_at(pipe, rules: Sequence[str | Rule], height: int, width: int
     return distinct_rules(names, tokens_at(pipe, *latent), training_tokens(pipe))
 
 
-def check_memory(pipe, height: int, width: int, batch: int) -> None:
+def check_memory(pipe: DiffusionPipeline, height: int, width: int, batch: int) -> None:
     """Refuse a size whose pictures, and the decoder's last layer for one of them, exceed all the memory of the device.
 
     A bound from below, so that nothing is refused that could be drawn; most of what it lets pass needs far more.
@@ -146,13 +147,13 @@ def device_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
 
 
-def native_size(pipe) -> Size:
+def native_size(pipe: DiffusionPipeline) -> Size:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
     height, width = native_latent_size(pipe)
     return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
 
 
-def size_multiple(pipe) -> int:
+def size_multiple(pipe: DiffusionPipeline) -> int:
     """Height and width of an image must be multiples of this many pixels."""
     return max(SIZE_MULTIPLE, family(denoiser(pipe)).latent_multiple * pipe.vae_scale_factor)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics.interval import Interval
-from entropy_lib.statistics.intervals import Labels, check_labels, deal_blocks, from_deletions
+from entropy_lib.statistics.resampling import Labels, check_labels, deal_blocks, from_deletions
 
 LEAST = 3  # blocks: with one left out, images of two different ones must stay
 

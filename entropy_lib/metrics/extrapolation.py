@@ -15,7 +15,7 @@ from entropy_lib.metrics.frechet_intervals import refuse_few, rows_of
 from entropy_lib.metrics.matrix import FeatureRows, feature_matrix
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.intervals import Labels, check_labels, from_deletions
+from entropy_lib.statistics.resampling import Labels, check_labels, from_deletions
 
 PARTS = (1, 2)
 
@@ -45,7 +45,7 @@ def frechet_infinity(
 
     Example:
         >>> import torch
-        >>> from entropy_lib.statistics.intervals import deal_blocks
+        >>> from entropy_lib.statistics.resampling import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> print(frechet_infinity(images, real, deal_blocks(range(400))))
         0.0641 [0.0153, 0.113]

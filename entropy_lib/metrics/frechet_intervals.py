@@ -27,7 +27,7 @@ from entropy_lib.metrics.frechet import ENOUGH, RootedState, checked_features, i
 from entropy_lib.metrics.matrix import FeatureRows, feature_matrix
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.intervals import Labels, check_pairs
+from entropy_lib.statistics.resampling import Labels, check_pairs
 
 
 def frechet_interval(
@@ -58,7 +58,7 @@ def frechet_interval(
         FewImagesWarning: if it is the reference that is small.
 
     Example:
-        >>> from entropy_lib.statistics.intervals import deal_blocks
+        >>> from entropy_lib.statistics.resampling import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> labels = deal_blocks(range(400))
         >>> print(frechet_interval(images, real, labels))                    # the plain distance is 0.117
@@ -98,7 +98,7 @@ def frechet_difference(
         FewImagesWarning: with fewer than two images for each feature, here or in the reference.
 
     Example:
-        >>> from entropy_lib.statistics.intervals import deal_blocks
+        >>> from entropy_lib.statistics.resampling import deal_blocks
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> difference = frechet_difference(images + 0.1, images, real, deal_blocks(range(400)))
         >>> difference.low > 0, difference.p_value < 0.05

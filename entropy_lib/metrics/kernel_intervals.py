@@ -21,7 +21,7 @@ from entropy_lib.metrics.deletion import Blocks
 from entropy_lib.metrics.kernel import KernelFunction, matrices, means, others, polynomial_kernel, weighted
 from entropy_lib.metrics.matrix import FeatureRows
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.intervals import Labels, check_pairs
+from entropy_lib.statistics.resampling import Labels, check_pairs
 
 
 def kernel_interval(
@@ -46,7 +46,7 @@ def kernel_interval(
         InvalidInputError: for matrices or labels that do not fit, or fewer than three blocks.
 
     Example:
-        >>> from entropy_lib.statistics.intervals import deal_blocks
+        >>> from entropy_lib.statistics.resampling import deal_blocks
         >>> images, real = torch.randn(2, 500, 16, generator=torch.Generator().manual_seed(0))
         >>> print(kernel_interval(images + 0.5, real, deal_blocks(range(500))))
         1.02 [0.906, 1.14]
@@ -82,7 +82,7 @@ def kernel_difference(
         InvalidInputError: for matrices, lengths or labels that do not fit, or fewer than three blocks.
 
     Example:
-        >>> from entropy_lib.statistics.intervals import deal_blocks
+        >>> from entropy_lib.statistics.resampling import deal_blocks
         >>> images, real = torch.randn(2, 500, 16, generator=torch.Generator().manual_seed(0))
         >>> print(kernel_difference(images + 0.5, images + 0.4, real, deal_blocks(range(500))))
         0.418 [0.384, 0.451]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
 
 from entropy_lib.errors import extra
 from entropy_lib.files import DATA, ROOT, replacing
@@ -60,7 +61,7 @@ def build(vocabulary: int) -> CLIP:
     return CLIP(**config(vocabulary)["model_cfg"]).to(memory_format=torch.channels_last)
 
 
-def tokens(tokenizer, captions: list[str]) -> Tensor:
+def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> Tensor:
     """Token ids `[n, 16]`, as open_clip's own tokenizer class makes them from the same files."""
     return tokenizer(captions, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
 

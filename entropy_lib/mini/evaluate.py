@@ -14,11 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import distinct_rules_at
+from entropy_lib.experiments.request import Size, distinct_rules_at
 from entropy_lib.files import PROMPTS, replacing
 from entropy_lib.mini import dataset
 from entropy_lib.mini.train import MODEL
@@ -49,7 +50,7 @@ def prompted_names(prompts: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def encode(vae, pixels: Tensor) -> Tensor:
+def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Latents, flattened, of pixels `[n, 3, height, width]` in [-1, 1] after resizing to 64 px (antialiased bicubic)."""
     pixels = functional.interpolate(pixels, (dataset.SIZE, dataset.SIZE), mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([vae.encode(batch.clamp(-1, 1)).latent_dist.mode().flatten(1) for batch in pixels.split(50)])
@@ -71,7 +72,9 @@ def share(hits: Sequence[bool]) -> dict[str, float]:
     return {**wilson(sum(hits), len(hits)).columns("share"), "count": len(hits)}
 
 
-def quality(pipe, prompts: Sequence[str], sizes, rules: Sequence[str], steps: int, guidance: float) -> list[dict]:
+def quality(
+    pipe: DiffusionPipeline, prompts: Sequence[str], sizes: Sequence[Size], rules: Sequence[str], steps: int, guidance: float
+) -> list[dict]:
     """Share of pictures named correctly (nearest, and among the five nearest), for each size and rule."""
     table = dataset.load()
     reference, wanted = encode(pipe.vae, dataset.pixels(table.image)), prompted_names(prompts, table.name.unique())
@@ -91,7 +94,7 @@ def quality(pipe, prompts: Sequence[str], sizes, rules: Sequence[str], steps: in
 
 
 @torch.no_grad()
-def ceiling(pipe) -> dict[str, float]:
+def ceiling(pipe: DiffusionPipeline) -> dict[str, float]:
     """The same share for the autoencoder's reconstructions of all training pictures."""
     table = dataset.load()
     pixels = dataset.pixels(table.image)
@@ -101,7 +104,7 @@ def ceiling(pipe) -> dict[str, float]:
     return share(hits) | {"mean_absolute_error": error}
 
 
-def attention_health(pipe, prompts: Sequence[str], steps: int, guidance: float) -> list[dict]:
+def attention_health(pipe: DiffusionPipeline, prompts: Sequence[str], steps: int, guidance: float) -> list[dict]:
     """Per layer at native size: logit_std b, its ratio to freezing, and the share of rows beyond freezing."""
     with EntropyProbe(pipe) as probe:
         generate(pipe, prompts, range(len(prompts)), *NATIVE, steps=steps, guidance=guidance)

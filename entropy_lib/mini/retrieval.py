@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
@@ -58,7 +59,7 @@ def _name(caption: str) -> str:
 
 
 @torch.no_grad()
-def reconstructions(vae, pixels: Tensor) -> np.ndarray:
+def reconstructions(vae: AutoencoderKL, pixels: Tensor) -> np.ndarray:
     """What is left of the data after the autoencoder, uint8."""
     rebuilt = torch.cat([vae(batch).sample for batch in pixels.split(50)])
     return _grey_levels(rebuilt)

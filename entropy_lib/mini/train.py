@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.mini import autoencoder, dataset, denoiser, text
@@ -37,7 +38,7 @@ def data_latents(vae: AutoencoderKL) -> torch.Tensor:
     return torch.cat([vae.encode(batch).latent_dist.mode() for batch in dataset.pixels(dataset.load().image).split(64)])
 
 
-def export(vae: AutoencoderKL, unet, encoder, folder: Path) -> None:
+def export(vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel, folder: Path) -> None:
     """Write the pipeline in diffusers layout: half-precision safetensors, checksums, loss curves."""
     pipe = StableDiffusionPipeline(
         vae=vae,

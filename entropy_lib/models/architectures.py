@@ -112,7 +112,7 @@ def _bert_tokenizer():
 TOKENIZERS = {"CLIP tokenizer": _clip_tokenizer, "T5 tokenizer": _t5_tokenizer, "BERT tokenizer": _bert_tokenizer}
 
 
-def _unet(cross: int, tiny_levels: int = 2, **config) -> Part:
+def _unet(cross: int, tiny_levels: int = 2, **config: object) -> Part:
     tiny = {
         "sample_size": 8,
         "block_out_channels": (16, 32, 32, 32)[:tiny_levels],
@@ -126,7 +126,7 @@ def _unet(cross: int, tiny_levels: int = 2, **config) -> Part:
     return Part("UNet2DConditionModel", {"cross_attention_dim": cross, **config}, tiny)
 
 
-def _vae(**config) -> Part:
+def _vae(**config: object) -> Part:
     return Part(
         "AutoencoderKL",
         {

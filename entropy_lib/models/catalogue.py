@@ -163,7 +163,7 @@ def load(
     return _prepare(pipe, CATALOGUE.get(model)).to(chosen_device)
 
 
-def sampling_defaults(pipe) -> tuple[int, float]:
+def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
     """The steps and the guidance that a pipeline is drawn with where none are given.
 
     Those of the catalogue, for a pipeline whose network is configured as one of its models, however it was loaded and whatever
@@ -187,7 +187,7 @@ def sampling_defaults(pipe) -> tuple[int, float]:
     return values[0], values[1]
 
 
-def recognise(pipe) -> str | None:
+def recognise(pipe: DiffusionPipeline) -> str | None:
     """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or None."""
     config = dict(denoiser(pipe).config)
     for name, known in CATALOGUE.items():
@@ -209,7 +209,7 @@ def _denoiser_config(name: str) -> dict:
     return {key: value for key, value in stored.items() if not key.startswith("_")}
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     """A value of a config, the same from JSON and from Python."""
     return list(value) if isinstance(value, tuple) else value
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,13 @@ from torch import Tensor, nn
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.networks import FAMILIES, family
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
 
-def denoiser(model) -> nn.Module:
+DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or its denoising network
+
+
+def denoiser(model: DiffusionModel) -> nn.Module:
     """The denoising network of a pipeline (`unet` or `transformer`), or the model itself.
 
     Raises:
@@ -77,7 +83,7 @@ def self_attention_input(attention: nn.Module, args: tuple, kwargs: dict) -> Sel
     return SelfAttentionInput(hidden, source) if is_joint(attention) else None
 
 
-def tokens_at(model, height: int, width: int, text_tokens: int | None = None) -> dict[str, int]:
+def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int | None = None) -> dict[str, int]:
     """Tokens of every self-attention layer for latents of the given size, traced on a weightless twin.
 
     Args:
@@ -116,7 +122,7 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
         delattr(network, TRAINING_SIZE)
 
 
-def native_latent_size(model) -> tuple[int, int]:
+def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     """Height and width in latent pixels at the size that a pipeline's denoiser was trained on.
 
     Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that of the config.
@@ -125,7 +131,9 @@ def native_latent_size(model) -> tuple[int, int]:
     return getattr(network, TRAINING_SIZE, None) or family(network).native_size(dict(network.config))
 
 
-def training_tokens(model, latent_size: tuple[int, int] | None = None, text_tokens: int | None = None) -> dict[str, int]:
+def training_tokens(
+    model: DiffusionModel, latent_size: tuple[int, int] | None = None, text_tokens: int | None = None
+) -> dict[str, int]:
     """Tokens T of every self-attention layer at the size the model was trained on.
 
     Traced, not scaled by area: each level of a UNet halves and rounds up, so 25 x 25 latents give 625, 169, 49, 16 tokens.

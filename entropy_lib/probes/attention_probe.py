@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from entropy_lib.attention.entropy import Rows, row_indices
+from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 
 PLACE = ("layer", "height", "width", "tokens", "training_tokens", "step", "timestep")
@@ -37,7 +38,9 @@ class AttentionProbe(AttentionWatcher):
 
     measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
 
-    def __init__(self, model, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False):
+    def __init__(
+        self, model: DiffusionModel, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False
+    ):
         super().__init__(model, layers)
         self.rows, self.per_image = rows, per_image
         row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run

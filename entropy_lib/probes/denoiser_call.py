@@ -53,7 +53,7 @@ class DenoiserCallTracker:
         family: of the network.
     """
 
-    def __init__(self, pipeline, family: Family):
+    def __init__(self, pipeline: object, family: Family):
         self.pipeline, self.family = pipeline, family
         self.latest: DenoiserCall | None = None
         self._calls = 0  # at the present step

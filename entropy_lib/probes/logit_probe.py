@@ -22,6 +22,7 @@ from torch import Tensor
 
 from entropy_lib.attention.entropy import Rows
 from entropy_lib.attention.logit_shape import SPLINE_STD, expected_maximum, row_statistics, standardised
+from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
 from entropy_lib.theory import exact_entropy, freezing_std, gaussian_entropy
@@ -58,7 +59,9 @@ class LogitProbe(AttentionProbe):
         "finite_tokens", "row_spread", "non_gaussian", "cumulants", "maximum", "expected_maximum", "response", "effective_tokens",
     )  # fmt: skip
 
-    def __init__(self, model, rows: Rows = 32, layers: str | Sequence[str] | None = None, *, per_image: bool = False):
+    def __init__(
+        self, model: DiffusionModel, rows: Rows = 32, layers: str | Sequence[str] | None = None, *, per_image: bool = False
+    ):
         super().__init__(model, rows, layers, per_image=per_image)
         self._quantiles: dict[tuple[str, int], tuple[Tensor, int]] = {}
 

@@ -9,6 +9,7 @@ told by `denoiser_call`.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError
 from entropy_lib.models.layers import (
+    DiffusionModel,
     SelfAttentionInput,
     denoiser,
     forget_compiled,
@@ -116,7 +118,7 @@ class AttentionWatcher(TorchFunctionMode):
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
 
-    def __init__(self, model, layers: str | Sequence[str] | None = None):
+    def __init__(self, model: DiffusionModel, layers: str | Sequence[str] | None = None):
         super().__init__()
         self.network = denoiser(model)
         self.family = family(self.network)
@@ -143,14 +145,16 @@ class AttentionWatcher(TorchFunctionMode):
         forget_compiled()
         return super().__enter__()
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: Any) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles, self._call, self._layer = [], None, None
         super().__exit__(*exception)
         forget_compiled()
 
-    def __torch_function__(self, function: Callable, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function is functional.scaled_dot_product_attention and self._layer is not None:
             self._attention(*_attention_arguments(*args, **kwargs))
@@ -185,7 +189,7 @@ class AttentionWatcher(TorchFunctionMode):
 
         return hook
 
-    def _layer_ends(self, module: nn.Module, args: tuple, output) -> None:
+    def _layer_ends(self, module: nn.Module, args: tuple, output: object) -> None:
         layer, self._layer = self._layer, None
         failed = output is None  # the layer raised; its own error goes on
         if layer is not None and not layer.seen and not failed:
@@ -196,7 +200,16 @@ class AttentionWatcher(TorchFunctionMode):
             )
 
 
-def _attention_arguments(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+def _attention_arguments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None, float | None]:
     """The arguments of scaled_dot_product_attention that decide its weights."""
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()

@@ -96,6 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     try:
         app(args=arguments)
-    except (EntropyLibError, FileNotFoundError) as error:
+    except EntropyLibError as error:
         say_error(error)
         raise SystemExit(2) from None

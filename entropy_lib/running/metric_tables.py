@@ -19,7 +19,7 @@ def comparison_of(p: MetricTables, plan: Plan) -> Comparison:
     """What is judged by what.
 
     Raises:
-        WeightsError, FileNotFoundError, ValueError: as `open_comparison`.
+        WeightsError, MissingFileError, InvalidInputError: as `open_comparison`.
     """
     seen = {"extractor": p.extractor, "score_extractor": p.score_extractor, "view": p.view, "device": p.device}
     return open_comparison(plan, p.folder_of_store(), reference=p.reference, level=p.level, **seen)

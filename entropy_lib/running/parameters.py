@@ -15,7 +15,7 @@ import os.path
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,9 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import PROMPTS, workplace
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
 
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -220,7 +223,7 @@ class Sampling(Parameters):
         """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
         return {"prompts": self.prompt_list(), "seeds": self.seed_list(), "steps": self.steps, "guidance": self.guidance}
 
-    def provenance(self, pipe) -> str:
+    def provenance(self, pipe: "DiffusionPipeline") -> str:
         """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
         from entropy_lib.models.catalogue import version  # diffusers is slow to import
 

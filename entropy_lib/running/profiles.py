@@ -8,7 +8,7 @@ Example:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _checked_sections(profile: str, content: dict[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def _check_names(kind: str, names, known) -> None:
+def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError(kind, name, known)
@@ -146,7 +146,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
             raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)

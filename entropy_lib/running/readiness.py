@@ -26,7 +26,7 @@ def check_ready(checked: Parameters) -> None:
     Raises:
         InvalidInputError: naming the parameter that cannot be used here.
         WeightsError: when weights are missing or damaged.
-        FileNotFoundError: for real pictures that are not there.
+        MissingFileError: for real pictures that are not there.
     """
     check_writable("output", workplace() / checked.output)
     if isinstance(checked, Sampling):

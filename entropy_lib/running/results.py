@@ -11,6 +11,7 @@ Example:
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,6 +19,9 @@ from entropy_lib.display import verdicts
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.running.parameters import Sampling
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
 
 RESULTS = DATA / "results"
 START, END = "<!-- results: written by `python -m entropy_lib readme`, not by hand -->", "<!-- end of results -->"
@@ -41,7 +45,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
 }
 
 
-def write_tables(p: Sampling, pipe, **tables: pd.DataFrame) -> None:
+def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame) -> None:
     """Write tables of a notebook as CSV into its output folder, and beside them where they come from.
 
     Args:

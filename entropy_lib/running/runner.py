@@ -221,7 +221,7 @@ async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
 class _Client(NotebookClient):
     """Writes what cells print into a log while they run."""
 
-    def __init__(self, printed: TextIO, notebook: nbformat.NotebookNode, **options):
+    def __init__(self, printed: TextIO, notebook: nbformat.NotebookNode, **options: Any):
         super().__init__(notebook, **options)
         self.printed = printed
 

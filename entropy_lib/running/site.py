@@ -7,6 +7,7 @@ import base64
 import posixpath
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from entropy_lib.errors import extra
 from entropy_lib.files import replacing
@@ -128,12 +129,12 @@ class _Renderer(IPythonRenderer):
 class _Exporter(HTMLExporter):
     """Exports with `_Renderer`."""
 
-    def __init__(self, pages: Collection[str], **options):
+    def __init__(self, pages: Collection[str], **options: Any):
         super().__init__(**options)
         self.pages = pages
 
     @jinja2.pass_context
-    def markdown2html(self, context, source: str) -> str:
+    def markdown2html(self, context: jinja2.runtime.Context, source: str) -> str:
         """Of nbconvert: the filter for cells of text."""
         attachments = context.get("cell", {}).get("attachments", {})
         renderer = _Renderer(escape=False, attachments=attachments, anchor_link_text=self.anchor_link_text)

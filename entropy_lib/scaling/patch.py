@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from entropy_lib.errors import ScaleNotAppliedError
 from entropy_lib.models.layers import (
+    DiffusionModel,
     check_latent_size,
     denoiser,
     forget_compiled,
@@ -36,7 +37,7 @@ from entropy_lib.models.layers import (
 from entropy_lib.models.networks import family, text_length
 from entropy_lib.scaling.rules import Rule, rule
 
-Model = TypeVar("Model")  # a pipeline, or its denoising network
+Model = TypeVar("Model", bound=DiffusionModel)  # what is patched is given back, as what it was
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
 
 
@@ -75,7 +76,7 @@ class LayerScale:
         self.scaled.add(module)
         return None if self.factor == 1.0 else output * self.factor
 
-    def after(self, module: nn.Module, args: tuple, kwargs: dict, output) -> None:
+    def after(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """Check that the factor reached the attention, and nothing else."""
         if not self.active:
             return
@@ -110,7 +111,7 @@ class ModelScale:
         for name, layer in self.layers.items():
             layer.training_tokens = training[name]
 
-    def check_reached(self, module: nn.Module, args: tuple, output) -> None:
+    def check_reached(self, module: nn.Module, args: tuple, output: object) -> None:
         """After a forward pass: every patched layer must have been called."""
         missed = [name for name, layer in self.layers.items() if layer.calls == 0]
         if missed:
@@ -182,7 +183,7 @@ def apply_scale(
     return model
 
 
-def remove_scale(model) -> None:
+def remove_scale(model: DiffusionModel) -> None:
     """Undo `apply_scale`. Does nothing to a model that is not patched."""
     network = denoiser(model)
     state = getattr(network, ATTRIBUTE, None)
@@ -216,13 +217,13 @@ def scaled(
             apply_scale(network, **earlier.arguments)
 
 
-def applied_rule(model) -> Rule:
+def applied_rule(model: DiffusionModel) -> Rule:
     """The rule that a model carries: that of its patch, or "unscaled"."""
     state = getattr(denoiser(model), ATTRIBUTE, None)
     return rule("unscaled") if state is None else state.arguments["scale_rule"]
 
 
-def scale_report(model) -> pd.DataFrame:
+def scale_report(model: DiffusionModel) -> pd.DataFrame:
     """What the patch did in the latest calls: one row a layer, with `layer, tokens, training_tokens, factor, calls`.
 
     `tokens` and `factor` are those of the latest call (0 and 1.0 before the first). Without a patch the table is empty.

@@ -18,7 +18,9 @@ import pandas as pd
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
 from entropy_lib.theory import exact_entropy, share_of_change_removed
+from entropy_lib.theory.domain import Numbers
 from entropy_lib.theory.elementwise import elementwise
+from entropy_lib.theory.laws import SEVERAL
 
 STEP = 1e-3  # of ln N, to either side
 
@@ -48,7 +50,7 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
     return pd.DataFrame(table, columns=["rule", "tokens", "factor", "entropy", "entropy_ratio", "share"])
 
 
-def predicted_share(scale_rule: str | Rule, tokens, training_tokens, logit_std):
+def predicted_share(scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
     """The share of the change of entropy between T and N tokens that a rule removes: 1 all of it, 0 nothing.
 
     Args:
@@ -68,7 +70,7 @@ def predicted_share(scale_rule: str | Rule, tokens, training_tokens, logit_std):
     return _share(tokens, training_tokens, logit_std, chosen=rule(scale_rule))
 
 
-def predicted_slope(scale_rule: str | Rule, tokens, training_tokens, logit_std):
+def predicted_slope(scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
     """The slope dH/d ln N of the exact entropy at N tokens under a rule.
 
     Unscaled it is 1 for many tokens, under the paper's rule 1 - b²/(2 ln T), under `equal-entropy` of the same b it is 0.
@@ -97,7 +99,7 @@ def _share(tokens: float, training_tokens: float, logit_std: float, *, chosen: R
     return math.nan if math.isnan(factor) else share_of_change_removed(tokens, training_tokens, logit_std, factor)
 
 
-@elementwise
+@elementwise(tokens=SEVERAL)
 def _slope(tokens: float, training_tokens: float, logit_std: float, *, chosen: Rule) -> float:
     def entropy(count: float) -> float:
         factor = factor_or_nan(chosen, count, training_tokens)

@@ -14,6 +14,8 @@ from numbers import Real
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 
+Counts = Sequence[float] | Mapping[str, float]  # tokens of every self-attention layer, in a list or by name
+
 
 def _unscaled(tokens: int, training_tokens: int, _: None) -> float:
     return 1.0
@@ -178,8 +180,8 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
 
 def distinct_rules(
     rules: Sequence[str | Rule],
-    tokens: Sequence[float] | Mapping[str, float],
-    training_tokens: Sequence[float] | Mapping[str, float],
+    tokens: Counts,
+    training_tokens: Counts,
 ) -> dict[str, list[str]]:
     """Which rules do the same to a model at one size, so that only one of them has to be drawn.
 
@@ -209,7 +211,7 @@ def distinct_rules(
     return {names[0]: names for names in groups.values()}
 
 
-def _layer_counts(tokens, training_tokens) -> list[tuple[float, float]]:
+def _layer_counts(tokens: Counts, training_tokens: Counts) -> list[tuple[float, float]]:
     """(N, T) of every layer."""
     if isinstance(tokens, Mapping) and isinstance(training_tokens, Mapping) and set(tokens) == set(training_tokens):
         return [(count, training_tokens[layer]) for layer, count in tokens.items()]

@@ -18,7 +18,7 @@ import pandas as pd
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, extra
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.intervals import from_deletions
+from entropy_lib.statistics.resampling import from_deletions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SlopeFit:
     intercept: float
     observations: int
 
-    def predict(self, tokens):
+    def predict(self, tokens: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Series:
         """The fitted value at N = `tokens`."""
         return self.intercept + self.slope.estimate * np.log(tokens)
 

@@ -18,7 +18,7 @@ from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sizes import check_size, parse_size, size_name
-from entropy_lib.statistics.intervals import BLOCKS
+from entropy_lib.statistics.resampling import BLOCKS
 from entropy_lib.sweep.plan import Plan, drawn_rule
 from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store

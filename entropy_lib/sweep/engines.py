@@ -5,8 +5,9 @@ divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variable
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from tqdm.auto import tqdm
 
@@ -97,7 +98,7 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     return {"num_gpus": 0, "num_cpus": next(fitting)}
 
 
-def _actor(cluster, unit: Unit, store: Store, device: str, share: dict[str, int]):
+def _actor(cluster: ModuleType, unit: Unit, store: Store, device: str, share: dict[str, int]):
     """One worker. It is restarted without end: a machine of a cluster may be taken away at any time."""
     remote = cluster.remote(**share, max_restarts=-1, max_task_retries=-1)(_Worker)
     threads = None if share["num_gpus"] else share["num_cpus"]
@@ -120,7 +121,7 @@ class _Worker:
         return self.sampler.draw_group(group, self.store)
 
 
-def _spread(cluster, actors: list, groups: Groups):
+def _spread(cluster: ModuleType, actors: list, groups: Groups) -> Iterator[int]:
     """Give each actor its next group when it is done with one; yield the counts as they come."""
     waiting, running = list(reversed(groups)), {}
     while waiting or running:

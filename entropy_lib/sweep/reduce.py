@@ -29,7 +29,7 @@ from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
-from entropy_lib.statistics.intervals import deal_blocks, deal_together, jackknife, jackknife_difference
+from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
 from entropy_lib.sweep.comparison import NATIVE, Comparison, UsableImages
 from entropy_lib.sweep.plan import drawn_rule
 from entropy_lib.sweep.references import Reference

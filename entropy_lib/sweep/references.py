@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ from entropy_lib.files import workplace
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+
+if TYPE_CHECKING:
+    import datasets  # comes with an extra
 
 LOSSY = ("JPEG", "WEBP")
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
@@ -238,7 +242,7 @@ def caption_list(source: str, count: int) -> list[str]:
     return captions[:count]
 
 
-def _of_dataset(source: str, rows) -> Reference:
+def _of_dataset(source: str, rows: "datasets.Dataset") -> Reference:
     with extra("metrics"):
         import datasets
     picture = next((name for name in PICTURE_COLUMNS if name in rows.column_names), None)

@@ -12,4 +12,3 @@ from .laws import freezing_std as freezing_std
 from .laws import gaussian_entropy as gaussian_entropy
 from .laws import paper_slope as paper_slope
 from .laws import share_of_change_removed as share_of_change_removed
-from .laws import slope as slope

@@ -7,13 +7,15 @@ import functools
 import inspect
 from collections.abc import Callable
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
 from entropy_lib.errors import InvalidInputError
+
+Numbers: TypeAlias = float | np.ndarray | pd.Series | torch.Tensor  # what the laws take; they mix, and broadcast
 
 
 class Domain(NamedTuple):
@@ -58,7 +60,7 @@ def in_domain(law: Callable | None = None, **narrower: Domain) -> Callable:
     signature, domains = inspect.signature(law), DOMAINS | narrower
 
     @functools.wraps(law)
-    def wrapper(*values, **options):
+    def wrapper(*values: object, **options: object) -> object:
         given = signature.bind(*values, **options).arguments
         checked = {name: value for name, value in given.items() if name in domains}
         for name, value in checked.items():
@@ -69,7 +71,7 @@ def in_domain(law: Callable | None = None, **narrower: Domain) -> Callable:
     return wrapper
 
 
-def check(name: str, value, domain: Domain) -> None:
+def check(name: str, value: object, domain: Domain) -> None:
     """InvalidInputError unless a value is a number, array or tensor within its domain."""
     numbers = as_array(name, value)
     missing = np.isnan(numbers) & (numbers.ndim > 0)
@@ -79,7 +81,7 @@ def check(name: str, value, domain: Domain) -> None:
         raise InvalidInputError(f"{name} {holds} {wrong.flat[0]:g}; it must be {domain}")
 
 
-def as_array(name: str, value) -> np.ndarray:
+def as_array(name: str, value: object) -> np.ndarray:
     """The float64 array of a number, array or tensor of real numbers.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from entropy_lib.theory.domain import Domain, as_array, in_domain
+from entropy_lib.theory.domain import Domain, Numbers, as_array, in_domain
 
 
 def elementwise(function: Callable[..., float] | None = None, **domains: Domain) -> Callable:
@@ -28,7 +28,7 @@ def elementwise(function: Callable[..., float] | None = None, **domains: Domain)
 
     @in_domain(**domains)
     @functools.wraps(function)
-    def wrapper(*positional, **named):
+    def wrapper(*positional: object, **named: object) -> Numbers:
         values, options = (given := signature.bind(*positional, **named)).args, given.kwargs
         arrays = [as_array(name, value) for name, value in zip(signature.parameters, values, strict=False)]
         shape = np.broadcast_shapes(*(array.shape for array in arrays))

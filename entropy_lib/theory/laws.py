@@ -27,26 +27,26 @@ import torch
 from scipy.optimize import brentq
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.theory.domain import Domain, check, check_shapes, in_domain
+from entropy_lib.theory.domain import Domain, Numbers, check, check_shapes, in_domain
 from entropy_lib.theory.elementwise import elementwise
 from entropy_lib.theory.exact import MAX_STD, exact_entropy, exact_log_sum
 
 __all__ = [
     "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum", "finite_entropy",
-    "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed", "slope",
+    "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed",
 ]  # fmt: skip
 
 Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
 SEVERAL = Domain("a number of keys", 1, above=True)  # where ln of the number divides
 
 
-def _log(value):
+def _log(value: Numbers) -> Numbers:
     if isinstance(value, torch.Tensor):
         return value.double().log()
     return math.log(value) if isinstance(value, Real) else np.log(value)
 
 
-def _exp(value):
+def _exp(value: Numbers) -> Numbers:
     if isinstance(value, torch.Tensor):
         return value.double().exp()
     return math.exp(value) if isinstance(value, Real) else np.exp(value)
@@ -151,28 +151,6 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
         0.94
     """
     return 1 - logit_std**2 / (2 * _log(training_tokens))
-
-
-@elementwise(tokens=SEVERAL)
-def slope(tokens: float, logit_std: float, *, keeps_ratio: bool = False) -> float:
-    """Slope dH/d ln N of the exact entropy at N, for constant b or (`keeps_ratio`) for b ∝ sqrt(ln N), the paper's rule.
-
-    Args:
-        tokens: N, above 1.
-        logit_std: b at N.
-        keeps_ratio: whether b grows as the paper's rule makes it grow.
-
-    Example:
-        >>> round(slope(4096, 1.0), 3), round(slope(4096, 1.0, keeps_ratio=True), 3)
-        (1.0, 0.94)
-    """
-    step, log_tokens = 1e-3, math.log(tokens)
-
-    def entropy(shift: float) -> float:
-        scaled = logit_std * ((log_tokens + shift) / log_tokens) ** 0.5 if keeps_ratio else logit_std
-        return exact_entropy(math.exp(log_tokens + shift), scaled)
-
-    return (entropy(step) - entropy(-step)) / (2 * step)
 
 
 @elementwise

@@ -5,9 +5,10 @@ It has no attention of its own, so everything that the project measures happens 
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -77,7 +78,9 @@ def train(path: Path, steps: int) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(model: AutoencoderKL, images, batch: int = 64) -> Float[Tensor, "n channel height width"]:
+def encode(
+    model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 64
+) -> Float[Tensor, "n channel height width"]:
     """Latents of uint8 pictures `[n, height, width, 3]`: the posterior's mode."""
     with mixed():
         parts = [
@@ -88,7 +91,7 @@ def encode(model: AutoencoderKL, images, batch: int = 64) -> Float[Tensor, "n ch
 
 
 @torch.no_grad()
-def reconstruction_error(model: AutoencoderKL, images, batch: int = 50) -> float:
+def reconstruction_error(model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 50) -> float:
     """Mean absolute error of reconstructions, as a share of the range of grey values."""
     total = 0.0
     for start in range(0, len(images), batch):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
 from jaxtyping import Float, UInt8
 
 from entropy_lib.experiments.generation import generate
@@ -48,7 +49,7 @@ def draw_prompts(count: int = COUNT) -> list[str]:
     return list(found)
 
 
-def attention(pipe, prompts: Sequence[str]) -> pd.DataFrame:
+def attention(pipe: DiffusionPipeline, prompts: Sequence[str]) -> pd.DataFrame:
     """Per layer at native size, over all rows, steps and both branches: entropy, H / ln T, b, b / b_c, rows beyond freezing."""
     with EntropyProbe(pipe) as probe:
         generate(pipe, list(prompts), range(SEED, SEED + len(prompts)), *NATIVE, steps=STEPS, guidance=GUIDANCE, batch=16)
@@ -122,20 +123,20 @@ def quality(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 @torch.no_grad()
-def nearest(vae, images: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "image"]:
+def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "image"]:
     """Distance in latent space of each picture to the nearest of others, per value."""
     one, other = (autoencoder.encode(vae, values).flatten(1) for values in (images, others))
     return torch.cat([torch.cdist(part, other).min(1).values for part in one.split(50)]).numpy() / np.sqrt(one.shape[1])
 
 
-def copies(vae, images: np.ndarray, count: int = 4000) -> dict[str, float]:
+def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
     """Median distances to the nearest training scene: of drawn pictures, and of test scenes, which were never trained on."""
     train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
     return {"drawn": float(np.median(nearest(vae, images, train))), "test scenes": float(np.median(nearest(vae, test, train)))}
 
 
-def measure(pipe, prompts: Sequence[str], detector: judge.Judge) -> dict:
+def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: judge.Judge) -> dict:
     """Everything that a specimen is chosen by."""
     layers = attention(pipe, prompts[:GATE_PROMPTS])
     seeds = range(SEED, SEED + len(prompts))

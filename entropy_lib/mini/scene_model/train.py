@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from entropy_lib.files import DATA, replacing
@@ -64,7 +64,7 @@ def load_encoder(folder: Path = MODEL) -> CLIPTextModel:
     return CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
 
 
-def export(vae: AutoencoderKL, unet, encoder: CLIPTextModel, folder: Path, recipe: str) -> None:
+def export(vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel, folder: Path, recipe: str) -> None:
     """Write the pipeline in diffusers layout: half-precision safetensors, checksums, loss curves."""
     pipe = StableDiffusionPipeline(
         vae=vae,

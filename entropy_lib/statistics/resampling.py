@@ -20,13 +20,14 @@ Example:
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from numbers import Integral
 
 import numpy as np
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.statistics.interval import Interval
+from entropy_lib.statistics.interval import Interval, check_level
 
 BLOCKS = 20
 
@@ -52,15 +53,14 @@ def deal_blocks(
         The block of each image, 0 to blocks - 1.
 
     Raises:
-        InvalidInputError: for fewer than two blocks, or more blocks than prompts.
+        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts.
 
     Example:
         >>> deal_blocks(["a zebra", "a zebra", "a tree", "a boat"], blocks=3)
         array([1, 1, 0, 2])
     """
     distinct, index = np.unique(np.asarray(prompts), return_inverse=True)
-    if not 2 <= blocks <= len(distinct):
-        raise InvalidInputError(f"{blocks} blocks of {len(distinct)} prompts; blocks must be 2 to the number of prompts")
+    _check_blocks(blocks, len(distinct))
     place = np.random.default_rng(seed).permutation(len(distinct)) % blocks
     return place[index]
 
@@ -83,21 +83,25 @@ def deal_together(
         The block of each image, of both samples; every block holds images of both.
 
     Raises:
-        InvalidInputError: for fewer than two blocks, or more blocks than either sample has prompts.
+        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts of either sample.
 
     Example:
         >>> deal_together(["a zebra", "a tree", "a boat"], ["a boat", "a boat", "a cup", "a zebra"], blocks=3)
         (array([1, 2, 0]), array([0, 0, 2, 1]))
     """
     first, second = (np.unique(np.asarray(values)) for values in (prompts, others))
-    fewest = min(len(first), len(second))
-    if not 2 <= blocks <= fewest:
-        raise InvalidInputError(f"{blocks} blocks of {fewest} prompts; blocks must be 2 to the number of prompts")
+    _check_blocks(blocks, min(len(first), len(second)))
     generator, shared = np.random.default_rng(seed), np.intersect1d(first, second)
     place = {prompt: index % blocks for index, prompt in enumerate(generator.permutation(shared).tolist())}
     for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):  # both go on where the shared ones ended
         place |= {prompt: index % blocks for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))}
     return tuple(np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others))
+
+
+def _check_blocks(blocks: int, prompts: int) -> None:
+    whole = isinstance(blocks, Integral) and not isinstance(blocks, bool)
+    if not whole or not 2 <= blocks <= prompts:
+        raise InvalidInputError(f"blocks is {blocks!r}; it must be a whole number from 2 to {prompts}, the number of prompts")
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
@@ -109,6 +113,8 @@ def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise InvalidInputError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
+    if labels.dtype.kind not in "iu":
+        raise InvalidInputError(f"block labels are {labels.dtype}; they must be whole numbers (see deal_blocks)")
     found = np.unique(labels)
     if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
         raise InvalidInputError(f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least")
@@ -177,6 +183,7 @@ def check_pairs(first: int, second: int) -> None:
 
 
 def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool) -> Interval:
+    check_level(level)  # before the statistic, which may be slow
     sizes = np.bincount(labels)
     whole = float(statistic(np.arange(len(labels))))
     without = [float(statistic(np.flatnonzero(labels != block))) for block in range(len(sizes))]
