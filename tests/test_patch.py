@@ -58,7 +58,7 @@ def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, 
     assert hooks(network) == before
 
 
-@pytest.mark.parametrize("model", [None, "mini", 3, object()], ids=str)
+@pytest.mark.parametrize("model", [None, "mini", 3, object()], ids=lambda model: type(model).__name__)
 def test_what_is_no_model_is_refused(model):
     for function in (el.remove_scale, el.scale_report, el.training_tokens, lambda model: el.apply_scale(model, "paper")):
         with pytest.raises(UnsupportedModelError, match="expected a diffusers pipeline"):

@@ -88,8 +88,8 @@ def copied(one: scenes.Scene, amount: float) -> np.ndarray:
     """The thing pasted again, smaller, `amount` times, where there is room."""
     thing = one.things[0]
     places = [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0)][: int(amount)]
-    small = [scenes.Thing(thing.name, thing.design, 0.3, *place, thing.mirrored) for place in places]
-    alone = scenes.Thing(thing.name, thing.design, 0.38, 0.5, 0.5, thing.mirrored)
+    small = [scenes.Thing(thing.name, thing.design, 0.28, *place, thing.mirrored) for place in places]
+    alone = scenes.Thing(thing.name, thing.design, 0.36, 0.5, 0.5, thing.mirrored)
     canvas = scenes.Scene(one.caption, (alone, *small), one.background)
     return scenes.draw(canvas, 96, 96)
 

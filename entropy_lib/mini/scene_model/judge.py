@@ -37,26 +37,34 @@ LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.02
 STRIDE = 4  # pixels of one cell of the output
 SMALLEST = 24  # pixels a side of the smallest picture
-SIDES = (32, 40, 48, 64, 80, 96, 128, 160)
-PIXELS = 24 * 64 * 64  # in one batch
+SIDES = (32, 40, 48, 64, 80, 96, 128, 160, 192)
+PIXELS = 28 * 64 * 64  # in one batch
 THRESHOLD = 0.35  # score of a centre that counts
 OVERLAP = 0.6  # of two boxes (intersection over union) that are one thing
-WIDTHS = (24, 48, 96, 128, 128)
+WIDTHS = (24, 48, 96, 128, 128, 128)  # of the levels; the last sees things of 190 px as a whole
 OUTPUTS = {"centre": 1, "box": 4, "visible": 1, "legible": 1, "name": len(sprites.NAMES)}
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3, normalised, rectified."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    """3 x 3, normalised within the picture (batches are of many sizes and as few as four pictures), rectified."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.SiLU())
+
+
+def halved() -> nn.AvgPool2d:
+    """Half of the size, rounded up. (Strided kernels in bfloat16 gave gradients that are no numbers where a side is 1.)"""
+    return nn.AvgPool2d(2, ceil_mode=True)
 
 
 class Judge(nn.Module):
-    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 0.9 M parameters."""
+    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 1.25 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
-        steps = zip((3, *WIDTHS), WIDTHS, strict=False)
-        self.down = nn.ModuleList(nn.Sequential(convolution(a, b, 2), convolution(b, b)) for a, b in steps)
+        first, *further = WIDTHS
+        self.down = nn.ModuleList([nn.Sequential(convolution(3, first, 2), convolution(first, first))])
+        self.down.extend(
+            nn.Sequential(halved(), convolution(a, b), convolution(b, b)) for a, b in zip(WIDTHS, further, strict=False)
+        )
         self.across = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in WIDTHS[1:])
         self.merge = nn.ModuleList(convolution(64, 64) for _ in WIDTHS[1:])
         last = nn.Conv2d(64, sum(OUTPUTS.values()), 1)
