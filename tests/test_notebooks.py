@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import NOTEBOOKS, check_parameters
+from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, check_parameters
 from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.running.runner import run, run_folder
 
@@ -29,7 +29,8 @@ def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookN
 
 def test_notebooks_and_parameters_belong_together():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NOTEBOOKS)
-    assert {path.stem for path in SOLUTIONS} == set(NOTEBOOKS)
+    exercises = {path.stem for path in FOLDER.glob("*.ipynb") if "## Exercises" in path.read_text(encoding="utf-8")}
+    assert {path.stem for path in SOLUTIONS} == exercises >= set(CLASSES), "solutions for all that have exercises"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -41,7 +42,7 @@ def test_a_notebook_is_written_as_the_house_asks(name):
     assert len(text) >= len(code) - 4
     headings = [line for cell in text for line in cell.source.splitlines() if line.startswith("# ")]
     assert headings == [notebook.cells[0].source.splitlines()[0]], "exactly one title, and it comes first"
-    assert sum("## Exercises" in cell.source for cell in text) == 1
+    assert sum("## Exercises" in cell.source for cell in text) <= 1
     assert max(len(cell.source.splitlines()) for cell in code if "parameters" not in cell.metadata.get("tags", [])) <= 14
     source = "\n".join(cell.source for cell in code)
     assert not re.search(r"pip install|sys\.path|except:|/home/|/tmp/", source)
@@ -76,7 +77,8 @@ def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
     assert not re.search(r"\d %? ?\[-?\d", text), "a number with its interval"
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert code.count("in_short.update(") == 1
-    assert "el.verdicts." in code
+    assert re.search(r"in_short\.update\(Markdown\(f\"\*\*In short\.\*\* [^\n]*\{", code), "filled in from the run's own numbers"
+    assert "el.verdicts." in code or name not in CLASSES
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 papermill only warns about a misspelt parameter and passes the string "30" where 30 was meant. Here each notebook has a
 class that knows its parameters; `running.profiles` reads their values from files.
-To add a notebook, write its class, give it a line in `NOTEBOOKS`, and a section in every profile.
+A notebook without a class here gets one from its own `parameters` cell: names that another notebook has are checked as there,
+others must be of the type that is written. Write a class where parameters must suit each other.
 
 Example:
     >>> check_parameters("01_theory", {})
@@ -13,20 +14,22 @@ Example:
 
 import os.path
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.files import PROMPTS, workplace
+from entropy_lib.files import PROMPTS, ROOT, workplace
+from entropy_lib.running.parameters_cell import cell_values, implied_type
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
+FOLDER = ROOT / "notebooks"
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
@@ -198,11 +201,11 @@ class Sampling(Parameters):
 
     def image_sizes(self) -> list[str]:
         """The sizes that are drawn, as far as the parameters name them."""
-        return self.sizes
+        return [*getattr(self, "sizes", []), *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name))]
 
     def rule_names(self) -> list[str]:
-        """The rules that are drawn under."""
-        return self.rules
+        """The rules that are drawn under, as far as the parameters name them."""
+        return [*getattr(self, "rules", []), *([self.rule] if hasattr(self, "rule") else [])]
 
     def prompt_list(self) -> list[str]:
         """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
@@ -240,10 +243,6 @@ class Quickstart(Sampling):
 
     sizes: Sizes
     rule: RuleName
-
-    def rule_names(self) -> list[str]:
-        """The rules that are drawn under."""
-        return [self.rule]
 
 
 class Theory(Parameters):
@@ -299,10 +298,6 @@ class EntropyPerLayer(Sampling):
         _distinct([*native, self.small, self.large])
         return self
 
-    def image_sizes(self) -> list[str]:
-        """The sizes that are drawn beside the native one."""
-        return [self.small, self.large]
-
 
 class MetricTables(Sampling):
     """06_metric_tables. `prompts` may be "reference": the captions of half of the reference's pictures."""
@@ -348,7 +343,7 @@ class ImageGrids(Sampling):
     rules: Rules
 
 
-NOTEBOOKS: dict[str, type[Parameters]] = {
+CLASSES: dict[str, type[Parameters]] = {
     "00_quickstart": Quickstart,
     "01_theory": Theory,
     "02_gaussian_check": GaussianCheck,
@@ -357,10 +352,55 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "05_image_grids": ImageGrids,
     "06_metric_tables": MetricTables,
 }
+KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ the later, less strict one
+    name: known.rebuild_annotation()
+    for parameters in (MetricTables, EntropyVsTokens, EntropyPerLayer, Theory, GaussianCheck, Quickstart, Sampling)
+    for name, known in parameters.model_fields.items()
+} | {"size": Size}
 
 
 class ParameterError(InvalidInputError):
     """Parameters of a notebook that cannot be used; the message lists every problem."""
+
+
+class _Notebooks(Mapping[str, type[Parameters]]):
+    """The class of every notebook: of `CLASSES`, or made from the parameters cell of a `NN_name.ipynb` in the folder."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return sorted({*CLASSES, *(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))})
+
+    def __getitem__(self, notebook: str) -> type[Parameters]:
+        if notebook in CLASSES or notebook not in self._names():
+            return CLASSES[notebook]
+        values = written_values(notebook)
+        types = {name: (KNOWN_TYPES.get(name) or implied_type(value), ...) for name, value in values.items()}
+        return create_model(notebook, __base__=Sampling if "model" in types else Parameters, **types)
+
+
+NOTEBOOKS = _Notebooks()
+
+
+def written_values(notebook: str) -> dict[str, Any]:
+    """What a notebook without a class writes in its parameters cell: its values where a profile gives no others.
+
+    Raises:
+        ParameterError: for a cell that cannot be used.
+    """
+    if notebook in CLASSES:
+        return {}
+    try:
+        values = cell_values(FOLDER / f"{notebook}.ipynb")
+    except InvalidInputError as error:
+        raise ParameterError(f"{notebook}: {error}") from None
+    if taken := [name for name in values if name.startswith("_") or hasattr(Sampling, name)]:
+        raise ParameterError(f"{notebook}: {taken[0]!r} cannot be the name of a parameter; take another")
+    return values
 
 
 def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
@@ -390,7 +430,7 @@ def drawn_images(checked: Parameters) -> int:
     if not isinstance(checked, Sampling):
         return 0
     sizes = len(checked.image_sizes()) + isinstance(checked, EntropyPerLayer)  # which draws the native size too
-    rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names())
+    rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names()) or 1
     return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules
 
 

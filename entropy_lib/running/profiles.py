@@ -16,7 +16,7 @@ import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Parameters, check_parameters
+from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, ParameterError, Parameters, check_parameters, written_values
 
 PROFILES = ROOT / "notebooks" / "profiles"
 COMMON, EXTENDS = "common", "extends"
@@ -42,14 +42,17 @@ def profile_parameters(notebook: str, profile: str, overrides: dict[str, Any] | 
 
 
 def section(notebook: str, profile: str) -> dict[str, Any]:
-    """What a profile says of a notebook: those `common` values that it takes, then those of the notebook's own section."""
-    content = _content(profile)
-    if notebook not in content:
+    """What a profile says of a notebook: those `common` values that it takes, then those of the notebook's own section.
+
+    Without a class of its own a notebook needs no section: what a profile does not say is as its parameters cell has it.
+    """
+    content, fields = _content(profile), NOTEBOOKS[notebook].model_fields
+    if notebook in CLASSES and notebook not in content:
         raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
-    common = {name: value for name, value in content.get(COMMON, {}).items() if name in NOTEBOOKS[notebook].model_fields}
+    common = {name: value for name, value in content.get(COMMON, {}).items() if name in fields}
     places = {"output": f"build/output/{profile}/{notebook}", "store": f"build/sweeps/{profile}"}
-    own = {name: place for name, place in places.items() if name in NOTEBOOKS[notebook].model_fields}
-    return common | own | content[notebook]
+    own = {name: place for name, place in places.items() if name in fields}
+    return written_values(notebook) | common | own | content.get(notebook, {})
 
 
 def _content(profile: str, above: tuple[str, ...] = ()) -> dict[str, dict]:

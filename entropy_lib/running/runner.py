@@ -21,10 +21,10 @@ import torch
 from pydantic import TypeAdapter
 
 from entropy_lib.errors import extra
-from entropy_lib.files import ROOT, WORKPLACE, replacing, workplace
+from entropy_lib.files import WORKPLACE, replacing, workplace
 from entropy_lib.running.console import say
 from entropy_lib.running.fingerprint import fingerprint, versions
-from entropy_lib.running.parameters import NOTEBOOKS, Parameters, drawn_images
+from entropy_lib.running.parameters import FOLDER, NOTEBOOKS, Parameters, drawn_images
 from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.running.readiness import check_ready
 
@@ -34,8 +34,6 @@ with extra("notebooks"):
     from nbclient.exceptions import CellExecutionError
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
-
-FOLDER = ROOT / "notebooks"
 
 
 @dataclass(frozen=True)
