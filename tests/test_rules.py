@@ -20,10 +20,16 @@ def test_paper_factors_of_stable_diffusion(tokens, training_tokens, factor):
     assert el.rule("paper").factor(tokens, training_tokens) == pytest.approx(factor, abs=5e-5)
 
 
-@given(tokens=COUNTS)
-def test_identity_at_training_size_is_exact(tokens):
-    for name in ("unscaled", "paper", "power(0.75)", "power(3)"):
-        assert el.rule(name).factor(tokens, tokens) == 1.0
+EXAMPLES = [name if formula.example is None else f"{name}({formula.example:g})" for name, formula in FORMULAS.items()]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+@pytest.mark.parametrize("tokens", [2, 16, 1024, 65536])
+def test_every_rule_is_one_at_the_training_size_by_its_formula_and_exactly_so_where_it_says_so(text, tokens):
+    rule = el.rule(text)
+    by_formula = rule.formula.factor(tokens, tokens, rule.parameter)
+    assert (by_formula == pytest.approx(1, abs=1e-6)) == rule.formula.identity, "or write identity=False"
+    assert rule.factor(tokens, tokens) == (1.0 if rule.formula.identity else by_formula)
 
 
 def test_gamma_is_no_identity():
@@ -52,7 +58,7 @@ def test_factor_is_on_the_side_of_the_size_and_guarded(tokens, training_tokens):
         assert el.rule("power(1)").factor(tokens, training_tokens) == pytest.approx(factor**2)
 
 
-@pytest.mark.parametrize("text", ["paper", "unscaled", "power(0.75)", "gamma(1.4)", "equal-entropy(1.2)"])
+@pytest.mark.parametrize("text", EXAMPLES)
 def test_names_survive_a_round_trip(text):
     assert str(el.rule(el.rule(text))) == text
 

@@ -47,9 +47,8 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
                 return name, literal
     except (ValueError, TypeError):  # no literal, or none of a plain type
         pass
-    raise InvalidInputError(
-        f"parameters cell: {ast.unparse(statement)!r:.80} is not name = value, the value a number, text, True, False or a list of these"
-    )
+    line = f"{ast.unparse(statement)!r:.80}"
+    raise InvalidInputError(f"parameters cell: {line} is not name = value with a number, a text, True, False, or a list of these")
 
 
 def implied_type(value: Any) -> Any:
