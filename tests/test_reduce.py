@@ -10,10 +10,12 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Score
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, PictureScore, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.repetition import repetition
 from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.statistics.intervals import jackknife
 from entropy_lib.statistics.resampling import deal_blocks, deal_together
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
@@ -75,7 +77,7 @@ def test_every_method_has_every_number_with_an_interval_of_the_level_asked_for(t
     methods = {size: ["unscaled", "paper", NATIVE, REAL] for size in ("48x48", "64x96")} | {"64x64": ["unscaled", REAL]}
     every = [(size, method) for size, names in methods.items() for method in names]
     expected = {(*cell, metric, "real") for cell in every for metric in ("KID", "CMMD")}
-    expected |= {(*cell, "CLIP score", "prompts") for cell in every}
+    expected |= {(*cell, *score) for cell in every for score in (("CLIP score", "prompts"), ("Repetition", "nothing"))}
     native = [(size, method) for size, method in every if method != NATIVE and (size, method) != ("64x64", "unscaled")]
     expected |= {(*cell, metric, "native") for cell in native for metric in ("KID", "CMMD")}
     assert rows == expected
@@ -172,7 +174,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     for unit in plan.units:
         store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     tables = metric_tables(replace(comparison, plan=plan, store=store, reference=state))
-    assert set(tables.levels.metric) == {"FD", "CLIP score"}
+    assert set(tables.levels.metric) == {"FD", "CLIP score", "Repetition"}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
         metric_tables(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
     cell = plan.cells["48x48", "paper"]
@@ -183,7 +185,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
 
 def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
     tables = metric_tables(replace(comparison, reference=None))
-    assert set(tables.levels.reference) == {"native", "prompts"}
+    assert set(tables.levels.reference) == {"native", "prompts", "nothing"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]
     assert set(distances.rule) == {"paper"}, "native pictures are not compared with themselves"
@@ -218,7 +220,7 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
     def misfit(features, prompts, embed):
         return 100 - clip_scores(features, embed(prompts))
 
-    row = Score(name="misfit", unit="100 less the CLIP score", better="lower", features=CAPTIONS, values=misfit)
+    row = Score(name="misfit", unit="100 less the CLIP score", better="lower", values=misfit)
     monkeypatch.setitem(METRICS, "misfit", row)
     tables = metric_tables(comparison)
     score = level(tables, "48x48", "paper", "CLIP score", "prompts")
@@ -226,6 +228,43 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
     (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and rule == 'paper'").itertuples()
     assert pair.high < 0
     assert pair.share_improved > 0.8, "lower is better"
+
+
+def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, reference):
+    """At 64x96 "paper" draws each thing once, without a rule it stands there twice; real pictures need no captions for it."""
+    plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
+    pictures = dict(zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False))
+    for unit in plan.units:
+        twice = (unit.rule, unit.width) == ("unscaled", 96)
+        picture = resize_pictures(reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice))[0]
+        store.commit(unit, np.tile(picture, (1, 1 + twice, 1)))
+    tables = metric_tables(replace(comparison, store=store, reference=replace(reference, caption=None)))
+    found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in ("unscaled", "paper", NATIVE, REAL)}
+    cell = plan.cells["64x96", "unscaled"]
+    values = np.array([repetition(store.read(unit)).index for unit in cell])
+    expected = jackknife(np.mean, values, deal_blocks([unit.prompt for unit in cell]))
+    assert (found["unscaled"].low, found["unscaled"].high) == pytest.approx((expected.low, expected.high), rel=1e-5)
+    assert found["unscaled"].estimate == pytest.approx(values.mean(), rel=1e-6)
+    assert found["unscaled"].low > max(found[name].high for name in ("paper", NATIVE, REAL))
+    (pair,) = tables.differences.query("metric == 'Repetition' and size == '64x96' and rule == 'paper'").itertuples()
+    assert pair.high < 0
+    assert pair.share_improved > 0.9
+    assert "CLIP score" not in set(tables.levels[tables.levels.method == REAL].metric)
+
+
+def test_numbers_of_pictures_are_computed_once(comparison, monkeypatch):
+    seen = []
+
+    def brightness(picture):
+        seen.append(picture.shape)
+        return picture.mean() / 255
+
+    row = PictureScore(name="brightness", unit="share of white", better="higher", value=brightness)
+    monkeypatch.setitem(METRICS, "brightness", row)
+    first, drawn = metric_tables(comparison), len(seen)
+    again = metric_tables(comparison)
+    assert len(seen) == drawn > 0
+    pd.testing.assert_frame_equal(first.levels, again.levels)
 
 
 def test_tables_are_written_whole(tables, tmp_path):

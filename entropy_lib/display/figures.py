@@ -262,7 +262,7 @@ def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str], figure: Figure
     return figure
 
 
-def forest(differences: pd.DataFrame, metrics: Sequence[str], figure: Figure | None = None) -> Figure:
+def forest(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), figure: Figure | None = None) -> Figure:
     """Paired differences with their intervals, one panel a metric, one line a size and rule; the better side is tinted.
 
     Args:

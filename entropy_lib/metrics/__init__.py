@@ -10,6 +10,8 @@ Knows pictures, feature networks and `statistics`; must not know which model dre
     deletion     leaving out the same blocks of images from a sample and from what it is compared with
     manifold     precision and recall, density and coverage
     clip         CLIP score of each image
+    repetition   the repetition index of each image, from its pixels alone
+    layout       things found in a picture against what was asked for
     views        from pictures of any size to the square that a network reads: the one resize
     extractors   the networks: mini-clip, Inception-v3, DINOv2, any open_clip model
     features     features of pictures, computed once and kept on disk

@@ -1,8 +1,10 @@
 """The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is computed.
 
     Distance    of a set of images from a reference
-    Score       a number for each image; its mean is the level, and methods are compared image by image
+    Score       a number for each image from its features and its prompt
+    PictureScore   … from its pixels alone
 
+The mean of a score is its level, with the jackknife's interval over prompts, and methods are compared image by image.
 To add a metric, write its function and give it a row in `METRICS`: `sweep.reduce` computes it, figures and tables show it.
 
 Example:
@@ -13,9 +15,10 @@ Example:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from entropy_lib.metrics.clip import clip_scores
@@ -23,6 +26,7 @@ from entropy_lib.metrics.frechet import ENOUGH
 from entropy_lib.metrics.frechet_intervals import frechet_difference, frechet_interval
 from entropy_lib.metrics.kernel import gaussian_kernel
 from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval
+from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval
 
@@ -41,14 +45,12 @@ class Metric:
         unit: in words.
         better: which way.
         times: what numbers are multiplied by where they are shown.
-        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
     """
 
     name: str
     unit: str
     better: Literal["lower", "higher"]
     times: int = 1
-    features: str = DISTANCES
 
     @property
     def higher_is_better(self) -> bool:
@@ -75,12 +77,14 @@ class Distance(Metric):
         difference: of (features, other features, reference, block labels, reference_labels=, level=), paired by row.
         images_per_feature: fewer images on either side, and no number is given.
         of_states: whether a `FeatureState` will do as the reference.
+        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
     """
 
     interval: Callable[..., Interval]
     difference: Callable[..., Interval]
     images_per_feature: int = 0
     of_states: bool = False
+    features: str = DISTANCES
 
     def can_be_given(self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState) -> bool:
         """Whether both sides are of a kind, and have images enough."""
@@ -91,13 +95,30 @@ class Distance(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Metric):
-    """A number for each image.
+    """A number for each image, from its features and its prompt.
 
     Attributes:
         values: of (features, prompt of each image, the network's embedding of captions): one number an image.
+        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
+        reference: what tables say that it is measured against.
     """
 
+    reference: ClassVar[str] = "prompts"
     values: Values
+    features: str = CAPTIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureScore(Metric):
+    """A number for each image, from its pixels alone.
+
+    Attributes:
+        value: of one picture of any size. Its numbers are kept, and computed anew when the module that it stands in changes.
+        reference: what tables say that it is measured against.
+    """
+
+    reference: ClassVar[str] = "nothing"
+    value: Callable[[UInt8[np.ndarray, "height width 3"]], float]
 
 
 def clip_score_of_captions(features: Float[Tensor, "image dim"], prompts: Sequence[str], embed: Embed) -> Float[Tensor, " image"]:
@@ -105,7 +126,7 @@ def clip_score_of_captions(features: Float[Tensor, "image dim"], prompts: Sequen
     return clip_scores(features, embed(prompts))
 
 
-METRICS: dict[str, Distance | Score] = {
+METRICS: dict[str, Distance | Score | PictureScore] = {
     metric.name: metric
     for metric in (
         Distance(
@@ -121,6 +142,7 @@ METRICS: dict[str, Distance | Score] = {
             interval=partial(kernel_interval, kernel=gaussian_kernel),
             difference=partial(kernel_difference, kernel=gaussian_kernel),
         ),
-        Score(name="CLIP score", unit="100 x cosine", better="higher", features=CAPTIONS, values=clip_score_of_captions),
+        Score(name="CLIP score", unit="100 x cosine", better="higher", values=clip_score_of_captions),
+        PictureScore(name="Repetition", unit="share of patches displaced alike", better="lower", value=repetition_index),
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Features, computed once for each picture and kept on disk.
+"""Features of pictures, and numbers computed from their pixels, computed once for each picture and kept on disk.
 
 A feature depends on the picture's bytes, the extractor (network, weights, resize) and the view; all are in the address it is
 kept under, so nothing is ever out of date. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
@@ -15,7 +15,9 @@ Example:
 """
 
 import hashlib
+import inspect
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,18 +36,21 @@ CHUNK = 256  # pictures in memory at a time, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
-class FeatureCache:
-    """The features of one extractor and view.
+class PictureCache(ABC):
+    """What is computed from pictures, a row each.
 
     Args:
-        folder: of all caches; each extractor and view has a folder of its own inside.
-        extractor, view: see `Extractor.pictures`.
+        folder: of all caches; each has a folder of its own inside, of this `name`.
+        label: all that decides the rows but the pictures.
     """
 
-    def __init__(self, folder: Path | str, extractor: Extractor, view: str = "center"):
-        self.extractor, self.view = extractor, view
-        self.label = f"{extractor.label}, {view}"
-        self.folder = Path(folder) / f"{_slug(extractor.name)}-{view}-{hashlib.sha256(self.label.encode()).hexdigest()[:12]}"
+    def __init__(self, folder: Path | str, name: str, label: str):
+        self.label = label
+        self.folder = Path(folder) / f"{_slug(name)}-{hashlib.sha256(label.encode()).hexdigest()[:12]}"
+
+    @abstractmethod
+    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image dim"]:
+        """Of pictures of one size, computed."""
 
     def matrix(self, keys: Sequence[str], read: Reader) -> Float[Tensor, "image dim"]:
         """Features in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
@@ -65,18 +70,12 @@ class FeatureCache:
             found |= dict(zip(part, features, strict=True))
         return torch.stack([found[key] for key in keys])
 
-    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
-        """Embeddings of captions, one for each; equal captions are embedded once."""
-        distinct = list(dict.fromkeys(captions))
-        place = {caption: index for index, caption in enumerate(distinct)}
-        return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
-
     def _extract(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
         """Features of pictures whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}
         for index, picture in enumerate(pictures):
             sizes.setdefault(picture.shape, []).append(index)
-        parts = [self.extractor.pictures(np.stack([pictures[i] for i in index]), self.view) for index in sizes.values()]
+        parts = [self.rows(np.stack([pictures[i] for i in index])) for index in sizes.values()]
         order = torch.tensor([i for index in sizes.values() for i in index])
         return torch.cat(parts)[order.argsort()]
 
@@ -102,6 +101,47 @@ class FeatureCache:
         name = hashlib.sha256(metadata["keys"].encode()).hexdigest()[:32]
         with replacing(self.folder / f"{name}.safetensors") as temporary:
             save_file({"features": features.contiguous()}, temporary, metadata)
+
+
+class FeatureCache(PictureCache):
+    """The features of one extractor and view.
+
+    Args:
+        folder: as for all caches.
+        extractor, view: see `Extractor.pictures`.
+    """
+
+    def __init__(self, folder: Path | str, extractor: Extractor, view: str = "center"):
+        self.extractor, self.view = extractor, view
+        super().__init__(folder, f"{extractor.name}-{view}", f"{extractor.label}, {view}")
+
+    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image dim"]:
+        """The features."""
+        return self.extractor.pictures(pictures, self.view)
+
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
+        """Embeddings of captions, one for each; equal captions are embedded once."""
+        distinct = list(dict.fromkeys(captions))
+        place = {caption: index for index, caption in enumerate(distinct)}
+        return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
+
+
+class NumberCache(PictureCache):
+    """The numbers that a function gives pictures, under a checksum of the source of its module.
+
+    Args:
+        folder, name: as for all caches.
+        value: of one picture.
+    """
+
+    def __init__(self, folder: Path | str, name: str, value: Callable[[UInt8[np.ndarray, "height width 3"]], float]):
+        self.value = value
+        source = inspect.getsource(inspect.getmodule(value) or value)
+        super().__init__(folder, name, f"{name} @ {hashlib.sha256(source.encode()).hexdigest()[:8]}")
+
+    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
+        """The numbers, a column."""
+        return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
 
 
 def _checksum(features: Tensor) -> str:

@@ -60,6 +60,11 @@ def repetition(image: UInt8[np.ndarray, "height width 3"]) -> Repetition:
     return Repetition(len(agreeing) / len(chosen), sides)
 
 
+def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
+    """The index alone, for the tables of a sweep; as `repetition`."""
+    return repetition(image).index
+
+
 def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Tensor, "patch"]]:
     """A descriptor of every patch, the picture's mean taken off, and the strength of its edges."""
     side = GRID * PIXELS

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES
-from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, PictureScore
+from entropy_lib.metrics.features import FeatureCache, NumberCache, PictureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sizes import check_size, parse_size, size_name
@@ -104,8 +104,12 @@ class Comparison:
         drawn = next(len(units) for (label, _), units in self.plan.cells.items() if label == size)
         return {rule: cell.only(common) for rule, cell in cells.items()}, drawn - len(common)
 
+    def numbers(self, metric: PictureScore) -> NumberCache:
+        """What keeps the numbers of a metric, beside the features."""
+        return NumberCache(self.caches[DISTANCES].folder.parent, metric.name, metric.value)
+
     def features(
-        self, cache: FeatureCache, images: UsableImages, size: tuple[int, int] | None = None
+        self, cache: PictureCache, images: UsableImages, size: tuple[int, int] | None = None
     ) -> Float[Tensor, "image dim"]:
         """Of drawn images, or of the same brought to another size.
 
@@ -118,7 +122,7 @@ class Comparison:
         )
 
     def real_features(
-        self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None
+        self, cache: PictureCache, indices: Sequence[int], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "picture dim"]:
         """Of real pictures, as they are or brought to a size."""
         digests = {index: digest for digest, index in self.reference.keys.items()}

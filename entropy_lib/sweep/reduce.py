@@ -24,8 +24,8 @@ from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.files import replacing
-from entropy_lib.metrics.catalogue import DISTANCES, METRICS, Distance, Score
-from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.catalogue import DISTANCES, METRICS, Distance, PictureScore, Score
+from entropy_lib.metrics.features import PictureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
@@ -115,16 +115,26 @@ class Sample:
 
     @classmethod
     def of(
-        cls, comparison: Comparison, prompts: list[str], features_of: Callable[[FeatureCache], Tensor], scored: bool
+        cls,
+        comparison: Comparison,
+        prompts: list[str],
+        features_of: Callable[[PictureCache], Tensor],
+        scored: bool,
+        captioned: bool = True,
     ) -> "Sample":
-        """Features of all networks; scores where the prompts are captions."""
+        """Features of all networks; where they are wanted, scores: of captions where the prompts are some."""
         caches = comparison.caches
         distinct = {id(cache): features_of(cache) for cache in {id(cache): cache for cache in caches.values()}.values()}
         features = {name: distinct[id(cache)] for name, cache in caches.items()}
         scores = {
             metric.name: metric.values(features[metric.features], prompts, caches[metric.features].captions).numpy()
             for metric in METRICS.values()
-            if isinstance(metric, Score) and scored and metric.features in features
+            if isinstance(metric, Score) and scored and captioned and metric.features in features
+        }
+        scores |= {
+            metric.name: features_of(comparison.numbers(metric))[:, 0].double().numpy()
+            for metric in METRICS.values()
+            if isinstance(metric, PictureScore) and scored
         }
         return cls(prompts, features, scores)
 
@@ -215,7 +225,7 @@ def _real_sample(
 ) -> Sample:
     captioned = reference.caption is not None
     prompts = reference.captions(indices) if captioned else [f"picture {index} of {reference.name}" for index in indices]
-    return Sample.of(comparison, prompts, lambda cache: comparison.real_features(cache, indices, size), scored and captioned)
+    return Sample.of(comparison, prompts, lambda cache: comparison.real_features(cache, indices, size), scored, captioned)
 
 
 def _exclusions(images: Mapping[str, UsableImages], dropped: int) -> list[dict]:
@@ -237,7 +247,8 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
             ]
         for metric, values in sample.scores.items():
             interval = jackknife(np.mean, values, _blocks(comparison, sample), level=comparison.level)
-            rows.append({"method": method, "metric": metric, "reference": "prompts", **interval.columns(), **sample.counts})
+            row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
+            rows.append({**row, **interval.columns(), **sample.counts})
     return rows
 
 
