@@ -10,7 +10,7 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, PictureScore, Score
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.repetition import repetition
@@ -24,6 +24,7 @@ from entropy_lib.sweep.references import Reference, load_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
+SCORES = [(metric.name, metric.reference) for metric in METRICS.values() if not isinstance(metric, Distance)]
 SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
 
 
@@ -77,7 +78,7 @@ def test_every_method_has_every_number_with_an_interval_of_the_level_asked_for(t
     methods = {size: ["unscaled", "paper", NATIVE, REAL] for size in ("48x48", "64x96")} | {"64x64": ["unscaled", REAL]}
     every = [(size, method) for size, names in methods.items() for method in names]
     expected = {(*cell, metric, "real") for cell in every for metric in ("KID", "CMMD")}
-    expected |= {(*cell, *score) for cell in every for score in (("CLIP score", "prompts"), ("Repetition", "nothing"))}
+    expected |= {(*cell, *score) for cell in every for score in SCORES}
     native = [(size, method) for size, method in every if method != NATIVE and (size, method) != ("64x64", "unscaled")]
     expected |= {(*cell, metric, "native") for cell in native for metric in ("KID", "CMMD")}
     assert rows == expected
@@ -174,7 +175,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     for unit in plan.units:
         store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     tables = metric_tables(replace(comparison, plan=plan, store=store, reference=state))
-    assert set(tables.levels.metric) == {"FD", "CLIP score", "Repetition"}
+    assert set(tables.levels.metric) == {"FD", *(name for name, _ in SCORES)}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
         metric_tables(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
     cell = plan.cells["48x48", "paper"]
