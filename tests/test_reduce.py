@@ -15,8 +15,7 @@ from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.repetition import repetition
 from entropy_lib.metrics.views import resize_pictures
-from entropy_lib.statistics.intervals import jackknife
-from entropy_lib.statistics.resampling import deal_blocks, deal_together
+from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.reduce import REAL, _with_holm, metric_tables
