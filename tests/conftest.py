@@ -1,14 +1,18 @@
 """Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
 
+import io
 import os
 from types import SimpleNamespace
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes, and for the notebooks that they start
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from IPython.core.interactiveshell import InteractiveShell
 
 import entropy_lib as el
 
@@ -59,5 +63,30 @@ def command(capsys):
             main(arguments)
         printed = capsys.readouterr()
         return SimpleNamespace(code=ended.value.code or 0, out=printed.out, err=printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def shell():
+    """Runs cells in this process: a kernel of its own would import everything again, for each notebook."""
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def execute(shell):
+    """A notebook's code, cell by cell, with other parameters; its figures are drawn."""
+
+    def run(path, values=None):
+        shell.reset(new_session=False)
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                shell.run_cell(cell.source, store_history=False).raise_error()
+            if "parameters" in cell.metadata.get("tags", []):
+                shell.push(values or {})
+        for number in plt.get_fignums():
+            plt.figure(number).savefig(io.BytesIO())
+            plt.close(number)
 
     return run

@@ -1,12 +1,7 @@
 """Every kind of network through patch, probe and notebooks: tiny pipelines with untrained weights, called as the big ones are."""
 
-import io
-
-import matplotlib.pyplot as plt
-import nbformat
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 from torch.nn import functional
 
 import entropy_lib as el
@@ -166,29 +161,9 @@ def test_every_family_is_tested():
     assert {type(denoiser(build(name, tiny=True))).__name__ for name in ARCHITECTURES} == set(FAMILIES) - {"UNet2DModel"}
 
 
-@pytest.fixture(scope="module")
-def shell():
-    """Runs cells in this process: a kernel of its own would import everything again, for each notebook and family."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
-
-
-def execute(shell, notebook, values):
-    """A notebook's code, cell by cell, with other parameters; its figures are drawn."""
-    shell.reset(new_session=False)
-    for cell in nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            shell.run_cell(cell.source, store_history=False).raise_error()
-        if "parameters" in cell.metadata.get("tags", []):
-            shell.push(values)
-    for number in plt.get_fignums():
-        plt.figure(number).savefig(io.BytesIO())
-        plt.close(number)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", ["00_quickstart", "03_entropy_vs_tokens"])
-def test_notebooks_run_on_every_family(tiny, notebook, tmp_path, shell):
+def test_notebooks_run_on_every_family(tiny, notebook, tmp_path, execute):
     name, pipe = tiny
     if name == "sd15":
         pytest.skip("sd21-base has the same classes; its notebooks are run")
@@ -201,4 +176,4 @@ def test_notebooks_run_on_every_family(tiny, notebook, tmp_path, shell):
         "prompt_count": 2,
         "output": str(tmp_path / "output"),
     }
-    execute(shell, notebook, profile_parameters(notebook, "smoke", overrides).model_dump())
+    execute(ROOT / "notebooks" / f"{notebook}.ipynb", profile_parameters(notebook, "smoke", overrides).model_dump())

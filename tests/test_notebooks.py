@@ -8,7 +8,6 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 
 from entropy_lib.files import ROOT
 from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, check_parameters
@@ -132,9 +131,3 @@ def test_notebooks_bear_rules_that_are_not_the_identity_at_native_size(tmp_path)
 def shares_of_notebook_04(folder: Path) -> list[nbformat.NotebookNode]:
     cells = [cell for cell in read(folder / "04_entropy_per_layer.ipynb").cells if "shares_by_layer" in cell.source]
     return [output for cell in cells for output in cell.outputs]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
-def test_solutions_run(path):
-    NotebookClient(read(path), kernel_name="python3", timeout=300, extra_arguments=["--log-level=ERROR"]).execute()
