@@ -28,6 +28,8 @@ from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.store import Store
 from entropy_lib.sweep.units import Unit
 
+pytestmark = pytest.mark.slow
+
 IMAGES = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 REAL = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
 LABELS = deal_blocks(range(40))

@@ -25,6 +25,8 @@ from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
 from entropy_lib.models.layers import denoiser
 
+pytestmark = pytest.mark.slow
+
 RULE = "power(3)"
 WORKS = None
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8))

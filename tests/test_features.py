@@ -14,6 +14,8 @@ from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import VIEWS, as_float, resize, resize_pictures, squares
 from entropy_lib.models import hub
 
+pytestmark = pytest.mark.slow
+
 
 def pictures(count=3, height=48, width=80, seed=0):
     """Smooth random pictures: white noise would test nothing but the filter's edges."""

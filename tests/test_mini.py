@@ -16,6 +16,8 @@ from entropy_lib.mini import autoencoder, concepts, dataset, denoiser, evaluate,
 from entropy_lib.models.checksums import CHECKSUMS, MEASURED, verify, write_checksums
 from entropy_lib.theory import freezing_std
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table():

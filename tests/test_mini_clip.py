@@ -11,6 +11,8 @@ from entropy_lib.metrics.extractors import extractor
 from entropy_lib.mini import clip, dataset, retrieval, text
 from entropy_lib.models.checksums import MEASURED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table():

@@ -11,6 +11,8 @@ from entropy_lib.models.layers import denoiser
 from entropy_lib.models.networks import FAMILIES, family
 from entropy_lib.running.profiles import profile_parameters
 
+pytestmark = pytest.mark.slow
+
 NATIVE = dict.fromkeys(ARCHITECTURES, (64, 64)) | {"flux": (1024, 1024)}
 JOINT = {"sd3": (77 + 256, 16), "flux": (512, 4096)}  # text and native image tokens
 

@@ -22,6 +22,8 @@ from entropy_lib.sweep.reduce import REAL, _with_holm, metric_tables
 from entropy_lib.sweep.references import Reference, load_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
 SCORES = [(metric.name, metric.reference) for metric in METRICS.values() if not isinstance(metric, Distance)]
 SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]

@@ -18,6 +18,8 @@ from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings
 from entropy_lib.sweep.store import Store
 
+pytestmark = pytest.mark.slow
+
 BATCH = 3
 
 

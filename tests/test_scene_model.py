@@ -23,6 +23,8 @@ from entropy_lib.mini.scene_model import (
 from entropy_lib.mini.text import WIDTH, tokenizer_of
 from entropy_lib.theory import freezing_std
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def losses(monkeypatch):

@@ -15,6 +15,8 @@ from entropy_lib.files import ROOT
 from entropy_lib.running.command_line import app
 from entropy_lib.running.parameters import ParameterError
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--profile", "smoke", "-p", "prompt_count=3", "-p", "sizes=[32x32, 64x64]", "-p", "steps=1"]
 
 
