@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from entropy_lib.attention import logit_moments
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.metrics.layout import Detection
 from entropy_lib.mini.scene_model import (
     acceptance,
@@ -213,6 +213,11 @@ def test_the_judge_learns(losses, monkeypatch):
 def test_the_judge_refuses_what_it_cannot_see(images, message):
     with pytest.raises(InvalidInputError, match=message):
         judge.find(judge.Judge().eval(), images)
+
+
+def test_a_judge_that_is_not_there_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(WeightsError, match=r"no judge in .*scene_model\.judge"):
+        judge.load(tmp_path)
 
 
 def test_found_and_true_things_are_paired_once():

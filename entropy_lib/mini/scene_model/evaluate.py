@@ -1,7 +1,7 @@
 """How good an embedded model is at its native size: is its attention alive, and are its pictures what was asked for?
 
-    python -m entropy_lib.mini.scene_model.evaluate                       # measure data/mini, write its quality.json and card
-    python -m entropy_lib.mini.scene_model.evaluate --model FOLDER --quick    # any other folder; print only
+    python -m entropy_lib.mini.scene_model.evaluate   # measure data/scene-model, write its quality.json and card
+    python -m entropy_lib.mini.scene_model.evaluate --model FOLDER --quick   # any other folder; print only
 
 This is what a specimen is chosen by. Nothing here looks at another size or at a scale rule.
 """
@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from jaxtyping import Float, UInt8
 
 from entropy_lib.experiments.generation import generate
-from entropy_lib.files import DATA, replacing
+from entropy_lib.files import replacing
 from entropy_lib.metrics.layout import layout
 from entropy_lib.mini.scene_model import autoencoder, judge, pictures, scenes, text
 from entropy_lib.mini.scene_model.train import MODEL
@@ -29,7 +29,6 @@ from entropy_lib.probes import EntropyProbe
 from entropy_lib.statistics.interval import wilson
 
 NATIVE = (scenes.SIZE, scenes.SIZE)
-PROMPT_LIST = DATA / "prompts" / "scenes.txt"
 COUNT = 200
 GATE_PROMPTS = 32
 SEED = 0
@@ -38,7 +37,7 @@ MARKS = ("<!-- measured -->", "<!-- end of measured -->")
 
 
 def draw_prompts(count: int = COUNT) -> list[str]:
-    """Captions of the first test scenes that name a colour, one of each wording: how the committed prompt list was made."""
+    """Captions of the first test scenes that name a colour, one of each wording."""
     found: dict[str, None] = {}
     number = 0
     while len(found) < count:

@@ -1,6 +1,6 @@
 """The judge: a small detector that finds, names and measures the things in a picture of the scene world.
 
-    python -m entropy_lib.mini.scene_model.judge              # train it and write data/judge (`make judge`); resumes
+    python -m entropy_lib.mini.scene_model.judge              # train it and write data/judge; resumes
     python -m entropy_lib.mini.scene_model.acceptance         # measure how far it can be trusted
 
 A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the picture's size it tells
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.errors import InvalidInputError, WeightsError, extra
 from entropy_lib.files import DATA, replacing
 from entropy_lib.metrics.layout import Detection
 from entropy_lib.mini.scene_model import damaged, pictures, sprites
@@ -243,6 +243,8 @@ def load(folder: Path = MODEL) -> Judge:
         WeightsError: when its weights are missing or damaged.
     """
     verify(folder)
+    if not (folder / "judge.safetensors").exists():
+        raise WeightsError(f"there is no judge in {folder.name!r}; train it: python -m entropy_lib.mini.scene_model.judge")
     model = Judge()
     model.load_state_dict(
         {

@@ -10,12 +10,9 @@ table and train again.
 
 import argparse
 import functools
-import hashlib
 import io
-import subprocess
 import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from PIL import Image
 
 from entropy_lib.errors import extra
 from entropy_lib.files import DATA, replacing
+from entropy_lib.mini.dataset import Source, fetch
 
 PARQUET = DATA / "sprites" / "sprites.parquet"
 LONGEST = 160  # pixels of the longer side of a cropped sprite
@@ -39,28 +37,20 @@ CODEPOINTS = {
 NAMES = tuple(CODEPOINTS)
 
 
-@dataclass(frozen=True)
-class Source:
-    """One npm package that holds the pictures of one design."""
-
-    package: str
-    sha256: str  # of the package's tarball
-    licence: str  # of the pictures, not of the package
-    member: str  # path of one picture inside the package
-
-
 SOURCES = {
     "fluent": Source(
         package="@lobehub/fluent-emoji-3d@1.1.0",
         sha256="c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
         licence="MIT",
         member="package/assets/{codepoint}.webp",
+        flag=None,
     ),
     "twemoji": Source(
         package="@twemoji/svg@15.0.0",
         sha256="1d2907557a422c7c4e3feca50ef915c39da1db3d76b4a4d7e73fb59bce4403c3",
         licence="CC-BY-4.0",
         member="package/{codepoint}.svg",
+        flag=None,
     ),
 }
 DESIGNS = tuple(SOURCES)
@@ -77,20 +67,6 @@ def pictures() -> dict[tuple[str, str], Image.Image]:
     table = load()
     keys = zip(table.name, table.design, strict=True)
     return {key: Image.open(io.BytesIO(data)).convert("RGBA") for key, data in zip(keys, table.image, strict=True)}
-
-
-def fetch(source: Source, folder: Path) -> Path:
-    """Download one package with the npm client and verify its checksum.
-
-    Raises:
-        ValueError: when the tarball is not the one this data was built from.
-    """
-    run = subprocess.run(["npm", "pack", "--silent", source.package], cwd=folder, check=True, capture_output=True, text=True)
-    tarball = folder / run.stdout.strip().splitlines()[-1]
-    given = hashlib.sha256(tarball.read_bytes()).hexdigest()
-    if given != source.sha256:
-        raise ValueError(f"{source.package}: sha256 is {given}, expected {source.sha256}; the published package has changed")
-    return tarball
 
 
 def decoded(member: str, data: bytes) -> Image.Image:
