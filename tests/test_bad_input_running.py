@@ -251,6 +251,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "view=round": "unknown view",
         "extractor=incepton": "did you mean 'inception'",
         "score_extractor=inception": "knows no text",
+        "score_extractor=efficientnet-lite0": "knows no text",
         "store=": "store: ",
         "store=../x": "store: .*leads out of",
         "store=HERE/afile": "store: .*is a file",

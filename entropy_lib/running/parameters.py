@@ -144,9 +144,9 @@ def _known_extractor(name: str) -> str:
 
 
 def _knows_text(name: str) -> str:
-    if name in ("inception", "dinov2"):
+    if _known_extractor(name) != "mini-clip" and not name.startswith("open_clip:"):
         raise InvalidInputError(f"{name!r} knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
-    return _known_extractor(name)
+    return name
 
 
 Size = Annotated[str, BeforeValidator(_size_text)]
