@@ -103,6 +103,25 @@ def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, referen
     assert "FD" not in set(tables.levels.metric), "80 images for 64 features: no level of a Fréchet distance"
 
 
+def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, tmp_path):
+    """Distances from one that never saw such a picture, of 1,280 features: there is no level of FD for so few images."""
+    independent, few = extractor("efficientnet-lite0"), replace(reference, rows=reference.rows[:40])
+    plan = Plan.of(SETTINGS, list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10], [0], [(48, 48), (64, 64)], RULES)
+    caches = {DISTANCES: FeatureCache(tmp_path, independent, "pad"), CAPTIONS: drawn.caches[CAPTIONS]}
+    tables = metric_tables(replace(drawn, plan=plan, caches=caches, reference=few))
+    cell = plan.cells["48x48", "paper"]
+    shown, real = (np.stack(each) for each in ([drawn.store.read(unit) for unit in cell], [few.read(i) for i in few.halves()[1]]))
+    labels, real_labels = deal_together([unit.prompt for unit in cell], few.captions(few.halves()[1]), 10)
+    features = (independent.pictures(shown, "pad"), independent.pictures(real, "pad"))
+    expected = kernel_interval(*features, labels, reference_labels=real_labels)
+    assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(expected.estimate, rel=1e-3)
+    scores = clip_scores(own.pictures(shown, "pad"), own.captions([unit.prompt for unit in cell]))
+    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
+    assert tables.differences.query("metric == 'KID' and rule == 'paper'").high.item() < 0, "less noise is nearer to real pictures"
+    assert "FD" not in set(tables.levels.metric)
+    assert f"{independent.label}, pad; CLIP score {own.label}" in tables.label
+
+
 def test_the_better_rule_is_found_better(tables):
     at_48 = tables.differences[(tables.differences["size"] == "48x48") & (tables.differences.rule == "paper")]
     by_metric = at_48.set_index("metric")
