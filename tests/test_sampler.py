@@ -1,17 +1,15 @@
 """Drawing: the same bytes whoever draws, whatever was there before, however often it is killed."""
 
 import itertools
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from entropy_lib.files import ROOT, sha256
+from entropy_lib.files import sha256
 from entropy_lib.scaling.patch import scale_report
 from entropy_lib.sweep import engines, sample
 from entropy_lib.sweep.plan import Plan
@@ -123,33 +121,43 @@ def test_the_local_engine_is_one_process(plan, tmp_path):
         engines.local(plan.groups(BATCH), Store(tmp_path), workers=2)
 
 
-DRAWING = """
-import sys
-from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import Plan
-from entropy_lib.sweep.store import Store
-store = Store(sys.argv[1])
-store.clean()
-engines.local(Plan.read(store.folder).groups({batch}), store, device="cpu", progress=False)
-"""
+def draw_whole_plan(folder):
+    store = Store(folder)
+    store.clean()
+    engines.local(Plan.read(store.folder).groups(BATCH), store, device="cpu", progress=False)
+
+
+@pytest.fixture
+def start():
+    """Starts a process that draws a plan: forked from one that has imported what it needs, which takes longer than drawing."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["entropy_lib.sweep.sample"])
+
+    def run(folder):
+        process = processes.Process(target=draw_whole_plan, args=(folder,))
+        process.start()
+        return process
+
+    return run
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_path):
+def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_path, start):
     """Four kills here; `benchmarks/interruptions.py` does twenty, and kills Ray's workers."""
     plan.write(tmp_path)
     dice, kills = random.Random(0), 0
     while True:
-        process = subprocess.Popen([sys.executable, "-c", DRAWING.format(batch=BATCH), str(tmp_path)], cwd=ROOT)
+        process = start(tmp_path)
         before = len(Store(tmp_path).committed())
-        while kills < 4 and process.poll() is None and len(Store(tmp_path).committed()) <= before + 1:
+        while kills < 4 and process.is_alive() and len(Store(tmp_path).committed()) <= before + 1:
             time.sleep(0.02)
-        if kills == 4 or process.poll() is not None:
-            assert process.wait() == 0
+        if kills == 4 or not process.is_alive():
+            process.join()
+            assert process.exitcode == 0
             break
         time.sleep(dice.random() * 0.2)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         kills += 1
     assert kills == 4
     assert content(Store(tmp_path)) == content(undisturbed)
