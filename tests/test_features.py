@@ -1,5 +1,6 @@
 """Views, extractors, and features kept on disk."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import nn
 from torch.nn import functional
 
 from entropy_lib.errors import UnknownNameError, WeightsError
-from entropy_lib.metrics import extractors
 from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import VIEWS, as_float, resize, resize_pictures, squares
@@ -86,9 +86,9 @@ def test_an_unknown_view_or_extractor_suggests_the_nearest():
     assert known_extractor("open_clip:ViT-B-32/laion2b_s34b_b79k")
 
 
-def test_weights_that_are_not_there_are_named(monkeypatch):
-    for module in (hub, extractors):
-        monkeypatch.setattr(module, "hub_answers", lambda: False)
+def test_weights_that_are_not_there_are_named_without_asking_a_hub_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the Hub was asked again"))
     with pytest.raises(WeightsError, match="hf download facebook/dinov2-small"):
         extractor("dinov2")
     with pytest.raises(WeightsError, match="list_pretrained"):

@@ -32,7 +32,7 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
-from entropy_lib.models.hub import hub_answers, offline_where_it_does_not_answer
+from entropy_lib.models.hub import offline_where_it_does_not_answer
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -173,7 +173,8 @@ def _dinov2(device: str) -> Extractor:
 
     source = "facebook/dinov2-small"
     try:
-        network = AutoModel.from_pretrained(source, use_safetensors=True, local_files_only=not hub_answers()).to(device)
+        with offline_where_it_does_not_answer():  # `local_files_only` does not reach its search for an adapter
+            network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
     except OSError as error:
         raise WeightsError(f"{source} is not there ({error}); get it with `hf download {source}`") from error
     return Extractor("dinov2", network, 224, lambda pictures: network(pictures).pooler_output, *IMAGENET)
