@@ -8,11 +8,12 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from IPython.utils.capture import capture_output
 
 from entropy_lib.files import ROOT
 from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, check_parameters
 from entropy_lib.running.profiles import profile_parameters
-from entropy_lib.running.runner import run, run_folder
+from entropy_lib.running.runner import run
 
 FOLDER = ROOT / "notebooks"
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
@@ -115,19 +116,36 @@ def test_figures_of_notebooks_are_sharp(smoke_results, smoke_folder):
     assert int.from_bytes(header, "big") >= 1.9 * first.metadata["image/png"]["width"]
 
 
+@pytest.fixture
+def shown(shell, execute, tmp_path):
+    """What a notebook shows as HTML, run in this process on profile smoke with other parameters."""
+
+    def run(name, **values):
+        checked = profile_parameters(name, "smoke", values | {"output": str(tmp_path)})
+        with shell.display_trap, capture_output() as captured:  # the trap first: within it cells leave the display as it is
+            execute(FOLDER / f"{name}.ipynb", checked.model_dump())
+        return [output.data["text/html"] for output in captured.outputs if "text/html" in output.data]
+
+    return run
+
+
+GAMMA = ["unscaled", "gamma(1.4)", "paper"]  # gamma is not the identity at native size
+
+
 @pytest.mark.slow
-def test_notebooks_bear_rules_that_are_not_the_identity_at_native_size(tmp_path):
-    rules = {"rule": "gamma(1.4)", "rules": ["unscaled", "gamma(1.4)", "paper"], "output": str(tmp_path)}
-    names = ["00_quickstart", "04_entropy_per_layer", "05_image_grids"]
-    for result in run(names, "smoke", rules, tmp_path / "report"):
-        assert result.ok, f"{result.name}: {result.error}"
-    native = pd.read_csv(tmp_path / "differences.csv").query("size == '64x64'")
-    assert native.rule.tolist() == ["gamma(1.4)"], "gamma is drawn at native size, and compared"
-    (page,) = [output.data["text/html"] for output in shares_of_notebook_04(run_folder(tmp_path / "report", "smoke", rules))]
+def test_notebook_00_bears_a_rule_that_is_not_the_identity_at_native_size(shown):
+    assert "gamma(1.4)" in "".join(shown("00_quickstart", rule="gamma(1.4)"))
+
+
+@pytest.mark.slow
+def test_notebook_04_sets_a_rule_that_is_not_the_identity_beside_its_own_prediction(shown):
+    (page,) = [page for page in shown("04_entropy_per_layer", rules=GAMMA) if "predicted" in page]
     assert "gamma(1.4)" in page
     assert page.count("predicted") == 2, "each rule beside its own prediction"
 
 
-def shares_of_notebook_04(folder: Path) -> list[nbformat.NotebookNode]:
-    cells = [cell for cell in read(folder / "04_entropy_per_layer.ipynb").cells if "shares_by_layer" in cell.source]
-    return [output for cell in cells for output in cell.outputs]
+@pytest.mark.slow
+def test_notebook_05_draws_and_compares_a_rule_that_is_not_the_identity_at_native_size(shown, tmp_path):
+    shown("05_image_grids", rules=GAMMA)
+    native = pd.read_csv(tmp_path / "differences.csv").query("size == '64x64'")
+    assert native.rule.tolist() == ["gamma(1.4)"]
