@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test test-fast wheel-test lab mini mini-clip bench lint setup
+.PHONY: report test test-fast wheel-test lab mini judge mini-clip bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -21,9 +21,14 @@ wheel-test: setup ## build the wheel and use it in a fresh environment, outside 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-mini: setup ## train the embedded model again (hours); resumes where it stopped
+mini: setup ## train the embedded model again (two and a half hours on two cores); resumes where it stopped
+	$(BIN)/python -m entropy_lib.mini.train --parts
 	$(BIN)/python -m entropy_lib.mini.train
 	$(BIN)/python -m entropy_lib.mini.evaluate
+
+judge: setup ## train the judge again (three quarters of an hour); resumes where it stopped
+	$(BIN)/python -m entropy_lib.mini.judge_training
+	$(BIN)/python -m entropy_lib.mini.acceptance
 
 mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an hour); resumes where it stopped
 	$(BIN)/python -m entropy_lib.mini.clip

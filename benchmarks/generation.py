@@ -37,7 +37,7 @@ def seconds(pipe, context, size):
 def draw(pipe, size):
     """The bare pipeline, up to the latents: what is timed is the denoiser, with and without what is put into it."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(COUNT)]
-    pipe(["a zebra"] * COUNT, height=size, width=size, num_inference_steps=STEPS, generator=generators, output_type="latent")
+    pipe(["a penguin"] * COUNT, height=size, width=size, num_inference_steps=STEPS, generator=generators, output_type="latent")
 
 
 def main():

@@ -100,7 +100,9 @@ def compare(way, plan, folder, expected, kills):
 
 def main(kills):
     global REFERENCE
-    prompts = [f"{thing}, {style} style" for thing in ("a zebra", "a crab", "an owl", "a rocket") for style in ("noto", "fluent")]
+    prompts = [
+        f"{thing}, {style} style" for thing in ("a penguin", "a car", "an owl", "a rocket") for style in ("twemoji", "fluent")
+    ]
     plan, dice = Plan.of(settings("mini", 8, 2.0, "float32", "cpu"), prompts, [0, 1], SIZES, RULES), random.Random(0)
     with tempfile.TemporaryDirectory() as place:
         folders = {way: made(plan, Path(place) / way) for way in ("undisturbed", "killed", "shards", "ray", "ray killed")}

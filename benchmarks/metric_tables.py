@@ -25,7 +25,7 @@ from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings
 from entropy_lib.sweep.store import Store
 
-PROMPTS = [f"a zebra, number {index}" for index in range(16)]
+PROMPTS = [f"a penguin, number {index}" for index in range(16)]
 
 
 def outside_the_model(size, folder):
@@ -88,7 +88,7 @@ def main():
         print("| size | images a second | share of time outside the model |\n|---|---|---|")
         for size in ((32, 32), (64, 64), (128, 128)):
             store = outside_the_model(size, Path(place))
-        prompts = [f"a crab, number {index}" for index in range(512)]
+        prompts = [f"an owl, number {index}" for index in range(512)]
         many = Plan.of(settings("mini", 1, 1.0, "float32", "cpu"), prompts, [0], [(64, 64)], ["unscaled"])
         for unit in many.units:
             store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (64, 64, 3), dtype=np.uint8))

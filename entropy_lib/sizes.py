@@ -52,3 +52,14 @@ def parse_size(text: Any) -> tuple[int, int]:
 def size_name(height: int, width: int) -> str:
     """The label of a size: "64x96"."""
     return f"{height}x{width}"
+
+
+def pixel_count(text: str) -> int:
+    """How many pixels a size has, to sort sizes by.
+
+    Example:
+        >>> max(["96x96", "128x64"], key=pixel_count)
+        '96x96'
+    """
+    height, width = parse_size(text)
+    return height * width

@@ -2,6 +2,8 @@
 
 import io
 import os
+import sys
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes, and for the notebooks that they start
@@ -9,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes,
 
 import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -54,6 +57,22 @@ def call():
 
 
 @pytest.fixture
+def losses(monkeypatch):
+    """Runs a training for a few steps without checkpoints, and returns what each step reported."""
+
+    def run(module, batch, steps, *arguments):
+        reported = []
+        monkeypatch.setattr(module, "BATCH", batch, raising=False)
+        monkeypatch.setattr(
+            module, "loop", lambda path, modules, optimizers, steps, update: reported.extend(map(update, range(steps)))
+        )
+        model = module.train(*arguments[:1], steps, *arguments[1:])
+        return model, pd.DataFrame(reported)
+
+    return run
+
+
+@pytest.fixture
 def command(capsys):
     """The command line in this process: its exit status, and what it printed on standard output and standard error."""
     from entropy_lib.running.command_line import main
@@ -67,11 +86,22 @@ def command(capsys):
     return run
 
 
+@contextmanager
+def cell_shell():
+    """IPython's shell, for as long as it is needed: it puts a main module of its own, which later processes cannot begin with."""
+    main = sys.modules["__main__"]
+    try:
+        yield InteractiveShell.instance()
+    finally:
+        InteractiveShell.clear_instance()
+        sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="module")
 def shell():
     """Runs cells in this process: a kernel of its own would import everything again, for each notebook."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
+    with cell_shell() as running:
+        yield running
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def plan(settings=SETTINGS, prompts=PROMPTS, seeds=(0,), sizes=((32, 32), (64, 6
 def make(**changes):
     values = {
         "model": "mini", "prompts": PROMPTS, "seeds": [0], "sizes": ["32x32", "64x64"], "rules": ["unscaled"],
-        "steps": 1, "guidance": 2.0, "dtype": "float32", "device": "cpu", "reference": "emoji",
+        "steps": 1, "guidance": 2.0, "dtype": "float32", "device": "cpu", "reference": "scenes",
     }  # fmt: skip
     return comparison.make_plan(**values | changes)
 
@@ -303,16 +303,16 @@ def truncated_tar(path):
     return references.open_reference(str(path / "pictures.tar")).survey
 
 
-def broken_emoji(path):
-    from entropy_lib.mini import dataset
+def broken_sprites(path):
+    from entropy_lib.mini import sprites
 
-    content = bytearray(dataset.PARQUET.read_bytes())
+    content = bytearray(sprites.PARQUET.read_bytes())
     content[len(content) // 2] ^= 1
-    for name, changed in ((dataset.PARQUET.name, content), ("SHA256SUMS", (dataset.PARQUET.parent / "SHA256SUMS").read_bytes())):
+    for name, changed in ((sprites.PARQUET.name, content), ("SHA256SUMS", (sprites.PARQUET.parent / "SHA256SUMS").read_bytes())):
         (path / name).write_bytes(changed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "PARQUET", path / dataset.PARQUET.name)
-        return references._emoji.__wrapped__()
+        patch.setattr(sprites, "PARQUET", path / sprites.PARQUET.name)
+        return references._scenes.__wrapped__(8)
 
 
 def state(path, content):
@@ -330,7 +330,7 @@ def opened(path, **columns):
 
 
 OF_REFERENCES = [
-    ("misspelt", lambda _: references.open_reference("emojy"), "'emojy' is not there: it may be 'emoji', a folder of pictures"),
+    ("misspelt", lambda _: references.open_reference("scene"), "'scene' is not there: it may be 'scenes'"),
     ("pattern without files", lambda _: references.open_reference("no/*.parquet"), "no file matches"),
     ("archive that is not there", lambda _: references.open_reference("no/pictures.tar"), "no file matches"),
     ("empty folder", lambda path: references.open_reference(str(path)), "cannot be read .* restore its files, or name another"),
@@ -346,7 +346,7 @@ OF_REFERENCES = [
     ("more prompts than captions", lambda path: references.caption_list(parquet(path), 9), "prompt_count is 9, but half of"),
     ("captions of nothing", lambda _: references.caption_list("", 3), "has no captions; name a prompt list"),
     ("pictures too small", lambda path: opened(path).check_size(64), "8 of 8 pictures .* below the 64 px .* Leave them out"),
-    ("flipped byte in the shipped pictures", broken_emoji, "emoji.parquet .* is damaged: restore it with `git checkout"),
+    ("flipped byte in the shipped sprites", broken_sprites, "sprites.parquet .* is damaged: restore it with `git checkout"),
     ("state that is not there", lambda path: references.open_reference(f"{path}/no.safetensors"), "FeatureState.save"),
     ("damaged state", lambda path: state(path, b"nonsense"), "state.safetensors is damaged .* compute it again"),
     ("another file", foreign_state, "is not a 'entropy_lib feature state 1'; write it with FeatureState.save"),

@@ -54,7 +54,7 @@ def test_profiles_count_their_images():
     verdict = doctor.profile_verdict("smoke")
     assert verdict.runs
     assert verdict.reason.startswith("mini, ")
-    assert "84 images" in verdict.reason
+    assert "108 images" in verdict.reason
     assert "GB of memory" in verdict.reason
     assert "GB of disk" in verdict.reason
 

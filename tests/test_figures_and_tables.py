@@ -7,6 +7,7 @@ import pytest
 import entropy_lib as el
 from entropy_lib.display import figures, tables
 from entropy_lib.experiments.measurement import entropy_by_size, native_layers
+from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.statistics import Interval, SlopeFit
 
 mpl.use("agg")
@@ -248,6 +249,40 @@ def test_metric_by_size_draws_every_method_with_its_interval(levels):
     assert ax.get_ylabel() == "KID x 1000 (lower is better)"
     assert ax.containers[0].lines[0].get_ydata()[0] == pytest.approx(50)
     assert np.isnan(ax.containers[2].lines[0].get_ydata()[1])
+
+
+def test_panels_of_metrics_share_one_legend(levels):
+    figure = figures.metrics_by_size(levels.assign(method=levels.method.str.replace("real, resized", "floor")))
+    assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unscaled", "paper", "floor"]
+    assert all(ax.get_legend() is None for ax in figure.axes)
+
+
+def test_many_panels_stand_in_rows_of_four_at_most(differences):
+    every = pd.concat([differences[differences.metric == "KID"].assign(metric=name) for name in METRICS])
+    figure = figures.forest(every)
+    tops = {round(ax.get_position().y0, 2) for ax in figure.axes}
+    assert len(figure.axes) == len(METRICS) > 8
+    assert len(tops) == -(-len(METRICS) // 4)
+    untinted = [ax for ax in figure.axes if not ax.patches]
+    assert [ax.get_title() for ax in untinted] == ["Covered (as in reality)"]
+
+
+def test_boxes_stand_on_the_pictures_that_they_were_found_in():
+    rows = [(0, "owl", 0.9, 4, 8, 20, 28), (1, "bus", 0.1, 0, 0, 16, 16)]
+    found = pd.DataFrame(rows, columns=["picture", "name", "legible", "top", "left", "bottom", "right"])
+    figure = figures.found_things([np.zeros((32, 32, 3), np.uint8)] * 2, found, ["an owl", "a bus"])
+    (owl,), (bus,) = (ax.patches for ax in figure.axes)
+    assert (owl.get_xy(), owl.get_width(), owl.get_height()) == ((7.5, 3.5), 20, 16)
+    assert [ax.texts[0].get_text() for ax in figure.axes] == ["owl", "?"], "what cannot be named has no name"
+    assert owl.get_linestyle() != bus.get_linestyle()
+
+
+def test_the_acceptance_of_a_detector_is_a_row_a_share():
+    share = {"share": 0.97, "low": 0.95, "high": 0.98, "count": 500}
+    table = tables.accepted({"scenes": {"count": share, "name": share}, "planted": {"cut": [{"amount": 0}]}})
+    assert list(table.right) == ["count", "name"]
+    assert table.share[0] == "97.0 % [95.0, 98.0]"
 
 
 def test_a_long_caption_does_not_push_columns_off_the_page():

@@ -66,7 +66,7 @@ def test_text_that_decides_nothing_changes_nothing(library):
 
 
 @pytest.mark.parametrize(
-    "name", ["sizes.py", "scaling/rules.py", "experiments/generation.py", "running/parameters.py", "mini/dataset.py"]
+    "name", ["sizes.py", "scaling/rules.py", "experiments/generation.py", "running/parameters.py", "mini/scenes.py"]
 )
 def test_code_that_notebooks_come_to_counts(library, name):
     code_digest.cache_clear()

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.layout import Detection, layout
+from entropy_lib.metrics.catalogue import FINDINGS, METRICS
+from entropy_lib.metrics.layout import LAYOUT, Detection, Detector, layout
 from entropy_lib.metrics.repetition import repetition
-from entropy_lib.mini.scene_model import scenes
+from entropy_lib.mini import scenes
 
 
 def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):
@@ -33,6 +35,39 @@ def test_a_picture_by_hand(things, asked, expected):
 
 def test_nothing_nameable_has_no_completeness():
     assert np.isnan(layout([found(legible=0.0)], "owl", 1, 64, 64)["completeness"])
+
+
+def detector(findings):
+    """Finds the same things in every picture."""
+    asked = {"an owl": ("owl", 1), "two buses": ("bus", 2)}
+    return Detector("fixed", ["bus", "owl"], lambda pictures: [findings] * len(pictures), asked.get)
+
+
+def test_rows_of_many_pictures_tell_what_each_picture_does():
+    findings = [found(), found("bus", (32.0, 0.0, 64.0, 32.0), visible=0.5), found(legible=0.1)]
+    own, pictures = detector(findings), np.zeros((2, 64, 64, 3), np.uint8)
+    rows, asked = own.summaries(pictures), own.asked_for(["an owl", "two buses"])
+    for number, (name, count) in enumerate([("owl", 1), ("bus", 2)]):
+        expected = layout(findings, name, count, 64, 64)
+        assert {value: function(rows, asked)[number].item() for value, function in LAYOUT.items()} == pytest.approx(expected)
+    for name in ("excess", "missing", "completeness"):
+        values = METRICS[name.capitalize()].values(rows, ["an owl", "two buses"], own.asked_for)
+        assert torch.equal(values, LAYOUT[name](rows, asked))
+    assert {METRICS[name.capitalize()].features for name in ("excess", "covered", "exact")} == {FINDINGS}
+
+
+def test_what_a_prompt_that_is_not_understood_asks_for_is_not_guessed():
+    own = detector([found()])
+    rows, asked = own.summaries(np.zeros((1, 64, 64, 3), np.uint8)), own.asked_for(["a cup of tea"])
+    unknown = {name for name, function in LAYOUT.items() if function(rows, asked).isnan().all()}
+    assert unknown == {"excess", "missing", "misnamed", "exact"}
+
+
+def test_a_table_of_findings_has_a_row_a_thing():
+    table = detector([found(), found("bus", visible=0.5)]).table(np.zeros((2, 64, 64, 3), np.uint8))
+    assert list(table.picture) == [0, 0, 1, 1]
+    assert list(table.name) == ["owl", "bus"] * 2
+    assert list(table.loc[1, ["top", "left", "bottom", "right", "visible"]]) == [0, 0, 32, 32, 0.5]
 
 
 @pytest.mark.parametrize("bad", [("owl", 0, 64, 64), ("owl", 1, 0, 64), ("owl", -2, 64, 64)])

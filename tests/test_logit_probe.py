@@ -13,7 +13,7 @@ from entropy_lib.theory import gaussian_entropy
 def test_the_probes_agree_on_the_embedded_model(pipe):
     pipe.set_progress_bar_config(disable=True)
     with scaled(pipe, "paper"), EntropyProbe(pipe) as entropy, LogitProbe(pipe, rows=None) as shape:
-        pipe("a zebra, noto style", height=48, width=64, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+        pipe("a penguin, fluent style", height=48, width=64, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
     one, other = entropy.table(), shape.table()
     keys = ["layer", "step", "branch", "head"]
     both = one.merge(other, on=keys, suffixes=("", "_shape"))
@@ -28,7 +28,7 @@ def test_the_probes_agree_on_the_embedded_model(pipe):
 def test_quantiles_of_every_layer(pipe):
     pipe.set_progress_bar_config(disable=True)
     with LogitProbe(pipe, rows=8) as probe:
-        pipe("a zebra", num_inference_steps=1)
+        pipe("a penguin", num_inference_steps=1)
     quantiles = probe.quantiles()
     assert quantiles.layer.nunique() == len(probe.layers)
     for _, part in quantiles.groupby("layer"):
@@ -51,7 +51,7 @@ def test_an_unused_probe_gives_empty_tables_with_their_columns(network):
 def test_joint_attention_has_no_grid_of_keys(name):
     pipe = build(name, tiny=True)
     with LogitProbe(pipe, rows=4) as probe:
-        generate(pipe, ["a zebra"], [0], 64, 96, steps=1)
+        generate(pipe, ["a penguin"], [0], 64, 96, steps=1)
     table = probe.table()
     assert table.entropy.notna().all()
     assert table.effective_tokens.isna().all(), "text and image keys have no neighbourhood in common"

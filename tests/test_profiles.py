@@ -3,7 +3,7 @@ import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running import profiles
-from entropy_lib.running.parameters import NOTEBOOKS, MetricTables, ParameterError, Sampling
+from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Sampling, Sweep
 from entropy_lib.running.profiles import available, profile_parameters
 
 
@@ -14,7 +14,7 @@ def test_every_profile_is_valid_for_every_notebook(notebook, profile):
     if getattr(checked, "reference", "").startswith("data/coco"):
         with pytest.raises(FileNotFoundError, match=r"no file matches .*data/coco"):
             checked.prompt_list()  # real pictures are for the user to bring
-    elif isinstance(checked, MetricTables):
+    elif isinstance(checked, Sweep):
         assert len(checked.prompt_list()) == checked.prompt_count
         assert len(checked.seed_list()) == checked.seeds_per_prompt
     elif isinstance(checked, Sampling):

@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 import yaml
+from conftest import cell_shell
 
 import entropy_lib as el
 from entropy_lib.files import ROOT
@@ -116,3 +117,10 @@ def test_one_place_says_the_version():
     assert citation["version"] == el.__version__
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert el.__version__ in headings
+
+
+def test_cells_that_ran_in_the_tests_leave_their_main_module_as_it_was():
+    before = sys.modules["__main__"]
+    with cell_shell():
+        assert sys.modules["__main__"] is not before
+    assert sys.modules["__main__"] is before

@@ -10,9 +10,10 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, PictureScore, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
-from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.features import FeatureCache, FindingsCache
+from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.metrics.repetition import repetition
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife
@@ -25,15 +26,15 @@ from entropy_lib.sweep.store import DamagedImageError, Store
 pytestmark = pytest.mark.slow
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
-SCORES = [(metric.name, metric.reference) for metric in METRICS.values() if not isinstance(metric, Distance)]
+SCORES = [(name, METRICS[name].reference) for name in ("CLIP score", "Repetition")]
 SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
 
 
 @pytest.fixture(scope="module")
 def reference():
-    """The first 80 pictures of the shipped data."""
-    whole = load_reference("emoji")
-    return Reference("some", list(whole.rows)[:80], whole.picture, whole.caption)
+    """The first 80 test scenes."""
+    whole = load_reference("scenes:80")
+    return Reference("some", whole.rows, whole.picture, whole.caption)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,9 @@ def own():
 def drawn(reference, own, tmp_path_factory):
     """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule. It is not to be changed."""
     folder = tmp_path_factory.mktemp("drawn")
-    captions = reference.captions(reference.halves()[0])
+    captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(folder / "store")
-    by_caption = dict(zip(captions, reference.halves()[0], strict=True))
+    by_caption = {caption: index for index in reference.halves()[0] for caption in reference.captions([index])}
     for unit in plan.units:
         noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.rule == "unscaled" else 20, (64, 64, 3))
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
@@ -119,7 +120,7 @@ def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, 
     assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
     assert tables.differences.query("metric == 'KID' and rule == 'paper'").high.item() < 0, "less noise is nearer to real pictures"
     assert "FD" not in set(tables.levels.metric)
-    assert f"{independent.label}, pad; CLIP score {own.label}" in tables.label
+    assert tables.label == f"distances: {independent.label}, pad; captions: {own.label}, pad"
 
 
 def test_the_better_rule_is_found_better(tables):
@@ -165,6 +166,27 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     assert level(metric_tables(comparison), "64x96", "paper", "KID").images == len(cell) - 1, (
         "a floor that lacks an image counts too"
     )
+
+
+def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_out(comparison, tmp_path):
+    def find(pictures):  # a thing in what is bright, whole where it is brightest
+        means = [picture.mean() for picture in pictures]
+        return [[Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else [] for mean in means]
+
+    detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
+    cache = FindingsCache(tmp_path / "findings", detector)
+    tables = metric_tables(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
+    cell = comparison.plan.cells["48x48", "paper"]
+    means = np.array([comparison.store.read(unit).mean() for unit in cell])
+    assert 0 < (means > 150).sum() < len(means)
+    found = level(tables, "48x48", "paper", "Missing", "prompts")
+    assert (found.estimate, found.images) == (pytest.approx((means <= 150).mean()), len(cell))
+    found = level(tables, "48x48", "paper", "Completeness", "prompts")
+    assert found.images == (means > 150).sum()
+    assert found.estimate == pytest.approx((means[means > 150] / 200).clip(max=1).mean(), rel=1e-5)
+    assert set(tables.levels.metric) == {"Missing", "Completeness"}, "no features for KID"
+    pairs = tables.differences.set_index(["size", "rule", "metric"]).pairs
+    assert pairs["48x48", "paper", "Completeness"] <= found.images
 
 
 def test_a_damaged_image_stops_the_reduction_with_advice(comparison):

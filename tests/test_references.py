@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from entropy_lib.metrics import FeatureState
+from entropy_lib.mini import scenes
 from entropy_lib.sweep import references
-from entropy_lib.sweep.references import DamagedReferenceWarning, Reference, load_reference, open_reference
+from entropy_lib.sweep.references import SCENES, DamagedReferenceWarning, Reference, load_reference, open_reference
 
 
 def encoded(seed, size=(32, 40), form="PNG"):
@@ -114,13 +115,24 @@ def test_a_reference_smaller_than_the_extractor_reads_is_refused(tmp_path):
 
 
 def test_halves_share_nothing_and_are_the_same_every_time():
-    reference = load_reference("emoji")
+    reference = load_reference("scenes")
     first, second = reference.halves()
     assert not set(first) & set(second)
-    assert len(first) + len(second) == len(reference.keys) == 1006
-    assert (first, second) == load_reference("emoji").halves()
-    designs = {caption.rsplit(", ", 1)[1] for caption in reference.captions(first[:20])}
-    assert len(designs) == 3, "the first few are a fair sample of all"
+    assert len(first) + len(second) == len(reference.keys) == SCENES
+    assert (first, second) == load_reference("scenes").halves()
+    assert first[:20] != sorted(first[:20]), "the first few are a fair sample of all"
+
+
+def test_fewer_scenes_are_the_first_ones():
+    few, whole = load_reference("scenes:12"), load_reference("scenes")
+    assert (len(few), len(whole)) == (12, SCENES)
+    assert [row["caption"] for row in few.rows] == [row["caption"] for row in whole.rows[:12]]
+
+
+def test_scenes_are_drawn_without_loss():
+    reference = load_reference("scenes")
+    assert (reference.read(7) == scenes.draw(scenes.scene(7, "test"), 64, 64)).all()
+    assert reference.captions([7]) == [scenes.scene(7, "test").caption]
 
 
 def test_transparency_is_put_on_white(tmp_path):
@@ -141,7 +153,7 @@ def test_a_state_is_a_reference_too(tmp_path):
     [
         ("nowhere/*.parquet", FileNotFoundError, "no file matches"),
         ("nowhere/pictures.tar", FileNotFoundError, "no file matches"),
-        ("emojis", ValueError, "'emojis' is not there: it may be 'emoji', a folder"),
+        ("scene", ValueError, "'scene' is not there: it may be 'scenes', 'scenes:300', a folder"),
         ("data/no_such_folder", ValueError, "is not there"),
     ],
 )

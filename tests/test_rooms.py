@@ -50,7 +50,9 @@ ALLOWED = {
         "models": "loading, revisions",
         "scaling": "drawing under a rule",
         "experiments": "drawing",
-        "mini.dataset": "its pictures are one of the references",
+        "mini.scenes": "scenes are one of the references",
+        "mini.judge": "what it finds in images is one of the things they are judged by",
+        "mini.sprites": "what scenes are composed of, checked before they are drawn",
     },
     "mini": {
         "theory": "the freezing point, for its penalty",
@@ -65,6 +67,7 @@ ALLOWED = {
         "theory": "lines of the laws",
         "attention.logit_shape": "names of what Eq. 5 fails by",
         "metrics.catalogue": "names, directions and units of metrics",
+        "metrics.layout": "from which probability on a thing can be named",
         "statistics": "the type of a fit",
     },
     "running": dict.fromkeys(

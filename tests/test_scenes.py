@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.mini.scene_model import damaged, scenes, sprites
+from entropy_lib.mini import damaged, scenes, sprites
 
 NUMBERS = range(60)
 

@@ -8,12 +8,18 @@ from entropy_lib.running.profiles import profile_parameters
 
 
 @pytest.fixture
-def two_steps(monkeypatch):
-    """Every picture in two steps: a solution is asked whether it runs, and draws longer than it computes."""
-    monkeypatch.setattr(el.running, "profile_parameters", lambda *given: profile_parameters(*given[:2], given[2] | {"steps": 2}))
+def quick(monkeypatch):
+    """Few pictures in two steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
+
+    def parameters(notebook, profile, values):
+        few = {"steps": 2, "prompt_count": min(values.get("prompt_count", 8), 8)}
+        judged = {"reference": "scenes:300"} if notebook in ("06_metric_tables", "09_layout_metrics") else {}
+        return profile_parameters(notebook, profile, values | few | judged)
+
+    monkeypatch.setattr(el.running, "profile_parameters", parameters)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_solutions_run(path, execute, two_steps):
+def test_solutions_run(path, execute, quick):
     execute(path)

@@ -53,7 +53,7 @@ def test_from_plan_to_tables(sweep, tmp_path):
     [
         ("steps=9", "steps 9, there 1"), ("seed=7", "seeds .*: 7, there 0"),
         ("dtype=bfloat16", "dtype 'bfloat16', there 'float32'"),
-        ("prompts=mini", "prompts .*: '.*', there '.*'"), ("guidance=3.0", "guidance 3.0, there 2.0"),
+        ("prompts=mini", "prompts .*: '.*', there '.*'"), ("guidance=2.0", "guidance 2.0, there 3.0"),
         ("seeds_per_prompt=2", r"seeds \(2, there 1"), ("prompt_count=4", r"prompts \(4, there 3"),
         ("sizes=[32x32]", r"sizes \(1, there 2"), ("rules=[unscaled]", r"rules \(1, there 2"),
     ],
@@ -100,7 +100,7 @@ def test_damage_is_found_and_drawn_again(sweep, tmp_path):
         (("sample", "-p", "batch"), ParameterError, "not written as name=value"),
         (("plan", "-p", "sizes=[32x36]"), ParameterError, "multiple of 8"),
         (("plan", "-p", "reference=emojy"), ValueError, "'emojy' is not there"),
-        (("plan", "-p", "prompt_count=9999"), ValueError, "has 503 captions"),
+        (("plan", "-p", "prompt_count=9999"), ValueError, "has 734 captions"),
         (("sample",), FileNotFoundError, "sweep plan"),
     ],
     ids=str,

@@ -243,3 +243,28 @@ def test_metric_tables_show_published_units_and_what_the_difference_is_on():
     assert verdicts.metric_tables(pd.DataFrame(columns=["metric", "rule", "against"]), pd.DataFrame()) == (
         "No rule was compared with another."
     )
+
+
+def test_layout_metrics_tell_the_pattern_and_what_the_rule_does():
+    rows = [
+        (size, method, "Excess", value) for method in ("unscaled", "paper") for size, value in (("64x64", 0.1), ("128x128", 0.8))
+    ]
+    levels = pd.DataFrame(rows, columns=["size", "method", "metric", "estimate"]).assign(low=lambda t: t.estimate - 0.05)
+    levels = levels.assign(high=levels.estimate + 0.05)
+    differences = pd.DataFrame(
+        [
+            ("128x128", "paper", "unscaled", "Excess", -0.2, 0.001),
+            ("128x128", "native, resized", "unscaled", "Excess", -0.7, 0.001),
+        ],
+        columns=["size", "rule", "against", "metric", "estimate", "p_holm"],
+    )
+    assert verdicts.layout_metrics(levels, differences, "64x64") == (
+        "Excess (things too many, a picture) without a rule is 0.100 [0.050, 0.150] at 64x64, 0.800 [0.750, 0.850] at 128x128; "
+        "`paper`: better at 128x128. 95 % intervals; better and worse are said after Holm's correction over sizes."
+    )
+
+
+def test_what_has_no_better_side_is_more_or_less():
+    assert verdicts.metric_word(0.1, 0.001, "Covered", 0.95) == "more"
+    assert verdicts.metric_word(-0.1, 0.001, "Covered", 0.95) == "less"
+    assert verdicts.metric_word(-0.1, 0.2, "Covered", 0.95) == "no difference shown"

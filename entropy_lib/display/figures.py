@@ -4,6 +4,7 @@ Every function takes `ax=None` (or `figure=None` for grids), draws with the them
 """
 
 import itertools
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from entropy_lib.display.labels import short_layer
 from entropy_lib.display.numbers import interval
 from entropy_lib.errors import extra
 from entropy_lib.metrics.catalogue import METRICS
+from entropy_lib.metrics.layout import LEGIBLE
 from entropy_lib.statistics.fits import SlopeFit
 from entropy_lib.theory import exact_entropy, freezing_std
 
@@ -271,22 +273,81 @@ def forest(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), f
     """
     lines = list(dict.fromkeys(zip(differences["size"], differences.rule, strict=True)))
     metrics = [name for name in metrics if (differences.metric == name).any()]
-    figure = figure or plt.figure(figsize=(3.1 * len(metrics) + 1.4, 0.42 * len(lines) + 1.5), layout="constrained")
+    columns, rows = _grid(len(metrics))
+    figure = figure or plt.figure(figsize=(3.1 * columns + 1.4, rows * (0.42 * len(lines) + 1.2) + 0.3), layout="constrained")
     palette = colours(list(dict.fromkeys(differences.rule)))
-    for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0], metrics, strict=True):
+    for ax, metric in zip(_panels(figure, len(metrics), sharey=True), metrics, strict=True):
         part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
         times = METRICS[metric].times
         for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
             ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
             ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
         reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
-        ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
+        if METRICS[metric].directed:
+            ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
         ax.axvline(0, color="k", lw=1)
         ax.set(title=METRICS[metric].title, xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
         ax.locator_params(axis="x", nbins=5)
     several = len(palette) > 1
     figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
     figure.supxlabel(f"{' and '.join(palette)} less {differences.against.iloc[0]}, same prompts and noise", fontsize="medium")
+    return figure
+
+
+def _grid(panels: int, most: int = 4) -> tuple[int, int]:
+    """Columns and rows of some panels, at most four beside each other, the rows as full as can be."""
+    rows = math.ceil(panels / most)
+    return math.ceil(panels / rows), rows
+
+
+def _panels(figure: Figure, count: int, sharey: bool = False) -> list[Axes]:
+    """That many panels in rows; places that are left over stay empty."""
+    columns, rows = _grid(count)
+    every = figure.subplots(rows, columns, squeeze=False, sharey=sharey).flatten()
+    for empty in every[count:]:
+        empty.remove()
+    return list(every[:count])
+
+
+def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), figure: Figure | None = None) -> Figure:
+    """`metric_by_size` for several metrics, a panel each, under one legend.
+
+    Args:
+        levels: as there.
+        metrics: names of `metrics.catalogue.METRICS`, as far as they are there.
+    """
+    metrics = [name for name in metrics if (levels.metric == name).any()]
+    columns, rows = _grid(len(metrics))
+    figure = figure or plt.figure(figsize=(4.2 * columns, 3.2 * rows + 0.4), layout="constrained")
+    for ax, metric in zip(_panels(figure, len(metrics)), metrics, strict=True):
+        metric_by_size(levels, metric, ax)
+        ax.set(title=METRICS[metric].title, ylabel=textwrap.fill(METRICS[metric].unit, 24), xlabel="")
+        ax.tick_params("x", rotation=30)
+        ax.get_legend().remove()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+    return figure
+
+
+def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
+    """Pictures with a box around each thing that was found in them: named, or dashed where nobody could name it.
+
+    Args:
+        images: uint8 `[height, width, 3]`, one a column.
+        found: columns `picture` (which image), `name, legible, top, left, bottom, right` (pixels).
+        columns: text above each picture.
+        zoom: screen pixels for each image pixel.
+    """
+    figure = image_grid({"": images}, columns, zoom)
+    for ax in figure.axes:
+        ax.set_anchor("S")  # what room is left belongs to the text above
+    for row in found.itertuples():
+        ax, named = figure.axes[row.picture], row.legible >= LEGIBLE
+        size = row.right - row.left, row.bottom - row.top
+        box = plt.Rectangle((row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5)
+        ax.add_patch(box).set_in_layout(False)
+        name = ax.text(row.left, max(row.top, 0), row.name if named else "?", color="w", fontsize="x-small", va="top", clip_on=True)
+        name.set_in_layout(False)
     return figure
 
 
@@ -327,7 +388,8 @@ def image_grid(
     widths = [max(words, *(row[index].shape[1] for row in images.values())) for index in range(len(columns))]
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
-    figure = figure or plt.figure(figsize=(sum(widths) * scale + 1.8, sum(heights) * scale + room), layout="constrained")
+    beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
+    figure = figure or plt.figure(figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):

@@ -126,6 +126,21 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
     return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
 
 
+def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
+    """How far a detector can be trusted: one row a share, with its interval.
+
+    Args:
+        report: {on what: {what was right: share, low, high, count}}, as `mini.acceptance` writes it.
+    """
+    rows = [
+        {"on": where, "right": what, "share": percent(value["share"], value["low"], value["high"]), "of": int(value["count"])}
+        for where, values in report.items()
+        for what, value in values.items()
+        if isinstance(value, Mapping) and "share" in value
+    ]
+    return pd.DataFrame(rows)
+
+
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
     """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's Tables 1 and 2).
 

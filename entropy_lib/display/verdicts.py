@@ -231,6 +231,29 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
     )
 
 
+def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str, level: float = 0.95) -> str:
+    """What goes wrong with the layout of pictures at other sizes, and what each rule does about it.
+
+    Args:
+        levels, differences: of `sweep.reduce.Tables`; the rule that is compared with stands first in `levels`.
+        native: the label of the native size.
+        level: of the intervals; a Holm-corrected p-value above 1 - `level` shows no difference.
+    """
+    first = levels.method.iloc[0]
+    own, parts = levels[levels.method == first], []
+    for metric in (name for name in ("Excess", "Missing", "Illegible", "Completeness", "Repetition") if name in set(own.metric)):
+        table = own[own.metric == metric].set_index("size")
+        values = {size: interval(row.estimate, row.low, row.high) for size, row in table.iterrows()}
+        text = f"{metric} ({METRICS[metric].unit}) without a rule is "
+        text += f"{values.pop(native)} at {native}, " if native in values else ""
+        parts.append(f"{text}{listed(f'{value} at {size}' for size, value in values.items())}")
+        changed = differences[(differences.metric == metric) & ~differences.rule.str.contains(",")]
+        for (rule, _), part in changed.groupby(["rule", "against"], sort=False):
+            words = {row["size"]: metric_word(row["estimate"], row["p_holm"], metric, level) for row in part.to_dict("records")}
+            parts[-1] += f"; `{rule}`: {_grouped(words)}"
+    return ". ".join([*parts, f"{100 * level:g} % intervals; better and worse are said after Holm's correction over sizes."])
+
+
 def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: float) -> str:
     """What the differences of one metric say, sizes with the same word together; each beside what it is a difference to."""
     times, words = METRICS[metric].times, {}
@@ -244,7 +267,7 @@ def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: fl
 
 
 def metric_word(estimate: float, p_holm: float, metric: str, level: float) -> str:
-    """What a paired difference says: "better", "worse" or "no difference shown".
+    """What a paired difference says: "better", "worse" or "no difference shown"; "more" or "less" where neither is better.
 
     Example:
         >>> metric_word(-0.01, 0.001, "KID", level=0.95), metric_word(-0.01, 0.06, "KID", level=0.95)
@@ -252,6 +275,8 @@ def metric_word(estimate: float, p_holm: float, metric: str, level: float) -> st
     """
     if not p_holm <= 1 - level:
         return "no difference shown"
+    if not METRICS[metric].directed:
+        return "more" if estimate > 0 else "less"
     return "better" if (estimate > 0) == METRICS[metric].higher_is_better else "worse"
 
 

@@ -58,7 +58,7 @@ def generate(
 
     Example:
         >>> import entropy_lib as el
-        >>> generate(el.load("mini"), ["a zebra"], [0], 32, 64, steps=2).shape
+        >>> generate(el.load("mini"), ["a penguin"], [0], 32, 64, steps=2).shape
         (1, 32, 64, 3)
     """
     sampler = check_sampler(pipe, steps, guidance, batch)

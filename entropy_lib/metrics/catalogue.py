@@ -1,7 +1,7 @@
 """The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is computed.
 
     Distance    of a set of images from a reference
-    Score       a number for each image from its features and its prompt
+    Score       a number for each image from its features, or what a detector finds in it, and its prompt
     PictureScore   … from its pixels alone
 
 The mean of a score is its level, with the jackknife's interval over prompts, and methods are compared image by image.
@@ -26,11 +26,12 @@ from entropy_lib.metrics.frechet import ENOUGH
 from entropy_lib.metrics.frechet_intervals import frechet_difference, frechet_interval
 from entropy_lib.metrics.kernel import gaussian_kernel
 from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval
+from entropy_lib.metrics.layout import LAYOUT
 from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval
 
-DISTANCES, CAPTIONS = "distances", "captions"  # the feature networks of a comparison, by what they are for
+DISTANCES, CAPTIONS, FINDINGS = "distances", "captions", "findings"  # the networks of a comparison, by what they are for
 
 Embed = Callable[[Sequence[str]], Float[Tensor, "caption dim"]]  # captions to features of the same network
 Values = Callable[[Float[Tensor, "image dim"], Sequence[str], Embed], Float[Tensor, " image"]]
@@ -43,14 +44,19 @@ class Metric:
     Attributes:
         name: in tables.
         unit: in words.
-        better: which way.
+        better: which way; "as in reality" where real pictures are the measure, to be approached from either side.
         times: what numbers are multiplied by where they are shown.
     """
 
     name: str
     unit: str
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "as in reality"]
     times: int = 1
+
+    @property
+    def directed(self) -> bool:
+        """Whether one of two numbers is the better one whatever real pictures have."""
+        return self.better in ("lower", "higher")
 
     @property
     def higher_is_better(self) -> bool:
@@ -65,7 +71,7 @@ class Metric:
     @property
     def title(self) -> str:
         """Label and direction, for an axis or a heading: "KID x 1000 (lower is better)"."""
-        return f"{self.label} ({self.better} is better)"
+        return f"{self.label} ({self.better} is better)" if self.directed else f"{self.label} ({self.better})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +105,7 @@ class Score(Metric):
 
     Attributes:
         values: of (features, prompt of each image, the network's embedding of captions): one number an image.
-        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
+        features: what it is computed from: `DISTANCES`, `CAPTIONS`, or `FINDINGS` of a detector.
         reference: what tables say that it is measured against.
     """
 
@@ -126,6 +132,17 @@ def clip_score_of_captions(features: Float[Tensor, "image dim"], prompts: Sequen
     return clip_scores(features, embed(prompts))
 
 
+def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"]) -> Score:
+    """One of the values of `layout.LAYOUT`, as a metric."""
+    return Score(
+        name=name.capitalize(),
+        unit=unit,
+        better=better,
+        features=FINDINGS,
+        values=lambda rows, prompts, asked_for: LAYOUT[name](rows, asked_for(prompts)),
+    )
+
+
 METRICS: dict[str, Distance | Score | PictureScore] = {
     metric.name: metric
     for metric in (
@@ -144,5 +161,12 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
         ),
         Score(name="CLIP score", unit="100 x cosine", better="higher", values=clip_score_of_captions),
         PictureScore(name="Repetition", unit="share of patches displaced alike", better="lower", value=repetition_index),
+        finding("excess", "things too many, a picture", "lower"),
+        finding("missing", "things that are not there, a picture", "lower"),
+        finding("misnamed", "things of another name, a picture", "lower"),
+        finding("illegible", "things that nobody could name, a picture", "lower"),
+        finding("completeness", "visible share of nameable things", "higher"),
+        finding("covered", "share of the picture", "as in reality"),
+        finding("exact", "share of pictures with just what was asked for", "higher"),
     )
 }  # fmt: skip

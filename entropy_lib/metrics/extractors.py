@@ -1,6 +1,6 @@
 """The networks that turn pictures, and captions, into features. To add one, give it a line in `EXTRACTORS`.
 
-    mini-clip            the project's own small CLIP: knows the pictures of data/emoji, offline
+    mini-clip            the project's own small CLIP: knows scenes, offline
     inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
     dinov2               DINOv2-small of transformers: 384 features
     efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's pictures: 1,280 features, offline
@@ -11,7 +11,7 @@ may run code. All run in float32 without TF32, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")
-    >>> own.pictures(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a zebra, noto style"]).shape
+    >>> own.pictures(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a penguin, fluent style"]).shape
     (torch.Size([2, 64]), torch.Size([1, 64]))
 """
 

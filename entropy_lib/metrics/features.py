@@ -31,6 +31,7 @@ from torch import Tensor
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import Extractor
+from entropy_lib.metrics.layout import Detector
 
 CHUNK = 256  # pictures in memory at a time, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
@@ -124,6 +125,27 @@ class FeatureCache(PictureCache):
         distinct = list(dict.fromkeys(captions))
         place = {caption: index for index, caption in enumerate(distinct)}
         return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
+
+
+class FindingsCache(PictureCache):
+    """What a detector finds, summed up in a row a picture; pictures are looked at in their own size.
+
+    Args:
+        folder: as for all caches.
+        detector: see `metrics.layout`.
+    """
+
+    def __init__(self, folder: Path | str, detector: Detector):
+        self.detector = detector
+        super().__init__(folder, "findings", detector.label)
+
+    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
+        """The summaries of `metrics.layout`."""
+        return self.detector.summaries(pictures)
+
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
+        """What each caption asks for."""
+        return self.detector.asked_for(captions)
 
 
 class NumberCache(PictureCache):

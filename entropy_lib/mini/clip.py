@@ -1,11 +1,11 @@
 """`mini-clip`: a small open_clip model of the project's own, so that metric tables can be made offline.
 
-    python -m entropy_lib.mini.clip              # train on data/emoji and write data/mini-clip (`make mini-clip`); resumes
+    python -m entropy_lib.mini.clip              # train on scenes and write data/mini-clip (`make mini-clip`); resumes
     python -m entropy_lib.mini.retrieval         # measure it
 
 A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a Fréchet distance
-of some hundred images. It has learnt the 1,006 pictures of `data/emoji` and their captions, from every size and place in the
-frame, and nothing else; for real images use a real CLIP.
+of some hundred images. It has learnt the training scenes and their captions and nothing else: for other pictures use a real CLIP,
+and for a judgement that owes nothing to this data, `efficientnet-lite0`.
 """
 
 import argparse
@@ -21,8 +21,10 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from entropy_lib.errors import extra
-from entropy_lib.files import DATA, ROOT, replacing
-from entropy_lib.mini import dataset, text
+from entropy_lib.files import DATA, replacing
+from entropy_lib.mini import pictures, scenes
+from entropy_lib.mini.precision import mixed
+from entropy_lib.mini.tokenizer import round_trip, tokenizer_of
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.models.checksums import write_checksums
 
@@ -30,12 +32,11 @@ with extra("metrics"):
     from open_clip import CLIP
 
 MODEL = DATA / "mini-clip"
-CHECKPOINT = ROOT / "build" / "mini" / "clip.safetensors"
+CHECKPOINT = pictures.RUNS / "clip.safetensors"
 STEPS = 3000
 BATCH = 96
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
-WITHOUT_DESIGN = 0.3  # share of captions that name no design
 SMALLEST = 20  # pixels a side to which a batch is reduced and enlarged again, at the least
 MEAN, DEVIATION = 0.5, 0.5  # pixels are normalised to [-1, 1]
 
@@ -45,7 +46,7 @@ def config(vocabulary: int) -> dict:
     return {
         "model_cfg": {
             "embed_dim": 64,
-            "vision_cfg": {"image_size": dataset.SIZE, "layers": [2, 2, 2, 2], "width": 16},
+            "vision_cfg": {"image_size": scenes.SIZE, "layers": [2, 2, 2, 2], "width": 16},
             "text_cfg": {
                 "context_length": 16, "vocab_size": vocabulary, "width": 128, "heads": 2, "layers": 2,
                 "pool_type": "eos", "eos_id": 1, "pad_id": 1, "hf_tokenizer_name": "mini-clip",
@@ -67,18 +68,15 @@ def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> Tensor:
 
 
 def augmented(pixels: Float[Tensor, "n 3 height width"], generator: torch.Generator) -> Float[Tensor, "n 3 height width"]:
-    """Pictures moved, scaled, mirrored, blurred and shaded at random, on white: what a picture may suffer and stay itself.
-
-    Without it the model would know its 1,006 pictures by single pixels, and nothing drawn would resemble any.
-    """
+    """Pictures moved, scaled, mirrored, blurred and shaded at random: what a picture may suffer and still be what it is."""
     count, side = len(pixels), pixels.shape[-1]
     uniform = torch.rand(6, count, generator=generator) * 2 - 1
-    scale, mirror = 1.1 ** (3 * uniform[0] + 1), torch.where(uniform[1] > 0.5, -1.0, 1.0)
+    scale, mirror = 1.1 ** (2 * uniform[0] + 1), torch.where(uniform[1] > 0.5, -1.0, 1.0)
     turn = 0.15 * uniform[2]
-    across = torch.stack([scale * mirror * turn.cos(), -scale * turn.sin(), 0.25 * uniform[3]], 1)
-    down = torch.stack([scale * mirror * turn.sin(), scale * turn.cos(), 0.25 * uniform[4]], 1)
+    across = torch.stack([scale * mirror * turn.cos(), -scale * turn.sin(), 0.1 * uniform[3]], 1)
+    down = torch.stack([scale * mirror * turn.sin(), scale * turn.cos(), 0.1 * uniform[4]], 1)
     grid = functional.affine_grid(torch.stack([across, down], 1), list(pixels.shape), align_corners=False)
-    moved = functional.grid_sample(pixels - 1, grid, align_corners=False) + 1  # outside is white
+    moved = functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     small = int(torch.randint(SMALLEST, side + 1, (), generator=generator))
     moved = resized(resized(moved, small), side)
     shade = 1 + 0.15 * uniform[5][:, None, None, None]
@@ -91,16 +89,24 @@ def resized(pixels: Float[Tensor, "n 3 height width"], side: int) -> Float[Tenso
     return functional.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
 
 
-def matches(names: list[str], designs: list[str], stated: list[str | None]) -> Bool[Tensor, "picture caption"]:
-    """Which captions of a batch are true of which pictures: the same thing, and the same design where it is named.
+def matches(shown: list[scenes.Facts], said: list[scenes.Facts]) -> Bool[Tensor, "picture caption"]:
+    """Which captions of a batch are true of which pictures: in everything that the caption tells.
+
+    Args:
+        shown: name, count, colour and design of each picture.
+        said: the same of each caption, None for what it leaves open.
 
     Example:
-        >>> matches(["zebra", "zebra"], ["noto", "fluent"], ["noto", None]).tolist()
+        >>> shown = [("owl", 1, "red", "fluent"), ("owl", 1, "blue", "fluent")]
+        >>> matches(shown, [("owl", 1, "red", None), ("owl", 1, None, "fluent")]).tolist()
         [[True, True], [False, True]]
     """
-    pictures = list(zip(names, designs, strict=True))
-    captions = list(zip(names, stated, strict=True))
-    return torch.tensor([[name == other and said in (None, design) for other, said in captions] for name, design in pictures])
+    return torch.tensor([[all(b in (None, a) for a, b in zip(one, other, strict=True)) for other in said] for one in shown])
+
+
+def shown_facts(one: scenes.Scene) -> scenes.Facts:
+    """What is seen in a scene."""
+    return one.things[0].name, len(one.things), one.background.colour, one.things[0].design
 
 
 def contrastive_loss(
@@ -115,27 +121,26 @@ def contrastive_loss(
 
 def train(path: Path, steps: int) -> CLIP:
     """Train to `steps`, resuming from `path`; the loss curve is written beside it."""
-    table = dataset.load()
-    pixels, tokenizer = dataset.pixels(table.image), text.round_trip(text.build_tokenizer(table))
+    images, tokenizer = pictures.drawn(pictures.TRAIN_COUNT), round_trip(tokenizer_of(scenes.captions()))
     model = build(len(tokenizer)).train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
 
     def update(step: int) -> dict[str, float]:
-        generator, rows = step_generator(step), epoch_batch(step, BATCH, len(table))
-        names, designs = list(table.name.iloc[rows]), list(table.design.iloc[rows])
-        hidden = (torch.rand(BATCH, generator=generator) < WITHOUT_DESIGN).tolist()
-        stated = [None if hide else design for design, hide in zip(designs, hidden, strict=True)]
-        captions = [dataset.caption(name, design) for name, design in zip(names, stated, strict=True)]
-        seen = augmented(pixels[rows], generator).contiguous(memory_format=torch.channels_last)
-        images, texts, scale = model(seen, tokens(tokenizer, captions))
-        loss = contrastive_loss(images, texts, scale, matches(names, designs, stated))
+        rows = epoch_batch(step, BATCH, len(images))
+        batch = [scenes.scene(number) for number in rows.tolist()]
+        seen = augmented(pictures.pixels(images[rows.numpy()]), step_generator(step))
+        ids = tokens(tokenizer, [one.caption for one in batch])
+        with mixed():
+            shown, said, scale = model(seen.contiguous(memory_format=torch.channels_last), ids)
+        shown, said = shown.float(), said.float()
+        true = matches([shown_facts(one) for one in batch], [scenes.captions()[one.caption] for one in batch])
+        loss = contrastive_loss(shown, said, scale, true)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         model.logit_scale.data.clamp_(max=4.6052)  # ln 100, as in CLIP
-        hits = (images @ texts.T).argmax(1)
-        correct = matches(names, designs, stated)[torch.arange(BATCH), hits]
+        correct = true[torch.arange(BATCH), (shown @ said.T).argmax(1)]
         return {"loss": loss.item(), "correct": correct.float().mean().item(), "scale": scale.item()}
 
     loop(path, {"model": model}, {"adamw": optimizer}, steps, update, checkpoint_every=500)
@@ -144,11 +149,11 @@ def train(path: Path, steps: int) -> CLIP:
 
 def export(model: CLIP, folder: Path) -> None:
     """Write the model as open_clip reads it (`local-dir:`): config, half-precision safetensors, tokenizer, checksums."""
-    tokenizer = text.build_tokenizer(dataset.load())
+    tokenizer = tokenizer_of(scenes.captions())
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     with replacing(folder / "open_clip_config.json") as temporary:
-        temporary.write_text(json.dumps(config(len(tokenizer)), indent=1) + "\n")
+        temporary.write_text(json.dumps(config(len(tokenizer)), indent=1) + "\n", encoding="utf-8")
     halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     with replacing(folder / "open_clip_model.safetensors") as temporary:
         save_file(halves, temporary)

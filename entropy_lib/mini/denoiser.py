@@ -1,46 +1,78 @@
-"""The denoiser of the embedded model and its training: v-prediction on 16 x 16 latents, captions as the only condition.
+"""The denoiser of the embedded models and its training: v-prediction on 16 x 16 latents, captions as the only condition.
 
-Self-attention stands at every level (256, 64 and 16 tokens at native size). Trained freely at this learning rate its
-logits grow until each query attends to one key, and a model whose attention has collapsed cannot show what the paper
-describes. So training adds `freezing_penalty`: nothing for a row whose logit_std stays below `HEALTHY` times the
-freezing point sqrt(2 ln N), and a slope above it.
+Self-attention stands at every level (256, 64 and 16 tokens at native size). It starts as a similarity kernel (mimetic
+initialisation, after Trockman & Kolter 2023: W_k = W_q), for attention that starts at random is hardly used by so small a model.
+
+Two penalties hold the spread b of its logits within what real models have, as a share of the freezing point b_c = sqrt(2 ln N).
+Rows beyond `Recipe.limit` are penalised, for trained long enough logits can grow until each query attends to one key. A layer of 64
+tokens or more that stays below `Recipe.floor` is penalised too: left to themselves such layers come to 0.25 to 0.45, whatever the
+start (W_q times 1 or 1.7) and the optimiser of W_q and W_k (Muon, AdamW, AdamW at three times the rate).
 """
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel
 
-from entropy_lib.attention.entropy import logit_moments
-from entropy_lib.mini import dataset, text
+from entropy_lib.attention import logit_moments
+from entropy_lib.errors import WeightsError
+from entropy_lib.mini import scenes, text
 from entropy_lib.mini.muon import muon_and_adamw
+from entropy_lib.mini.precision import mixed
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.theory import freezing_std
 
-BATCH = 16
+BATCH = 32
 LEARNING_RATE = 8e-4
 WEIGHT_DECAY = 0.02
 MAX_SNR = 5.0
 EMA_DECAY = 0.999
-HEALTHY = 0.6  # of the freezing point, per row
 PENALTY_WEIGHT = 0.05
+LEVELS_WITH_FLOOR = 64  # tokens: with fewer, logits freeze early
+SIMILARITY = ("attn1.to_q", "attn1.to_k")  # trained faster than the rest: b / b_c is theirs to decide
 
 
-def build() -> UNet2DConditionModel:
-    """An untrained denoiser, 9.7 M parameters, with residual branches that start at zero."""
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes the embedded models; everything else, the seed included, is common to all.
+
+    Attributes:
+        gain: of W_q at the start, W_k being equal to it; None leaves both as they are drawn.
+        limit: of b / b_c, above which a row is penalised.
+        floor: of b / b_c, below which a layer of 64 tokens or more is penalised; 0 for none.
+        padding: of all convolutions, "zeros" or "circular".
+    """
+
+    gain: float | None = 1.7
+    limit: float = 0.75
+    floor: float = 0.55
+    padding: str = "zeros"
+
+
+RECIPES = {
+    "mini": Recipe(),
+    "mini-weak": Recipe(gain=None, limit=0.12, floor=0.0),  # attention is there and can hardly choose
+    "mini-circular": Recipe(padding="circular"),  # no border, so no code of position
+}
+
+
+def build(recipe: Recipe) -> UNet2DConditionModel:
+    """An untrained denoiser, 7.5 M parameters, with residual branches that start at zero."""
     model = UNet2DConditionModel(
-        sample_size=dataset.SIZE // 4,
+        sample_size=scenes.SIZE // 4,
         in_channels=4,
         out_channels=4,
         layers_per_block=1,
-        block_out_channels=(48, 96, 192),
-        attention_head_dim=(1, 2, 4),  # diffusers means the number of heads; 48 dimensions each
+        block_out_channels=(48, 96, 160),
+        attention_head_dim=(2, 3, 5),  # diffusers means the number of heads; 24 or 32 dimensions each
         cross_attention_dim=text.WIDTH,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
@@ -51,6 +83,9 @@ def build() -> UNet2DConditionModel:
         if name.endswith(("conv2", "proj_out", "conv_out")):
             torch.nn.init.zeros_(module.weight)
             torch.nn.init.zeros_(module.bias)
+        if name.endswith("attn1"):
+            make_similarity_kernel(module, recipe.gain)
+    set_padding(model, recipe.padding)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -68,20 +103,36 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def freezing_penalty(
+@torch.no_grad()
+def make_similarity_kernel(attention: Attention, gain: float | None) -> None:
+    """Start a self-attention with W_k = W_q, multiplied by `gain`; None changes nothing."""
+    if gain is not None:
+        attention.to_q.weight *= gain
+        attention.to_k.weight.copy_(attention.to_q.weight)
+
+
+def set_padding(model: torch.nn.Module, padding: str) -> None:
+    """Pad all convolutions of a model with "zeros" or "circular" values."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1):
+            module.padding_mode = padding
+
+
+def freezing_ratio(
     query: Float[Tensor, "batch head query dim"], key: Float[Tensor, "batch head key dim"], scale: float
-) -> Float[Tensor, ""]:
-    """Mean over rows of how far b / b_c exceeds `HEALTHY`."""
+) -> Float[Tensor, "batch head query"]:
+    """b / b_c of every row: the spread of its logits over the freezing point sqrt(2 ln N)."""
     _, variance = logit_moments(query, key, scale)
-    limit = float(freezing_std(key.shape[-2]))
-    return functional.relu((variance + 1e-6).sqrt() / limit - HEALTHY).mean()
+    return (variance + 1e-6).sqrt() / float(freezing_std(key.shape[-2]))
 
 
 class PenalisedProcessor:
-    """The plain attention of diffusers, with `freezing_penalty` collected from every self-attention call."""
+    """The plain attention of diffusers; of every self-attention call the penalty and the mean of b / b_c are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float, floor: float = 0.0) -> None:
+        self.limit, self.floor = limit, floor
         self.penalties: list[Tensor] = []
+        self.ratios: list[Tensor] = []
 
     def __call__(
         self,
@@ -97,14 +148,22 @@ class PenalisedProcessor:
             for layer, states in ((attn.to_q, hidden_states), (attn.to_k, source), (attn.to_v, source))
         )
         if encoder_hidden_states is None:
-            self.penalties.append(freezing_penalty(query, key, attn.scale))
-        output = functional.scaled_dot_product_attention(query, key, value)
+            with torch.autocast("cpu", enabled=False):
+                self.note(freezing_ratio(query.float(), key.float(), attn.scale))
+        weights = ((query * attn.scale) @ key.mT).softmax(-1)  # on a CPU, trains faster than the fused kernel
+        output = weights.to(value.dtype) @ value
         return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
 
-    def total(self) -> Tensor:
-        """Sum over the layers called since the last `total`."""
-        total, self.penalties = sum(self.penalties), []
-        return total
+    def note(self, ratio: Float[Tensor, "batch head query"]) -> None:
+        mean, floor = ratio.square().mean().sqrt(), self.floor if ratio.shape[-1] >= LEVELS_WITH_FLOOR else 0.0
+        self.penalties.append(functional.relu(ratio - self.limit).mean() + functional.relu(floor - mean))
+        self.ratios.append(mean.detach())
+
+    def collect(self) -> tuple[Tensor, dict[str, float]]:
+        """Sum of the penalties, and b / b_c by layer, of the layers called since the last `collect`."""
+        total, ratios = sum(self.penalties), {f"ratio_{index}": value.item() for index, value in enumerate(self.ratios)}
+        self.penalties, self.ratios = [], []
+        return total, ratios
 
 
 def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
@@ -120,33 +179,42 @@ def loss_weight(signal_to_noise: Tensor) -> Tensor:
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 
 
-def train(path: Path, latents: Tensor, encoder: CLIPTextModel, steps: int) -> UNet2DConditionModel:
+def caption_rows(count: int, texts: list[str]) -> Tensor:
+    """For each of the first `count` training scenes, the row of its caption in `texts`."""
+    row = {caption: index for index, caption in enumerate(texts)}
+    return torch.tensor([row[scenes.scene(number).caption] for number in range(count)])
+
+
+def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, steps: int) -> UNet2DConditionModel:
     """Train to `steps`, resuming from `path`; returns the averaged (EMA) denoiser.
 
     Args:
         path: checkpoint; the loss curve is written beside it.
-        latents: of all pictures, in the order of the table.
+        recipe: which of the embedded models.
+        latents: of the first training scenes, in their order.
         encoder: the trained text encoder. It stays as it is, so every caption is encoded once, before the first step.
         steps: in all, earlier ones of the checkpoint included.
     """
     torch.manual_seed(1)
-    table, scheduler, model, processor = dataset.load(), build_scheduler(), build(), PenalisedProcessor()
+    scheduler, model, processor = build_scheduler(), build(recipe), PenalisedProcessor(recipe.limit, recipe.floor)
     average = copy.deepcopy(model).requires_grad_(False)
     model.set_attn_processor(processor)
-    optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
-    states = text.all_states(encoder, table)
+    optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY, quick=SIMILARITY)
+    texts, states = text.all_states(encoder)
+    captions = caption_rows(len(latents), texts)
     signal = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
 
     def update(step: int) -> dict[str, float]:
         generator = step_generator(step)
-        rows = epoch_batch(step, BATCH, len(table))
+        rows = epoch_batch(step, BATCH, len(latents))
         clean = latents[rows].contiguous(memory_format=torch.channels_last)
         noise = torch.randn(clean.shape, generator=generator)
         times = stratified_timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
-        condition = torch.stack([states[caption] for caption in text.drawn_captions(table.iloc[rows], generator)])
-        output = model(scheduler.add_noise(clean, noise, times), times, condition).sample
+        said = captions[rows] * (torch.rand(BATCH, generator=generator) >= text.UNCONDITIONAL)  # row 0 is the empty caption
+        with mixed():
+            output = model(scheduler.add_noise(clean, noise, times), times, states[said]).sample.float()
         error = (output - scheduler.get_velocity(clean, noise, times)).square().mean((1, 2, 3))
-        loss, penalty = (loss_weight(signal[times]) * error).mean(), processor.total()
+        loss, (penalty, ratios) = (loss_weight(signal[times]) * error).mean(), processor.collect()
         (loss + PENALTY_WEIGHT * penalty).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers.values():
@@ -155,13 +223,23 @@ def train(path: Path, latents: Tensor, encoder: CLIPTextModel, steps: int) -> UN
         decay = min(EMA_DECAY, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         high = error[-BATCH // 4 :].mean()  # timesteps above 750, where the caption decides
-        return {
-            "loss": loss.item(),
-            "error": error.mean().item(),
-            "error_high_noise": high.item(),
-            "penalty": penalty.item(),
-            "norm": norm.item(),
-        }
+        losses = {"loss": loss, "error": error.mean(), "error_high_noise": high, "penalty": penalty, "norm": norm}
+        return {name: value.item() for name, value in losses.items()} | ratios
 
-    loop(path, {"model": model, "average": average}, optimizers, steps, update, checkpoint_every=250)
+    loop(path, {"model": model, "average": average}, optimizers, steps, update)
+    return average.eval()
+
+
+def last(path: Path, recipe: Recipe) -> UNet2DConditionModel:
+    """The averaged denoiser of the last checkpoint.
+
+    Raises:
+        WeightsError: when there is none.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path} is not there; train first")
+    average = build(recipe)
+    with safe_open(path, framework="pt") as file:
+        named = ((key, key.removeprefix("average|")) for key in file.keys() if key.startswith("average|"))  # noqa: SIM118
+        average.load_state_dict({name: file.get_tensor(key) for key, name in named})
     return average.eval()

@@ -1,174 +1,181 @@
-"""How good the embedded model is: does the picture that it draws look like what was asked for?
+"""How good an embedded model is at its native size: is its attention alive, and are its pictures what was asked for?
 
-    python -m entropy_lib.mini.evaluate              # measure data/mini and write its quality.json
-    python -m entropy_lib.mini.evaluate --quick      # 64 px only, print
+    python -m entropy_lib.mini.evaluate   # measure data/mini, write its quality.json and card
+    python -m entropy_lib.mini.evaluate --model FOLDER --quick   # any other folder; print only
 
-A drawn picture is resized to 64 px, encoded, and compared with the latents of all training pictures. It is named
-correctly when the nearest one carries the prompted name, in whichever design.
+This is what a specimen is chosen by. Nothing here looks at another size or at a scale rule.
 """
 
 import argparse
-import json
+import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
-from torch import Tensor
-from torch.nn import functional
+from jaxtyping import Float, UInt8
 
 from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import Size, distinct_rules_at
-from entropy_lib.files import PROMPTS, replacing
-from entropy_lib.mini import dataset
+from entropy_lib.metrics.layout import layout
+from entropy_lib.mini import autoencoder, judge, pictures, scenes
+from entropy_lib.mini.card import share, shown, write_measured
 from entropy_lib.mini.train import MODEL
 from entropy_lib.models.catalogue import load
-from entropy_lib.models.checksums import MEASURED
-from entropy_lib.probes.entropy_probe import EntropyProbe
-from entropy_lib.sizes import size_name
-from entropy_lib.statistics.interval import wilson
+from entropy_lib.probes import EntropyProbe
 
-NATIVE = (dataset.SIZE, dataset.SIZE)
-PROMPT_LIST = PROMPTS / "mini.txt"
-SIZES = ((32, 32), (48, 48), (64, 64), (96, 96), (128, 128), (64, 96), (128, 64))
+NATIVE = (scenes.SIZE, scenes.SIZE)
 COUNT = 200
+GATE_PROMPTS = 32
 SEED = 0
-MARKS = ("<!-- measured -->", "<!-- end of measured -->")
+STEPS, GUIDANCE = 25, 3.0
 
 
-def draw_prompts(table: pd.DataFrame, count: int = COUNT) -> list[str]:
-    """`count` captions of different names in a fixed random order: how the committed prompt list was made."""
-    shuffled = table.sample(frac=1, random_state=SEED).drop_duplicates("name").head(count)
-    return [dataset.caption(name, design) for name, design in zip(shuffled.name, shuffled.design, strict=True)]
+def draw_prompts(count: int = COUNT) -> list[str]:
+    """Captions of the first test scenes that name a colour, one of each wording."""
+    found: dict[str, None] = {}
+    number = 0
+    while len(found) < count:
+        one = scenes.scene(number, "test")
+        if one.background.colour in one.caption:
+            found.setdefault(one.caption)
+        number += 1
+    return list(found)
 
 
-def prompted_names(prompts: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The name that each caption asks for."""
-    known = {dataset.caption(name): name for name in names}
-    return [known[prompt.rsplit(",", 1)[0]] for prompt in prompts]
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """Latents, flattened, of pixels `[n, 3, height, width]` in [-1, 1] after resizing to 64 px (antialiased bicubic)."""
-    pixels = functional.interpolate(pixels, (dataset.SIZE, dataset.SIZE), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([vae.encode(batch.clamp(-1, 1)).latent_dist.mode().flatten(1) for batch in pixels.split(50)])
-
-
-def from_uint8(images: np.ndarray) -> Tensor:
-    """uint8 `[n, height, width, 3]` to float `[n, 3, height, width]` in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def named_within(drawn: Tensor, reference: Tensor, names: Sequence[str], wanted: Sequence[str], nearest: int) -> list[bool]:
-    """Whether the wanted name is among the `nearest` reference pictures of each drawn one."""
-    order = torch.cdist(drawn, reference).topk(nearest, largest=False).indices.tolist()
-    return [name in {names[index] for index in row} for name, row in zip(wanted, order, strict=True)]
-
-
-def share(hits: Sequence[bool]) -> dict[str, float]:
-    """Share of hits with its 95 % Wilson interval."""
-    return {**wilson(sum(hits), len(hits)).columns("share"), "count": len(hits)}
-
-
-def quality(
-    pipe: DiffusionPipeline, prompts: Sequence[str], sizes: Sequence[Size], rules: Sequence[str], steps: int, guidance: float
-) -> list[dict]:
-    """Share of pictures named correctly (nearest, and among the five nearest), for each size and rule."""
-    table = dataset.load()
-    reference, wanted = encode(pipe.vae, dataset.pixels(table.image)), prompted_names(prompts, table.name.unique())
-    rows = []
-    for height, width in sizes:
-        for scale_rule in distinct_rules_at(pipe, rules, height, width):
-            images = generate(
-                pipe, prompts, range(SEED, SEED + len(prompts)), height, width,
-                scale_rule=scale_rule, steps=steps, guidance=guidance, batch=20, progress=True,
-            )  # fmt: skip
-            drawn = encode(pipe.vae, from_uint8(images))
-            first = share(named_within(drawn, reference, table.name, wanted, 1))
-            fifth = share(named_within(drawn, reference, table.name, wanted, 5))
-            rows.append({"size": size_name(height, width), "rule": scale_rule, **first, "share_of_five": fifth["share"]})
-            print(rows[-1], flush=True)
-    return rows
-
-
-@torch.no_grad()
-def ceiling(pipe: DiffusionPipeline) -> dict[str, float]:
-    """The same share for the autoencoder's reconstructions of all training pictures."""
-    table = dataset.load()
-    pixels = dataset.pixels(table.image)
-    rebuilt = torch.cat([pipe.vae(batch).sample for batch in pixels.split(50)])
-    error = (rebuilt - pixels).abs().mean().item() / 2
-    hits = named_within(encode(pipe.vae, rebuilt), encode(pipe.vae, pixels), table.name, list(table.name), 1)
-    return share(hits) | {"mean_absolute_error": error}
-
-
-def attention_health(pipe: DiffusionPipeline, prompts: Sequence[str], steps: int, guidance: float) -> list[dict]:
-    """Per layer at native size: logit_std b, its ratio to freezing, and the share of rows beyond freezing."""
+def attention(pipe: DiffusionPipeline, prompts: Sequence[str]) -> pd.DataFrame:
+    """Per layer at native size, over all rows, steps and both branches: entropy, H / ln T, b, b / b_c, rows beyond freezing."""
     with EntropyProbe(pipe) as probe:
-        generate(pipe, prompts, range(len(prompts)), *NATIVE, steps=steps, guidance=guidance)
+        generate(pipe, list(prompts), range(SEED, SEED + len(prompts)), *NATIVE, steps=STEPS, guidance=GUIDANCE, batch=16)
     table = probe.table().assign(logit_variance=lambda t: t.logit_std**2)
-    grouped = table.groupby(["layer", "tokens"], sort=False)[["logit_variance", "beyond_freezing", "entropy"]].mean().reset_index()
-    grouped["logit_std"] = grouped.pop("logit_variance") ** 0.5
-    grouped["of_freezing"] = grouped.logit_std / np.sqrt(2 * np.log(grouped.tokens))
-    return grouped.round(4).to_dict("records")
+    values = ["entropy", "entropy_ratio", "logit_variance", "beyond_freezing"]
+    layers = table.groupby(["layer", "tokens"], sort=False)[values].mean().reset_index()
+    layers["logit_std"] = layers.pop("logit_variance") ** 0.5
+    layers["of_freezing"] = layers.logit_std / np.sqrt(2 * np.log(layers.tokens))
+    return layers
+
+
+def gate(layers: pd.DataFrame) -> dict[str, bool]:
+    """Which conditions on live attention hold.
+
+    Example:
+        >>> values = {"of_freezing": [0.4, 0.6, 0.5], "beyond_freezing": [0.0, 0.1, 0.3], "entropy_ratio": [0.8, 0.6, 0.7]}
+        >>> layers = pd.DataFrame(values)
+        >>> [name for name, holds in gate(layers).items() if not holds]
+        ['no layer has more than 20 % of its rows beyond freezing']
+    """
+    ratio = layers.of_freezing
+    return {
+        "median b/b_c at least 0.35": bool(ratio.median() >= 0.35),
+        "a third of the layers at least 0.5": bool((ratio >= 0.5).mean() >= 1 / 3),
+        "no layer above 0.9": bool((ratio <= 0.9).all()),
+        "no layer has more than 20 % of its rows beyond freezing": bool((layers.beyond_freezing <= 0.2).all()),
+        "mean H/ln T between 0.5 and 0.9": bool(0.5 <= layers.entropy_ratio.mean() <= 0.9),
+    }
+
+
+def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
+    """The colour name of a picture's ground: the hue nearest to that of most of its border.
+
+    Example:
+        >>> ground_colour(scenes.draw(scenes.scene(0), 64, 64)) == scenes.scene(0).background.colour
+        True
+    """
+    border = np.concatenate(
+        [image[:2].reshape(-1, 3), image[-2:].reshape(-1, 3), image[:, :2].reshape(-1, 3), image[:, -2:].reshape(-1, 3)]
+    )
+    hues = np.array([360 * colorsys.rgb_to_hsv(*(pixel / 255))[0] for pixel in border])
+    centres = np.array(list(scenes.COLOURS.values()))
+    nearest = np.abs((hues[:, None] - centres + 180) % 360 - 180).argmin(1)
+    return list(scenes.COLOURS)[np.bincount(nearest, minlength=len(centres)).argmax()]
+
+
+def judged(images: np.ndarray, prompts: Sequence[str], detector: judge.Judge) -> pd.DataFrame:
+    """What the judge finds in each picture, beside what its prompt asked for."""
+    known, rows = scenes.captions(), []
+    for image, prompt, found in zip(images, prompts, judge.find(detector, images), strict=True):
+        name, count, colour, _ = known[prompt]
+        ground = float(ground_colour(image) == colour) if colour else float("nan")
+        rows.append(
+            {"prompt": prompt, "name": name, "count": count, "ground": ground} | layout(found, name, count, *image.shape[:2])
+        )
+    return pd.DataFrame(rows)
+
+
+def quality(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Shares of pictures with exactly the things that were asked for, and with the ground's colour."""
+    return {
+        "one thing, exactly": share(table[table["count"] == 1].exact),
+        "two things, exactly": share(table[table["count"] == 2].exact),
+        "colour of the ground": share(table.ground.dropna()),
+    }
+
+
+@torch.no_grad()
+def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "image"]:
+    """Distance in latent space of each picture to the nearest of others, per value."""
+    one, other = (autoencoder.encode(vae, values).flatten(1) for values in (images, others))
+    return torch.cat([torch.cdist(part, other).min(1).values for part in one.split(50)]).numpy() / np.sqrt(one.shape[1])
+
+
+def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
+    """Median distances to the nearest training scene: of drawn pictures, and of test scenes, which were never trained on."""
+    train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
+    test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
+    return {"drawn": float(np.median(nearest(vae, images, train))), "test scenes": float(np.median(nearest(vae, test, train)))}
+
+
+def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: judge.Judge) -> dict:
+    """Everything that a specimen is chosen by."""
+    layers = attention(pipe, prompts[:GATE_PROMPTS])
+    seeds = range(SEED, SEED + len(prompts))
+    images = generate(pipe, list(prompts), seeds, *NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True)
+    table = judged(images, prompts, detector)
+    test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(500)])
+    return {
+        "sampler": {"steps": STEPS, "guidance": GUIDANCE, "seed": SEED},
+        "attention": layers.round(4).to_dict("records"),
+        "gate": gate(layers),
+        "quality": quality(table),
+        "reconstruction_error": autoencoder.reconstruction_error(pipe.vae, test),
+        "nearest_training_scene": copies(pipe.vae, images),
+    }
 
 
 def card_tables(report: dict) -> str:
     """The measured part of the model card, in Markdown."""
-    named = pd.DataFrame(report["named"])
-    percent = [f"{100 * row.share:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}]" for row in named.itertuples()]
-    of_five = [f"{100 * value:.0f} %" for value in named.share_of_five]
-    named = named[["size", "rule"]].assign(**{"nearest": percent, "among five": of_five, "prompts": named["count"]})
-    health = pd.DataFrame(report["attention"])
-    health["beyond_freezing"] = [f"{100 * value:.1f} %" for value in health.beyond_freezing]
-    health = health[["layer", "tokens", "entropy", "logit_std", "of_freezing", "beyond_freezing"]]
-    top, sampler = report["ceiling"], report["sampler"]
+    found = pd.DataFrame(
+        {
+            "asked for": list(report["quality"]),
+            "found": [shown(value) for value in report["quality"].values()],
+            "pictures": [v["count"] for v in report["quality"].values()],
+        }
+    )
+    layers = pd.DataFrame(report["attention"])[
+        ["layer", "tokens", "entropy", "entropy_ratio", "logit_std", "of_freezing", "beyond_freezing"]
+    ]
+    holds = "\n".join(f"- {name}: {'yes' if yes else 'no'}" for name, yes in report["gate"].items())
+    sampler, near = report["sampler"], report["nearest_training_scene"]
     return (
         f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals.\n\n"
-        f"{named.to_markdown(index=False)}\n\n"
-        f"Ceiling, the autoencoder's reconstructions of the data: {100 * top['share']:.1f} % (mean absolute error "
-        f"{100 * top['mean_absolute_error']:.1f} % of the grey range).\n\n"
-        f"Self-attention at native size, all rows:\n\n{health.to_markdown(index=False)}\n"
+        f"{found.to_markdown(index=False)}\n\n"
+        f"Autoencoder: mean absolute error {100 * report['reconstruction_error']:.2f} % of the range on test scenes. Distance to "
+        f"the nearest training scene (median, latents): drawn {near['drawn']:.3f}, test scenes {near['test scenes']:.3f}.\n\n"
+        f"Self-attention at native size, all rows:\n\n{layers.to_markdown(index=False)}\n\n{holds}\n"
     )
-
-
-def update_card(report: dict) -> None:
-    """Put the measured tables between the two marks of the card."""
-    card = MODEL / "README.md"
-    before, _, rest = card.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    with replacing(card) as temporary:
-        temporary.write_text(f"{before}{MARKS[0]}\n\n{card_tables(report)}\n{MARKS[1]}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="mini")
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--elsewhere", type=int, default=COUNT, help="prompts at sizes other than native")
-    parser.add_argument("--quick", action="store_true", help="native size only, and write nothing")
+    parser.add_argument("--quick", action="store_true", help="print, and write nothing")
     arguments = parser.parse_args()
-    pipe, prompts = load(arguments.model), PROMPT_LIST.read_text().splitlines()[: arguments.count]
-    sampler = {"steps": arguments.steps, "guidance": arguments.guidance}
-    if arguments.quick:
-        quality(pipe, prompts, [NATIVE], ["unscaled"], **sampler)
-        print(pd.DataFrame(attention_health(pipe, prompts[:16], **sampler)).to_string())
-        return
-    native, others = [size for size in SIZES if size == NATIVE], [size for size in SIZES if size != NATIVE]
-    report = {
-        "sampler": sampler | {"seed": SEED},
-        "ceiling": ceiling(pipe),
-        "attention": attention_health(pipe, prompts[:32], **sampler),
-        "named": quality(pipe, prompts, native, ["unscaled"], **sampler)
-        + quality(pipe, prompts[: arguments.elsewhere], others, ["unscaled", "paper"], **sampler),
-    }
-    with replacing(MODEL / MEASURED) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-    update_card(report)
+    report = measure(load(str(arguments.model)), draw_prompts(arguments.count), judge.load())
+    print(card_tables(report))
+    if not arguments.quick:
+        write_measured(arguments.model, report, card_tables(report))
 
 
 if __name__ == "__main__":

@@ -1,90 +1,82 @@
-"""How good `mini-clip` is, and with it `mini`: are pictures and captions found among a thousand others?
+"""How good `mini-clip` is: are pictures and captions found among others?
 
     python -m entropy_lib.mini.retrieval         # measure data/mini-clip, write its quality.json and card
 
-Three sets of pictures: the data itself, the embedded model's reconstructions of it, and what it draws at native size. Each
-picture looks for its caption among all captions of the data, each caption for its picture among the pictures of the set.
+Three sets of pictures: test scenes, the embedded model's reconstructions of them, and what it draws for their captions at native
+size. Each picture looks for its caption among all captions that a scene can have, each caption for its picture among the set.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from jaxtyping import UInt8
 from torch.nn import functional
 
 from entropy_lib.experiments.generation import generate
-from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import Extractor, extractor
-from entropy_lib.mini import dataset
+from entropy_lib.mini import pictures, scenes
+from entropy_lib.mini.card import share, shown, write_measured
 from entropy_lib.mini.clip import MODEL
-from entropy_lib.mini.evaluate import MARKS, PROMPT_LIST, SEED, share
-from entropy_lib.mini.text import captions
-from entropy_lib.models.catalogue import load
-from entropy_lib.models.checksums import MEASURED
+from entropy_lib.mini.evaluate import NATIVE, SEED
+from entropy_lib.models.catalogue import load, sampling_defaults
 
-STEPS, GUIDANCE = 25, 2.0
+FACTS = ("thing", "number", "colour", "design")
 
 
-def retrieval(own: Extractor, pictures: np.ndarray, wanted: Sequence[str], known: Sequence[str]) -> dict[str, dict]:
+def retrieval(own: Extractor, images: UInt8[np.ndarray, "n height width 3"], wanted: Sequence[str]) -> dict[str, dict]:
     """Shares of pictures and captions that find each other.
 
     Args:
         own: an extractor with a text tower.
-        pictures: uint8 `[n, height, width, 3]`.
-        wanted: the caption of each picture, with its design.
-        known: all captions to choose from.
+        images: of one size.
+        wanted: the caption of each picture, one of `scenes.captions()`.
 
     Returns:
-        picture_to_caption: the nearest caption is the picture's own; picture_to_name: it names the same thing, in whichever
-        design; caption_to_name: the picture nearest to a caption shows what it names. Each with its 95 % Wilson interval.
+        thing, number, colour, design: what the nearest of all captions says right, where both it and the picture's own say
+        something; picture: the picture nearest to a caption shows the thing that it names. Each with its 95 % Wilson interval.
     """
-    images, texts = (functional.normalize(values, dim=1) for values in (own.pictures(pictures), own.captions(known)))
-    nearest = [known[index] for index in (images @ texts.T).argmax(1).tolist()]
-    asked = functional.normalize(own.captions(wanted), dim=1)
-    found = [wanted[index] for index in (asked @ images.T).argmax(1).tolist()]
-    return {
-        "picture_to_caption": share([one == other for one, other in zip(nearest, wanted, strict=True)]),
-        "picture_to_name": share([_name(one) == _name(other) for one, other in zip(nearest, wanted, strict=True)]),
-        "caption_to_name": share([_name(one) == _name(other) for one, other in zip(found, wanted, strict=True)]),
+    known = list(scenes.captions())
+    shown, texts = (functional.normalize(values, dim=1) for values in (own.pictures(images), own.captions(known)))
+    told = [scenes.captions()[known[index]] for index in (shown @ texts.T).argmax(1).tolist()]
+    asked = [scenes.captions()[caption] for caption in wanted]
+    found = (texts[[known.index(caption) for caption in wanted]] @ shown.T).argmax(1).tolist()
+    rights = {name: [a == b for a, b in both_say(asked, told, place)] for place, name in enumerate(FACTS)}
+    return {name: share(hits) for name, hits in rights.items()} | {
+        "picture": share([asked[index][0] == facts[0] for index, facts in zip(found, asked, strict=True)])
     }
 
 
-def _name(caption: str) -> str:
-    return caption.rsplit(",", 1)[0]
+def both_say(asked: Sequence[scenes.Facts], told: Sequence[scenes.Facts], place: int) -> list[tuple[str | int, str | int]]:
+    """Pairs of one fact, where both captions tell it."""
+    pairs = ((one[place], other[place]) for one, other in zip(asked, told, strict=True))
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 @torch.no_grad()
-def reconstructions(vae: AutoencoderKL, pixels: Tensor) -> np.ndarray:
-    """What is left of the data after the autoencoder, uint8."""
-    rebuilt = torch.cat([vae(batch).sample for batch in pixels.split(50)])
-    return _grey_levels(rebuilt)
+def reconstructions(vae: AutoencoderKL, images: UInt8[np.ndarray, "n 64 64 3"]) -> UInt8[np.ndarray, "n 64 64 3"]:
+    """What is left of pictures after the autoencoder."""
+    rebuilt = torch.cat([vae(batch).sample for batch in pictures.pixels(images).split(50)])
+    return ((rebuilt.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def _grey_levels(pixels: Tensor) -> np.ndarray:
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-
-def measure() -> dict:
-    """Retrieval on the data, on reconstructions, and on native-size samples of `data/prompts/mini.txt`."""
-    table, pipe, own = dataset.load(), load("mini"), extractor("mini-clip")
-    pixels, known, prompts = dataset.pixels(table.image), captions(table), PROMPT_LIST.read_text().splitlines()
-    drawn = generate(
-        pipe, prompts, range(SEED, SEED + len(prompts)), dataset.SIZE, dataset.SIZE, steps=STEPS, guidance=GUIDANCE, batch=20
-    )  # fmt: skip
+def measure(count: int = 200) -> dict:
+    """Retrieval on test scenes, on reconstructions, and on native-size samples of their captions."""
+    pipe, own = load("mini"), extractor("mini-clip")
+    steps, guidance = sampling_defaults(pipe)
+    drawn_from = [scenes.scene(number, "test") for number in range(count)]
+    images, prompts = np.stack([scenes.draw(one, *NATIVE) for one in drawn_from]), [one.caption for one in drawn_from]
+    seeds = range(SEED, SEED + count)
+    samples = generate(pipe, prompts, seeds, *NATIVE, steps=steps, guidance=guidance, batch=20)
+    sets = {"test scenes": images, "reconstructions": reconstructions(pipe.vae, images), "native-size samples": samples}
     return {
         "model": own.label,
         "parameters": sum(value.numel() for value in own.network.parameters()),
-        "sampler": {"steps": STEPS, "guidance": GUIDANCE, "seed": SEED},
-        "retrieval": {
-            "data": retrieval(own, _grey_levels(pixels), known, known),
-            "reconstructions": retrieval(own, reconstructions(pipe.vae, pixels), known, known),
-            "native-size samples": retrieval(own, drawn, prompts, known),
-        },
+        "sampler": {"steps": steps, "guidance": guidance, "seed": SEED},
+        "retrieval": {name: retrieval(own, values, prompts) for name, values in sets.items()},
     }
 
 
@@ -92,19 +84,15 @@ def card_table(report: dict) -> str:
     """The measured part of the card, in Markdown."""
     rows = []
     for name, kinds in report["retrieval"].items():
-        texts = {kind: f"{100 * v['share']:.1f} % [{100 * v['low']:.1f}, {100 * v['high']:.1f}]" for kind, v in kinds.items()}
-        rows.append({"pictures": name, "number": kinds["picture_to_name"]["count"], **texts})
+        texts = {kind: shown(value, 1) for kind, value in kinds.items()}
+        rows.append({"pictures": name, **texts})
     return f"{report['model']}; 95 % Wilson intervals.\n\n{pd.DataFrame(rows).to_markdown(index=False)}\n"
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    report, card = measure(), MODEL / "README.md"
-    with replacing(MODEL / MEASURED) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-    before, _, rest = card.read_text().partition(MARKS[0])
-    with replacing(card) as temporary:
-        temporary.write_text(f"{before}{MARKS[0]}\n\n{card_table(report)}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+    report = measure()
+    write_measured(MODEL, report, card_table(report))
     print(card_table(report))
 
 

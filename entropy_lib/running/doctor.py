@@ -16,7 +16,7 @@ from entropy_lib.errors import EntropyLibError, WeightsError
 from entropy_lib.files import PACKAGE, workplace
 from entropy_lib.models.catalogue import CATALOGUE, Entry, local_folder
 from entropy_lib.models.checksums import verify
-from entropy_lib.running.parameters import NOTEBOOKS, MetricTables, drawn_images
+from entropy_lib.running.parameters import NOTEBOOKS, Sweep, drawn_images
 from entropy_lib.running.profiles import available, profile_parameters
 from entropy_lib.sizes import parse_size
 from entropy_lib.sweep.cost import PNG_BYTES
@@ -109,7 +109,7 @@ def profile_verdict(profile: str) -> Verdict:
     """
     checked = [profile_parameters(notebook, profile) for notebook in NOTEBOOKS]
     images = sum(map(drawn_images, checked))
-    tables = next(one for one in checked if isinstance(one, MetricTables))
+    tables = next(one for one in checked if isinstance(one, Sweep))
     if tables.model not in CATALOGUE:
         return Verdict(profile, True, f"{tables.model}, {images:,} images; what a model outside the catalogue needs is not known")
     known, verdict = CATALOGUE[tables.model], model_verdict(tables.model)
@@ -122,7 +122,7 @@ def profile_verdict(profile: str) -> Verdict:
     return Verdict(profile, not missing, needs + (f"; {tables.reference} is not there (docs/sweeps.md)" if missing else ""))
 
 
-def _store_gb(p: MetricTables) -> float:
+def _store_gb(p: Sweep) -> float:
     """What the images of notebook 06 take, as PNG of photographs."""
     pixels = sum(height * width for height, width in map(parse_size, p.sizes))
     return p.prompt_count * p.seeds_per_prompt * len(p.rules) * pixels * PNG_BYTES / 1e9

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from entropy_lib.errors import WeightsError, extra
 from entropy_lib.files import DATA, PACKAGE, PROMPTS, sha256, workplace
-from entropy_lib.running.parameters import MetricTables, Parameters, Sampling
+from entropy_lib.running.parameters import Parameters, Sampling, Sweep
 
 with extra("notebooks"):
     import nbformat
@@ -70,7 +70,7 @@ def _inputs(checked: Parameters) -> Iterator[tuple[str, str]]:
     for prompts in (PROMPTS / f"{checked.prompts}.txt", Path(checked.prompts)):
         if prompts.is_file():
             yield "prompts", sha256(prompts)
-    if isinstance(checked, MetricTables):
+    if isinstance(checked, Sweep):
         yield from _pictures(checked.reference)
         yield from ((path.parent.name, sha256(path)) for path in sorted(DATA.glob("*/SHA256SUMS")))
 
@@ -86,8 +86,8 @@ def _weights(model: str) -> str:
 
 def _pictures(reference: str) -> Iterator[tuple[str, str]]:
     """Files of real pictures: too many to read all of them."""
-    if reference == "emoji":
-        yield from ((path.name, sha256(path)) for path in sorted(DATA.glob("emoji/*.parquet")))
+    if reference.partition(":")[0] == "scenes":
+        yield from ((path.name, sha256(path)) for path in sorted(DATA.glob("sprites/*.parquet")))
     elif reference and not reference.startswith("hub:"):
         path = workplace() / reference
         files = path.rglob("*") if path.is_dir() else path.parent.glob(path.name)

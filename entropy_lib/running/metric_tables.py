@@ -1,25 +1,34 @@
-"""From the parameters of notebook 06 to a plan and a comparison; the notebook and the command line both come this way."""
+"""From the parameters of notebooks 06 and 09 to a plan and a comparison; notebooks and the command line both come this way."""
 
-from entropy_lib.running.parameters import MetricTables
+from collections.abc import Sequence
+
+from entropy_lib.metrics.catalogue import FINDINGS, METRICS, PictureScore
+from entropy_lib.running.parameters import MetricTables, Sweep
 from entropy_lib.sweep.comparison import Comparison, make_plan, open_comparison
 from entropy_lib.sweep.plan import Plan
 
+IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]  # those are in notebook 09
+ABOUT_LAYOUT = [name for name, one in METRICS.items() if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS]
 
-def plan_of(p: MetricTables) -> Plan:
-    """What is to be drawn. Nothing is loaded but captions.
+
+def plan_of(p: Sweep, model: str | None = None) -> Plan:
+    """What is to be drawn, by the model of the parameters or another. Nothing is loaded but captions.
 
     Raises:
         ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts.
     """
     drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
-    return make_plan(p.model, p.prompt_list(), p.seed_list(), p.sizes, p.rules, reference=p.reference, **drawn)
+    return make_plan(model or p.model, p.prompt_list(), p.seed_list(), p.sizes, p.rules, reference=p.reference, **drawn)
 
 
-def comparison_of(p: MetricTables, plan: Plan) -> Comparison:
-    """What is judged by what.
+def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) -> Comparison:
+    """What is judged by what; by metrics about the layout only, where the notebook names no extractor.
 
     Raises:
         WeightsError, MissingFileError, InvalidInputError: as `open_comparison`.
     """
-    seen = {"extractor": p.extractor, "score_extractor": p.score_extractor, "view": p.view, "device": p.device}
-    return open_comparison(plan, p.folder_of_store(), reference=p.reference, level=p.level, **seen)
+    seen = {"reference": p.reference, "level": p.level, "device": p.device}
+    if isinstance(p, MetricTables):
+        seen |= {"extractor": p.extractor, "score_extractor": p.score_extractor, "view": p.view}
+    chosen = metrics or (IN_TABLES if isinstance(p, MetricTables) else ABOUT_LAYOUT)
+    return open_comparison(plan, p.folder_of_store(), metrics=chosen, **seen)

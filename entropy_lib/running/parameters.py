@@ -299,8 +299,11 @@ class EntropyPerLayer(Sampling):
         return self
 
 
-class MetricTables(Sampling):
-    """06_metric_tables. `prompts` may be "reference": the captions of half of the reference's pictures."""
+class Sweep(Sampling):
+    """What notebooks need that judge drawn images by the hundred.
+
+    `prompts` may be "reference": the captions of half of the reference's pictures.
+    """
 
     prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_source(name))]
     prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
@@ -308,9 +311,6 @@ class MetricTables(Sampling):
     sizes: Sizes
     rules: Rules
     reference: str  # see `entropy_lib.sweep.references`; "" for none
-    extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
-    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
-    view: Annotated[str, _one_of("view", _views)]
     batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
@@ -336,6 +336,22 @@ class MetricTables(Sampling):
         return workplace() / self.store
 
 
+class MetricTables(Sweep):
+    """06_metric_tables."""
+
+    extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
+    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
+    view: Annotated[str, _one_of("view", _views)]
+
+
+class LayoutMetrics(Sweep):
+    """09_layout_metrics."""
+
+    controls: Annotated[
+        list[Annotated[str, AfterValidator(_known_model)]], AfterValidator(_distinct)
+    ]  # drawn and judged like `model`
+
+
 class ImageGrids(Sampling):
     """05_image_grids."""
 
@@ -351,10 +367,11 @@ CLASSES: dict[str, type[Parameters]] = {
     "04_entropy_per_layer": EntropyPerLayer,
     "05_image_grids": ImageGrids,
     "06_metric_tables": MetricTables,
+    "09_layout_metrics": LayoutMetrics,
 }
 KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ the later, less strict one
     name: known.rebuild_annotation()
-    for parameters in (MetricTables, EntropyVsTokens, EntropyPerLayer, Theory, GaussianCheck, Quickstart, Sampling)
+    for parameters in (LayoutMetrics, MetricTables, EntropyVsTokens, EntropyPerLayer, Theory, GaussianCheck, Quickstart, Sampling)
     for name, known in parameters.model_fields.items()
 } | {"size": Size}
 
@@ -431,7 +448,8 @@ def drawn_images(checked: Parameters) -> int:
         return 0
     sizes = len(checked.image_sizes()) + isinstance(checked, EntropyPerLayer)  # which draws the native size too
     rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names()) or 1
-    return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules
+    models = 1 + len(getattr(checked, "controls", []))
+    return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules * models
 
 
 def _explained(problem: dict) -> str:

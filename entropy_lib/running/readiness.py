@@ -15,7 +15,7 @@ from entropy_lib.files import DATA, restore_command, workplace
 from entropy_lib.models.catalogue import CATALOGUE, local_folder, resolve_device
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.running.parameters import MetricTables, Parameters, Sampling
+from entropy_lib.running.parameters import MetricTables, Parameters, Sampling, Sweep
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import parse_size
 
@@ -33,9 +33,11 @@ def check_ready(checked: Parameters) -> None:
         check_device(checked.device)
         check_weights(checked.model)
         _check_rules(checked)
-    if isinstance(checked, MetricTables):
+    if isinstance(checked, Sweep):
         check_writable("store", checked.folder_of_store())
         _check_comparison(checked)
+    for control in getattr(checked, "controls", []):
+        check_weights(control)
 
 
 def check_writable(name: str, folder: Path) -> None:
@@ -85,14 +87,14 @@ def _check_rules(checked: Sampling) -> None:
                 rule(name).factor(tokens, trained)
 
 
-def _check_comparison(checked: MetricTables) -> None:
+def _check_comparison(checked: Sweep) -> None:
     from entropy_lib.metrics.extractors import extractor
     from entropy_lib.running.metric_tables import plan_of
     from entropy_lib.sweep.references import open_reference
 
     open_reference(checked.reference)
     plan_of(checked)
-    for name in {checked.extractor, checked.score_extractor}:
+    for name in {checked.extractor, checked.score_extractor} if isinstance(checked, MetricTables) else ():
         if name == "mini-clip":
             verify(DATA / name)
         else:

@@ -4,7 +4,7 @@
     python -m entropy_lib readme --keep mini-full    # copies the tables to data/results/ and writes README's table from them
 
 Example:
-    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini-full` |" in results_section()
+    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini` |" in results_section()
     True
 """
 
@@ -19,6 +19,7 @@ from entropy_lib.display import verdicts
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.running.parameters import Sampling
+from entropy_lib.sweep.comparison import NATIVE
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
@@ -36,12 +37,20 @@ def _metric_tables(differences: pd.DataFrame, levels: pd.DataFrame) -> str:
     return verdicts.metric_tables(differences[~differences.rule.str.contains(",")], levels)
 
 
+def _layout_metrics(differences: pd.DataFrame, levels: pd.DataFrame) -> str:
+    """Of rules alone; the native size is the one at which nothing was resized to it."""
+    native = levels["size"][~levels["size"].isin(levels["size"][levels.method == NATIVE])].iloc[0]
+    rules = levels[~levels.method.str.contains(",")]
+    return verdicts.layout_metrics(rules, differences[~differences.rule.str.contains(",")], native)
+
+
 # What is kept of a notebook, and the sentence that it makes; the same function writes the notebook's own answer.
 ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "02_gaussian_check": (("layers",), _gaussian_check),
     "03_entropy_vs_tokens": (("slopes",), verdicts.slopes),
     "04_entropy_per_layer": (("share_removed",), verdicts.shares),
     "06_metric_tables": (("differences", "levels"), _metric_tables),
+    "09_layout_metrics": (("differences", "levels"), _layout_metrics),
 }
 
 

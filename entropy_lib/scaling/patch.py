@@ -9,7 +9,7 @@ Example:
     >>> import entropy_lib as el
     >>> pipe = el.load("mini")
     >>> with el.scaled(pipe, "paper"):
-    ...     images = pipe("a zebra, noto style", height=128, width=128, num_inference_steps=2).images
+    ...     images = pipe("a penguin, fluent style", height=128, width=128, num_inference_steps=2).images
 """
 
 from collections.abc import Iterator, Sequence

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, PictureScore
-from entropy_lib.metrics.features import FeatureCache, NumberCache, PictureCache
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore
+from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache, PictureCache
+from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sizes import check_size, parse_size, size_name
@@ -57,18 +58,26 @@ class Comparison:
 
     Attributes:
         plan, store: what was to be drawn, and where it lies.
-        caches: {what they are for: features}, `DISTANCES` and perhaps `CAPTIONS` (see `metrics.catalogue`).
+        caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see `metrics.catalogue`) as far as the
+            metrics need them and can have them.
         reference: real pictures, a state of their features, or None for none.
         level: of all intervals.
         blocks: of the jackknife.
+        metrics: names of the metrics that are wanted; None for all.
     """
 
     plan: Plan
     store: Store
-    caches: Mapping[str, FeatureCache]
+    caches: Mapping[str, FeatureCache | FindingsCache]
     reference: Reference | FeatureState | None = None
     level: float = 0.95
     blocks: int = BLOCKS
+    metrics: Sequence[str] | None = None
+
+    def wanted(self, kind: type[Metric] = Metric) -> list[Metric]:
+        """The metrics, or those of one kind, that are wanted and that there are features for."""
+        chosen = [METRICS[name] for name in self.metrics or METRICS if isinstance(METRICS[name], kind)]
+        return [metric for metric in chosen if getattr(metric, "features", None) in (None, *self.caches)]
 
     def usable(self, size: str, rule: str) -> UsableImages:
         """The images of one size under one rule; what is missing, damaged or was excluded is counted."""
@@ -106,7 +115,7 @@ class Comparison:
 
     def numbers(self, metric: PictureScore) -> NumberCache:
         """What keeps the numbers of a metric, beside the features."""
-        return NumberCache(self.caches[DISTANCES].folder.parent, metric.name, metric.value)
+        return NumberCache(self.store.folder / FEATURES, metric.name, metric.value)
 
     def features(
         self, cache: PictureCache, images: UsableImages, size: tuple[int, int] | None = None
@@ -184,12 +193,13 @@ def open_comparison(
     plan: Plan,
     folder: Path,
     *,
-    extractor: str,
-    score_extractor: str,
+    extractor: str = "mini-clip",
+    score_extractor: str = "mini-clip",
     view: str = "pad",
     device: str = "auto",
     reference: str = "",
     level: float = 0.95,
+    metrics: Sequence[str] | None = None,
 ) -> Comparison:
     """What is judged by what: the images of the store in `folder`, the extractor, the reference.
 
@@ -197,21 +207,42 @@ def open_comparison(
         extractor, score_extractor, view, device: of the distances and of the CLIP score, see `metrics.extractors`.
         reference: see `sweep.references`; "" for none.
         level: of the intervals.
+        metrics: names of `metrics.catalogue.METRICS`, None for all; networks that none of them needs are not loaded. Those of
+            findings are given where the judge understands every prompt, a caption of scenes, and no size is below 24 px a side.
 
     Raises:
         WeightsError: when the extractor's weights are not there.
         MissingFileError, InvalidInputError: for a reference that cannot be opened, or is too small for the extractor.
     """
-    pictures = open_reference(reference)
-    features = _cache(folder, extractor, device, view)
-    captions = features if score_extractor == extractor else _cache(folder, score_extractor, device, view)
-    if captions.extractor.encode_text is None:
-        raise InvalidInputError(
-            f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'"
-        )
-    if isinstance(pictures, Reference):
-        pictures.check_size(features.extractor.side)
-    return Comparison(plan, Store(folder), {DISTANCES: features, CAPTIONS: captions}, pictures, level)
+    pictures, caches = open_reference(reference), {}
+    wanted = {getattr(METRICS[name], "features", None) for name in metrics or METRICS}
+    if DISTANCES in wanted:
+        caches[DISTANCES] = _cache(folder, extractor, device, view)
+        if isinstance(pictures, Reference):
+            pictures.check_size(min(caches[DISTANCES].extractor.side, *plan.native_size))
+    if CAPTIONS in wanted:
+        caches[CAPTIONS] = _caption_cache(folder, score_extractor, device, view, caches.get(DISTANCES))
+    if FINDINGS in wanted and (detector := _detector(plan)):
+        caches[FINDINGS] = FindingsCache(folder / FEATURES, detector)
+    return Comparison(plan, Store(folder), caches, pictures, level, metrics=metrics)
+
+
+def _caption_cache(folder: Path, name: str, device: str, view: str, other: FeatureCache | None) -> FeatureCache:
+    same = other is not None and other.extractor.name == name
+    cache = other if same else _cache(folder, name, device, view)
+    if cache.extractor.encode_text is None:
+        raise InvalidInputError(f"score_extractor is {name!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
+    return cache
+
+
+def _detector(plan: Plan) -> Detector | None:
+    """The judge, where it understands every prompt and can look at every size."""
+    from entropy_lib.mini import judge
+
+    detector = judge.detector()
+    understood = all(detector.asked(prompt) for prompt in {unit.prompt for unit in plan.units})
+    seen = all(min(unit.height, unit.width) >= detector.smallest for unit in plan.units)
+    return detector if understood and seen else None
 
 
 def _cache(folder: Path, name: str, device: str, view: str) -> FeatureCache:

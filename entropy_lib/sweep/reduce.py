@@ -30,7 +30,7 @@ from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
-from entropy_lib.sweep.comparison import NATIVE, Comparison, UsableImages
+from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, UsableImages
 from entropy_lib.sweep.plan import drawn_rule
 from entropy_lib.sweep.references import Reference
 
@@ -128,13 +128,13 @@ class Sample:
         features = {name: distinct[id(cache)] for name, cache in caches.items()}
         scores = {
             metric.name: metric.values(features[metric.features], prompts, caches[metric.features].captions).numpy()
-            for metric in METRICS.values()
-            if isinstance(metric, Score) and scored and captioned and metric.features in features
+            for metric in comparison.wanted(Score)
+            if scored and captioned
         }
         scores |= {
             metric.name: features_of(comparison.numbers(metric))[:, 0].double().numpy()
-            for metric in METRICS.values()
-            if isinstance(metric, PictureScore) and scored
+            for metric in comparison.wanted(PictureScore)
+            if scored
         }
         return cls(prompts, features, scores)
 
@@ -160,7 +160,7 @@ class Target:
         """Every distance of a sample that can be given; with `first` how much farther the sample is than that, in pairs."""
         labels, reference_labels = self._labels(comparison, sample)
         options, found = {"reference_labels": reference_labels, "level": comparison.level}, {}
-        for metric in (metric for metric in METRICS.values() if isinstance(metric, Distance)):
+        for metric in comparison.wanted(Distance):
             features, reference = sample.features[metric.features], self._features(metric.features)
             if not metric.can_be_given(features, reference):
                 continue
@@ -183,6 +183,8 @@ class Target:
 
 def _targets(comparison: Comparison) -> list[Target]:
     plan, reference, targets = comparison.plan, comparison.reference, []
+    if not comparison.wanted(Distance):
+        return []
     if isinstance(reference, FeatureState):
         if reference.extractor not in ("", comparison.caches[DISTANCES].label):
             raise InvalidInputError(
@@ -246,10 +248,20 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
                 for metric, interval in target.intervals(comparison, sample).items()
             ]
         for metric, values in sample.scores.items():
-            interval = jackknife(np.mean, values, _blocks(comparison, sample), level=comparison.level)
+            known = _known(sample.prompts, values)
+            if known is None:
+                continue
+            counts = {"images": len(known), "prompts": len({sample.prompts[index] for index in known})}
+            interval = jackknife(np.mean, values[known], _blocks(comparison, sample, known), level=comparison.level)
             row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
-            rows.append({**row, **interval.columns(), **sample.counts})
+            rows.append({**row, **interval.columns(), **counts})
     return rows
+
+
+def _known(prompts: Sequence[str], *values: Float[np.ndarray, " image"]) -> np.ndarray | None:
+    """Rows in which all values are numbers; None where they are of too few prompts for an interval."""
+    rows = np.flatnonzero(np.isfinite(values).all(0))
+    return rows if len({prompts[index] for index in rows}) >= LEAST_PROMPTS else None
 
 
 def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
@@ -265,7 +277,10 @@ def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets:
             for metric, interval in target.intervals(comparison, sample, samples[name]).items():
                 rows.append({**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value})
         for metric in sample.scores:
-            rows.append({**pair, "metric": metric, **_score_difference(comparison, metric, sample, samples[name])})
+            known = _known(sample.prompts, sample.scores[metric], samples[name].scores[metric])
+            if known is not None:
+                difference = _score_difference(comparison, metric, sample, samples[name], known)
+                rows.append({**pair, "metric": metric, **difference, "pairs": len(known)})
     return rows
 
 
@@ -273,12 +288,12 @@ def _are_the_native_pictures(comparison: Comparison, method: str, size: str) -> 
     return method == NATIVE or (method == comparison.plan.rules[0] and size == comparison.plan.native)
 
 
-def _score_difference(comparison: Comparison, metric: str, sample: Sample, first: Sample) -> dict:
-    """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved."""
-    new, old = sample.scores[metric], first.scores[metric]
-    interval = jackknife_difference(np.mean, new, old, _blocks(comparison, sample), level=comparison.level)
-    gain = (new - old) if METRICS[metric].higher_is_better else (old - new)
-    by_prompt = pd.Series(gain).groupby(sample.prompts).mean()
+def _score_difference(comparison: Comparison, metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
+    """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved (or with more)."""
+    new, old = sample.scores[metric][rows], first.scores[metric][rows]
+    interval = jackknife_difference(np.mean, new, old, _blocks(comparison, sample, rows), level=comparison.level)
+    gain = (old - new) if METRICS[metric].better == "lower" else (new - old)
+    by_prompt = pd.Series(gain).groupby([sample.prompts[index] for index in rows]).mean()
     changed = by_prompt[by_prompt != 0]
     improved = wilson(int((changed > 0).sum()), len(changed), comparison.level) if len(changed) else None
     deviation = float(np.std(new - old, ddof=1))
@@ -292,14 +307,20 @@ def _score_difference(comparison: Comparison, metric: str, sample: Sample, first
     }
 
 
-def _blocks(comparison: Comparison, sample: Sample) -> np.ndarray:
-    return deal_blocks(sample.prompts, min(comparison.blocks, len(set(sample.prompts))))
+def _blocks(comparison: Comparison, sample: Sample, rows: Sequence[int] | None = None) -> np.ndarray:
+    """The block of each image, or of some of them."""
+    prompts = sample.prompts if rows is None else [sample.prompts[index] for index in rows]
+    return deal_blocks(prompts, min(comparison.blocks, len(set(prompts))))
 
 
 def _label(comparison: Comparison) -> str:
     """What decides the features; of each network where there are several."""
-    labels = dict.fromkeys(cache.label for cache in comparison.caches.values())
-    return "; CLIP score ".join(labels)
+    labels: dict[str, list[str]] = {}
+    for purpose, cache in comparison.caches.items():
+        labels.setdefault(cache.label, []).append(purpose)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "; ".join(f"{' and '.join(purposes)}: {label}" for label, purposes in labels.items())
 
 
 def _provenance(comparison: Comparison) -> str:

@@ -1,6 +1,7 @@
 """Real pictures to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or the Hub.
 
-    emoji                    the 1,006 captioned pictures that the embedded model was trained on
+    scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
+                             scenes:300 the first 300 of them
     path/to/folder           pictures, captions in metadata.csv or metadata.jsonl (Hugging Face's image folder)
     path/to/*.parquet        a column of pictures and one of captions
     path/to/*.tar            WebDataset shards
@@ -12,6 +13,7 @@ Real data sets are JPEG more often than not; that is said, not refused. What can
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -39,6 +41,7 @@ CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
 LEAST = 6  # pictures
+SCENES = 2000  # pictures of the reference that is drawn here
 UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
 
 
@@ -181,8 +184,8 @@ def load_reference(source: str) -> Reference:
         MissingFileError: for a path that is not there.
         InvalidInputError: for a source of another kind, or one without a column of pictures.
     """
-    if source == "emoji":
-        return _emoji()
+    if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
+        return _scenes(int(match[1] or SCENES))
     arguments = _data_set(source)
     with extra("metrics"):
         import datasets
@@ -208,7 +211,7 @@ def _data_set(source: str) -> dict[str, str]:
         name, _, split = source.removeprefix("hub:").partition(":")
         return {"path": name, "split": split or "train"}
     raise InvalidInputError(
-        f"reference {source!r} is not there: it may be 'emoji', a folder of pictures, a .parquet, a .tar, a state "
+        f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of pictures, a .parquet, a .tar, a state "
         f"(.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
     )
 
@@ -264,10 +267,17 @@ def _existing(pattern: str) -> str:
 
 
 @cache
-def _emoji() -> Reference:
-    from entropy_lib.mini import dataset
+def _scenes(count: int) -> Reference:
+    from entropy_lib.mini import scenes, sprites
 
-    verify(dataset.PARQUET.parent, required=True)
-    table = dataset.load()
-    captions = [dataset.caption(name, design) for name, design in zip(table.name, table.design, strict=True)]
-    return Reference("emoji", table.assign(caption=captions)[["image", "caption"]].to_dict("records"), "image", "caption")
+    verify(sprites.PARQUET.parent, required=True)
+    drawn = [scenes.scene(number, "test") for number in range(count)]
+    rows = [{"image": _bitmap(scenes.draw(one, scenes.SIZE, scenes.SIZE)), "caption": one.caption} for one in drawn]
+    return Reference("scenes", rows, "image", "caption")
+
+
+def _bitmap(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """A picture as a file, without loss and without the time that compression takes."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, format="BMP")
+    return encoded.getvalue()

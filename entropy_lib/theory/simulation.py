@@ -119,7 +119,8 @@ def shipped_layers(model: str = "mini") -> pd.DataFrame:
     Raises:
         UnknownNameError: for a model that does not ship.
     """
-    known = {path.parent.name: path for path in DATA.glob("*/quality.json")}
+    reports = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in DATA.glob("*/quality.json")}
+    known = {name: report["attention"] for name, report in reports.items() if "attention" in report}
     if model not in known:
         raise UnknownNameError("model", model, known)
-    return pd.DataFrame(json.loads(known[model].read_text(encoding="utf-8"))["attention"])
+    return pd.DataFrame(known[model])

@@ -1,0 +1,278 @@
+"""Scenes: pictures whose contents are known exactly, at any size.
+
+One thing of 50 to 80 % of the shorter side, or two of the same kind of 34 to 46 %, whole, anywhere in the frame, mirrored or not,
+on a background of one of eight colours with a gradient or waves. The caption tells kind, number, design and colour; it does not
+tell the place, the mirroring (which a pair shares), the exact hue or the course of the background, and yet all parts of a picture
+must agree on them: that is what self-attention is for.
+
+A scene is made of shares of the frame and not of pixels, so that the same scene can be drawn at every size; what is in it, is its
+truth. It depends on (split, number) alone.
+
+Example:
+    >>> one = scene(7)
+    >>> one == scene(7), one == scene(7, split="test")
+    (True, False)
+    >>> draw(one, 64, 96).shape
+    (64, 96, 3)
+"""
+
+import colorsys
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.mini import sprites
+
+SIZE = 64  # pixels a side at which the embedded models are trained
+COLOURS = {
+    "red": 355,
+    "orange": 27,
+    "yellow": 50,
+    "green": 105,
+    "teal": 170,
+    "blue": 215,
+    "purple": 270,
+    "pink": 320,
+}  # hue, degrees
+HUE_SPREAD = 7.0  # degrees to either side of the named hue
+SINGLE, PAIR = (0.50, 0.80), (0.34, 0.46)  # longer side of a thing, of the frame's shorter side
+PAIR_SHARE = 0.35
+COUNTS = (1, 2)
+Facts = tuple[str, int, str | None, str | None]  # name, count, colour and design; None for what a caption leaves open
+MARGIN = 0.02  # of the shorter side, between a thing and the border, and between two things
+SPLITS = ("train", "test", "judge")  # a number in another split is another scene
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+PLURALS = {
+    "strawberry": "strawberries", "butterfly": "butterflies", "bus": "buses", "fox": "foxes", "octopus": "octopuses",
+    "cactus": "cacti", "snowman": "snowmen", "mushroom": "mushrooms", "sunflower": "sunflowers",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing of a scene.
+
+    Attributes:
+        name, design: which sprite.
+        side: longer side of the thing, as a share of the frame's shorter side.
+        down, right: where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other.
+        mirrored: whether the sprite is mirrored.
+    """
+
+    name: str
+    design: str
+    side: float
+    down: float
+    right: float
+    mirrored: bool = False
+
+    def extent(self, shorter: float) -> tuple[float, float]:
+        """Height and width in the unit of `shorter`, the frame's shorter side."""
+        picture = sprite(self.name, self.design)
+        scale = self.side * shorter / max(picture.size)
+        return picture.height * scale, picture.width * scale
+
+    def box(self, height: float, width: float) -> tuple[float, float, float, float]:
+        """Top, left, bottom and right in a frame of this height and width."""
+        shorter = min(height, width)
+        high, wide = self.extent(shorter)
+        top = MARGIN * shorter + self.down * (height - high - 2 * MARGIN * shorter)
+        left = MARGIN * shorter + self.right * (width - wide - 2 * MARGIN * shorter)
+        return top, left, top + high, left + wide
+
+
+@dataclass(frozen=True)
+class Background:
+    """A two-coloured ground.
+
+    Attributes:
+        colour: its name, one of `COLOURS`.
+        first, second: two colours of that name, red, green and blue in [0, 1].
+        angle: direction in which it changes, radians.
+        waves: 0 for a gradient from one border to the other, else waves per shorter side.
+        phase: of the waves, radians.
+    """
+
+    colour: str
+    first: tuple[float, float, float]
+    second: tuple[float, float, float]
+    angle: float
+    waves: float = 0.0
+    phase: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A caption and what must be seen for it to be true."""
+
+    caption: str
+    things: tuple[Thing, ...]
+    background: Background
+
+
+def plural(name: str) -> str:
+    """More than one of a thing.
+
+    >>> plural("owl"), plural("bus")
+    ('owls', 'buses')
+    """
+    return PLURALS.get(name, f"{name}s")
+
+
+def caption(name: str, count: int = 1, colour: str | None = None, design: str | None = None) -> str:
+    """A caption as people write it; what is None is left out.
+
+    >>> caption("owl", colour="blue"), caption("owl", 2, design="fluent")
+    ('an owl on a blue background', 'two owls, fluent style')
+    """
+    article = "an" if name[0] in "aeiou" else "a"
+    ground = f" on {'an' if colour[0] in 'aeiou' else 'a'} {colour} background" if colour else ""
+    return (
+        (f"{article} {name}" if count == 1 else f"{NUMBERS[count]} {plural(name)}")
+        + ground
+        + (f", {design} style" if design else "")
+    )
+
+
+def scene(number: int, split: str = "train") -> Scene:
+    """The scene of this number.
+
+    Args:
+        number: from 0 on, any.
+        split: "train", "test" or "judge"; each has its own scenes.
+
+    Raises:
+        InvalidInputError: for a negative number or an unknown split.
+    """
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)
+    if number < 0:
+        raise InvalidInputError(f"number is {number}; scenes are numbered from 0 on")
+    random = np.random.default_rng([SPLITS.index(split), number])
+    name, design = str(random.choice(sprites.NAMES)), str(random.choice(sprites.DESIGNS))
+    things = pair(name, design, random) if random.random() < PAIR_SHARE else (single(name, design, random),)
+    ground = background(str(random.choice(list(COLOURS))), random)
+    stated = random.random(2)
+    text = caption(
+        name, len(things), ground.colour if stated[0] < 0.8 else None, design if stated[1] < 0.75 else None
+    )  # fmt: skip
+    return Scene(text, things, ground)
+
+
+@functools.cache
+def captions() -> dict[str, Facts]:
+    """Every caption that a scene can have, with what it tells.
+
+    Example:
+        >>> captions()["two owls on a red background"]
+        ('owl', 2, 'red', None)
+    """
+    kinds = product(sprites.NAMES, COUNTS, (None, *COLOURS), (None, *sprites.DESIGNS))
+    return {caption(*kind): kind for kind in kinds}
+
+
+def single(name: str, design: str, random: np.random.Generator) -> Thing:
+    """One thing anywhere in the frame."""
+    return Thing(name, design, *_rounded(random.uniform(*SINGLE), *random.random(2)), mirrored=bool(random.random() < 0.5))
+
+
+def pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
+    """Two things of one kind, mirrored alike, that do not overlap."""
+    mirrored = bool(random.random() < 0.5)
+    while True:
+        sides, places = random.uniform(*PAIR, 2), random.random((2, 2))
+        both = tuple(Thing(name, design, *_rounded(side, *place), mirrored) for side, place in zip(sides, places, strict=True))
+        if apart(*(thing.box(1.0, 1.0) for thing in both)):
+            return both
+
+
+def apart(one: Sequence[float], other: Sequence[float], margin: float = MARGIN) -> bool:
+    """Whether two boxes (top, left, bottom, right) are separated by a margin."""
+    return any(one[axis] - other[axis + 2] >= margin or other[axis] - one[axis + 2] >= margin for axis in (0, 1))
+
+
+def background(colour: str, random: np.random.Generator) -> Background:
+    """A ground of the named colour with a hue, a gradient or waves of its own."""
+    if colour not in COLOURS:
+        raise UnknownNameError("colour", colour, COLOURS)
+    hue = COLOURS[colour] + random.uniform(-HUE_SPREAD, HUE_SPREAD)
+    saturation, value = random.uniform(0.45, 0.75), random.uniform(0.70, 0.95)
+    change = random.uniform(0.08, 0.22)
+    colours = [colorsys.hsv_to_rgb(hue % 360 / 360, saturation, value + sign * change / 2) for sign in (-1, 1)]
+    first, second = (_rounded(*np.clip(rgb, 0, 1)) for rgb in colours)
+    waves = random.uniform(1.5, 3.5) if random.random() < 0.4 else 0.0
+    return Background(colour, first, second, *_rounded(random.uniform(0, 2 * np.pi), waves, random.uniform(0, 2 * np.pi)))
+
+
+def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture of a scene.
+
+    Raises:
+        InvalidInputError: when the things do not fit into the frame, or overlap in it.
+    """
+    check_fit(one.things, height, width)
+    canvas = ground_pixels(one.background, height, width)
+    for thing in one.things:
+        canvas = with_thing(canvas, thing, thing.box(height, width))
+    return canvas
+
+
+def check_fit(things: Sequence[Thing], height: int, width: int) -> None:
+    """InvalidInputError unless every thing is whole in the frame and no two overlap."""
+    boxes = [thing.box(height, width) for thing in things]
+    for thing, (top, left, bottom, right) in zip(things, boxes, strict=True):
+        if top < 0 or left < 0 or bottom > height or right > width:
+            raise InvalidInputError(
+                f"a {thing.name} of {thing.side:g} of the shorter side does not fit into {height}x{width} px; make it smaller"
+            )
+    for index, box in enumerate(boxes):
+        for other in boxes[:index]:
+            if not apart(box, other, 0.0):
+                raise InvalidInputError(
+                    f"{len(things)} things do not fit beside each other into {height}x{width} px; give fewer or smaller ones"
+                )
+
+
+def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    """The background alone."""
+    shorter = min(height, width)
+    rows, columns = (np.arange(height) + 0.5 - height / 2)[:, None] / shorter, (np.arange(width) + 0.5 - width / 2) / shorter
+    along = rows * np.sin(ground.angle) + columns * np.cos(ground.angle)
+    share = _course(along, ground) if ground.waves else (along - along.min()) / (along.max() - along.min())
+    mixed = np.asarray(ground.first) + share[..., None] * (np.asarray(ground.second) - np.asarray(ground.first))
+    return (255 * mixed + 0.5).astype(np.uint8)
+
+
+def with_thing(
+    canvas: UInt8[np.ndarray, "height width 3"], thing: Thing, box: Sequence[float]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture with a thing drawn into a box (top, left, bottom, right); what lies outside the picture is cut off."""
+    top, left, bottom, right = (round(value) for value in box)
+    picture = sprite(thing.name, thing.design)
+    picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.mirrored else picture
+    picture = picture.resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.LANCZOS)
+    result = Image.fromarray(canvas)
+    result.paste(picture, (left, top), picture)
+    return np.asarray(result)
+
+
+def _course(along: Float[np.ndarray, "height width"], ground: Background) -> Float[np.ndarray, "height width"]:
+    return 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
+
+
+def sprite(name: str, design: str) -> Image.Image:
+    """The RGBA picture of a thing; InvalidInputError where there is none."""
+    known = sprites.pictures()
+    if (name, design) not in known:
+        raise UnknownNameError("sprite", f"{name}, {design}", [f"{thing}, {style}" for thing, style in known])
+    return known[name, design]
+
+
+def _rounded(*values: float) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)
