@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from entropy_lib.attention import logit_moments
+from entropy_lib.errors import WeightsError
 from entropy_lib.files import PROMPTS
 from entropy_lib.mini import autoencoder, denoiser, evaluate, pictures, scenes, sprites, text
 from entropy_lib.mini.tokenizer import GRID, learn_merges, round_trip, tokenizer_of
@@ -130,6 +131,10 @@ def test_the_denoiser_trains_and_resumes(tmp_path, tokenizer, monkeypatch):
     denoiser.train(tmp_path / "a.safetensors", denoiser.Recipe(), latents, encoder, 2)
     network = denoiser.train(tmp_path / "a.safetensors", denoiser.Recipe(), latents, encoder, 3)
     assert sum(p.abs().sum().item() for name, p in network.named_parameters() if name.startswith("conv_out")) > 0
+    exported = denoiser.last(tmp_path / "a.safetensors", denoiser.Recipe()).state_dict()
+    assert all(torch.equal(value, exported[name]) for name, value in network.state_dict().items())
+    with pytest.raises(WeightsError, match="train first"):
+        denoiser.last(tmp_path / "nothing.safetensors", denoiser.Recipe())
 
 
 def test_the_colour_of_the_ground_is_named():

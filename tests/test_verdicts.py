@@ -259,7 +259,7 @@ def test_layout_metrics_tell_the_pattern_and_what_the_rule_does():
         columns=["size", "rule", "against", "metric", "estimate", "p_holm"],
     )
     assert verdicts.layout_metrics(levels, differences, "64x64") == (
-        "Excess (things too many, a picture) without a rule is 0.100 [0.050, 0.150] at 64x64, 0.800 [0.750, 0.850] at 128x128; "
+        "Excess (things too many, a picture) under `unscaled` is 0.100 [0.050, 0.150] at 64x64, 0.800 [0.750, 0.850] at 128x128; "
         "`paper`: better at 128x128. 95 % intervals; better and worse are said after Holm's correction over sizes."
     )
 

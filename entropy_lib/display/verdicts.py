@@ -244,7 +244,7 @@ def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str,
     for metric in (name for name in ("Excess", "Missing", "Illegible", "Completeness", "Repetition") if name in set(own.metric)):
         table = own[own.metric == metric].set_index("size")
         values = {size: interval(row.estimate, row.low, row.high) for size, row in table.iterrows()}
-        text = f"{metric} ({METRICS[metric].unit}) without a rule is "
+        text = f"{metric} ({METRICS[metric].unit}) under `{first}` is "
         text += f"{values.pop(native)} at {native}, " if native in values else ""
         parts.append(f"{text}{listed(f'{value} at {size}' for size, value in values.items())}")
         changed = differences[(differences.metric == metric) & ~differences.rule.str.contains(",")]

@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
@@ -23,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from entropy_lib.errors import extra
 from entropy_lib.files import DATA, replacing
 from entropy_lib.mini import pictures, scenes
-from entropy_lib.mini.precision import mixed
+from entropy_lib.mini.precision import mixed, save_halves
 from entropy_lib.mini.tokenizer import round_trip, tokenizer_of
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.models.checksums import write_checksums
@@ -154,9 +153,7 @@ def export(model: CLIP, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     with replacing(folder / "open_clip_config.json") as temporary:
         temporary.write_text(json.dumps(config(len(tokenizer)), indent=1) + "\n", encoding="utf-8")
-    halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    with replacing(folder / "open_clip_model.safetensors") as temporary:
-        save_file(halves, temporary)
+    save_halves(model, folder / "open_clip_model.safetensors")
     with replacing(folder / "training.csv") as temporary:
         pd.read_csv(CHECKPOINT.with_suffix(".csv")).drop(columns="seconds").to_csv(temporary, index=False)
     write_checksums(folder)

@@ -36,7 +36,7 @@ WEIGHT_DECAY = 0.02
 MAX_SNR = 5.0
 EMA_DECAY = 0.999
 PENALTY_WEIGHT = 0.05
-LEVELS_WITH_FLOOR = 64  # tokens: with fewer, logits freeze early
+FLOOR_FROM = 64  # tokens: with fewer, logits freeze early
 SIMILARITY = ("attn1.to_q", "attn1.to_k")  # trained faster than the rest: b / b_c is theirs to decide
 
 
@@ -155,7 +155,7 @@ class PenalisedProcessor:
         return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
 
     def note(self, ratio: Float[Tensor, "batch head query"]) -> None:
-        mean, floor = ratio.square().mean().sqrt(), self.floor if ratio.shape[-1] >= LEVELS_WITH_FLOOR else 0.0
+        mean, floor = ratio.square().mean().sqrt(), self.floor if ratio.shape[-1] >= FLOOR_FROM else 0.0
         self.penalties.append(functional.relu(ratio - self.limit).mean() + functional.relu(floor - mean))
         self.ratios.append(mean.detach())
 

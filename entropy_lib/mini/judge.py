@@ -130,12 +130,7 @@ def load(folder: Path = MODEL) -> Judge:
     if not (folder / "judge.safetensors").exists():
         raise WeightsError(f"there is no judge in {folder.name!r}; train it: python -m entropy_lib.mini.judge_training")
     model = Judge()
-    model.load_state_dict(
-        {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(folder / "judge.safetensors").items()
-        }
-    )
+    model.load_state_dict(load_file(folder / "judge.safetensors"))  # into the model's own float32
     return model.eval().to(memory_format=torch.channels_last)
 
 
@@ -147,7 +142,7 @@ def detector(folder: Path = MODEL) -> Detector:
         (('owl', 2), None)
     """
     model, captions = load(folder), scenes.captions()
-    label = f"judge @ {sha256(folder / CHECKSUMS)[:8]}, threshold {THRESHOLD}"
+    label = f"judge @ {sha256(folder / CHECKSUMS)[:8]}, threshold {THRESHOLD}, overlap {OVERLAP}"
 
     def asked(prompt: str) -> tuple[str, int] | None:
         return captions[prompt][:2] if prompt in captions else None

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.files import replacing
 from entropy_lib.mini import damaged, pictures, sprites
 from entropy_lib.mini.judge import MODEL, STRIDE, Judge
-from entropy_lib.mini.precision import mixed
+from entropy_lib.mini.precision import mixed, save_halves
 from entropy_lib.mini.training import loop, step_generator
 from entropy_lib.models.checksums import write_checksums
 
@@ -139,9 +137,7 @@ def train(path: Path, steps: int, vae: nn.Module | None = None) -> Judge:
 def export(model: Judge, folder: Path = MODEL) -> None:
     """Write half-precision weights and checksums."""
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    with replacing(folder / "judge.safetensors") as temporary:
-        save_file(halves, temporary)
+    save_halves(model, folder / "judge.safetensors")
     write_checksums(folder)
 
 
