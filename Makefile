@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test test-fast wheel-test lab mini judge mini-clip bench lint setup
+.PHONY: report test test-fast wheel-test lab mini controls mini-weak mini-circular judge mini-clip bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -25,6 +25,12 @@ mini: setup ## train the embedded model again (two and a half hours on two cores
 	$(BIN)/python -m entropy_lib.mini.train --parts
 	$(BIN)/python -m entropy_lib.mini.train
 	$(BIN)/python -m entropy_lib.mini.evaluate
+
+controls: mini-weak mini-circular ## train the two controls of mini again (eighty minutes each on one core); `make -j2 controls` does both at once
+
+mini-weak mini-circular: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m entropy_lib.mini.train --recipe $@
+	$(BIN)/python -m entropy_lib.mini.evaluate --model $@
 
 judge: setup ## train the judge again (three quarters of an hour); resumes where it stopped
 	$(BIN)/python -m entropy_lib.mini.judge_training

@@ -7,7 +7,7 @@ import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.architectures import ARCHITECTURES, build
-from entropy_lib.models.catalogue import entry, local_folder, recognise, resolve_device, resolve_dtype, sampling_defaults
+from entropy_lib.models.catalogue import entry, local_folder, recognise, resolve_device, resolve_dtype, revision, sampling_defaults
 from entropy_lib.models.checksums import verify
 
 
@@ -23,8 +23,10 @@ def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
 
 def test_catalogue_lists_what_can_be_loaded():
     table = el.catalogue()
-    assert {"mini", "sd21-base", "ldm-256", "sd15", "sdxl", "sd3", "flux", "pixart"} == set(table.model)
-    assert table.drop(columns=["revision", "scheduler"]).notna().all(axis=None)
+    assert {"mini", "mini-weak", "mini-circular", "sd21-base", "ldm-256", "sd15", "sdxl", "sd3", "flux", "pixart"} == set(
+        table.model
+    )
+    assert table.drop(columns=["revision", "scheduler", "parts"]).notna().all(axis=None)
     assert (table.memory_gb > table.weights_gb).all()
 
 
@@ -32,6 +34,56 @@ def test_the_catalogue_knows_the_embedded_model(pipe):
     known = entry("mini")
     assert round(sum(p.numel() for p in pipe.unet.parameters()) / 1e6, 2) == known.parameters
     assert set(el.training_tokens(pipe).values()) == set(known.training_tokens)
+
+
+CONTROLS = {"mini-weak": "zeros", "mini-circular": "circular"}
+
+
+@pytest.mark.parametrize(("name", "padding"), CONTROLS.items())
+def test_a_control_has_another_denoiser_and_the_other_parts_of_mini(pipe, name, padding):
+    control = el.load(name, device="cpu", dtype="float32")
+    for part in ("vae", "text_encoder"):
+        own, other = getattr(control, part).state_dict(), getattr(pipe, part).state_dict()
+        assert all(torch.equal(own[key], other[key]) for key in other), part
+    assert {module.padding_mode for module in convolutions(control.unet)} == {padding}
+    assert {module.padding_mode for module in convolutions(control.vae)} == {"zeros"}
+    assert not torch.equal(control.unet.conv_in.weight, pipe.unet.conv_in.weight)
+    assert control.scheduler.config == pipe.scheduler.config
+    assert set(el.training_tokens(control).values()) == set(entry("mini").training_tokens)
+
+
+def convolutions(model):
+    return [each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)]
+
+
+def test_a_control_is_drawn_with_its_padding():
+    control = el.load("mini-circular", device="cpu", dtype="float32")
+    latents, states = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 32, 192)
+    with torch.no_grad():
+        moved = control.unet(latents.roll(4, -1), torch.tensor(500), states).sample
+        assert torch.allclose(moved, control.unet(latents, torch.tensor(500), states).sample.roll(4, -1), atol=1e-4)
+
+
+def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monkeypatch):
+    for name in ("mini", "mini-weak"):
+        (tmp_path / name).mkdir()
+        shutil.copy(DATA / name / "SHA256SUMS", tmp_path / name)
+    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    before = revision("mini-weak"), revision("mini")
+    assert before[0] != before[1]
+    with open(tmp_path / "mini" / "SHA256SUMS", "a") as file:
+        file.write("another autoencoder\n")
+    assert revision("mini-weak") != before[0]
+
+
+@pytest.mark.parametrize("harmed", ["mini", "mini-weak"])
+def test_a_control_is_checked_with_the_parts_that_it_shares(tmp_path, monkeypatch, harmed):
+    for name in ("mini", "mini-weak"):
+        shutil.copytree(DATA / name, tmp_path / name)
+    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    next((tmp_path / harmed).rglob("unet/*.safetensors")).unlink()
+    with pytest.raises(WeightsError, match=f"safetensors of the model in '{harmed}' is missing"):
+        el.load("mini-weak")
 
 
 @pytest.mark.parametrize(("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")])

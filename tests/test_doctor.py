@@ -43,8 +43,9 @@ def test_a_full_disk_is_said(monkeypatch):
 
 
 def test_damaged_weights_are_said(monkeypatch, tmp_path):
-    (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  unet/weights.safetensors\n", encoding="utf-8")
-    monkeypatch.setattr(doctor, "local_folder", lambda _: tmp_path)
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "SHA256SUMS").write_text("0" * 64 + "  unet/weights.safetensors\n", encoding="utf-8")
+    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
     verdict = doctor.model_verdict("mini")
     assert not verdict.runs
     assert "is missing" in verdict.reason

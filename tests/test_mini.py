@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from entropy_lib.attention import logit_moments
 from entropy_lib.errors import WeightsError
 from entropy_lib.files import PROMPTS
-from entropy_lib.mini import autoencoder, denoiser, evaluate, pictures, scenes, sprites, text
+from entropy_lib.mini import autoencoder, denoiser, evaluate, pictures, scenes, sprites, text, train
 from entropy_lib.mini.tokenizer import GRID, learn_merges, round_trip, tokenizer_of
+from entropy_lib.models.catalogue import load
+from entropy_lib.models.checksums import verify
 from entropy_lib.theory import freezing_std
 
 pytestmark = pytest.mark.slow
@@ -203,3 +206,26 @@ def test_prompts_are_captions_of_test_scenes():
 def test_attention_of_the_embedded_model_is_alive(pipe):
     layers = evaluate.attention(pipe, evaluate.draw_prompts(8))
     assert all(evaluate.gate(layers).values()), layers.to_string()
+
+
+def test_a_control_is_exported_as_its_denoiser_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "RUNS", tmp_path)
+    pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(tmp_path / "mini-weak.csv", index=False)
+    network = denoiser.build(denoiser.RECIPES["mini-weak"])
+    train.export(network, "mini-weak", tmp_path / "data")
+    folder = tmp_path / "data" / "mini-weak"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert files == {"SHA256SUMS", "training_mini-weak.csv", "unet/config.json", weights}
+    assert list(pd.read_csv(folder / "training_mini-weak.csv").columns) == ["step", "loss"], "times are of no use to others"
+    verify(folder, required=True)
+    stored = load_file(folder / weights)
+    assert all(torch.equal(value.half(), stored[name]) for name, value in network.state_dict().items())
+
+
+def test_mini_is_exported_as_a_whole_pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "RUNS", tmp_path)
+    pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(tmp_path / "mini.csv", index=False)
+    train.export(denoiser.build(denoiser.Recipe()), "mini", tmp_path)
+    pipe = load(str(tmp_path / "mini"), device="cpu")
+    assert len(pipe("an owl", height=32, width=32, num_inference_steps=1, output_type="np").images) == 1

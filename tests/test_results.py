@@ -54,6 +54,14 @@ def test_tables_are_kept_with_their_provenance(kept, tmp_path):
         results.keep("other", tmp_path / "nothing", kept)
 
 
+def test_kept_tables_of_several_profiles_stand_below_each_other(kept):
+    shutil.copytree(kept / "mini", kept / "mine")
+    table = results.kept_tables("06_metric_tables", "levels", ["mini", "nothing", "mine"], kept)
+    assert list(table.profile.unique()) == ["mini", "mine"]
+    assert table.profile.value_counts().nunique() == 1
+    assert results.kept_tables("06_metric_tables", "levels", ["nothing"], kept).empty
+
+
 def test_a_readme_that_is_not_there_or_has_no_marks_is_one_clear_error(tmp_path):
     with pytest.raises(InvalidInputError, match="in a checkout"):
         results.write_readme(tmp_path / "README.md")

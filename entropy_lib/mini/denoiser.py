@@ -28,6 +28,7 @@ from entropy_lib.mini import scenes, text
 from entropy_lib.mini.muon import muon_and_adamw
 from entropy_lib.mini.precision import mixed
 from entropy_lib.mini.training import epoch_batch, loop, step_generator
+from entropy_lib.models.padding import set_padding
 from entropy_lib.theory import freezing_std
 
 BATCH = 32
@@ -109,13 +110,6 @@ def make_similarity_kernel(attention: Attention, gain: float | None) -> None:
     if gain is not None:
         attention.to_q.weight *= gain
         attention.to_k.weight.copy_(attention.to_q.weight)
-
-
-def set_padding(model: torch.nn.Module, padding: str) -> None:
-    """Pad all convolutions of a model with "zeros" or "circular" values."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1):
-            module.padding_mode = padding
 
 
 def freezing_ratio(

@@ -1,6 +1,7 @@
 """How good an embedded model is at its native size: is its attention alive, and are its pictures what was asked for?
 
     python -m entropy_lib.mini.evaluate   # measure data/mini, write its quality.json and card
+    python -m entropy_lib.mini.evaluate --model mini-weak   # a control
     python -m entropy_lib.mini.evaluate --model FOLDER --quick   # any other folder; print only
 
 This is what a specimen is chosen by. Nothing here looks at another size or at a scale rule.
@@ -9,7 +10,6 @@ This is what a specimen is chosen by. Nothing here looks at another size or at a
 import argparse
 import colorsys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from entropy_lib.metrics.layout import layout
 from entropy_lib.mini import autoencoder, judge, pictures, scenes
 from entropy_lib.mini.card import share, shown, write_measured
 from entropy_lib.mini.train import MODEL
-from entropy_lib.models.catalogue import load
+from entropy_lib.models.catalogue import load, local_folder
 from entropy_lib.probes import EntropyProbe
 
 NATIVE = (scenes.SIZE, scenes.SIZE)
@@ -168,14 +168,14 @@ def card_tables(report: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--model", default=MODEL.name, help="of the catalogue, or a folder")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--quick", action="store_true", help="print, and write nothing")
     arguments = parser.parse_args()
-    report = measure(load(str(arguments.model)), draw_prompts(arguments.count), judge.load())
+    report = measure(load(arguments.model), draw_prompts(arguments.count), judge.load())
     print(card_tables(report))
     if not arguments.quick:
-        write_measured(arguments.model, report, card_tables(report))
+        write_measured(local_folder(arguments.model), report, card_tables(report))
 
 
 if __name__ == "__main__":

@@ -5,5 +5,6 @@ from . import checksums as checksums
 from . import hub as hub
 from . import layers as layers
 from . import networks as networks
+from . import padding as padding
 from .catalogue import recognise as recognise
 from .catalogue import sampling_defaults as sampling_defaults

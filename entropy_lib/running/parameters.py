@@ -37,14 +37,14 @@ LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
 def _known_model(name: str) -> str:
-    from entropy_lib.models.catalogue import entry, local_folder  # diffusers is slow to import
+    from entropy_lib.models.catalogue import entry, local_folder, model_folders  # diffusers is slow to import
 
     folder = local_folder(name)
     if folder is None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
             entry(name)
         return name  # of the catalogue or, as owner/name, of the Hub
-    if not (folder / "model_index.json").is_file():
+    if not (model_folders(name, folder)[0] / "model_index.json").is_file():
         raise InvalidInputError(f"the folder {name!r} holds no diffusers pipeline (no model_index.json)")
     return name if Path(name) != folder else str(folder.resolve())  # notebooks run in a folder of their own
 

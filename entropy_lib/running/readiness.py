@@ -12,7 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.files import DATA, restore_command, workplace
-from entropy_lib.models.catalogue import CATALOGUE, local_folder, resolve_device
+from entropy_lib.models.catalogue import CATALOGUE, check_folder, local_folder, resolve_device
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.running.parameters import MetricTables, Parameters, Sampling, Sweep
@@ -62,7 +62,7 @@ def check_weights(model: str) -> None:
     """WeightsError unless a model's weights are here and whole, or can be fetched."""
     folder, known = local_folder(model), CATALOGUE.get(model)
     if folder is not None:
-        return verify(folder)
+        return check_folder(model, folder)
     source, revision = (known.source, known.revision) if known else (model, None)
     if "/" not in source:
         raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")

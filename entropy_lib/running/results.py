@@ -9,15 +9,17 @@ Example:
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from entropy_lib.display import verdicts
+from entropy_lib.display.tables import means
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
+from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.running.parameters import Sampling
 from entropy_lib.sweep.comparison import NATIVE
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
 RESULTS = DATA / "results"
+CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
 START, END = "<!-- results: written by `python -m entropy_lib readme`, not by hand -->", "<!-- end of results -->"
 
 
@@ -90,16 +93,51 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
     return there
 
 
+def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path = RESULTS) -> pd.DataFrame:
+    """A kept table of a notebook as several profiles made it, one below the other, with a column `profile`.
+
+    Args:
+        notebook: its file name without ending.
+        name: of the table, without ending.
+        profiles: those without one are left out; the table is empty where none has any.
+    """
+    paths = {profile: results / profile / notebook / f"{name}.csv" for profile in profiles}
+    tables = [pd.read_csv(path).assign(profile=profile) for profile, path in paths.items() if path.is_file()]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["profile"])
+
+
 def results_section(results: Path = RESULTS) -> str:
-    """README's table: what each kept table says, in the sentence of its notebook, and what it was measured on."""
+    """README's tables: what each kept table says, in the sentence of its notebook; the controls beside `mini`; their origin."""
     rows, origins = [], []
     for name, (files, sentence) in ANSWERS.items():
         for folder in sorted(results.glob(f"*/{name}")):
-            text = sentence(*(pd.read_csv(folder / f"{file}.csv") for file in files)).replace("|", "\\|")
-            rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
             origin = (folder / "provenance.txt").read_text(encoding="utf-8").splitlines()[0]
             origins.append(f"- {name}, `{folder.parent.name}`: {origin}")
-    return "\n".join(["| notebook | profile | answer |", "|---|---|---|", *rows, "", "Measured on:", "", *origins])
+            if folder.parent.name not in CONTROLS:
+                text = sentence(*(pd.read_csv(folder / f"{file}.csv") for file in files)).replace("|", "\\|")
+                rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
+    answers = ["| notebook | profile | answer |", "|---|---|---|", *rows, ""]
+    return "\n".join([*answers, *controls_section(results), "Measured on:", "", *origins])
+
+
+def controls_section(results: Path = RESULTS) -> list[str]:
+    """Lines of Markdown: `mini` and its controls side by side, how much entropy a rule moves and what it does to the pictures."""
+    shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini", *CONTROLS], results)
+    levels = kept_tables("09_layout_metrics", "levels", ["mini", *CONTROLS], results)
+    if min(shares.profile.nunique(), levels.profile.nunique()) < 2:
+        return []
+    shares = shares.assign(estimate=100 * shares["share"], low=100 * shares.low, high=100 * shares.high)
+    lines = _table("Of the change of entropy, a rule removes (%)", shares.assign(of=shares.profile + ", " + shares.rule))
+    levels = levels[~levels.method.str.contains(",")]
+    for metric in ("Excess", "Missing", "Exact"):
+        text = f"{metric} ({METRICS[metric].unit})"
+        lines += _table(text, levels[levels.metric == metric].assign(of=levels.profile + ", " + levels.method))
+    return lines
+
+
+def _table(text: str, table: pd.DataFrame) -> list[str]:
+    """A heading and a table of `estimate`, `low`, `high`: sizes below each other, `of` side by side."""
+    return [f"{text}:", "", means(table, "size", "of").fillna("–").to_markdown(index=False), ""]
 
 
 def with_results(text: str, results: Path = RESULTS) -> str:
