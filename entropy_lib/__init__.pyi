@@ -1,5 +1,6 @@
 # pyright: reportAttributeAccessIssue=error
 from . import attention as attention
+from . import baselines as baselines
 from . import display as display
 from . import errors as errors
 from . import experiments as experiments

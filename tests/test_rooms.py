@@ -43,6 +43,12 @@ ALLOWED = {
         "scaling": "drawing under a rule",
         "probes": "measuring while drawing",
     },
+    "baselines": {
+        "models.layers": "the network, its native size",
+        "models.networks": "which networks take latents as they are",
+        "scaling": "drawing under a rule",
+        "experiments": "drawing",
+    },
     "sweep": {
         "__init__": "the version that drew an image",
         "statistics": "intervals",

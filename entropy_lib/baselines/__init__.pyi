@@ -1,0 +1,9 @@
+# pyright: reportAttributeAccessIssue=error
+from . import from_native as from_native
+from . import methods as methods
+from . import multidiffusion as multidiffusion
+from . import windows as windows
+from .methods import METHODS as METHODS
+from .methods import Method as Method
+from .methods import draw_by as draw_by
+from .methods import method as method
