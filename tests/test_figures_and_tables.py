@@ -281,8 +281,9 @@ def test_boxes_stand_on_the_pictures_that_they_were_found_in():
 def test_the_acceptance_of_a_detector_is_a_row_a_share():
     share = {"share": 0.97, "low": 0.95, "high": 0.98, "count": 500}
     table = tables.accepted({"scenes": {"count": share, "name": share}, "planted": {"cut": [{"amount": 0}]}})
-    assert list(table.right) == ["count", "name"]
-    assert table.share[0] == "97.0 % [95.0, 98.0]"
+    assert list(table.what) == ["count", "name"]
+    assert table.right[0] == "97.0 % [95.0, 98.0]"
+    assert "change removed" not in tables.styled(table, "").to_html(), "the share that a rule removes is another thing"
 
 
 def test_a_long_caption_does_not_push_columns_off_the_page():

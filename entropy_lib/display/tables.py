@@ -133,7 +133,7 @@ def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.Data
         report: {on what: {what was right: share, low, high, count}}, as `mini.acceptance` writes it.
     """
     rows = [
-        {"on": where, "right": what, "share": percent(value["share"], value["low"], value["high"]), "of": int(value["count"])}
+        {"on": where, "what": what, "right": percent(value["share"], value["low"], value["high"]), "of": int(value["count"])}
         for where, values in report.items()
         for what, value in values.items()
         if isinstance(value, Mapping) and "share" in value

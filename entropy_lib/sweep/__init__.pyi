@@ -1,6 +1,7 @@
 # pyright: reportAttributeAccessIssue=error
 from . import comparison as comparison
 from . import cost as cost
+from . import counts as counts
 from . import engines as engines
 from . import plan as plan
 from . import reduce as reduce
@@ -11,6 +12,7 @@ from . import units as units
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
 from .comparison import open_comparison as open_comparison
+from .counts import things_found as things_found
 from .plan import Plan as Plan
 from .reduce import Tables as Tables
 from .reduce import metric_tables as metric_tables
