@@ -69,6 +69,16 @@ def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
     assert np.array_equal(multidiffusion(pipe, PROMPTS, SEEDS, 64, 96, scale_rule="paper", **FEW), plain)
 
 
+def test_a_probe_sees_the_windows(pipe):
+    with el.EntropyProbe(pipe) as probe:
+        multidiffusion(pipe, PROMPTS[:1], [0], 64, 96, overlap=0.5, **FEW)
+    table = probe.table()
+    assert (table.tokens == table.training_tokens).all()
+    assert (table.rows == 2 * table.tokens).all(), "two windows a call"
+    assert sorted(table.step.unique()) == [0, 1, 2]
+    assert (table[["height", "width"]] == 0).all(axis=None), "a window is no grid of the picture"
+
+
 def test_in_windows_of_another_size_the_rule_does_something(pipe):
     windows = {"window": (24, 24), "overlap": 0.5, **FEW}
     plain = multidiffusion(pipe, PROMPTS[:1], [0], 96, 128, **windows)

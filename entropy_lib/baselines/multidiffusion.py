@@ -39,7 +39,7 @@ def multidiffusion(
     """Draw one image for each (prompt, seed) pair through windows.
 
     In a window of native size every layer has its training tokens, so a scale rule has a factor of exactly 1 there and changes
-    nothing; it may in windows of another size.
+    nothing; it may in windows of another size. A probe sees the windows: their tokens, and no place in the picture.
 
     Args:
         pipe, prompts, seeds, height, width, scale_rule: as for `generate`; neither side smaller than a window.
