@@ -264,6 +264,26 @@ def test_layout_metrics_tell_the_pattern_and_what_the_rule_does():
     )
 
 
+def test_each_pattern_is_told_on_its_side_of_the_native_size():
+    sizes, metrics = ("32x32", "64x64", "64x96"), ("Excess", "Missing", "Completeness", "Illegible", "Repetition")
+    levels = pd.DataFrame(
+        [(size, "unscaled", metric) for metric in metrics for size in sizes], columns=["size", "method", "metric"]
+    )
+    levels = levels.assign(estimate=0.5, low=0.4, high=0.6)
+    none = pd.DataFrame(columns=["size", "rule", "against", "metric", "estimate", "p_holm"]).astype({"rule": str})
+    *parts, _ = verdicts.layout_metrics(levels, none, "64x64").split(". ")
+    assert {part.split()[0]: set(re.findall(r"\d+x\d+", part)) for part in parts} == {
+        "Excess": {"64x64", "64x96"},
+        "Missing": {"64x64", "32x32"},
+        "Completeness": {"64x64", "32x32"},
+    }
+    index = verdicts.layout_metrics(levels[levels.metric == "Repetition"], none, "64x64")
+    assert index.startswith("Repetition"), "where nothing was counted"
+    unnamed = levels[(levels.metric != "Completeness") | (levels["size"] != "32x32")]
+    assert "Completeness" not in verdicts.layout_metrics(unnamed, none, "64x64"), "nothing at that size could be named"
+    assert "Nothing was judged" in verdicts.layout_metrics(levels[levels["size"] == "64x64"], none, "64x64")
+
+
 def test_what_has_no_better_side_is_more_or_less():
     assert verdicts.metric_word(0.1, 0.001, "Covered", 0.95) == "more"
     assert verdicts.metric_word(-0.1, 0.001, "Covered", 0.95) == "less"

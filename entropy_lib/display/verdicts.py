@@ -10,7 +10,7 @@ Example:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 from entropy_lib.attention.logit_shape import CAUSES
 from entropy_lib.display.numbers import decimals, interval, listed, percent, side
 from entropy_lib.metrics.catalogue import METRICS
+from entropy_lib.sizes import pixel_count
 
 Row = Any  # of DataFrame.itertuples: a named tuple whose names are the columns
 SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
@@ -231,8 +232,13 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
     )
 
 
+PATTERNS = {"Excess": True, "Repetition": True, "Missing": False, "Completeness": False}  # metric: above the native size, or below?
+
+
 def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str, level: float = 0.95) -> str:
-    """What goes wrong with the layout of pictures at other sizes, and what each rule does about it.
+    """The two patterns, repetition above the native size and incompleteness below it, and what each rule does about them.
+
+    Repetition is told by things too many where they were counted, else by the index.
 
     Args:
         levels, differences: of `sweep.reduce.Tables`; the rule that is compared with stands first in `levels`.
@@ -241,17 +247,31 @@ def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str,
     """
     first = levels.method.iloc[0]
     own, parts = levels[levels.method == first], []
-    for metric in (name for name in ("Excess", "Missing", "Illegible", "Completeness", "Repetition") if name in set(own.metric)):
+    told = [name for name in PATTERNS if name in set(own.metric) and (name != "Repetition" or "Excess" not in set(own.metric))]
+    for metric in told:
         table = own[own.metric == metric].set_index("size")
+        sizes = _concerned(table.index, native, above=PATTERNS[metric])
+        if not sizes:
+            continue
+        table = table.loc[[size for size in (native, *sizes) if size in table.index]]
         values = {size: interval(row.estimate, row.low, row.high) for size, row in table.iterrows()}
         text = f"{metric} ({METRICS[metric].unit}) under `{first}` is "
         text += f"{values.pop(native)} at {native}, " if native in values else ""
         parts.append(f"{text}{listed(f'{value} at {size}' for size, value in values.items())}")
-        changed = differences[(differences.metric == metric) & ~differences.rule.str.contains(",")]
+        changed = differences[
+            (differences.metric == metric) & ~differences.rule.str.contains(",") & differences["size"].isin(sizes)
+        ]
         for (rule, _), part in changed.groupby(["rule", "against"], sort=False):
             words = {row["size"]: metric_word(row["estimate"], row["p_holm"], metric, level) for row in part.to_dict("records")}
             parts[-1] += f"; `{rule}`: {_grouped(words)}"
+    if not parts:
+        return f"Nothing was judged at another size than {native}, where the rules do nothing."
     return ". ".join([*parts, f"{100 * level:g} % intervals; better and worse are said after Holm's correction over sizes."])
+
+
+def _concerned(sizes: Iterable[str], native: str, above: bool) -> list[str]:
+    """The sizes on one side of the native one."""
+    return [size for size in sizes if size != native and (pixel_count(size) > pixel_count(native)) == above]
 
 
 def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: float) -> str:
