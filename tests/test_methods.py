@@ -70,6 +70,15 @@ def test_direct_is_what_generate_draws(pipe):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["direct", "two-stage"])
+def test_a_method_without_a_rule_leaves_an_outer_patch_as_it_is(pipe, kind):
+    expected = draw_by(f"{kind} + power(3)", pipe, PROMPTS[:1], [0], 96, 96, **FEW)
+    with el.scaled(pipe, "power(3)"):
+        assert np.array_equal(draw_by(kind, pipe, PROMPTS[:1], [0], 96, 96, **FEW), expected)
+    assert not np.array_equal(draw_by(kind, pipe, PROMPTS[:1], [0], 96, 96, **FEW), expected)
+
+
+@pytest.mark.slow
 def test_resized_pictures_are_native_ones(pipe):
     native = el.generate(pipe, PROMPTS, SEEDS, 64, 64, **FEW)
     assert np.array_equal(resized(pipe, PROMPTS, SEEDS, 64, 64, **FEW), native)

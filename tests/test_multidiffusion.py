@@ -118,6 +118,9 @@ def test_networks_that_take_latents_as_they_are_can_see_through_windows(name):
         ({"height": 32}, "no room for one"),
         ({"width": 100}, "100"),
         ({"steps": 0}, "steps is 0"),
+        ({"height": "64"}, "64"),
+        ({"window": (0, 16)}, "latent_size"),
+        ({"window": 16}, "latent_size"),
         ({"seeds": [0]}, "one seed for each prompt"),
     ],
 )

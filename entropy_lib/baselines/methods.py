@@ -2,7 +2,7 @@
 
 To add one, write its function and give it a line in `METHODS`.
 
-    "direct"               as the model is
+    "direct"               as the model is, patched or not; "+ unscaled" says the same
     "direct + paper"       under a scale rule
     "resized(lanczos)"     native, then resized by that filter
     "multidiffusion(0.5)"  through windows that overlap by half
@@ -62,7 +62,7 @@ class Method:
     Attributes:
         kind: its key in `METHODS`.
         value: of the kind's option; None where it has none.
-        rule: name of the scale rule.
+        rule: name of the scale rule; "unscaled" leaves the model as it is.
     """
 
     kind: str
@@ -149,5 +149,5 @@ def draw_by(
     chosen = text if isinstance(text, Method) else method(text)
     kind = METHODS[chosen.kind]
     own = {kind.option: chosen.value} if kind.option else {}
-    scale = {"scale_rule": chosen.rule} if kind.ruled else {}
+    scale = {} if chosen.rule == UNSCALED else {"scale_rule": chosen.rule}  # none leaves an outer patch, as `generate` does
     return kind.draw(pipe, prompts, seeds, height, width, **own, **scale, **sampling)

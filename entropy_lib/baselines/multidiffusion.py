@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from entropy_lib.baselines.windows import Size, cover
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import check_pipeline
-from entropy_lib.models.layers import denoiser, native_latent_size
+from entropy_lib.experiments.request import check_pipeline, check_sizes
+from entropy_lib.models.layers import check_latent_size, denoiser, native_latent_size
 from entropy_lib.models.networks import FAMILIES, Family, family
 from entropy_lib.scaling.rules import Rule
 
@@ -63,7 +63,8 @@ def multidiffusion(
     check_pipeline(pipe)
     check_scheduler(pipe.scheduler)
     network = denoiser(pipe)
-    window = window or native_latent_size(pipe)
+    check_sizes(pipe, [(height, width)], 1)
+    window = native_latent_size(pipe) if window is None else check_latent_size(window)
     cover((height // pipe.vae_scale_factor, width // pipe.vae_scale_factor), window, overlap)  # fails before anything is drawn
     with windowed(network, window, overlap):
         return generate(pipe, prompts, seeds, height, width, scale_rule=scale_rule, **sampling)
