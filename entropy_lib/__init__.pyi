@@ -19,6 +19,7 @@ from .attention import logit_moments as logit_moments
 from .display import figures as figures
 from .display import tables as tables
 from .display import verdicts as verdicts
+from .experiments import calibrate as calibrate
 from .experiments import entropy_by_size as entropy_by_size
 from .experiments import generate as generate
 from .experiments import native_size as native_size

@@ -2,19 +2,25 @@
 
 To add one, write its function and give it a line in `METHODS`.
 
-    "direct"               as the model is, patched or not; "+ unscaled" says the same
-    "direct + paper"       under a scale rule
+    "unscaled", "direct"   as the model is, patched or not
+    "paper"                directly, under that scale rule; "direct + paper" says the same
     "resized(lanczos)"     native, then resized by that filter
     "multidiffusion(0.5)"  through windows that overlap by half
     "two-stage(0.7) + paper"
 
+and what one would change if attention were not the cause:
+
+    "schedule-shift"       more noise for more pixels
+    "noise-told + paper"   the network is told the noise level at which it works best at this size
+    "padding(circular)"    another code of position
+
 Example:
-    >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name
-    ('two-stage + paper', 'multidiffusion(0.5)')
+    >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name, method("direct + paper").name
+    ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +29,16 @@ from jaxtyping import UInt8
 
 from entropy_lib.baselines.from_native import FILTERS, STRENGTH, resized, two_stage
 from entropy_lib.baselines.multidiffusion import OVERLAP, multidiffusion
+from entropy_lib.baselines.noise_level import STRENGTH as SHIFT
+from entropy_lib.baselines.noise_level import noise_told, schedule_shift
+from entropy_lib.baselines.padding import PADDING, padding
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.experiments.generation import generate
-from entropy_lib.scaling.rules import rule
+from entropy_lib.models.padding import PADDINGS
+from entropy_lib.scaling.rules import FORMULAS, distinct_rules, rule
+from entropy_lib.sizes import size_name
 
-UNSCALED = "unscaled"
+DIRECT, UNSCALED = "direct", "unscaled"
 
 
 @dataclass(frozen=True)
@@ -38,20 +49,33 @@ class Kind:
         draw: takes pipeline, prompts, seeds, height, width, and `steps, guidance, batch, progress` by name.
         option: name of the one argument that a method's string may give in brackets, or None.
         default: its value.
+        largest: for a number, which must be above 0.
+        words: for a text, what it may be.
         ruled: whether a scale rule can change anything: `draw` then takes `scale_rule`.
+        identity: whether it draws what `direct` draws at native size.
+        from_native: whether it begins with a picture of native size, and so with the noise of one.
+        windows: whether it looks through windows of native size.
     """
 
     draw: Callable[..., UInt8[np.ndarray, "image height width 3"]]
     option: str | None = None
     default: float | str | None = None
+    largest: float = 1.0
+    words: Collection[str] = ()
     ruled: bool = True
+    identity: bool = True
+    from_native: bool = False
+    windows: bool = False
 
 
 METHODS = {
-    "direct": Kind(generate),
-    "resized": Kind(resized, "filter", "bicubic", ruled=False),
-    "multidiffusion": Kind(multidiffusion, "overlap", OVERLAP),
-    "two-stage": Kind(two_stage, "strength", STRENGTH),
+    DIRECT: Kind(generate),
+    "resized": Kind(resized, "filter", "bicubic", words=FILTERS, ruled=False, from_native=True),
+    "multidiffusion": Kind(multidiffusion, "overlap", OVERLAP, windows=True),
+    "two-stage": Kind(two_stage, "strength", STRENGTH, identity=False, from_native=True),
+    "schedule-shift": Kind(schedule_shift, "strength", SHIFT, largest=4.0),
+    "noise-told": Kind(noise_told),
+    "padding": Kind(padding, "mode", PADDING, words=PADDINGS, identity=False),
 }
 
 
@@ -70,27 +94,34 @@ class Method:
     rule: str
 
     @property
+    def direct(self) -> bool:
+        """Whether it is nothing but the model, under a rule or none."""
+        return self.kind == DIRECT
+
+    @property
     def name(self) -> str:
         """The shortest string that means it."""
+        if self.direct:
+            return self.rule
         own = METHODS[self.kind]
         option = "" if self.value == own.default else f"({self.value:g})" if isinstance(self.value, float) else f"({self.value})"
         return self.kind + option + ("" if self.rule == UNSCALED else f" + {self.rule}")
 
 
-def method(text: str) -> Method:
-    """The method that a string names.
+def method(text: str | Method) -> Method:
+    """The method that a string names; a `Method` is returned as it is.
 
     Raises:
         UnknownNameError: for an unknown kind, filter or rule.
         InvalidInputError: for a string that cannot be read, an option that the kind has not or that is not of its type, and a
             rule where none can change anything.
     """
+    if isinstance(text, Method):
+        return text
     found = re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text) if isinstance(text, str) else None
-    if not found:
-        raise InvalidInputError(f"method is {text!r}; write for example 'direct', 'multidiffusion(0.5)' or 'two-stage + paper'")
+    if found is None or found[1] not in METHODS:
+        return _direct(text, found)
     kind, value, rule_text = found.groups()
-    if kind not in METHODS:
-        raise UnknownNameError("method", kind, METHODS)
     chosen = rule(rule_text.strip()).name if rule_text else UNSCALED
     if chosen != UNSCALED and not METHODS[kind].ruled:
         able = ", ".join(name for name, known in METHODS.items() if known.ruled)
@@ -100,23 +131,76 @@ def method(text: str) -> Method:
     return Method(kind, _value(text, METHODS[kind], value), chosen)
 
 
+def _direct(text: object, found: re.Match | None) -> Method:
+    """A string that names no kind of method is a rule, under which the model draws directly."""
+    name = re.match(r"\s*([A-Za-z-]+)", text) if isinstance(text, str) else None
+    if name is not None and name[1] in FORMULAS:
+        return Method(DIRECT, None, rule(text).name)
+    if found is None:
+        raise InvalidInputError(f"method is {text!r}; write for example 'paper', 'multidiffusion(0.5)' or 'two-stage + paper'")
+    raise UnknownNameError("method", found[1], [*METHODS, *FORMULAS])
+
+
 def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
     """The option of a method's string, of the type of its default and within its range."""
     if value is None:
         return kind.default
     if kind.option is None:
         raise InvalidInputError(f"method {text!r}: it has no option; leave the brackets out")
-    if isinstance(kind.default, str):
-        if value.strip() not in FILTERS:
-            raise UnknownNameError("filter", value.strip(), FILTERS)
+    if kind.words:
+        if value.strip() not in kind.words:
+            raise UnknownNameError(kind.option, value.strip(), kind.words)
         return value.strip()
     try:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not 0 < number <= 1:
-        raise InvalidInputError(f"method {text!r}: {kind.option} is {value!r}; it must be a number above 0 and at most 1")
+    if not 0 < number <= kind.largest:
+        raise InvalidInputError(
+            f"method {text!r}: {kind.option} is {value!r}; it must be a number above 0 and at most {kind.largest:g}"
+        )
     return number
+
+
+def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[str]]:
+    """Which methods draw the same pictures at native size, so that only one of them has to.
+
+    Returns:
+        {method: those that draw the same, itself the first}; keys in the order given.
+
+    Example:
+        >>> distinct_at_native_size(["unscaled", "paper", "multidiffusion", "two-stage"])
+        {'unscaled': ['unscaled', 'paper', 'multidiffusion'], 'two-stage': ['two-stage']}
+    """
+    groups: dict[tuple, list[str]] = {}
+    chosen = [method(text) for text in methods]
+    same_rule = {name: first for first, names in _rules_at_native_size(chosen).items() for name in names}
+    for each in chosen:
+        kind = (DIRECT, None) if METHODS[each.kind].identity else (each.kind, each.value)
+        groups.setdefault((*kind, same_rule[each.rule]), []).append(each.name)
+    return {names[0]: names for names in groups.values()}
+
+
+def _rules_at_native_size(methods: Sequence[Method]) -> dict[str, list[str]]:
+    rules = list(dict.fromkeys(each.rule for each in methods))
+    return distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
+
+
+def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int]) -> None:
+    """What can be known of a method at a size before the model is there.
+
+    Args:
+        text: of the method.
+        size, native: height and width in pixels.
+
+    Raises:
+        InvalidInputError: for windows that do not fit into the picture.
+    """
+    if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
+        raise InvalidInputError(
+            f"{method(text).name} at {size_name(*size)}: there is no room for one window, which is {size_name(*native)}; leave this "
+            "size out, or this method"
+        )
 
 
 def draw_by(
@@ -146,7 +230,7 @@ def draw_by(
         >>> draw_by("multidiffusion + paper", el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
         (1, 64, 96, 3)
     """
-    chosen = text if isinstance(text, Method) else method(text)
+    chosen = method(text)
     kind = METHODS[chosen.kind]
     own = {kind.option: chosen.value} if kind.option else {}
     scale = {} if chosen.rule == UNSCALED else {"scale_rule": chosen.rule}  # none leaves an outer patch, as `generate` does

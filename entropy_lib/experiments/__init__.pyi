@@ -1,8 +1,10 @@
 # pyright: reportAttributeAccessIssue=error
+from . import calibration as calibration
 from . import generation as generation
 from . import measurement as measurement
 from . import position as position
 from . import request as request
+from .calibration import calibrate as calibrate
 from .generation import draw as draw
 from .generation import generate as generate
 from .generation import own_options as own_options

@@ -1,5 +1,7 @@
 """What convolutions see beyond the border: all the code of position that a UNet like Stable Diffusion's has."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from entropy_lib.errors import UnknownNameError
@@ -24,6 +26,22 @@ def set_padding(model: nn.Module, padding: str) -> None:
     """
     if padding not in PADDINGS:
         raise UnknownNameError("padding", padding, PADDINGS)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1):
-            module.padding_mode = padding
+    for module in _convolutions(model).values():
+        module.padding_mode = padding
+
+
+def padding_of(model: nn.Module) -> dict[str, str]:
+    """How each convolution that sees a border pads, by name."""
+    return {name: module.padding_mode for name, module in _convolutions(model).items()}
+
+
+def restore_padding(model: nn.Module, before: Mapping[str, str]) -> None:
+    """Undo `set_padding`, given what `padding_of` said before."""
+    for name, module in _convolutions(model).items():
+        module.padding_mode = before[name]
+
+
+def _convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Those that see a border, by name."""
+    named = model.named_modules()
+    return {name: module for name, module in named if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)}

@@ -125,8 +125,16 @@ def _size_text(text: Any) -> str:
 
 def _rule_name(text: str) -> str:
     chosen = rule(text)
-    if chosen.parameter is not None and chosen.parameter > LARGEST_RULE_PARAMETER:
+    if isinstance(chosen.parameter, float) and abs(chosen.parameter) > LARGEST_RULE_PARAMETER:
         raise InvalidInputError(f"scale rule {text!r}: its number may be at most {LARGEST_RULE_PARAMETER:g}")
+    return chosen.name
+
+
+def _method_name(text: str) -> str:
+    from entropy_lib.baselines.methods import method  # diffusers is slow to import
+
+    chosen = method(text)
+    _rule_name(chosen.rule)
     return chosen.name
 
 
@@ -152,6 +160,8 @@ def _knows_text(name: str) -> str:
 Size = Annotated[str, BeforeValidator(_size_text)]
 Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
 RuleName = Annotated[str, AfterValidator(_rule_name)]
+MethodName = Annotated[str, AfterValidator(_method_name)]
+Methods = Annotated[list[MethodName], Field(min_length=1), AfterValidator(_distinct)]
 Rules = Annotated[list[RuleName], Field(min_length=1), AfterValidator(_distinct)]
 Prompts = Annotated[str, AfterValidator(_prompt_source)]
 Folder = Annotated[str, AfterValidator(_folder_of_output)]
@@ -309,7 +319,7 @@ class Sweep(Sampling):
     prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
     seeds_per_prompt: Annotated[int, Field(gt=0, le=10**4)]
     sizes: Sizes
-    rules: Rules
+    rules: Methods  # scale rules, or any other way to draw
     reference: str  # see `entropy_lib.sweep.references`; "" for none
     batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
     store: Folder  # of the drawn images

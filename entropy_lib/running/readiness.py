@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 
+from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.files import DATA, restore_command, workplace
 from entropy_lib.models.catalogue import CATALOGUE, check_folder, local_folder, resolve_device
@@ -84,7 +85,9 @@ def _check_rules(checked: Sampling) -> None:
         for trained in known.training_tokens:
             tokens = math.prod(math.ceil(math.sqrt(trained) * each) for each in scale)
             for name in checked.rule_names():
-                rule(name).factor(tokens, trained)
+                chosen = rule(method(name).rule)
+                if not chosen.calibrated:
+                    chosen.factor(tokens, trained)
 
 
 def _check_comparison(checked: Sweep) -> None:

@@ -1,7 +1,10 @@
 # pyright: reportAttributeAccessIssue=error
+from . import calibration as calibration
 from . import patch as patch
 from . import predictions as predictions
 from . import rules as rules
+from .calibration import Calibration as Calibration
+from .calibration import use_calibration as use_calibration
 from .patch import applied_rule as applied_rule
 from .patch import apply_scale as apply_scale
 from .patch import remove_scale as remove_scale

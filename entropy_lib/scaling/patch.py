@@ -35,10 +35,13 @@ from entropy_lib.models.layers import (
     training_tokens,
 )
 from entropy_lib.models.networks import family, text_length
+from entropy_lib.scaling.calibration import Calibration, LayerFactors, calibration_of
 from entropy_lib.scaling.rules import Rule, rule
 
 Model = TypeVar("Model", bound=DiffusionModel)  # what is patched is given back, as what it was
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
+TRAINING_TIMESTEPS = 1000  # of every family in `models.networks`
+NOTHING = LayerFactors((1.0,))
 
 
 @dataclass
@@ -48,8 +51,10 @@ class LayerScale:
     name: str
     rule: Rule
     training_tokens: int
+    calibration: Calibration | None = None  # of rules whose factors come from one
     tokens: int = 0
-    factor: float = 1.0
+    factors: LayerFactors = NOTHING
+    in_window: bool = True  # whether the denoiser's present call is one that the rule is for
     calls: int = 0
     active: bool = False  # between the start and the end of a self-attention call
     scaled: set[nn.Module] = field(default_factory=set)  # sources of the query that were scaled in that call
@@ -62,19 +67,32 @@ class LayerScale:
         if not self.active:
             return
         self.tokens = given.tokens
-        self.factor = self.rule.factor(self.tokens, self.training_tokens)
+        self.factors = self._factors() if self.in_window else NOTHING
         self.scaled.clear()
         sources = query_sources(module, joint=given.text is not None)
         if set(sources) != set(self.hooks):
             self.release()
             self.hooks = {source: source.register_forward_hook(self.scale_query) for source in sources}
 
+    @property
+    def factor(self) -> float:
+        """Of the latest call; the mean of its heads where they differ."""
+        return sum(self.factors.factors) / len(self.factors.factors)
+
+    def _factors(self) -> LayerFactors:
+        if self.calibration is not None:
+            return self.calibration.factors(self.rule, self.name, self.tokens)
+        return LayerFactors((self.rule.factor(self.tokens, self.training_tokens),))
+
     def scale_query(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
         """Multiply the query. At N = T the output is left untouched, so the images are those of the unpatched model."""
         if not self.active:
             return None
         self.scaled.add(module)
-        return None if self.factor == 1.0 else output * self.factor
+        factors = self.factors.factors
+        if len(factors) > 1:
+            return scale_heads(output, factors)
+        return None if factors[0] == 1.0 else output * factors[0]
 
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """Check that the factor reached the attention, and nothing else."""
@@ -101,8 +119,17 @@ class ModelScale:
     text_tokens: int
     handles: list[RemovableHandle] = field(default_factory=list)
 
+    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Before a forward pass: note whether it is in the rule's window, and how much text joins."""
+        chosen = self.arguments["scale_rule"]
+        if chosen.window is not None:
+            inside = chosen.holds(progress(module, args, kwargs))
+            for layer in self.layers.values():
+                layer.in_window = inside
+        self.count_text(module, args, kwargs)
+
     def count_text(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Before a forward pass: where text joins the self-attention, T counts as much of it as this call brings."""
+        """Where text joins the self-attention, T counts as much of it as this call brings."""
         text = text_length(module, args, kwargs)
         if text == self.text_tokens:
             return
@@ -119,6 +146,35 @@ class ModelScale:
                 f"{len(missed)} of {len(self.layers)} patched attention layers did not run, the first being {missed[0]!r}: they "
                 "were replaced or bypassed after the patch. Call apply_scale again once the model is complete."
             )
+
+
+def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
+    """Where in the noise schedule a call of a network is: 0 at pure noise, 1 at the picture."""
+    given = args[1] if len(args) > 1 and "timestep" not in kwargs else kwargs["timestep"]
+    timestep = float(given.flatten()[0] if isinstance(given, Tensor) else given) * family(network).timestep_unit
+    return 1 - timestep / TRAINING_TIMESTEPS
+
+
+def scale_heads(query: Tensor, factors: Sequence[float]) -> Tensor:
+    """Multiply each head of a query by its own factor.
+
+    Args:
+        query: `[batch, tokens, heads * dim]`, or with an axis of heads, as norms of queries have it.
+        factors: one for each head.
+
+    Raises:
+        ScaleNotAppliedError: where no axis, or more than one, can be that of the heads.
+    """
+    scale = query.new_tensor(factors)
+    if query.ndim == 3:
+        return (query.unflatten(-1, (len(factors), -1)) * scale[:, None]).flatten(-2)
+    axes = [axis for axis in (1, 2) if query.ndim == 4 and query.shape[axis] == len(factors)]
+    if len(axes) != 1:
+        raise ScaleNotAppliedError(
+            f"factors of single heads cannot be applied to a query of shape {tuple(query.shape)}: which axis holds the "
+            f"{len(factors)} heads is not certain; take a rule of whole layers"
+        )
+    return query * (scale[:, None, None] if axes == [1] else scale[:, None])
 
 
 def query_sources(attention: nn.Module, joint: bool = False) -> list[nn.Module]:
@@ -153,18 +209,21 @@ def apply_scale(
     Raises:
         UnknownNameError: for an unknown rule or layer.
         UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention, or `latent_size` is no height and width.
+        InvalidInputError: when it has no self-attention, or `latent_size` is no height and width; where the rule names a level
+            that the network has not, or needs a calibration and there is none.
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
         InvalidInputError: likewise, at a size where the rule has no factor.
     """
     chosen_rule, network = rule(scale_rule), denoiser(model)
     latent_size = native_latent_size(network) if latent_size is None else check_latent_size(latent_size)
     training = training_tokens(network, latent_size)
-    names = select_layers(list(training), layers)
+    chosen_layers = select_layers(list(training), layers)
+    names = [name for name in chosen_rule.layers(training) if name in chosen_layers]
+    calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
     remove_scale(network)
     state = ModelScale(
         {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
-        {name: LayerScale(name, chosen_rule, training[name]) for name in names},
+        {name: LayerScale(name, chosen_rule, training[name], calibration) for name in names},
         family(network).text_tokens,
     )
     for name, layer in state.layers.items():
@@ -174,7 +233,7 @@ def apply_scale(
             module.register_forward_hook(layer.after, with_kwargs=True),
         ]
     state.handles += [
-        network.register_forward_pre_hook(state.count_text, with_kwargs=True),
+        network.register_forward_pre_hook(state.before, with_kwargs=True),
         network.register_forward_hook(state.check_reached),
     ]
     setattr(network, ATTRIBUTE, state)
@@ -224,13 +283,16 @@ def applied_rule(model: DiffusionModel) -> Rule:
 
 
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
-    """What the patch did in the latest calls: one row a layer, with `layer, tokens, training_tokens, factor, calls`.
+    """What the patch did in the latest calls: one row a layer, with `layer, tokens, training_tokens, factor, calls, clamped`.
 
-    `tokens` and `factor` are those of the latest call (0 and 1.0 before the first). Without a patch the table is empty.
+    `tokens` and `factor` are those of the latest call (0 and 1.0 before the first); the factor is the mean of the heads where
+    they differ. `clamped` says of how many factors the entropy that the rule wants is out of reach. Without a patch the table
+    is empty.
     """
     state = getattr(denoiser(model), ATTRIBUTE, None)
-    columns = ["layer", "tokens", "training_tokens", "factor", "calls"]
-    rows = [] if state is None else [(s.name, s.tokens, s.training_tokens, s.factor, s.calls) for s in state.layers.values()]
+    columns = ["layer", "tokens", "training_tokens", "factor", "calls", "clamped"]
+    layers = [] if state is None else state.layers.values()
+    rows = [(s.name, s.tokens, s.training_tokens, s.factor, s.calls, s.factors.clamped) for s in layers]
     return pd.DataFrame(rows, columns=columns)
 
 

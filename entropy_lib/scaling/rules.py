@@ -2,6 +2,11 @@
 
 A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file name and a
 table cell. To add one, write a function of (tokens, training_tokens, parameter) and give it a line in `FORMULAS`.
+
+Any rule can be kept to a part of the network and to a part of the way from noise to picture:
+
+    paper[0]         in the layers of level 0, those with the most training tokens; [1,2]: of the two levels below
+    paper@0-0.4      in the first four tenths of the noise schedule, which begins with pure noise
 """
 
 import functools
@@ -50,27 +55,44 @@ def _gamma(tokens: int, training_tokens: int, gamma: float) -> float:
 class Formula:
     """One family of rules: its formula, its source, and the parameter it takes (None, or the example to show)."""
 
-    factor: Callable[[float, float, float | None], float]
+    factor: Callable[[float, float, float | None], float] | None
     source: str
     example: float | None = None
     default: float | None = None  # the parameter where none is written
-    largest: float = 100.0  # parameter that is accepted
+    least: float = 0.0  # parameter that is accepted; 0 itself only where less is
+    largest: float = 100.0
     identity: bool = True  # whether the factor is 1 at N = T
+    words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
+    calibrated: bool = False  # whether they do for every parameter
 
 
 FORMULAS = {
     "unscaled": Formula(_unscaled, "the model as it is: 1"),
     "paper": Formula(_paper, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
-    "power": Formula(_power, "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021)", 0.75),
+    "power": Formula(
+        _power,
+        "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021), p < 0 the opposite",
+        0.75,
+        least=-100.0,
+    ),
     "equal-entropy": Formula(
         _equal_entropy,
-        "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T",
+        "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T; of layers or heads: as measured",
         1.2,
         default=1.0,
         largest=20.0,
+        words=("layers", "heads"),
+    ),
+    "bridge": Formula(
+        None, "from no rule (0) over the paper's (1) to equal entropy of each layer (2)", 1.5, least=-2.0, largest=4.0,
+        calibrated=True,
+    ),
+    "ultraimage": Formula(
+        None, "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only", 1.3, default=1.3,
+        calibrated=True,
     ),
     "gamma": Formula(_gamma, "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T", 1.4, identity=False),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,14 +100,43 @@ class Rule:
     """A scale rule, parsed by `rule`.
 
     Attributes:
-        name: its string form, e.g. "power(0.75)".
+        name: its string form, e.g. "power(0.75)" or "paper[0]@0-0.4".
         formula: the family it belongs to.
         parameter: the family's parameter, or None.
+        levels: those of the network where it holds, 0 being the one with the most training tokens; None for all.
+        window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the picture; None for all of it.
     """
 
     name: str
     formula: Formula
-    parameter: float | None = None
+    parameter: float | str | None = None
+    levels: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
+        return self.formula.calibrated or isinstance(self.parameter, str)
+
+    def holds(self, progress: float) -> bool:
+        """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the last one."""
+        return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1
+
+    def layers(self, training_tokens: Mapping[str, int]) -> list[str]:
+        """The layers on its levels, of all that have these training tokens.
+
+        Raises:
+            InvalidInputError: for a level that the network has not.
+        """
+        levels = sorted(set(training_tokens.values()), reverse=True)
+        if self.levels is None:
+            return list(training_tokens)
+        if beyond := [level for level in self.levels if level >= len(levels)]:
+            raise InvalidInputError(
+                f"scale rule {self.name!r}: there is no level {beyond[0]}; this network has {len(levels)}, numbered from 0, of "
+                f"{', '.join(map(str, levels))} training tokens"
+            )
+        return [layer for layer, tokens in training_tokens.items() if levels.index(tokens) in self.levels]
 
     def factor(self, tokens: float, training_tokens: float) -> float:
         """What multiplies 1/sqrt(d) at N = `tokens`; exactly 1.0 at N = T (but for `gamma`).
@@ -109,6 +160,10 @@ class Rule:
         _check_count("training_tokens", training_tokens)
         if tokens == 1 or training_tokens == 1 or (tokens == training_tokens and self.formula.identity):
             return 1.0
+        if self.calibrated:
+            raise InvalidInputError(
+                f"{self.name}: its factors come from a calibration of the model's layers, not from counts of tokens alone"
+            )
         try:
             factor = self.formula.factor(tokens, training_tokens, self.parameter)
         except OverflowError:
@@ -127,35 +182,78 @@ def rule(text: str | Rule) -> Rule:
     """Parse a scale rule.
 
     Args:
-        text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a positive number, up to 100 (b: 20;
-            "equal-entropy" alone means b = 1); a `Rule` is returned as it is.
+        text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either sign, the others
+            positive, up to 100 (b: 20; "equal-entropy" alone means b = 1); "equal-entropy(layers)", "equal-entropy(heads)",
+            "bridge(t)", "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
+            "@0-0.4", behind it. A `Rule` is returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
-        InvalidInputError: when the parameter is missing, unwanted, or not a number that can be used.
+        InvalidInputError: when the parameter is missing, unwanted, or not a number that can be used; for levels and windows that
+            cannot be.
 
     Example:
-        >>> rule("power(1)").factor(4096, 1024)
-        1.2
+        >>> rule("power(1)").factor(4096, 1024), rule("paper [1, 0] @ 0 - .4").name
+        (1.2, 'paper[0,1]@0-0.4')
     """
     if isinstance(text, Rule):
         return text
-    match = re.fullmatch(r"\s*([A-Za-z-]+)\s*(?:\(([^()]*)\))?\s*", text) if isinstance(text, str) else None
-    name = match[1] if match else text
-    if match is None or name not in FORMULAS:
-        raise UnknownNameError("scale rule", text, (_example(known) for known in FORMULAS))
-    formula, argument = FORMULAS[name], match[2]
+    match = re.fullmatch(SYNTAX, text) if isinstance(text, str) else None
+    if match is None or match["name"] not in FORMULAS:
+        raise UnknownNameError("scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS))
+    formula, name = FORMULAS[match["name"]], match["name"]
+    parameter = _parameter(text, name, match["parameter"])
+    levels, window = _levels(text, match["levels"]), _window(text, match["window"])
+    written = "" if parameter is None else f"({parameter if isinstance(parameter, str) else _shortest(parameter)})"
+    written += "" if levels is None else f"[{','.join(map(str, levels))}]"
+    written += "" if window is None else f"@{_shortest(window[0])}-{_shortest(window[1])}"
+    return Rule(name + written, formula, parameter, levels, window)
+
+
+SYNTAX = r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
+
+
+def _parameter(text: str, name: str, argument: str | None) -> float | str | None:
+    """The parameter of a rule's string."""
+    formula = FORMULAS[name]
     if formula.example is None:
         if argument is not None:
             raise InvalidInputError(f"scale rule {text!r}: {name} takes no parameter; write {name!r}")
-        return Rule(name, formula)
-    parameter = formula.default if argument is None else _positive(argument, formula.largest)
+        return None
+    if argument is not None and argument.strip() in formula.words:
+        return argument.strip()
+    parameter = formula.default if argument is None else _number(argument, formula)
     if parameter is None:
+        kind = "a positive number" if formula.least >= 0 else f"a number from {formula.least:g}"
+        words = "".join(f", or {word!r}" for word in formula.words)
         raise InvalidInputError(
-            f"scale rule {text!r}: {name} needs a positive number, at most {formula.largest:g}; write for example "
-            f"{_example(name)!r}"
+            f"scale rule {text!r}: {name} needs {kind}, at most {formula.largest:g}{words}; write for example {_example(name)!r}"
         )
-    return Rule(f"{name}({_shortest(parameter)})", formula, parameter)
+    return parameter
+
+
+def _levels(text: str, written: str | None) -> tuple[int, ...] | None:
+    """The levels of a rule's string, in order."""
+    if written is None:
+        return None
+    parts = [part.strip() for part in written.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise InvalidInputError(f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'")
+    return tuple(sorted(map(int, parts)))
+
+
+def _window(text: str, written: str | None) -> tuple[float, float] | None:
+    """The window of a rule's string."""
+    if written is None:
+        return None
+    match = re.fullmatch(r"\s*(\d*\.?\d+)\s*-\s*(\d*\.?\d+)\s*", written, re.ASCII)
+    start, end = map(float, match.groups()) if match else (1.0, 0.0)
+    if not 0 <= start < end <= 1:
+        raise InvalidInputError(
+            f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 being pure noise and 1 the "
+            "picture, as in 'paper@0-0.4'"
+        )
+    return start, end
 
 
 def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
@@ -204,11 +302,22 @@ def distinct_rules(
         >>> distinct_rules(["unscaled", "paper", "gamma(1.4)"], [256, 64], [256, 64])
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
-    groups: dict[tuple[float, ...], list[str]] = {}
-    pairs = _layer_counts(tokens, training_tokens)
+    groups: dict[tuple, list[str]] = {}
+    pairs = dict(enumerate(_layer_counts(tokens, training_tokens)))
     for each in rule_list(rules):
-        groups.setdefault(tuple(each.factor(*pair) for pair in pairs), []).append(each.name)
+        groups.setdefault(_effect(each, pairs), []).append(each.name)
     return {names[0]: names for names in groups.values()}
+
+
+def _effect(chosen: Rule, pairs: Mapping[object, tuple[float, float]]) -> tuple:
+    """What a rule does to layers of given (N, T); equal for rules that do the same. Calibrated ones are taken as unlike others."""
+    training = {layer: training_tokens for layer, (_, training_tokens) in pairs.items()}
+    native = all(tokens == training_tokens for tokens, training_tokens in pairs.values())
+    reached = chosen.layers(training) if not native else list(pairs)  # a level that is missing here does nothing at native size
+    if chosen.calibrated and not native:
+        return (chosen.name,)
+    factors = tuple(chosen.factor(*pair) if layer in reached else 1.0 for layer, pair in pairs.items())
+    return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
 
 
 def _layer_counts(tokens: Counts, training_tokens: Counts) -> list[tuple[float, float]]:
@@ -231,15 +340,16 @@ def _example(name: str) -> str:
     return name if example is None else f"{name}({example:g})"
 
 
-def _positive(text: str, largest: float) -> float | None:
-    """The number that a parameter is written as, or None."""
-    if not re.fullmatch(r"\s*\+?[0-9.]+(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
+def _number(text: str, formula: Formula) -> float | None:
+    """The number that a parameter is written as, or None where it is none that the formula takes."""
+    if not re.fullmatch(r"\s*[+-]?[0-9.]+(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
         return None
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 < value <= largest else None
+    fits = 0 < value <= formula.largest if formula.least >= 0 else formula.least <= value <= formula.largest
+    return value + 0.0 if fits else None  # + 0.0: -0 is 0
 
 
 def _shortest(number: float) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from entropy_lib.baselines.methods import check_at, distinct_at_native_size, method
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
-from entropy_lib.scaling.rules import distinct_rules, rule
 from entropy_lib.sizes import size_name
 from entropy_lib.sweep.units import Unit
 
@@ -62,27 +62,29 @@ class Plan:
         sizes: Sequence[tuple[int, int]],
         rules: Sequence[str],
     ) -> "Plan":
-        """Every prompt with every seed at every size under every rule.
+        """Every prompt with every seed at every size under every rule, or by every other method.
 
-        At native size all rules but `gamma` are the identity: its images are drawn once, under the first of them.
+        At native size many are the identity: its images are drawn once, under the first of them.
 
         Args:
             settings: shared by all.
             prompts: different from each other.
             seeds: of each prompt.
             sizes: (height, width) in pixels.
-            rules: see `entropy_lib.rule`.
+            rules: names of scale rules or of any other methods, see `baselines.methods`.
 
         Raises:
             InvalidInputError: for repeated prompts, seeds, sizes or rules, or none at all, and for sizes that cannot be.
             UnknownNameError: for an unknown rule.
         """
-        rules = [rule(text).name for text in rules]
+        rules = [method(text).name for text in rules]
         sizes = [tuple(size) for size in sizes]
         for name, values in {"prompts": prompts, "seeds": seeds, "sizes": sizes, "rules": rules}.items():
             _check_distinct(name, values)
         shared = asdict(settings)
         native = tuple(shared.pop("native_size"))
+        for size, name in product(sizes, rules):
+            check_at(name, size, native)
         drawn = [(size, name) for size, name in product(sizes, rules) if name == drawn_rule(rules, name, size == native)]
         units = [Unit(p, int(s), *size, name, **shared) for size, name in drawn for p, s in product(prompts, seeds)]
         return cls(tuple(units), native)
@@ -191,7 +193,7 @@ def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
     """Under which rule the images of `name` are drawn: at native size the first of those that do the same there."""
     if not at_native_size:
         return name
-    groups = distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
+    groups = distinct_at_native_size(rules)
     return next(first for first, same in groups.items() if name in same)
 
 

@@ -2,19 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from entropy_lib import __version__
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.baselines.methods import METHODS, Method, draw_by, method
+from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.experiments.generation import draw, finite, to_uint8
-from entropy_lib.experiments.request import native_size
+from entropy_lib.experiments.request import SEEDS, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
-from entropy_lib.sweep.store import Store
+from entropy_lib.sweep.store import Picture, Store
 from entropy_lib.sweep.units import DRAWING_VERSION, Unit
 
 
@@ -46,6 +46,7 @@ class Sampler:
     def __init__(self, model: str, dtype: str, device: str = "auto"):
         self.model, self.revision, self.dtype = model, revision(model), dtype
         self.pipe = load(model, device=device, dtype=dtype)
+        self.native = native_size(self.pipe)
         self._rule = "unscaled"
 
     def __enter__(self) -> "Sampler":
@@ -68,15 +69,15 @@ class Sampler:
             return 0
         self._check(units)
         start = time.perf_counter()
-        images, batch = self._draw(units)
+        pictures, batch = self._draw(units)
         facts = {"seconds": (time.perf_counter() - start) / len(units), "batch": batch, "library": __version__}
-        for unit, image, whole in zip(units, images, finite(images), strict=True):
+        for unit, picture in zip(units, pictures, strict=True):
             if unit not in missing:
                 continue
-            if whole:
-                store.commit(unit, to_uint8(image[None])[0], **facts)
-            else:
+            if picture is None:
                 store.exclude(unit, "not finite", **facts)
+            else:
+                store.commit(unit, picture, **facts)
         return len(missing)
 
     def _check(self, units: Sequence[Unit]) -> None:
@@ -94,18 +95,11 @@ class Sampler:
                     f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load what it asks for"
                 )
 
-    def _draw(self, units: Sequence[Unit]) -> tuple[Float[np.ndarray, "image height width 3"], int]:
-        """The images and the batch that fitted into memory: halved until it does."""
-        first = units[0]
-        if first.rule != self._rule:
-            apply_scale(self.pipe, first.rule)
-            self._rule = first.rule
-        prompts, seeds = [unit.prompt for unit in units], [unit.noise_seed for unit in units]
+    def _draw(self, units: Sequence[Unit]) -> tuple[list[Picture | None], int]:
+        """The pictures, None where one is not finite, and the batch that fitted into memory: halved until it does."""
+        chosen = method(units[0].rule)
         try:
-            images = draw(
-                self.pipe, prompts, seeds, first.height, first.width, steps=first.steps, guidance=first.guidance
-            )  # fmt: skip
-            return images, len(units)
+            return (self._directly(units, chosen.rule) if chosen.direct else self._by_method(units, chosen)), len(units)
         except RuntimeError as error:
             if not out_of_memory(error) or len(units) == 1:
                 raise
@@ -113,7 +107,38 @@ class Sampler:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         halves = [self._draw(units[: len(units) // 2]), self._draw(units[len(units) // 2 :])]
-        return np.concatenate([images for images, _ in halves]), min(batch for _, batch in halves)
+        return [*halves[0][0], *halves[1][0]], min(batch for _, batch in halves)
+
+    def _directly(self, units: Sequence[Unit], scale_rule: str) -> list[Picture | None]:
+        first = units[0]
+        self._carry(scale_rule)
+        prompts, seeds = [unit.prompt for unit in units], [unit.noise_seed for unit in units]
+        images = draw(self.pipe, prompts, seeds, first.height, first.width, steps=first.steps, guidance=first.guidance)
+        return [to_uint8(image[None])[0] if whole else None for image, whole in zip(images, finite(images), strict=True)]
+
+    def _by_method(self, units: Sequence[Unit], chosen: Method) -> list[Picture | None]:
+        """By a method that draws whole batches or none: where it finds one that is not finite, picture by picture."""
+        first = units[0]
+        self._carry("unscaled")
+        sampling = {"steps": first.steps, "guidance": first.guidance, "batch": len(units)}
+        prompts, seeds = [unit.prompt for unit in units], [self._seed(unit, chosen) for unit in units]
+        try:
+            return list(draw_by(chosen, self.pipe, prompts, seeds, first.height, first.width, **sampling))
+        except NotFiniteError:
+            if len(units) == 1:
+                return [None]
+        return [picture for unit in units for picture in self._by_method([unit], chosen)]
+
+    def _seed(self, unit: Unit, chosen: Method) -> int:
+        """Methods that begin with a picture of native size begin with that of native size."""
+        begun = replace(unit, height=self.native[0], width=self.native[1]) if METHODS[chosen.kind].from_native else unit
+        return begun.noise_seed % SEEDS  # all that torch's generator on the CPU uses of a seed
+
+    def _carry(self, scale_rule: str) -> None:
+        """Let the pipeline carry a rule; most groups come with the rule of the one before."""
+        if scale_rule != self._rule:
+            apply_scale(self.pipe, scale_rule)
+            self._rule = scale_rule
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -13,8 +13,8 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from entropy_lib.baselines.methods import METHODS, method
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, size_name
 
 DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/test_drawing.py` notices)
@@ -27,7 +27,7 @@ class Unit:
     Attributes:
         prompt, seed: which noise and which text.
         height, width: in pixels.
-        rule: name of the scale rule, in its canonical form.
+        rule: how it is drawn: name of a scale rule, or of any other method of `baselines.methods`, in its canonical form.
         model: name in the catalogue, Hub id or folder.
         revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.
@@ -36,7 +36,7 @@ class Unit:
         drawing: version of how units become pictures; releases that leave pictures as they are leave it too.
 
     Raises:
-        InvalidInputError: for a size or a rule that cannot be.
+        InvalidInputError: for a size or a method that cannot be.
     """
 
     prompt: str
@@ -61,7 +61,7 @@ class Unit:
             raise InvalidInputError(f"steps is {self.steps!r}; it must be a whole number, 1 or more")
         if not 0 <= self.guidance < math.inf:
             raise InvalidInputError(f"guidance is {self.guidance}; it must be a number, 0 or more")
-        object.__setattr__(self, "rule", rule(self.rule).name)
+        object.__setattr__(self, "rule", method(self.rule).name)
         object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
 
     @cached_property

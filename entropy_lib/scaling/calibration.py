@@ -1,0 +1,206 @@
+"""How the entropy of every head answers the softmax scale at native size, and the factors that follow from it.
+
+At N tokens in place of T a head sees N/T times as many keys of the same kinds, so its entropy is that of native size plus
+ln(N/T), whatever its logits look like. The factor that gives it back its native entropy is therefore read off one curve: the
+entropy at native size under factors around 1, as `entropy_lib.calibrate` measures it. Where no factor on the curve will do, the
+last one is taken, and `scale_report` says of how many heads.
+
+A calibration is a small JSON file. It knows the model by the lengths of its query projections.
+
+Example:
+    >>> import numpy as np
+    >>> factors = np.geomspace(0.25, 4, 9)
+    >>> curve = [[float(np.log(64) - 0.5 * f**2) for f in factors]]  # one head of Gaussian logits with b = 1
+    >>> layer = LayerResponse(64, tuple(factors), curve)
+    >>> [round(f, 2) for f in equal_entropy(layer, 80, per_head=True).factors]
+    [1.2]
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from entropy_lib.errors import InvalidInputError, MissingFileError
+from entropy_lib.files import DATA, replacing
+from entropy_lib.scaling.rules import Rule, rule
+
+SHIPPED = DATA / "calibrations"
+ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
+SAME = 0.01  # relative difference of lengths up to which weights are the same, bfloat16's rounding included
+
+
+@dataclass(frozen=True)
+class LayerFactors:
+    """What a calibrated rule multiplies the queries of a layer by.
+
+    Attributes:
+        factors: one for each head, or a single one for all.
+        clamped: of how many of them the wanted entropy is out of reach.
+    """
+
+    factors: tuple[float, ...]
+    clamped: int = 0
+
+
+@dataclass(frozen=True)
+class LayerResponse:
+    """Entropy of one layer at native size against the softmax scale.
+
+    Attributes:
+        training_tokens: T.
+        factors: of the scale, ascending, 1 among them.
+        entropies: in nats, `[head][factor]`.
+    """
+
+    training_tokens: int
+    factors: tuple[float, ...]
+    entropies: Sequence[Sequence[float]]
+
+    def at_native(self) -> np.ndarray:
+        """Entropy of each head under no rule, `[head]`."""
+        return np.array([np.interp(0.0, np.log(self.factors), head) for head in self.entropies])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Responses of all self-attention layers of a network.
+
+    Attributes:
+        lengths: {layer: Euclidean length of its query projection}, by which the network is recognised.
+        layers: {layer: its response}.
+        source: model, prompts, sampler, in words.
+    """
+
+    lengths: Mapping[str, float]
+    layers: Mapping[str, LayerResponse]
+    source: str = ""
+
+    def fits(self, network: nn.Module) -> bool:
+        """Whether it was measured on these weights."""
+        own = lengths(network, self.lengths)
+        return own is not None and all(math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own)
+
+    def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
+        """What a calibrated rule does to a layer at N tokens; 1 at N = T.
+
+        Raises:
+            InvalidInputError: for a layer that was not calibrated.
+        """
+        if layer not in self.layers:
+            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
+        response = self.layers[layer]
+        if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
+            return LayerFactors((1.0,))
+        if chosen.formula is rule("ultraimage").formula:
+            return self._ultraimage(response, tokens, chosen.parameter)
+        if chosen.formula is rule("bridge(1)").formula:
+            return _bridge(response, tokens, chosen.parameter)
+        return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
+
+    def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
+        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h being entropies over ln T; 1 below T, where nothing was published."""
+        if tokens < response.training_tokens:
+            return LayerFactors((1.0,))
+        ratios = {name: each.at_native() / math.log(each.training_tokens) for name, each in self.layers.items()}
+        low, high = min(map(np.min, ratios.values())), max(map(np.max, ratios.values()))
+        own = response.at_native() / math.log(response.training_tokens)
+        return LayerFactors(tuple((1 + (largest - 1) * ((high - own) / (high - low)) ** 2).tolist()))
+
+    def write(self, path: Path | str) -> Path:
+        """Keep it as JSON, whole or not at all."""
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return Path(path)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Calibration":
+        """One that was written.
+
+        Raises:
+            MissingFileError: if it is not there.
+            InvalidInputError: if it is no calibration.
+        """
+        if not Path(path).is_file():
+            raise MissingFileError(f"no calibration at {path}; make one with `entropy_lib.calibrate(pipe, ...).write(path)`")
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            layers = {
+                name: LayerResponse(int(row["training_tokens"]), tuple(row["factors"]), row["entropies"])
+                for name, row in content["layers"].items()
+            }
+            return cls(content["lengths"], layers, content.get("source", ""))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidInputError(f"{path} is no calibration that can be read ({error}); make it again") from None
+
+
+def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
+    """The factors that give a layer, or each of its heads, its native entropy at N tokens."""
+    curves = np.asarray(response.entropies, dtype=float)
+    curves = curves if per_head else curves.mean(0, keepdims=True)
+    solved = [_solve(response, curve, math.log(tokens / response.training_tokens)) for curve in curves]
+    return LayerFactors(tuple(factor for factor, _ in solved), sum(clamped for _, clamped in solved))
+
+
+def _solve(response: LayerResponse, curve: np.ndarray, more: float) -> tuple[float, bool]:
+    """The factor under which the native entropy is less by `more` nats, and whether it had to be cut to the curve's ends."""
+    logs, falling = np.log(response.factors), np.minimum.accumulate(curve)
+    wanted = np.interp(0.0, logs, falling) - more
+    factor = math.exp(np.interp(-wanted, -falling, logs))
+    return factor, not falling[-1] <= wanted <= falling[0]
+
+
+def _bridge(response: LayerResponse, tokens: int, place: float) -> LayerFactors:
+    """Geometric between no rule at 0, the paper's at 1 and equal entropy of the layer at 2, and beyond both ends."""
+    paper = rule("paper").factor(tokens, response.training_tokens)
+    if place <= 1:
+        return LayerFactors((paper**place,))
+    equal = equal_entropy(response, tokens, per_head=False)
+    return LayerFactors((paper ** (2 - place) * equal.factors[0] ** (place - 1),), equal.clamped)
+
+
+def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
+    """Euclidean length of the query projection of each layer; None where a layer is missing or has none of its own."""
+    modules = dict(network.named_modules())
+    try:
+        return {name: float(modules[name].to_q.weight.detach().double().norm()) for name in layers}
+    except (KeyError, AttributeError):
+        return None
+
+
+def use_calibration(network: nn.Module, calibration: Calibration) -> None:
+    """Let calibrated rules on this network take their factors from here.
+
+    Raises:
+        InvalidInputError: if it was measured on other weights.
+    """
+    if not calibration.fits(network):
+        raise InvalidInputError("the calibration was measured on other weights; calibrate this model, `entropy_lib.calibrate(pipe)`")
+    setattr(network, ATTRIBUTE, calibration)
+
+
+def calibration_of(network: nn.Module, name: str) -> Calibration:
+    """The calibration that a network was given, or else the shipped one of its weights.
+
+    Args:
+        network: the denoiser.
+        name: of the rule that asks.
+
+    Raises:
+        InvalidInputError: where there is none.
+    """
+    given = getattr(network, ATTRIBUTE, None)
+    if given is not None:
+        return given
+    for path in sorted(SHIPPED.glob("*.json")):
+        shipped = Calibration.read(path)
+        if shipped.fits(network):
+            return shipped
+    raise InvalidInputError(
+        f"scale rule {name!r} takes its factors from a calibration, and there is none for these weights; "
+        "`entropy_lib.calibrate(pipe)` measures one at native size and puts it to use"
+    )
