@@ -16,10 +16,13 @@ PROMPTS, SEEDS, FEW = ["a zebra on a blue background", "two owls"], [0, 1], {"st
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("direct", "direct"),
-        ("direct + unscaled", "direct"),
-        ("direct+paper", "direct + paper"),
-        (" direct + power( 0.5 ) ", "direct + power(0.5)"),
+        ("direct", "unscaled"),
+        ("direct + unscaled", "unscaled"),
+        ("direct+paper", "paper"),
+        (" direct + power( -0.5 ) ", "power(-0.5)"),
+        ("paper[1]@0.5-1", "paper[1]@0.5-1"),
+        ("padding( circular ) + paper", "padding(circular) + paper"),
+        ("schedule-shift", "schedule-shift"),
         ("resized(bicubic)", "resized"),
         ("resized( lanczos )", "resized(lanczos)"),
         ("multidiffusion(0.75)", "multidiffusion"),

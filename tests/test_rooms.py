@@ -52,6 +52,7 @@ ALLOWED = {
     },
     "sweep": {
         "__init__": "the version that drew an image",
+        "scaling.patch": "the rule that a pipeline carries from group to group",
         "statistics": "intervals",
         "metrics": "what images are judged by",
         "models": "loading, revisions",
@@ -69,6 +70,7 @@ ALLOWED = {
         "probes": "entropy of its layers",
         "experiments": "drawing",
         "metrics": "its CLIP is one of the extractors",
+        "scaling.calibration": "its calibrations are shipped",
     },
     "display": {
         "theory": "lines of the laws",

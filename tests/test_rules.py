@@ -23,7 +23,10 @@ def test_paper_factors_of_stable_diffusion(tokens, training_tokens, factor):
 EXAMPLES = [name if formula.example is None else f"{name}({formula.example:g})" for name, formula in FORMULAS.items()]
 
 
-@pytest.mark.parametrize("text", EXAMPLES)
+BY_FORMULA = [text for text in EXAMPLES if not el.rule(text).calibrated]
+
+
+@pytest.mark.parametrize("text", BY_FORMULA)
 @pytest.mark.parametrize("tokens", [2, 16, 1024, 65536])
 def test_every_rule_is_one_at_the_training_size_by_its_formula_and_exactly_so_where_it_says_so(text, tokens):
     rule = el.rule(text)
@@ -75,7 +78,7 @@ def test_names_of_different_rules_differ():
 
 
 BAD_RULES = [
-    "power", "power()", "power(x)", "power(-1)", "power(0)", "power(inf)", "gamma(nan)", "paper(2)", "unscaled()",
+    "power", "power()", "power(x)", "power(-101)", "gamma(0)", "gamma(-1)", "power(inf)", "gamma(nan)", "paper(2)", "unscaled()",
     "power(1e300)", "power(101)", "gamma(1e-400)", "equal-entropy(1e9)", "equal-entropy(21)", "power(1_0)", "power(\u0663)",
     "power(1 2)", "power(1,5)", "power(..)",
 ]  # fmt: skip

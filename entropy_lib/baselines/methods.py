@@ -198,8 +198,8 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
     """
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
-            f"{method(text).name} at {size_name(*size)}: there is no room for one window, which is {size_name(*native)}; leave this "
-            "size out, or this method"
+            f"{method(text).name} at {size_name(*size)}: there is no room for one window, which is {size_name(*native)}; leave "
+            "this size out, or this method"
         )
 
 

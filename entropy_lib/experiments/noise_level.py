@@ -190,9 +190,7 @@ def _losses(pipe: DiffusionPipeline, images: np.ndarray, text: Tensor, batch: in
     return [[_loss(pipe, latents, noise, text, level, offset, batch) for offset in OFFSETS] for level in LEVELS]
 
 
-def _loss(
-    pipe: DiffusionPipeline, latents: Tensor, noise: Tensor, text: Tensor, level: int, offset: float, batch: int
-) -> float:
+def _loss(pipe: DiffusionPipeline, latents: Tensor, noise: Tensor, text: Tensor, level: int, offset: float, batch: int) -> float:
     """Mean squared error of the prediction at one level when another is told."""
     timestep = torch.tensor([level], device=latents.device)
     told, squares = told_offset(pipe.scheduler, timestep, [(0, offset), (1000, offset)]), []

@@ -179,7 +179,9 @@ def use_calibration(network: nn.Module, calibration: Calibration) -> None:
         InvalidInputError: if it was measured on other weights.
     """
     if not calibration.fits(network):
-        raise InvalidInputError("the calibration was measured on other weights; calibrate this model, `entropy_lib.calibrate(pipe)`")
+        raise InvalidInputError(
+            "the calibration was measured on other weights; calibrate this model, `entropy_lib.calibrate(pipe)`"
+        )
     setattr(network, ATTRIBUTE, calibration)
 
 

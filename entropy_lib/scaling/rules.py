@@ -250,7 +250,7 @@ def _window(text: str, written: str | None) -> tuple[float, float] | None:
     start, end = map(float, match.groups()) if match else (1.0, 0.0)
     if not 0 <= start < end <= 1:
         raise InvalidInputError(
-            f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 being pure noise and 1 the "
+            f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 being noise and 1 the "
             "picture, as in 'paper@0-0.4'"
         )
     return start, end

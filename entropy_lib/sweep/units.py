@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from entropy_lib.baselines.methods import METHODS, method
+from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.sizes import check_size, size_name
 
