@@ -202,11 +202,13 @@ def test_equal_entropy_restores_the_native_entropy_of_the_embedded_model(pipe):
 
 @pytest.mark.slow
 def test_equal_entropy_restores_the_native_entropy_of_another_family():
-    pipe = build("pixart", tiny=True)
+    pipe = build("ldm-256", tiny=True)
+    for name in el.training_tokens(pipe):  # random weights attend to all alike; queries long enough to choose
+        pipe.unet.get_submodule(name).to_q.weight.data *= 3
     height, width = el.native_size(pipe)
     el.calibrate(pipe, PROMPTS, SEEDS, rows=None, steps=3)
-    at_native, under = restored(pipe, 2 * height, 2 * width, "equal-entropy(layers)", steps=3)
-    assert len(at_native) >= 1
+    at_native, under = restored(pipe, height, width * 3 // 2, "equal-entropy(layers)", steps=3)
+    assert len(at_native) == 7
     assert under.mean() == pytest.approx(at_native.mean(), rel=0.02)
 
 
