@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test test-fast wheel-test lab mini controls mini-weak mini-circular judge mini-clip bench lint setup
+.PHONY: report test test-fast wheel-test lab mini controls mini-weak mini-circular judge mini-clip calibrations bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -39,6 +39,9 @@ judge: setup ## train the judge again (three quarters of an hour); resumes where
 mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an hour); resumes where it stopped
 	$(BIN)/python -m entropy_lib.mini.clip
 	$(BIN)/python -m entropy_lib.mini.retrieval
+
+calibrations: setup ## measure what rules and arms need to know of the embedded models (forty minutes)
+	$(BIN)/python -m entropy_lib.mini.calibrations
 
 bench: setup ## measure time and memory as ratios
 	$(BIN)/python benchmarks/attention.py

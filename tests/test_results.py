@@ -55,9 +55,9 @@ def test_tables_are_kept_with_their_provenance(kept, tmp_path):
 
 
 def test_kept_tables_of_several_profiles_stand_below_each_other(kept):
-    shutil.copytree(kept / "mini", kept / "mine")
-    table = results.kept_tables("06_metric_tables", "levels", ["mini", "nothing", "mine"], kept)
-    assert list(table.profile.unique()) == ["mini", "mine"]
+    shutil.copytree(kept / "mini-full", kept / "mine")
+    table = results.kept_tables("06_metric_tables", "levels", ["mini-full", "nothing", "mine"], kept)
+    assert list(table.profile.unique()) == ["mini-full", "mine"]
     assert table.profile.value_counts().nunique() == 1
     assert results.kept_tables("06_metric_tables", "levels", ["nothing"], kept).empty
 

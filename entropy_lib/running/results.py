@@ -4,7 +4,7 @@
     python -m entropy_lib readme --keep mini-full    # copies the tables to data/results/ and writes README's table from them
 
 Example:
-    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini` |" in results_section()
+    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini-full` |" in results_section()
     True
 """
 
@@ -123,7 +123,8 @@ def results_section(results: Path = RESULTS) -> str:
 def controls_section(results: Path = RESULTS) -> list[str]:
     """Lines of Markdown: `mini` and its controls side by side, how much entropy a rule moves and what it does to the pictures."""
     shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini", *CONTROLS], results)
-    levels = kept_tables("09_layout_metrics", "levels", ["mini", *CONTROLS], results)
+    levels = kept_tables("09_layout_metrics", "levels", ["mini-full", *CONTROLS], results)
+    levels = levels.replace({"profile": {"mini-full": "mini"}})
     if min(shares.profile.nunique(), levels.profile.nunique()) < 2:
         return []
     shares = shares.assign(estimate=100 * shares["share"], low=100 * shares.low, high=100 * shares.high)
