@@ -329,6 +329,62 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
     return figure
 
 
+def dose_response(levels: pd.DataFrame, native: pd.DataFrame, figure: Figure | None = None) -> Figure:
+    """Outcomes against the exponent of the rule, a panel for each size and outcome; what native size has as a band.
+
+    Args:
+        levels: columns `size, metric, exponent, estimate, low, high`.
+        native: columns `metric, estimate, low, high`.
+    """
+    cells = list(levels.groupby(["size", "metric"], sort=False).groups)
+    columns, rows = _grid(len(cells))
+    figure = figure or plt.figure(figsize=(3.6 * columns, 2.9 * rows), layout="constrained")
+    known = native.set_index("metric")
+    for ax, (size, metric) in zip(_panels(figure, len(cells)), cells, strict=True):
+        part = levels[(levels["size"] == size) & (levels.metric == metric)].sort_values("exponent")
+        error = np.abs(part[["low", "high"]].to_numpy().T - part.estimate.to_numpy())
+        ax.errorbar(part.exponent, part.estimate, yerr=error, fmt="o-", ms=4, capsize=2, color=RULE_COLOURS[0])
+        if metric in known.index:
+            ax.axhspan(*known.loc[metric, ["low", "high"]], color="0.6", alpha=0.4, lw=0)
+            ax.axhline(known.loc[metric, "estimate"], color="0.4", lw=1)
+        for exponent, name in ((0, "unscaled"), (0.5, "paper")):
+            ax.axvline(exponent, color=RULE_COLOURS[1 if exponent else 5], ls=":", lw=1.5, label=name)
+        ax.set(title=f"{metric} at {size}", xlabel="exponent p")
+    figure.axes[0].legend(fontsize="x-small", frameon=True)
+    return figure
+
+
+def repair_against_entropy(shares: pd.DataFrame, figure: Figure | None = None) -> Figure:
+    """Which share of the damage an arm removes, against which share of the change of entropy; were entropy the cause, a line.
+
+    Args:
+        shares: columns `size, metric, rule, share, low, high, entropy`; the first four of the damage, `entropy` the share of its
+            change. All as numbers, 1 for all of it; beyond -2 and 2 the vertical axis is cut.
+    """
+    cells = list(shares.groupby(["size", "metric"], sort=False).groups)
+    columns, rows = _grid(len(cells), most=3)
+    figure = figure or plt.figure(figsize=(4.2 * columns + 2, 3.8 * rows), layout="constrained")
+    arms = list(dict.fromkeys(shares.rule))
+    looks = dict(zip(arms, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
+    for ax, (size, metric) in zip(_panels(figure, len(cells)), cells, strict=True):
+        part = shares[(shares["size"] == size) & (shares.metric == metric)]
+        for row in part.to_dict("records"):
+            marker, colour = looks[row["rule"]]
+            error = [[row["share"] - row["low"]], [row["high"] - row["share"]]]
+            style = {"fmt": marker, "ms": 7, "capsize": 2, "elinewidth": 1, "color": colour, "label": row["rule"]}
+            ax.errorbar([row["entropy"]], [row["share"]], yerr=error, **style)
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, -2), min(high, 2))
+        ax.axline((0, 0), slope=1, color="0.5", ls="--", lw=1)
+        ax.axhline(0, color="0.7", lw=1)
+        ax.set(title=f"{metric} at {size}")
+    figure.supxlabel("share of the change of entropy removed", fontsize="medium")
+    figure.supylabel("share of the damage removed", fontsize="medium")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
+    return figure
+
+
 def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
     """Pictures with a box around each thing that was found in them: named, or dashed where nobody could name it.
 

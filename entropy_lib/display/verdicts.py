@@ -306,3 +306,32 @@ def _grouped(words: Mapping[str, str]) -> str:
     for name, word in words.items():
         groups.setdefault(word, []).append(name)
     return listed(f"{word} at {listed(names)}" for word, names in groups.items())
+
+
+def causes(choices: pd.DataFrame, dose: pd.DataFrame, level: float = 0.95) -> str:
+    """Whether any arm repairs more than no rule and than the paper's, and whether damage follows the dose.
+
+    Args:
+        choices: columns `size, metric, rule, against, estimate, low, high, p_holm`: what was best on tuning prompts against others
+            on held-out ones; no row where the choice was no rule.
+        dose: columns `size, metric, estimate, low, high, p_holm`: change of the outcome for one unit of the exponent.
+        level: of the intervals; a Holm-corrected p-value above 1 - `level` shows nothing.
+    """
+    parts = []
+    for (size, metric), part in choices.groupby(["size", "metric"], sort=False):
+        words = [
+            f"against `{row['against']}` {metric_word(row['estimate'], row['p_holm'], metric, level)} "
+            f"({interval(row['estimate'], row['low'], row['high'])})"
+            for row in part.to_dict("records")
+        ]
+        parts.append(f"{metric} at {size}: `{part.rule.iloc[0]}` was best on the tuning prompts; held out it is {listed(words)}")
+    for row in dose.to_dict("records"):
+        value = interval(row["estimate"], row["low"], row["high"])
+        way = "rises" if row["estimate"] > 0 else "falls"
+        text = f"{way} with the exponent" if row["p_holm"] <= 1 - level else "is not shown to follow the exponent"
+        parts.append(f"{row['metric']} at {row['size']} {text} ({value} for one unit)")
+    if not parts:
+        return "Nothing was judged at another size than the native one, where the rules do nothing."
+    if choices.empty:
+        parts.insert(0, "For no outcome at any size was an arm better than no rule on the tuning prompts")
+    return "; ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and outcomes."

@@ -362,6 +362,26 @@ class LayoutMetrics(Sweep):
     ]  # drawn and judged like `model`
 
 
+class Causes(Sweep):
+    """10_causes."""
+
+    prompt_count: Annotated[int, Field(ge=6, le=10**6)]  # three to choose by, three held out
+    measured_prompts: Clusters
+
+    @model_validator(mode="after")
+    def _has_a_zero(self) -> "Causes":
+        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
+
+        if self.rules[0] != "unscaled" or "paper" not in self.rules:
+            raise InvalidInputError(f"rules are {self.rules}; they must begin with 'unscaled', the dose of zero, and have 'paper'")
+        native = size_name(*CATALOGUE[self.model].native_size) if self.model in CATALOGUE else ""
+        if native and (native not in self.sizes or len(self.sizes) < 2):
+            raise InvalidInputError(f"sizes are {self.sizes}; they must have the native size {native}, of no damage, and another")
+        if self.measured_prompts > self.prompt_count:
+            raise InvalidInputError(f"measured_prompts is {self.measured_prompts}, of {self.prompt_count} prompts; take fewer")
+        return self
+
+
 class ImageGrids(Sampling):
     """05_image_grids."""
 
@@ -378,6 +398,7 @@ CLASSES: dict[str, type[Parameters]] = {
     "05_image_grids": ImageGrids,
     "06_metric_tables": MetricTables,
     "09_layout_metrics": LayoutMetrics,
+    "10_causes": Causes,
 }
 KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ the later, less strict one
     name: known.rebuild_annotation()

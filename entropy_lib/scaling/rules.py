@@ -118,6 +118,18 @@ class Rule:
         """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
         return self.formula.calibrated or isinstance(self.parameter, str)
 
+    @property
+    def exponent(self) -> float | None:
+        """p of the family (ln N / ln T)^p, to which "unscaled" (0) and "paper" (0.5) belong; None of a rule that is no part of it.
+
+        Example:
+            >>> rule("paper").exponent, rule("power(-2)").exponent, rule("paper[0]").exponent
+            (0.5, -2.0, None)
+        """
+        if self.formula is FORMULAS["power"] and self.levels is None and self.window is None:
+            return self.parameter
+        return {"unscaled": 0.0, "paper": 0.5}.get(self.name)
+
     def holds(self, progress: float) -> bool:
         """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the last one."""
         return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1

@@ -1,6 +1,7 @@
 # pyright: reportAttributeAccessIssue=error
 from . import fits as fits
 from . import interval as interval
+from . import interventions as interventions
 from . import resampling as resampling
 from .fits import SlopeFit as SlopeFit
 from .fits import cluster_mean as cluster_mean
@@ -9,6 +10,11 @@ from .fits import slope_on_log_tokens as slope_on_log_tokens
 from .fits import slopes_by_rule as slopes_by_rule
 from .interval import Interval as Interval
 from .interval import wilson as wilson
+from .interventions import best_on_tuning as best_on_tuning
+from .interventions import dose_slope as dose_slope
+from .interventions import holm as holm
+from .interventions import paired_change as paired_change
+from .interventions import rank_correlation as rank_correlation
 from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together
 from .resampling import jackknife as jackknife

@@ -134,8 +134,10 @@ def cluster_mean(
     return rows.assign(clusters=grouped["count"]).reset_index()
 
 
-def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.95, by: str | None = None) -> pd.DataFrame:
-    """By how much a rule shrinks the change of entropy between native size and another size.
+def share_removed(
+    table: pd.DataFrame, native: str = "native", level: float = 0.95, by: str | None = None, value: str = "entropy"
+) -> pd.DataFrame:
+    """By how much a rule shrinks the change of entropy, or of another number, between native size and another size.
 
     Share = 1 - (H_rule - H_native) / (H_unscaled - H_native): 1 where the rule brings entropy back to its native value, 0
     where it changes nothing. A ratio of means, with a delete-one-prompt jackknife interval.
@@ -146,6 +148,7 @@ def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.
         native: the label of the native size.
         level: of the interval.
         by: a column whose values are treated apart, e.g. "layer".
+        value: the column of the number, if it is not entropy.
 
     Returns:
         one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
@@ -154,12 +157,12 @@ def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.
         InvalidInputError: for columns that are not there, no rows of native size, or a level outside 0 to 1.
     """
     check_level(level)
-    _columns(table, ["prompt", "size", "rule", "entropy", *([by] if by else [])])
+    _columns(table, ["prompt", "size", "rule", value, *([by] if by else [])])
     _check_found("size", native, set(table["size"]))
     if by is not None:
-        parts = {value: share_removed(part, native, level) for value, part in table.groupby(by, sort=False)}
+        parts = {name: share_removed(part, native, level, value=value) for name, part in table.groupby(by, sort=False)}
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
-    wide = table.pivot_table(index="prompt", columns=["size", "rule"], values="entropy", sort=False)
+    wide = table.pivot_table(index="prompt", columns=["size", "rule"], values=value, sort=False)
     known = wide[native]
     reference = known["unscaled"] if "unscaled" in known else known.mean(axis=1)
     rows = []
@@ -174,10 +177,11 @@ def share_removed(table: pd.DataFrame, native: str = "native", level: float = 0.
 def _share(pair: pd.DataFrame, level: float) -> Interval:
     """One minus the ratio of the sums of two columns, leaving out one prompt at a time; without limits where there is but one."""
     total = pair.sum()
-    share = 1 - total.left / total.change
-    if len(pair) < 2:
+    with np.errstate(divide="ignore", invalid="ignore"):  # a share of no change is NaN, and so are its limits
+        share = np.nan if total.change == 0 else 1 - total.left / total.change
+        without = 1 - (total.left - pair.left) / (total.change - pair.change)
+    if len(pair) < 2 or not np.isfinite([share, *without]).all():
         return Interval.around(share, np.nan, level, len(pair), "share")
-    without = 1 - (total.left - pair.left) / (total.change - pair.change)
     return from_deletions(share, without, np.ones(len(pair)), level, correct_bias=False)
 
 

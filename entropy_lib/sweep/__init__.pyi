@@ -3,6 +3,7 @@ from . import comparison as comparison
 from . import cost as cost
 from . import counts as counts
 from . import engines as engines
+from . import outcomes as outcomes
 from . import plan as plan
 from . import reduce as reduce
 from . import references as references
@@ -13,6 +14,8 @@ from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
 from .comparison import open_comparison as open_comparison
 from .counts import things_found as things_found
+from .outcomes import picture_outcomes as picture_outcomes
+from .outcomes import primary_outcomes as primary_outcomes
 from .plan import Plan as Plan
 from .reduce import Tables as Tables
 from .reduce import metric_tables as metric_tables

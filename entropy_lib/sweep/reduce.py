@@ -22,13 +22,14 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.catalogue import DISTANCES, METRICS, Distance, PictureScore, Score
 from entropy_lib.metrics.features import PictureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
+from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
 from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, UsableImages
 from entropy_lib.sweep.plan import drawn_rule
@@ -94,7 +95,7 @@ def metric_tables(comparison: Comparison, progress: Callable[[str], None] = lamb
         exclusions += [{"size": size, **row} for row in _exclusions(images, dropped)]
         levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
         differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
-    changes = _with_holm(pd.DataFrame(differences))
+    changes = _corrected(pd.DataFrame(differences))
     left_out = pd.DataFrame(exclusions, columns=["size", "rule", "reason", "images"])
     return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
 
@@ -332,13 +333,6 @@ def _provenance(comparison: Comparison) -> str:
     )
 
 
-def _with_holm(differences: pd.DataFrame) -> pd.DataFrame:
+def _corrected(differences: pd.DataFrame) -> pd.DataFrame:
     """p-values corrected for the number of sizes at which the same pair of methods is compared by the same metric (Holm)."""
-    with extra("metrics"):
-        from statsmodels.stats.multitest import multipletests
-
-    if differences.empty:
-        return differences
-    groups = differences.groupby(["rule", "metric"], sort=False).p_value
-    corrected = groups.transform(lambda values: multipletests(values, method="holm")[1])
-    return differences.assign(p_holm=corrected)
+    return differences if differences.empty else holm(differences, by=["rule", "metric"])

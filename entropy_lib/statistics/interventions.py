@@ -1,0 +1,136 @@
+"""Does what an intervention does to a mediator tell what it does to an outcome, and is the best one found still the best?"""
+
+import numpy as np
+import pandas as pd
+
+from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.statistics.interval import Interval, check_level
+
+COLUMNS = ["prompt", "seed", "rule", "value"]
+
+
+def paired_change(table: pd.DataFrame, rule: str, against: str, level: float = 0.95) -> Interval:
+    """Mean difference of an outcome under two rules, the same prompts and seeds; prompts are the samples.
+
+    Args:
+        table: columns `prompt, seed, rule, value`, of one size and metric. Pairs of which one is NaN are left out.
+        rule, against: which two.
+        level: of the t interval.
+
+    Raises:
+        InvalidInputError: for a rule that is not there, or a level outside 0 to 1.
+
+    Example:
+        >>> rows = [(p, 0, rule, p + change) for p in range(4) for rule, change in (("unscaled", 0), ("paper", -1))]
+        >>> print(paired_change(pd.DataFrame(rows, columns=COLUMNS), "paper", "unscaled"))
+        -1 [-1, -1]
+    """
+    check_level(level)
+    wide = table.pivot_table(index=["prompt", "seed"], columns="rule", values="value", sort=False)
+    if missing := [name for name in (rule, against) if name not in wide]:
+        raise InvalidInputError(f"the table has no rule {missing[0]!r}; it has {', '.join(map(str, wide))}")
+    change = (wide[rule] - wide[against]).dropna().groupby(level="prompt").mean()
+    error = change.sem() if len(change) > 1 else np.nan
+    return Interval.around(change.mean(), error, level, len(change))
+
+
+def best_on_tuning(
+    table: pd.DataFrame, tuning: list[str], higher_is_better: bool, level: float = 0.95, against: tuple[str, ...] = ("unscaled",)
+) -> pd.DataFrame:
+    """Choose the rule with the best mean outcome on some prompts, and compare it on the others, which took no part in the choice.
+
+    Args:
+        table: columns `prompt, seed, rule, value`, of one size and metric.
+        tuning: prompts to choose by; the rest is held out.
+        higher_is_better: of the outcome.
+        level: of the intervals.
+        against: rules to compare with; where the choice is that rule itself there is no row.
+
+    Returns:
+        one row for each of `against`: `rule, against, tuned, estimate, low, high, p_value, prompts`; `tuned` is the difference on
+        the tuning prompts, which is too good to be true.
+
+    Raises:
+        InvalidInputError: where no prompt is left to choose by or to hold out, and for rules that are not there.
+    """
+    chosen_by = table["prompt"].isin(tuning)
+    if chosen_by.all() or not chosen_by.any():
+        raise InvalidInputError(f"{len(set(tuning))} tuning prompts leave none to choose by, or none to hold out")
+    means = table[chosen_by].groupby("rule", sort=False).value.mean()
+    best = means.idxmax() if higher_is_better else means.idxmin()
+    rows = []
+    for other in against:
+        if other != best:
+            held_out = paired_change(table[~chosen_by], best, other, level)
+            tuned = paired_change(table[chosen_by], best, other, level)
+            row = {"rule": best, "against": other, "tuned": tuned.estimate, **held_out.columns()}
+            rows.append({**row, "p_value": held_out.p_value, "prompts": held_out.blocks})
+    return pd.DataFrame(rows, columns=["rule", "against", "tuned", "estimate", "low", "high", "p_value", "prompts"])
+
+
+def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
+    """By how much an outcome changes for one unit of dose: the mean over prompts of each one's least-squares slope.
+
+    Args:
+        table: columns `prompt, dose, value`, every dose for each prompt. NaN are left out.
+        level: of the t interval over prompts.
+
+    Raises:
+        InvalidInputError: for fewer than two doses.
+
+    Example:
+        >>> rows = [(p, dose, 10 * p - 2 * dose) for p in range(4) for dose in (-1, 0, 1)]
+        >>> print(dose_slope(pd.DataFrame(rows, columns=["prompt", "dose", "value"])))
+        -2 [-2, -2]
+    """
+    means = table.dropna(subset=["value"]).groupby(["prompt", "dose"]).value.mean().unstack().dropna()
+    doses = means.columns.to_numpy(dtype=float)
+    if len(doses) < 2:
+        raise InvalidInputError(f"a slope needs two doses at least; the table has {len(doses)} that every prompt was given")
+    away = doses - doses.mean()
+    slopes = pd.Series(means.to_numpy() @ away / (away @ away))
+    return Interval.around(slopes.mean(), slopes.sem() if len(slopes) > 1 else np.nan, level, len(slopes))
+
+
+def holm(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
+    """A table with p-values corrected for how many there are, in `p_holm` (Holm 1979).
+
+    Args:
+        table: with a column `p_value`; it may be empty.
+        by: columns whose values are corrected apart; None corrects over the whole table.
+
+    Example:
+        >>> holm(pd.DataFrame({"p_value": [0.01, 0.04]})).p_holm.round(3).tolist()
+        [0.02, 0.04]
+    """
+    with extra("metrics"):
+        from statsmodels.stats.multitest import multipletests
+
+    if table.empty:
+        return table.assign(p_holm=pd.Series(dtype=float))
+    groups = [0] * len(table) if by is None else [table[name] for name in by]
+    corrected = table.p_value.groupby(groups, sort=False).transform(lambda values: multipletests(values, method="holm")[1])
+    return table.assign(p_holm=corrected)
+
+
+def rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
+    """Spearman's correlation of two shares over interventions, and its exact two-sided p-value where there are few; NaN below 4.
+
+    Example:
+        >>> rank_correlation(pd.Series([1, 2, 3, 4]), pd.Series([10, 20, 30, 40]))[0]
+        1.0
+    """
+    from scipy import stats
+
+    whole = pd.DataFrame({"first": first.to_numpy(), "second": second.to_numpy()}).dropna()
+    if len(whole) < 4 or min(whole.nunique()) < 2:
+        return np.nan, np.nan
+
+    def statistic(values: np.ndarray) -> float:
+        return stats.spearmanr(values, whole.second).statistic
+
+    few = len(whole) <= 8
+    tested = stats.permutation_test(
+        (whole["first"].to_numpy(),), statistic, permutation_type="pairings", n_resamples=np.inf if few else 9999, rng=0
+    )
+    return float(tested.statistic), float(tested.pvalue)

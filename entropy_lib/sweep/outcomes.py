@@ -1,0 +1,55 @@
+"""The numbers of every picture of a comparison, and which of them is decided beforehand to tell of a size's damage."""
+
+import pandas as pd
+
+from entropy_lib.metrics.catalogue import PictureScore, Score
+from entropy_lib.sizes import parse_size
+from entropy_lib.sweep.comparison import Comparison
+
+ABOVE, BELOW = ("Excess",), ("Missing", "Completeness")  # of the native size: repetition and incompleteness
+UNCOUNTED = ("Repetition",)  # where nothing counts the things in a picture; above only
+
+
+def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
+    """Every wanted metric that is a number a picture, of every usable picture. Nothing is drawn.
+
+    Returns:
+        one row a picture and metric: `size, rule, prompt, seed, metric, value`; NaN where a number cannot be given. Pictures of
+        native size stand under the methods that they were drawn by.
+
+    Raises:
+        DamagedImageError: for an image that is not what was committed.
+    """
+    tables = []
+    for size, rule in comparison.plan.cells:
+        usable = comparison.usable(size, rule)
+        pictures = pd.DataFrame([{"size": size, "rule": rule, "prompt": u.prompt, "seed": u.seed} for u in usable.keys])
+        for metric in comparison.wanted(Score):
+            cache = comparison.caches[metric.features]
+            values = metric.values(comparison.features(cache, usable), [u.prompt for u in usable.keys], cache.captions)
+            tables.append(pictures.assign(metric=metric.name, value=values.double().numpy()))
+        for metric in comparison.wanted(PictureScore):
+            values = comparison.features(comparison.numbers(metric), usable)[:, 0]
+            tables.append(pictures.assign(metric=metric.name, value=values.double().numpy()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
+    """What tells of the damage at each size but the native one: things too many above, things missing and incomplete below.
+
+    Without a judge it is the repetition index above, and nothing below.
+
+    Returns:
+        {size: names of metrics}.
+    """
+    wanted = {metric.name for metric in comparison.wanted()}
+    native = parse_size(comparison.plan.native)
+    found = {}
+    for size in comparison.plan.sizes:
+        height, width = parse_size(size)
+        if (height, width) == native:
+            continue
+        names = ABOVE if height * width > native[0] * native[1] else BELOW
+        counted = [name for name in names if name in wanted]
+        found[size] = counted or [name for name in UNCOUNTED if name in wanted and names == ABOVE]
+    return found

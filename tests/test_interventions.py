@@ -1,0 +1,147 @@
+"""Choice and verdict apart, doses, corrected p-values, and what each picture has."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import entropy_lib as el
+from entropy_lib.display import figures, verdicts
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, rank_correlation, share_removed
+
+
+def outcomes(rng, prompts=40, effects=(("unscaled", 0.0), ("paper", -0.2), ("power(2)", -0.6)), noise=0.3):
+    """Outcomes with an effect of each rule, paired by prompt and seed."""
+    rows = []
+    for prompt in range(prompts):
+        own = rng.normal(2, 1)
+        rows += [(prompt, 0, rule, own + effect + rng.normal(0, noise)) for rule, effect in effects]
+    return pd.DataFrame(rows, columns=["prompt", "seed", "rule", "value"])
+
+
+def test_a_paired_change_is_scipy_s_paired_t_test():
+    table = outcomes(np.random.default_rng(0))
+    wide = table.pivot(index="prompt", columns="rule", values="value")
+    expected = stats.ttest_rel(wide["paper"], wide["unscaled"])
+    found = paired_change(table, "paper", "unscaled")
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_a_choice_is_judged_on_prompts_that_took_no_part_in_it():
+    """Of many arms that do nothing the best looks good where it was chosen, and only there."""
+    rng, tuned, held_out = np.random.default_rng(0), [], []
+    effects = [("unscaled", 0.0), *((f"power({p})", 0.0) for p in range(1, 12))]
+    for _ in range(60):
+        found = best_on_tuning(outcomes(rng, 20, effects), list(range(10)), higher_is_better=False)
+        tuned += found.tuned.tolist()
+        held_out += found.estimate.tolist()
+    assert np.mean(tuned) < -0.1
+    assert abs(np.mean(held_out)) < 3 * np.std(held_out) / np.sqrt(len(held_out))
+
+
+def test_the_best_is_found_whichever_way_is_better():
+    table = outcomes(np.random.default_rng(1))
+    tuning = list(range(0, 40, 2))
+    lower = best_on_tuning(table, tuning, higher_is_better=False, against=("unscaled", "paper"))
+    assert lower.rule.tolist() == ["power(2)", "power(2)"]
+    assert (lower.high < 0).all()
+    assert best_on_tuning(table, tuning, higher_is_better=True).empty, "no rule is best, and is not compared with itself"
+
+
+@pytest.mark.parametrize("tuning", [[], list(range(40)), ["other"]], ids=["none", "all", "unknown"])
+def test_prompts_to_choose_by_and_prompts_held_out_are_both_needed(tuning):
+    with pytest.raises(InvalidInputError, match="tuning prompts"):
+        best_on_tuning(outcomes(np.random.default_rng(0)), tuning, higher_is_better=False)
+
+
+def test_a_rule_that_is_not_there_is_named():
+    with pytest.raises(InvalidInputError, match="no rule 'gamma'"):
+        paired_change(outcomes(np.random.default_rng(0)), "gamma", "unscaled")
+
+
+def test_the_slope_on_a_dose_is_that_of_least_squares():
+    rng = np.random.default_rng(0)
+    doses = [-2.0, 0.0, 0.5, 4.0]
+    table = pd.DataFrame([(p, d, 3 * d + rng.normal()) for p in range(12) for d in doses], columns=["prompt", "dose", "value"])
+    each = [stats.linregress(part.dose, part.value).slope for _, part in table.groupby("prompt")]
+    found = dose_slope(table)
+    assert found.estimate == pytest.approx(np.mean(each))
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 11, np.mean(each), stats.sem(each)))
+    with pytest.raises(InvalidInputError, match="two doses"):
+        dose_slope(table[table.dose == 0.5])
+
+
+def test_holm_is_that_of_its_definition():
+    table = pd.DataFrame({"p_value": [0.04, 0.01, 0.03, 0.5], "metric": ["a", "a", "b", "b"]})
+    assert holm(table).p_holm.tolist() == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert holm(table, by=["metric"]).p_holm.tolist() == pytest.approx([0.04, 0.02, 0.06, 0.5])
+    assert "p_holm" in holm(table.iloc[:0])
+
+
+def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
+    first, second = pd.Series([0.1, 0.4, 0.2, 0.9, 0.7]), pd.Series([1.0, 3.0, 2.0, 4.0, 5.0])
+    correlation, chance = rank_correlation(first, second)
+    assert correlation == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert chance == pytest.approx(2 * 5 / 120), "5 of 120 orders are as high"
+    assert all(np.isnan(rank_correlation(first[:3], second[:3])))
+
+
+def test_a_share_of_no_change_is_no_number():
+    rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
+    table = pd.DataFrame(rows, columns=["prompt", "size", "rule", "value"])
+    assert share_removed(table, value="value").share.isna().all()
+
+
+def test_every_picture_has_its_numbers(pipe, tmp_path):
+    plan = el.sweep.make_plan(
+        "mini", ["a zebra on a blue background", "two owls", "a snail"], [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
+        steps=2, guidance=3.0, dtype="float32", device="cpu",
+    )  # fmt: skip
+    comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Excess", "Missing", "Repetition"], device="cpu")
+    el.sweep.engines.local(plan.groups(4), comparison.store, device="cpu", progress=False)
+    table = el.sweep.picture_outcomes(comparison)
+    assert set(table.metric) == {"Excess", "Missing", "Repetition"}
+    assert len(table) == 3 * len(plan.units)
+    assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Excess"]}
+    means = el.sweep.metric_tables(comparison).levels.set_index(["size", "method", "metric"]).estimate
+    expected = means["64x96", "padding(circular)", "Repetition"]
+    own = table[(table["size"] == "64x96") & (table.rule == "padding(circular)") & (table.metric == "Repetition")].value
+    assert own.mean() == pytest.approx(expected, rel=1e-6)
+
+
+CHOICES = pd.DataFrame(
+    [("unscaled", -0.5, -0.7, -0.3, 0.001), ("paper", -0.1, -0.3, 0.1, 0.3)],
+    columns=["against", "estimate", "low", "high", "p_holm"],
+).assign(size="96x96", metric="Excess", rule="power(4)")
+DOSE = pd.DataFrame(
+    [("96x96", "Excess", -0.2, -0.3, -0.1, 0.01), ("32x32", "Missing", 0.1, -0.1, 0.3, 0.4)],
+    columns=["size", "metric", "estimate", "low", "high", "p_holm"],
+)
+
+
+def test_the_verdict_on_causes_says_what_its_numbers_say():
+    text = verdicts.causes(CHOICES, DOSE)
+    assert "held out it is against `unscaled` better (-0.50 [-0.70, -0.30]) and against `paper` no difference shown" in text
+    assert "Excess at 96x96 falls with the exponent (-0.20 [-0.30, -0.10] for one unit)" in text
+    assert "Missing at 32x32 is not shown to follow the exponent" in text
+    assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")
+    assert "worse" in verdicts.causes(CHOICES.assign(estimate=0.5, low=0.3, high=0.7, p_holm=0.001), DOSE)
+
+
+def test_no_rule_being_best_is_said():
+    text = verdicts.causes(CHOICES.iloc[:0], DOSE)
+    assert "was an arm better than no rule on the tuning prompts" in text
+
+
+def test_figures_of_interventions_have_a_panel_for_each_outcome():
+    rows = [("96x96", "Excess", e, 1.0 - e / 10, 0.8, 1.2) for e in (-2, 0, 0.5, 4)]
+    levels = pd.DataFrame(rows, columns=["size", "metric", "exponent", "estimate", "low", "high"])
+    native = pd.DataFrame([("Excess", 0.1, 0.05, 0.15)], columns=["metric", "estimate", "low", "high"])
+    figure = figures.dose_response(pd.concat([levels, levels.assign(size="128x128")]), native)
+    assert [ax.get_title() for ax in figure.axes] == ["Excess at 96x96", "Excess at 128x128"]
+    names = ["paper", "power(4)", "padding(circular)"]
+    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
+    (ax,) = figures.repair_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0])).axes
+    assert ax.get_ylim()[1] == 2
