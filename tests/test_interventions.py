@@ -96,7 +96,7 @@ def test_a_share_of_no_change_is_no_number():
 
 def test_every_picture_has_its_numbers(pipe, tmp_path):
     plan = el.sweep.make_plan(
-        "mini", ["a zebra on a blue background", "two owls", "a snail"], [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
+        "mini", ["a zebra on a blue background", "two owls", "a penguin"], [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
         steps=2, guidance=3.0, dtype="float32", device="cpu",
     )  # fmt: skip
     comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Excess", "Missing", "Repetition"], device="cpu")

@@ -44,6 +44,8 @@ ALLOWED = {
         "probes": "measuring while drawing",
     },
     "baselines": {
+        "attention.entropy": "the type of a choice of query rows",
+        "probes": "measuring while drawing",
         "models.layers": "the network, its native size",
         "models.padding": "what convolutions see beyond the border",
         "models.networks": "which networks take latents as they are",

@@ -1,6 +1,6 @@
-"""Drawing and measuring: images from a pipeline, and entropy over sizes, rules and prompts in tidy tables.
+"""Drawing and measuring: images from a pipeline, entropy over sizes, rules and prompts in tidy tables, calibrations of a model.
 
-Knows pipelines, the patch and the probes; must not know notebooks, files or figures.
+Knows pipelines, the patch and the probes; must not know notebooks or figures, nor any files but its calibrations.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals, the jackknife, and fits of entropy on ln N.
+"""How sure a number is: intervals, the jackknife, fits of entropy on ln N, and what an intervention did.
 
 Knows numbers and tables; must not know where they come from.
 """
