@@ -8,6 +8,7 @@ from scipy import stats
 import entropy_lib as el
 from entropy_lib.display import figures, verdicts
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.mini import scenes
 from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, rank_correlation, share_removed
 
 
@@ -95,8 +96,9 @@ def test_a_share_of_no_change_is_no_number():
 
 
 def test_every_picture_has_its_numbers(pipe, tmp_path):
+    prompts = [scenes.scene(number, "test").caption for number in range(3)]
     plan = el.sweep.make_plan(
-        "mini", ["a zebra on a blue background", "two owls", "a penguin"], [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
+        "mini", prompts, [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
         steps=2, guidance=3.0, dtype="float32", device="cpu",
     )  # fmt: skip
     comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Excess", "Missing", "Repetition"], device="cpu")
