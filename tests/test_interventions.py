@@ -9,7 +9,7 @@ import entropy_lib as el
 from entropy_lib.display import figures, verdicts
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.mini import scenes
-from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, rank_correlation, share_removed
+from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, paired_changes, rank_correlation, share_removed
 
 
 def outcomes(rng, prompts=40, effects=(("unscaled", 0.0), ("paper", -0.2), ("power(2)", -0.6)), noise=0.3):
@@ -126,10 +126,39 @@ DOSE = pd.DataFrame(
 def test_the_verdict_on_causes_says_what_its_numbers_say():
     text = verdicts.causes(CHOICES, DOSE)
     assert "held out it is against `unscaled` better (-0.50 [-0.70, -0.30]) and against `paper` no difference shown" in text
-    assert "Excess at 96x96 falls with the exponent (-0.20 [-0.30, -0.10] for one unit)" in text
-    assert "Missing at 32x32 is not shown to follow the exponent" in text
+    assert "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10])" in text
+    assert "leaves things incomplete is not shown to hold: for one unit of the exponent Missing at 32x32 no difference" in text
     assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")
     assert "worse" in verdicts.causes(CHOICES.assign(estimate=0.5, low=0.3, high=0.7, p_holm=0.001), DOSE)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "word"),
+    [
+        ([-0.2, -0.3], "is borne out:"),
+        ([-0.2, 0.0], "is borne out in part"),
+        ([-0.2, 0.3], "is contradicted in part"),
+        ([0.2, 0.0], "is contradicted:"),
+        ([0.0, 0.0], "is not shown to hold"),
+    ],
+)
+def test_there_is_a_sentence_for_every_answer_to_the_dose(slopes, word):
+    rows = [(f"{96 + i}x96", "Excess", s, s - 0.1, s + 0.1, 0.01 if s else 0.9) for i, s in enumerate(slopes)]
+    assert word in verdicts.causes(CHOICES, pd.DataFrame(rows, columns=DOSE.columns))
+
+
+def test_changes_of_all_rules_are_corrected_together():
+    rng, tables = np.random.default_rng(1), []
+    for size in ("32x32", "96x96"):
+        tables.append(outcomes(rng).assign(size=size, metric="Excess"))
+    table = pd.concat(tables, ignore_index=True)
+    found = paired_changes(table)
+    assert found[["size", "rule"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
+    for row in found.rename(columns={"size": "at"}).itertuples():
+        alone = paired_change(table[table["size"] == row.at], row.rule, "unscaled")
+        assert (row.estimate, row.p_value) == pytest.approx((alone.estimate, alone.p_value))
+    assert found.p_holm.to_numpy() == pytest.approx(holm(found[["p_value"]]).p_holm)
+    assert paired_changes(table[table.rule == "unscaled"]).empty
 
 
 def test_no_rule_being_best_is_said():

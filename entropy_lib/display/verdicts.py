@@ -308,8 +308,15 @@ def _grouped(words: Mapping[str, str]) -> str:
     return listed(f"{word} at {listed(names)}" for word, names in groups.items())
 
 
+# What the paper's two sentences say of an outcome: with the exponent of the rule it should get better.
+SENTENCES = {
+    "that redundant information repeats things": ("Excess", "Repetition"),
+    "that too little of it leaves things incomplete": ("Missing", "Completeness"),
+}
+
+
 def causes(choices: pd.DataFrame, dose: pd.DataFrame, level: float = 0.95) -> str:
-    """Whether any arm repairs more than no rule and than the paper's, and whether damage follows the dose.
+    """Whether damage follows the dose as the paper's two sentences say, and whether an arm repairs more than no rule.
 
     Args:
         choices: columns `size, metric, rule, against, estimate, low, high, p_holm`: what was best on tuning prompts against others
@@ -317,21 +324,40 @@ def causes(choices: pd.DataFrame, dose: pd.DataFrame, level: float = 0.95) -> st
         dose: columns `size, metric, estimate, low, high, p_holm`: change of the outcome for one unit of the exponent.
         level: of the intervals; a Holm-corrected p-value above 1 - `level` shows nothing.
     """
-    parts = []
-    for (size, metric), part in choices.groupby(["size", "metric"], sort=False):
-        words = [
-            f"against `{row['against']}` {metric_word(row['estimate'], row['p_holm'], metric, level)} "
-            f"({interval(row['estimate'], row['low'], row['high'])})"
-            for row in part.to_dict("records")
-        ]
-        parts.append(f"{metric} at {size}: `{part.rule.iloc[0]}` was best on the tuning prompts; held out it is {listed(words)}")
-    for row in dose.to_dict("records"):
-        value = interval(row["estimate"], row["low"], row["high"])
-        way = "rises" if row["estimate"] > 0 else "falls"
-        text = f"{way} with the exponent" if row["p_holm"] <= 1 - level else "is not shown to follow the exponent"
-        parts.append(f"{row['metric']} at {row['size']} {text} ({value} for one unit)")
-    if not parts:
+    if dose.empty:
         return "Nothing was judged at another size than the native one, where the rules do nothing."
+    parts = [
+        f"The paper's sentence {sentence} {_borne_out(part, level)}"
+        for sentence, metrics in SENTENCES.items()
+        if len(part := dose[dose.metric.isin(metrics)])
+    ]
     if choices.empty:
-        parts.insert(0, "For no outcome at any size was an arm better than no rule on the tuning prompts")
-    return "; ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and outcomes."
+        parts.append("For no outcome at any size was an arm better than no rule on the tuning prompts")
+    parts += [_choice(size, metric, part, level) for (size, metric), part in choices.groupby(["size", "metric"], sort=False)]
+    return ". ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and outcomes."
+
+
+def _borne_out(dose: pd.DataFrame, level: float) -> str:
+    """Whether outcomes get better with the exponent: at every size, at some, at none, or the opposite."""
+    words = [metric_word(row["estimate"], row["p_holm"], row["metric"], level) for row in dose.to_dict("records")]
+    if all(word == "better" for word in words):
+        verdict = "is borne out"
+    elif "better" in words:
+        verdict = "is contradicted in part" if "worse" in words else "is borne out in part"
+    else:
+        verdict = "is contradicted" if "worse" in words else "is not shown to hold"
+    shown = [
+        f"{row['metric']} at {row['size']} {word} ({interval(row['estimate'], row['low'], row['high'])})"
+        for row, word in zip(dose.to_dict("records"), words, strict=True)
+    ]
+    return f"{verdict}: for one unit of the exponent {listed(shown)}"
+
+
+def _choice(size: str, metric: str, part: pd.DataFrame, level: float) -> str:
+    """How the arm chosen for one outcome does on the prompts that took no part in the choice."""
+    words = [
+        f"against `{row['against']}` {metric_word(row['estimate'], row['p_holm'], metric, level)} "
+        f"({interval(row['estimate'], row['low'], row['high'])})"
+        for row in part.to_dict("records")
+    ]
+    return f"{metric} at {size}: `{part.rule.iloc[0]}` was best on the tuning prompts; held out it is {listed(words)}"

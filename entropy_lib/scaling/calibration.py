@@ -9,7 +9,7 @@ A calibration is a small JSON file. It knows the model by the lengths of its que
 
 Example:
     >>> import numpy as np
-    >>> factors = np.geomspace(0.25, 4, 9)
+    >>> factors = np.geomspace(0.25, 4, 65)
     >>> curve = [[float(np.log(64) - 0.5 * f**2) for f in factors]]  # one head of Gaussian logits with b = 1
     >>> layer = LayerResponse(64, tuple(factors), curve)
     >>> [round(f, 2) for f in equal_entropy(layer, 80, per_head=True).factors]

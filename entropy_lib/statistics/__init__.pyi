@@ -14,6 +14,7 @@ from .interventions import best_on_tuning as best_on_tuning
 from .interventions import dose_slope as dose_slope
 from .interventions import holm as holm
 from .interventions import paired_change as paired_change
+from .interventions import paired_changes as paired_changes
 from .interventions import rank_correlation as rank_correlation
 from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together

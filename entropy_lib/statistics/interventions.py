@@ -34,6 +34,29 @@ def paired_change(table: pd.DataFrame, rule: str, against: str, level: float = 0
     return Interval.around(change.mean(), error, level, len(change))
 
 
+def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float = 0.95) -> pd.DataFrame:
+    """`paired_change` of every rule against one, at every size and for every metric, with Holm's correction over them all.
+
+    Args:
+        table: columns `size, metric, prompt, seed, rule, value`.
+        against: the rule to compare with, present at every size.
+        level: of the t intervals.
+
+    Returns:
+        one row for each size, metric and rule: `size, metric, rule, estimate, low, high, p_value, p_holm`.
+
+    Raises:
+        InvalidInputError: as `paired_change`.
+    """
+    rows = []
+    for (size, metric), part in table.groupby(["size", "metric"], sort=False):
+        for name in part.rule.drop_duplicates():
+            if name != against:
+                change = paired_change(part, name, against, level)
+                rows.append({"size": size, "metric": metric, "rule": name, **change.columns(), "p_value": change.p_value})
+    return holm(pd.DataFrame(rows, columns=["size", "metric", "rule", "estimate", "low", "high", "p_value"]))
+
+
 def best_on_tuning(
     table: pd.DataFrame, tuning: list[str], higher_is_better: bool, level: float = 0.95, against: tuple[str, ...] = ("unscaled",)
 ) -> pd.DataFrame:
