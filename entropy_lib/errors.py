@@ -50,6 +50,10 @@ class WeightsError(EntropyLibError, RuntimeError):
     """Model weights are missing or damaged."""
 
 
+class MeasurementFailedError(EntropyLibError, RuntimeError):
+    """A process in which something was to be measured failed; the message says what it said."""
+
+
 class MissingExtraError(EntropyLibError, ImportError):
     """A package that only some users need is not installed; the message says how to install it."""
 

@@ -5,7 +5,7 @@ the probe's measured factor is compared with the rule's; where only the patch wo
 a pipeline without the addition. Nothing may be silent.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import accelerate
@@ -20,10 +20,13 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import entropy_lib as el
+from entropy_lib.baselines.noise_level import retold, shifted
+from entropy_lib.baselines.padding import padded
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
 from entropy_lib.models.layers import denoiser
+from entropy_lib.scaling.calibration import Calibration, LayerResponse, calibration_of, lengths, use_calibration
 
 pytestmark = pytest.mark.slow
 
@@ -250,6 +253,71 @@ def test_branches_are_told_apart(combination):
         assert not layers.str.startswith("mid").any(), "there the perturbed branch attends to nothing but itself"
 
 
+BESIDE = ("LoRA", "IP-Adapter", "ControlNet", "PAG", "guidance off")  # what is tried with other kinds of rules and with arms
+
+
+@pytest.fixture(params=BESIDE)
+def beside(request):
+    """A prepared pipeline with a calibration, and its call."""
+    architecture, prepare, _, _, options = COMBINATIONS[request.param]
+    pipe = prepare(build(architecture, tiny=True))
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    training, factors = el.training_tokens(pipe), (0.25, 0.5, 1.0, 2.0, 4.0)
+    curves = {name: [[np.log(n) * (1 - f / (8 + 2 * head)) for f in factors] for head in range(2)] for name, n in training.items()}
+    layers = {name: LayerResponse(training[name], factors, curve) for name, curve in curves.items()}
+    use_calibration(denoiser(pipe), Calibration(lengths(denoiser(pipe), layers), layers))
+    return SimpleNamespace(name=request.param, pipe=pipe, run=lambda: call(pipe, **options))
+
+
+def expected_factor(pipe, chosen, row):
+    """Of one row of the probe's table: two steps begin at pure noise and half-way."""
+    inside = chosen.holds(row.step / 2) and row.layer in chosen.layers(el.training_tokens(pipe))
+    if not inside or not chosen.calibrated:
+        return chosen.factor(row.tokens, row.training_tokens) if inside else 1.0
+    return calibration_of(denoiser(pipe), chosen.name).factors(chosen, row.layer, row.tokens).factors[row.head]
+
+
+@pytest.mark.parametrize("kind", ["power(3)[0]", "power(3)@0-0.5", "equal-entropy(heads)"])
+def test_rules_of_a_level_a_window_and_each_head_go_with_additions(beside, kind):
+    before = beside.run()
+    with el.scaled(beside.pipe, kind), el.EntropyProbe(beside.pipe) as probe:
+        after = beside.run()
+    table = probe.table()
+    expected = [expected_factor(beside.pipe, el.rule(kind), row) for row in table.itertuples()]
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=0.05 if beside.name == "LoRA" else 1e-3)
+    assert len({round(factor, 3) for factor in expected}) > 1, "a rule that is the same everywhere proves nothing"
+    assert not np.array_equal(before, after)
+    assert np.array_equal(beside.run(), before), "restored"
+
+
+ARMS = {
+    "padding": lambda pipe: padded(denoiser(pipe), "circular"),
+    "told": lambda pipe: retold(denoiser(pipe), lambda timestep: (timestep * 0.8).to(timestep.dtype)),
+    "schedule": lambda pipe: scheduled(pipe, 2.0),
+}
+
+
+@contextmanager
+def scheduled(pipe, ratio):
+    own, pipe.scheduler = pipe.scheduler, shifted(pipe.scheduler, ratio)
+    yield
+    pipe.scheduler = own
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_arms_go_with_additions_and_with_a_rule(beside, arm):
+    before = beside.run()
+    with ARMS[arm](beside.pipe):
+        alone = beside.run()
+        with el.scaled(beside.pipe, RULE):
+            ruled = beside.run()
+            assert (el.scale_report(beside.pipe).calls > 0).all()
+    assert not np.array_equal(before, alone)
+    assert not np.array_equal(alone, ruled)
+    assert np.array_equal(beside.run(), before), "restored"
+
+
 def test_an_image_prompt_asked_by_the_same_query_is_refused():
     pipe = build("flux", tiny=True)
     attention = pipe.transformer.transformer_blocks[0].attn
@@ -291,6 +359,10 @@ def test_compiled_models_are_compiled_again_with_the_patch():
     assert torch.allclose(patched, expected, atol=1e-5)
     assert not torch.allclose(patched, plain, atol=1e-5)
     assert torch.equal(run()[0], plain)
+    with el.scaled(network, "power(3)@0-0.4"):  # timestep 500 is beyond it
+        assert torch.allclose(run()[0], plain, atol=1e-5)
+    with el.scaled(network, "power(3)@0.4-1"):
+        assert torch.allclose(run()[0], expected, atol=1e-5)
     with el.EntropyProbe(network, rows=4) as probe:
         run()
     assert set(probe.table().layer) == set(el.training_tokens(network))

@@ -172,7 +172,13 @@ def test_figures_of_interventions_have_a_panel_for_each_outcome():
     native = pd.DataFrame([("Excess", 0.1, 0.05, 0.15)], columns=["metric", "estimate", "low", "high"])
     figure = figures.dose_response(pd.concat([levels, levels.assign(size="128x128")]), native)
     assert [ax.get_title() for ax in figure.axes] == ["Excess at 96x96", "Excess at 128x128"]
+    models = pd.concat([levels.assign(profile=name) for name in ("mini", "mini-weak")])
+    (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
+    assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
+    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
+    (ax,) = figures.arms(changes).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
     shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
     (ax,) = figures.repair_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0])).axes
     assert ax.get_ylim()[1] == 2

@@ -4,12 +4,15 @@ import itertools
 import multiprocessing
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from entropy_lib.errors import EntropyLibError
 from entropy_lib.files import sha256
+from entropy_lib.scaling.calibration import SHIPPED, Calibration
 from entropy_lib.scaling.patch import scale_report
 from entropy_lib.sweep import engines, sample
 from entropy_lib.sweep.plan import Plan
@@ -172,3 +175,61 @@ def test_ray_draws_the_same_images(plan, undisturbed, tmp_path):
     assert set(content(store)) == {unit.key for group in some for unit in group}
     for unit in itertools.chain(*some):  # with half of the threads, so by one grey level at most
         assert np.abs(store.read(unit).astype(int) - undisturbed.read(unit)).max() <= 1
+
+
+def other_calibration(strength):
+    """The embedded model's own calibration, as if every head answered the scale that much more."""
+    shipped = Calibration.read(SHIPPED / "mini.json")
+    layers = {
+        name: replace(layer, factors=tuple(factor**strength for factor in layer.factors)) for name, layer in shipped.layers.items()
+    }
+    return replace(shipped, layers=layers)
+
+
+def calibrated_plan(calibration, rules=("unscaled", "equal-entropy(layers)")):
+    shared = replace(settings("mini", 2, 2.0, "float32", "cpu"), calibration=calibration)
+    return Plan.of(shared, ["a car", "an owl", "a rocket"], [0], [(64, 96)], rules)
+
+
+def test_a_calibration_of_ones_own_is_part_of_what_a_picture_is(tmp_path):
+    """Pictures of rules that take nothing from it are those that were there before."""
+    store, found = Store(tmp_path), {}
+    for name, digest in {"shipped": "", "own": store.keep_calibration(other_calibration(1.5))}.items():
+        plan = calibrated_plan(digest)
+        engines.local(plan.groups(BATCH), store, device="cpu", progress=False)
+        found[name] = {unit.rule: unit for unit in plan.units if unit.prompt == "an owl"}
+    shipped, own = found["shipped"], found["own"]
+    assert shipped["unscaled"].key == own["unscaled"].key
+    assert shipped["equal-entropy(layers)"].key != own["equal-entropy(layers)"].key
+    pictures = [store.read(one["equal-entropy(layers)"]) for one in (shipped, own)]
+    assert not np.array_equal(*pictures)
+    again = Store(tmp_path / "again")
+    engines.local(calibrated_plan("").groups(BATCH), again, device="cpu", progress=False)
+    assert np.array_equal(again.read(shipped["equal-entropy(layers)"]), pictures[0])
+
+
+def calibration_of_another_model(store):
+    return calibrated_plan(store.keep_calibration(Calibration.read(SHIPPED / "mini-weak.json")))
+
+
+def calibration_that_was_changed(store):
+    digest = store.keep_calibration(other_calibration(1.5))
+    other_calibration(2.0).write(store.folder / "calibrations" / f"{digest}.json")
+    return calibrated_plan(digest)
+
+
+@pytest.mark.parametrize(
+    ("plan_for", "message"),
+    [
+        (calibration_of_another_model, "was measured on other weights"),
+        (calibration_that_was_changed, "was changed after it was kept"),
+        (lambda store: calibrated_plan("0123456789abcdef"), "no calibration at"),
+        (lambda store: calibrated_plan("", ["unscaled", "paper[7]"]), "there is no level 7"),
+    ],
+)
+def test_a_rule_that_the_network_cannot_take_is_refused_before_anything_is_drawn(tmp_path, plan_for, message):
+    store = Store(tmp_path)
+    groups = plan_for(store).groups(BATCH)
+    with pytest.raises(EntropyLibError, match=message):
+        engines.local(groups, store, device="cpu", progress=False)
+    assert not (tmp_path / "images").exists()

@@ -48,6 +48,32 @@ def test_from_plan_to_tables(sweep, tmp_path):
     assert set(differences.rule) == {"paper", "native, resized"}
 
 
+def test_notebooks_that_draw_into_one_store_have_a_plan_each(sweep, tmp_path):
+    causes = ["--notebook", "10_causes", "-p", "prompt_count=6", "-p", "rules=[unscaled, paper, power(2)]"]
+    assert "9 images, plan in" in sweep("plan", "--no-measure").output
+    assert "24 images, plan in" in sweep("plan", "--no-measure", *causes).output
+    assert "9 images drawn" in sweep("sample").output
+    assert "15 images drawn" in sweep("sample", *causes).output, "what the other drew is there"
+    assert "power(2)" in sweep("status", *causes).output
+    assert "power(2)" not in sweep("status").output
+    with pytest.raises(UnknownNameError, match="did you mean '10_causes'"):
+        sweep("plan", "--notebook", "10_cause")
+
+
+def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
+    path = tmp_path / "own.json"
+    command = ["calibrate", "mini", "--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
+    run = CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": "200"})
+    assert f"use it with -p calibration={path}" in run.output
+    causes = ["--notebook", "10_causes", "-p", "prompt_count=6", "-p", "rules=[unscaled, paper, equal-entropy(layers)]"]
+    sweep("plan", "--no-measure", *causes, "-p", f"calibration={path}")
+    with pytest.raises(InvalidInputError, match=r"not the one asked for: calibration \(0, there 1"):
+        sweep("sample", *causes)
+    assert "24 images drawn" in sweep("sample", *causes, "-p", f"calibration={path}").output
+    with pytest.raises(FileNotFoundError, match="no calibration at"):
+        sweep("plan", *causes, "-p", "calibration=nowhere.json")
+
+
 @pytest.mark.parametrize(
     ("value", "named"),
     [

@@ -21,7 +21,7 @@ Example:
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from diffusers import DiffusionPipeline
@@ -97,6 +97,21 @@ class Method:
     def direct(self) -> bool:
         """Whether it is nothing but the model, under a rule or none."""
         return self.kind == DIRECT
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its rule takes factors from a calibration of the model."""
+        return rule(self.rule).calibrated
+
+    @property
+    def whole(self) -> str:
+        """Name of the same with its rule in all layers and all of the way.
+
+        Example:
+            >>> method("noise-told + paper[0]").whole, method("paper").whole
+            ('noise-told + paper', 'paper')
+        """
+        return replace(self, rule=rule(self.rule).whole.name).name
 
     @property
     def name(self) -> str:

@@ -278,19 +278,45 @@ def forest(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), f
     palette = colours(list(dict.fromkeys(differences.rule)))
     for ax, metric in zip(_panels(figure, len(metrics), sharey=True), metrics, strict=True):
         part = differences[differences.metric == metric].set_index(["size", "rule"]).reindex(lines)
-        times = METRICS[metric].times
-        for position, (name, row) in enumerate(zip([rule for _, rule in lines], part.itertuples(), strict=True)):
-            ax.plot([times * row.low, times * row.high], [position] * 2, color=palette[name], lw=2, solid_capstyle="butt")
-            ax.plot(times * row.estimate, position, "o", ms=5, color=palette[name])
-        reach = 1.15 * times * np.nanmax(np.abs(part[["low", "high"]].to_numpy()))
-        if METRICS[metric].directed:
-            ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
-        ax.axvline(0, color="k", lw=1)
-        ax.set(title=METRICS[metric].title, xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
-        ax.locator_params(axis="x", nbins=5)
+        _change_lines(ax, part, metric, [palette[rule] for _, rule in lines])
+        ax.set_title(METRICS[metric].title)
     several = len(palette) > 1
     figure.axes[0].set_yticks(range(len(lines)), [f"{size} {rule}" if several else size for size, rule in lines])
     figure.supxlabel(f"{' and '.join(palette)} less {differences.against.iloc[0]}, same prompts and noise", fontsize="medium")
+    return figure
+
+
+def _change_lines(ax: Axes, changes: pd.DataFrame, metric: str, palette: Sequence[str]) -> None:
+    """Changes of a metric with their intervals below each other, one row of the table a line; the better side is tinted."""
+    times = METRICS[metric].times
+    for position, (row, colour) in enumerate(zip(changes.itertuples(), palette, strict=True)):
+        ax.plot([times * row.low, times * row.high], [position] * 2, color=colour, lw=2, solid_capstyle="butt")
+        ax.plot(times * row.estimate, position, "o", ms=5, color=colour)
+    reach = 1.15 * times * np.nanmax(np.abs(changes[["low", "high"]].to_numpy()))
+    if METRICS[metric].directed:
+        ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
+    ax.axvline(0, color="k", lw=1)
+    ax.set(xlim=(-reach, reach), ylim=(len(palette) - 0.5, -0.5))
+    ax.locator_params(axis="x", nbins=5)
+
+
+def arms(changes: pd.DataFrame, figure: Figure | None = None) -> Figure:
+    """What every arm changes against no rule, one panel for each size and outcome, one line an arm; the better side is tinted.
+
+    Args:
+        changes: of `statistics.paired_changes`: columns `size, metric, rule, estimate, low, high`.
+    """
+    lines = list(dict.fromkeys(changes.rule))
+    cells = list(changes.groupby(["size", "metric"], sort=False).groups)
+    columns, rows = _grid(len(cells))
+    figure = figure or plt.figure(figsize=(2.9 * columns + 2, rows * (0.27 * len(lines) + 0.9) + 0.3), layout="constrained")
+    for ax, (size, metric) in zip(_panels(figure, len(cells), sharey=True), cells, strict=True):
+        part = changes[(changes["size"] == size) & (changes.metric == metric)].set_index("rule").reindex(lines)
+        _change_lines(ax, part, metric, [RULE_COLOURS[0]] * len(lines))
+        ax.set_title(f"{metric} at {size}")
+    for ax in figure.axes:
+        ax.set_yticks(range(len(lines)), lines, fontsize="small")
+    figure.supxlabel("change against no rule, same prompts and noise", fontsize="medium")
     return figure
 
 
@@ -333,25 +359,32 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame, figure: Figure | N
     """Outcomes against the exponent of the rule, a panel for each size and outcome; what native size has as a band.
 
     Args:
-        levels: columns `size, metric, exponent, estimate, low, high`.
-        native: columns `metric, estimate, low, high`.
+        levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in their colours.
+        native: columns `metric, estimate, low, high`, and `profile` where `levels` has it.
     """
     cells = list(levels.groupby(["size", "metric"], sort=False).groups)
     columns, rows = _grid(len(cells))
     figure = figure or plt.figure(figsize=(3.6 * columns, 2.9 * rows), layout="constrained")
-    known = native.set_index("metric")
     for ax, (size, metric) in zip(_panels(figure, len(cells)), cells, strict=True):
         part = levels[(levels["size"] == size) & (levels.metric == metric)].sort_values("exponent")
-        error = np.abs(part[["low", "high"]].to_numpy().T - part.estimate.to_numpy())
-        ax.errorbar(part.exponent, part.estimate, yerr=error, fmt="o-", ms=4, capsize=2, color=RULE_COLOURS[0])
-        if metric in known.index:
-            ax.axhspan(*known.loc[metric, ["low", "high"]], color="0.6", alpha=0.4, lw=0)
-            ax.axhline(known.loc[metric, "estimate"], color="0.4", lw=1)
-        for exponent, name in ((0, "unscaled"), (0.5, "paper")):
-            ax.axvline(exponent, color=RULE_COLOURS[1 if exponent else 5], ls=":", lw=1.5, label=name)
+        _doses(ax, part, native[native.metric == metric])
+        for exponent, style in ((0, ":"), (0.5, "--")):
+            ax.axvline(exponent, color="0.3", ls=style, lw=1.2, label="paper" if exponent else "unscaled")
         ax.set(title=f"{metric} at {size}", xlabel="exponent p")
     figure.axes[0].legend(fontsize="x-small", frameon=True)
     return figure
+
+
+def _doses(ax: Axes, levels: pd.DataFrame, native: pd.DataFrame) -> None:
+    """One outcome at one size: a line for each model, and its native size as a band of the same colour."""
+    several = "profile" in levels
+    for index, name in enumerate(levels.profile.drop_duplicates() if several else [None]):
+        part, known = (table[table.profile == name] if several else table for table in (levels, native))
+        error, colour = np.abs(part[["low", "high"]].to_numpy().T - part.estimate.to_numpy()), RULE_COLOURS[index]
+        ax.errorbar(part.exponent, part.estimate, yerr=error, fmt="o-", ms=4, capsize=2, color=colour, label=name)
+        for row in known.itertuples():
+            ax.axhspan(row.low, row.high, color=colour if several else "0.6", alpha=0.2 if several else 0.4, lw=0)
+            ax.axhline(row.estimate, color=colour if several else "0.4", lw=1, alpha=0.6)
 
 
 def repair_against_entropy(shares: pd.DataFrame, figure: Figure | None = None) -> Figure:
@@ -364,8 +397,8 @@ def repair_against_entropy(shares: pd.DataFrame, figure: Figure | None = None) -
     cells = list(shares.groupby(["size", "metric"], sort=False).groups)
     columns, rows = _grid(len(cells), most=3)
     figure = figure or plt.figure(figsize=(4.2 * columns + 2, 3.8 * rows), layout="constrained")
-    arms = list(dict.fromkeys(shares.rule))
-    looks = dict(zip(arms, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
+    names = list(dict.fromkeys(shares.rule))
+    looks = dict(zip(names, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
     for ax, (size, metric) in zip(_panels(figure, len(cells)), cells, strict=True):
         part = shares[(shares["size"] == size) & (shares.metric == metric)]
         for row in part.to_dict("records"):

@@ -5,6 +5,7 @@ from . import results as results
 from . import runner as runner
 from . import site as site
 from .metric_tables import comparison_of as comparison_of
+from .metric_tables import pipe_of as pipe_of
 from .metric_tables import plan_of as plan_of
 from .parameters import check_parameters as check_parameters
 from .profiles import profile_parameters as profile_parameters

@@ -1,4 +1,4 @@
-"""The command line: `python -m entropy_lib run | sweep | doctor`."""
+"""The command line: `python -m entropy_lib run | sweep | calibrate | doctor`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +51,32 @@ def run(
     if failed := [result.name for result in results if not result.ok]:
         say(f"failed: {', '.join(failed)}", "red")
         raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A name of the catalogue, or a folder.")],
+    prompts: Annotated[str, typer.Option(help="A list of data/prompts/, or a text file, one prompt a line.")] = "general",
+    prompt_count: Annotated[int, typer.Option(min=1, help="How many of them, each drawn once at native size.")] = 24,
+    output: Annotated[Path | None, typer.Option(help="build/calibrations/MODEL.json by default.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 4,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
+) -> None:
+    """Measure what equal-entropy(layers), bridge and ultraimage need to know of a model; notebook 10 takes the file."""
+    from entropy_lib.experiments.calibration import calibrate as measure
+    from entropy_lib.files import workplace
+    from entropy_lib.models.catalogue import load
+    from entropy_lib.running.parameters import prompt_lines
+    from entropy_lib.running.readiness import check_device, check_weights, check_writable
+
+    place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
+    check_writable("--output", place.parent)
+    check_device(device)
+    check_weights(model)
+    chosen = prompt_lines(prompts)[:prompt_count]
+    found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
+    say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}")
 
 
 @app.command()

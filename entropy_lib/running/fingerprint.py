@@ -15,7 +15,7 @@ from pathlib import Path
 
 from entropy_lib.errors import WeightsError, extra
 from entropy_lib.files import DATA, PACKAGE, PROMPTS, sha256, workplace
-from entropy_lib.running.parameters import Parameters, Sampling, Sweep
+from entropy_lib.running.parameters import Causes, Parameters, Sampling, Sweep
 
 with extra("notebooks"):
     import nbformat
@@ -59,7 +59,7 @@ def _version(package: str) -> str:
 
 def _inputs(checked: Parameters) -> Iterator[tuple[str, str]]:
     """(name, state) of what a notebook reads."""
-    for pattern in ("*/quality.json", "paper/*.csv", "results/**/*.csv", "results/**/*.txt"):
+    for pattern in ("*/quality.json", "paper/*.csv", "results/**/*.csv", "results/**/*.txt", "calibrations/**/*.json"):
         yield from ((path.relative_to(DATA).as_posix(), sha256(path)) for path in sorted(DATA.glob(pattern)))
     if not isinstance(checked, Sampling):
         return
@@ -70,6 +70,8 @@ def _inputs(checked: Parameters) -> Iterator[tuple[str, str]]:
     for prompts in (PROMPTS / f"{checked.prompts}.txt", Path(checked.prompts)):
         if prompts.is_file():
             yield "prompts", sha256(prompts)
+    if isinstance(checked, Causes) and (own := checked.own_calibration()) is not None:
+        yield "calibration", own.digest
     if isinstance(checked, Sweep):
         yield from _pictures(checked.reference)
         yield from ((path.parent.name, sha256(path)) for path in sorted(DATA.glob("*/SHA256SUMS")))

@@ -1,11 +1,16 @@
-"""From the parameters of notebooks 06 and 09 to a plan and a comparison; notebooks and the command line both come this way."""
+"""From the parameters of notebooks 06, 09 and 10 to a plan and a comparison; notebooks and the command line both come this way."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from entropy_lib.metrics.catalogue import FINDINGS, METRICS, PictureScore
-from entropy_lib.running.parameters import MetricTables, Sweep
+from entropy_lib.running.parameters import Causes, MetricTables, Sweep
 from entropy_lib.sweep.comparison import Comparison, make_plan, open_comparison
 from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.store import Store
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
 
 IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]  # those are in notebook 09
 ABOUT_LAYOUT = [name for name, one in METRICS.items() if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS]
@@ -18,7 +23,25 @@ def plan_of(p: Sweep, model: str | None = None) -> Plan:
         ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts.
     """
     drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
+    if isinstance(p, Causes) and (own := p.own_calibration()) is not None:
+        drawn["calibration"] = Store(p.folder_of_store()).keep_calibration(own)
     return make_plan(model or p.model, p.prompt_list(), p.seed_list(), p.sizes, p.rules, reference=p.reference, **drawn)
+
+
+def pipe_of(p: Causes) -> "DiffusionPipeline":
+    """The model of the parameters, whose rules take their factors from the calibration of the parameters.
+
+    Raises:
+        WeightsError: as `load`.
+        InvalidInputError: if the calibration is of other weights.
+    """
+    from entropy_lib.models.catalogue import load  # diffusers is slow to import
+    from entropy_lib.models.layers import denoiser
+    from entropy_lib.scaling.calibration import use_calibration
+
+    pipe = load(p.model, device=p.device, dtype=p.dtype)
+    use_calibration(denoiser(pipe), p.own_calibration())
+    return pipe
 
 
 def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) -> Comparison:

@@ -29,6 +29,8 @@ from entropy_lib.sizes import check_size, parse_size, size_name
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
+    from entropy_lib.scaling.calibration import Calibration
+
 FOLDER = ROOT / "notebooks"
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -367,6 +369,17 @@ class Causes(Sweep):
 
     prompt_count: Annotated[int, Field(ge=6, le=10**6)]  # three to choose by, three held out
     measured_prompts: Clusters
+    calibration: str  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+
+    def own_calibration(self) -> "Calibration | None":
+        """The calibration of the file; None where the shipped one will do.
+
+        Raises:
+            MissingFileError, InvalidInputError: as `Calibration.read`.
+        """
+        from entropy_lib.scaling.calibration import Calibration  # torch is slow to import
+
+        return Calibration.read(workplace() / self.calibration) if self.calibration else None
 
     @model_validator(mode="after")
     def _has_a_zero(self) -> "Causes":
@@ -377,6 +390,7 @@ class Causes(Sweep):
         native = size_name(*CATALOGUE[self.model].native_size) if self.model in CATALOGUE else ""
         if native and (native not in self.sizes or len(self.sizes) < 2):
             raise InvalidInputError(f"sizes are {self.sizes}; they must have the native size {native}, of no damage, and another")
+        self.own_calibration()
         if self.measured_prompts > self.prompt_count:
             raise InvalidInputError(f"measured_prompts is {self.measured_prompts}, of {self.prompt_count} prompts; take fewer")
         return self

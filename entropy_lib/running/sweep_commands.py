@@ -1,4 +1,4 @@
-"""`python -m entropy_lib sweep plan | sample | status | reduce`: notebook 06 without the notebook, for a cluster."""
+"""`python -m entropy_lib sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook, for a cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,31 +10,32 @@ from rich.text import Text
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import workplace
 from entropy_lib.running.console import console, interactive, say
-from entropy_lib.running.parameters import MetricTables
+from entropy_lib.running.parameters import CLASSES, Sweep
 from entropy_lib.running.profiles import overrides, profile_parameters
 from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.plan import FILE, Plan
 from entropy_lib.sweep.store import Store
 
-NOTEBOOK = "06_metric_tables"
+DEFAULT = "06_metric_tables"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
-Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/; its section 06_metric_tables says what to draw.")]
+Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/; its section of the notebook says what to draw.")]
+Notebook = Annotated[str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")]
 Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
 
 
 @app.command()
-def plan(profile: Profile = "mini", parameter: Values = None, measure: bool = True) -> None:
+def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
     from entropy_lib.running.metric_tables import plan_of
     from entropy_lib.running.readiness import check_device
     from entropy_lib.sweep.cost import estimate
 
-    checked = _checked(profile, parameter)
+    checked = _checked(notebook, profile, parameter)
     check_device(checked.device)
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
-    path = chosen.write(store.folder)
+    path = chosen.write(store.folder, _file(notebook))
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
     for row in estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
@@ -47,6 +48,7 @@ def plan(profile: Profile = "mini", parameter: Values = None, measure: bool = Tr
 def sample(
     profile: Profile = "mini",
     parameter: Values = None,
+    notebook: Notebook = DEFAULT,
     shard: Annotated[str, typer.Option(help="i/n: draw every n-th batch. By default what SLURM or torchrun say, else all.")] = "",
     engine: Annotated[str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")] = "local",
     workers: Annotated[int, typer.Option(help="Of the engine ray.")] = 1,
@@ -54,24 +56,24 @@ def sample(
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
     from entropy_lib.running.readiness import check_device, check_weights
 
-    checked = _checked(profile, parameter)
+    checked = _checked(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
     check_device(checked.device)
     check_weights(checked.model)
     part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
     store = Store(checked.folder_of_store())
-    groups = _plan_of(checked).groups(checked.batch, part)
+    groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
     drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
     say(f"{drawn:,} images drawn")
 
 
 @app.command()
-def status(profile: Profile = "mini", parameter: Values = None, verify: bool = False) -> None:
+def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
-    checked = _checked(profile, parameter)
-    store, chosen = Store(checked.folder_of_store()), _plan_of(checked)
+    checked = _checked(notebook, profile, parameter)
+    store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
     for problem in store.verify(chosen.units) if verify else []:
         say(problem, "red")
     done = store.committed()
@@ -83,29 +85,37 @@ def status(profile: Profile = "mini", parameter: Values = None, verify: bool = F
 
 
 @app.command()
-def reduce(profile: Profile = "mini", parameter: Values = None) -> None:
+def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of what has been drawn, into the profile's output folder."""
     from entropy_lib.running.metric_tables import comparison_of
     from entropy_lib.sweep.reduce import metric_tables
 
-    checked = _checked(profile, parameter)
-    tables = metric_tables(comparison_of(checked, _plan_of(checked)), say)
+    checked = _checked(notebook, profile, parameter)
+    tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
 
-def _checked(profile: str, parameter: list[str] | None) -> MetricTables:
-    return profile_parameters(NOTEBOOK, profile, overrides(parameter or []))
+def _checked(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
+    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep)]
+    if notebook not in able:
+        raise UnknownNameError("notebook", notebook, able)
+    return profile_parameters(notebook, profile, overrides(parameter or []))
 
 
-def _plan_of(checked: MetricTables) -> Plan:
+def _file(notebook: str) -> str:
+    """Of the plan: notebooks that draw into one store have a plan each."""
+    return FILE if notebook == DEFAULT else f"plan_{notebook}.parquet"
+
+
+def _plan_of(notebook: str, checked: Sweep) -> Plan:
     """The plan in the store, if it is the one that these parameters ask for.
 
     A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
     """
     from entropy_lib.running.metric_tables import plan_of
 
-    stored = Plan.read(checked.folder_of_store())
+    stored = Plan.read(checked.folder_of_store(), _file(notebook))
     dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
     stored.check_same(plan_of(checked.model_copy(update={"dtype": dtype})))
     return stored

@@ -16,6 +16,7 @@ Example:
     [1.2]
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,14 @@ class Calibration:
     layers: Mapping[str, LayerResponse]
     source: str = ""
 
+    @property
+    def digest(self) -> str:
+        """What tells it from every other: 16 hexadecimal digits."""
+        return hashlib.sha256(self._text().encode()).hexdigest()[:16]
+
+    def _text(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     def fits(self, network: nn.Module) -> bool:
         """Whether it was measured on these weights."""
         own = lengths(network, self.lengths)
@@ -114,7 +123,7 @@ class Calibration:
     def write(self, path: Path | str) -> Path:
         """Keep it as JSON, whole or not at all."""
         with replacing(Path(path)) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(self._text(), encoding="utf-8")
         return Path(path)
 
     @classmethod
@@ -172,12 +181,15 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
         return None
 
 
-def use_calibration(network: nn.Module, calibration: Calibration) -> None:
-    """Let calibrated rules on this network take their factors from here.
+def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
+    """Let calibrated rules that are applied to this network from now on take their factors from here; None: from the shipped one.
 
     Raises:
         InvalidInputError: if it was measured on other weights.
     """
+    if calibration is None:
+        network.__dict__.pop(ATTRIBUTE, None)
+        return
     if not calibration.fits(network):
         raise InvalidInputError(
             "the calibration was measured on other weights; calibrate this model, `entropy_lib.calibrate(pipe)`"

@@ -130,6 +130,16 @@ class Rule:
             return self.parameter
         return {"unscaled": 0.0, "paper": 0.5}.get(self.name)
 
+    @property
+    def whole(self) -> "Rule":
+        """The rule in all layers and all of the way; itself where it is not kept to a part.
+
+        Example:
+            >>> rule("power(3)[0]@0-0.3").whole.name
+            'power(3)'
+        """
+        return rule(re.split(r"[\[@]", self.name)[0])
+
     def holds(self, progress: float) -> bool:
         """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the last one."""
         return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1

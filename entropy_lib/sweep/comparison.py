@@ -5,7 +5,7 @@ The notebook and the command line make both by the same two functions, so they j
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +159,7 @@ def make_plan(
     dtype: str = "auto",
     device: str = "auto",
     reference: str = "",
+    calibration: str = "",
 ) -> Plan:
     """The plan of a comparison. Nothing is loaded, where the catalogue knows the model.
 
@@ -167,6 +168,7 @@ def make_plan(
         prompts, seeds, rules: see `Plan.of`.
         sizes: height x width in pixels, "64x96".
         reference: what will be compared with; with none, native size must be among the sizes.
+        calibration: digest of one that the store keeps, see `Store.keep_calibration`.
 
     Raises:
         InvalidInputError: for sizes that the model cannot draw, or fewer than three prompts.
@@ -180,7 +182,8 @@ def make_plan(
             f"prompt_count is {len(set(prompts))}; metric tables need {LEAST_PROMPTS} different prompts at least, for there is no "
             "interval with fewer (70 give useful ones)"
         )
-    pixels, shared = [parse_size(size) for size in sizes], settings(model, steps, guidance, dtype, device)
+    pixels = [parse_size(size) for size in sizes]
+    shared = replace(settings(model, steps, guidance, dtype, device), calibration=calibration)
     if not reference and shared.native_size not in pixels:
         native = size_name(*shared.native_size)
         raise InvalidInputError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")

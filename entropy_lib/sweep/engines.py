@@ -33,7 +33,8 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
     """Draw in this process, one group after the other; returns how many images were drawn.
 
     Raises:
-        InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine `ray`.
+        InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine `ray`; for rules
+            that the network cannot take.
     """
     from entropy_lib.sweep.sample import Sampler  # loads diffusers
 
@@ -43,6 +44,7 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
     if not groups:
         return 0
     with Sampler(groups[0][0].model, groups[0][0].dtype, device) as sampler:
+        sampler.check_rules((unit for group in groups for unit in group), store)
         bar = tqdm(groups, disable=not progress, desc="drawing", unit="batch")
         return sum(sampler.draw_group(group, store) for group in bar)
 

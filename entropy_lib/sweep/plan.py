@@ -35,6 +35,7 @@ class Settings:
     guidance: float
     dtype: str
     native_size: tuple[int, int]
+    calibration: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,9 @@ class Plan:
         groups = [units[start : start + batch] for units in self.cells.values() for start in range(0, len(units), batch)]
         return groups[index::count]
 
-    def write(self, folder: Path | str) -> Path:
-        """Keep the plan in a store's folder; an earlier one is replaced."""
-        path = Path(folder) / FILE
+    def write(self, folder: Path | str, name: str = FILE) -> Path:
+        """Keep the plan in a store's folder; an earlier one of that name is replaced."""
+        path = Path(folder) / name
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder, where the plan is to be written; remove it")
         table = pd.DataFrame([asdict(unit) for unit in self.units])
@@ -149,14 +150,14 @@ class Plan:
         return path
 
     @classmethod
-    def read(cls, folder: Path | str) -> "Plan":
-        """The plan of a store.
+    def read(cls, folder: Path | str, name: str = FILE) -> "Plan":
+        """The plan of a store, or the one of another name there.
 
         Raises:
             MissingFileError: if there is none.
             InvalidInputError: if it cannot be read, or was made by a version that knew other fields.
         """
-        path = Path(folder) / FILE
+        path = Path(folder) / name
         if not path.exists():
             raise MissingFileError(f"no plan in {folder}; make one with `{AGAIN}`")
         try:
@@ -186,7 +187,8 @@ class Plan:
         unit, lists = self.units[0], ("prompt", "seed", "size", "rule")
         values = {f"{name}s": list(dict.fromkeys(getattr(unit, name) for unit in self.units)) for name in lists}
         shared = {name: getattr(unit, name) for name in SHARED}
-        return values | shared | {"native size": self.native}
+        calibrations = sorted({unit.calibration for unit in self.units} - {""})
+        return values | shared | {"native size": self.native, "calibration": calibrations}
 
 
 def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:

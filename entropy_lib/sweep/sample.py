@@ -1,7 +1,7 @@
 """How units are drawn: a group at a time, from a pipeline that has been checked against what the units ask for."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,8 @@ from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.experiments.generation import draw, finite, to_uint8
 from entropy_lib.experiments.request import SEEDS, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
+from entropy_lib.models.layers import denoiser
+from entropy_lib.scaling.calibration import use_calibration
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
 from entropy_lib.sweep.store import Picture, Store
@@ -47,7 +49,7 @@ class Sampler:
         self.model, self.revision, self.dtype = model, revision(model), dtype
         self.pipe = load(model, device=device, dtype=dtype)
         self.native = native_size(self.pipe)
-        self._rule = "unscaled"
+        self._rule, self._calibration = "unscaled", ""
 
     def __enter__(self) -> "Sampler":
         return self
@@ -68,6 +70,7 @@ class Sampler:
         if not missing:
             return 0
         self._check(units)
+        self._calibrate(units[0].calibration, store)
         start = time.perf_counter()
         pictures, batch = self._draw(units)
         facts = {"seconds": (time.perf_counter() - start) / len(units), "batch": batch, "library": __version__}
@@ -79,6 +82,24 @@ class Sampler:
             else:
                 store.commit(unit, picture, **facts)
         return len(missing)
+
+    def check_rules(self, units: Iterable[Unit], store: Store) -> None:
+        """Try every rule on the network before anything is drawn.
+
+        Raises:
+            InvalidInputError: for a level that the network has not, and a calibration that is of other weights or missing.
+        """
+        for rule, digest in dict.fromkeys((method(unit.rule).rule, unit.calibration) for unit in units):
+            self._calibrate(digest, store)
+            self._carry(rule)
+        self._carry("unscaled")
+
+    def _calibrate(self, digest: str, store: Store) -> None:
+        """Let the rules to come take their factors from a calibration that the store keeps, or from the shipped one."""
+        if digest != self._calibration:
+            self._carry("unscaled")
+            use_calibration(denoiser(self.pipe), store.calibration(digest) if digest else None)
+            self._calibration = digest
 
     def _check(self, units: Sequence[Unit]) -> None:
         here = {

@@ -3,6 +3,7 @@
     images/1e/<key>.png      written under a temporary name, read back, then renamed
     records/1e/<key>.json    the same, after the image; an image without a record does not exist for any reader
     quarantine/              what failed its checksum, with its record
+    calibrations/            of users, named by their digests
 
 Whatever moment a process is killed at, each file is whole or absent. Drawing a unit twice is harmless: the second result
 replaces the first. Readers verify the checksum of every image; a damaged one is put aside and counts as not drawn.
@@ -37,6 +38,7 @@ from PIL import Image
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError
 from entropy_lib.files import HOST, replacing, sha256
+from entropy_lib.scaling.calibration import Calibration
 from entropy_lib.sweep.units import Unit
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -102,6 +104,27 @@ class Store:
         """Record that a unit was drawn and has no usable image, and why. It is not drawn again."""
         with _told_when_full(self.folder):
             self._record(unit, excluded=reason, **facts)
+
+    def keep_calibration(self, calibration: Calibration) -> str:
+        """Keep a calibration beside the images that are drawn by it; returns its digest, by which units name it."""
+        with _told_when_full(self.folder):
+            calibration.write(self._calibration_path(calibration.digest))
+        return calibration.digest
+
+    def calibration(self, digest: str) -> Calibration:
+        """A calibration that was kept.
+
+        Raises:
+            MissingFileError: if it was not, or was taken away.
+            InvalidInputError: if it is not what was kept.
+        """
+        found = Calibration.read(self._calibration_path(digest))
+        if found.digest != digest:
+            raise InvalidInputError(f"{self._calibration_path(digest)} was changed after it was kept; remove it and plan again")
+        return found
+
+    def _calibration_path(self, digest: str) -> Path:
+        return self.folder / "calibrations" / f"{digest}.json"
 
     def _record(self, unit: Unit, **facts: object) -> None:
         content = asdict(unit) | {"key": unit.key, "host": HOST} | facts

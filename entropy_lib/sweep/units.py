@@ -34,6 +34,8 @@ class Unit:
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".
         drawing: version of how units become pictures; releases that leave pictures as they are leave it too.
+        calibration: digest of the user's own that the rule takes its factors from, which the store keeps; "" where it takes none,
+            or the shipped one.
 
     Raises:
         InvalidInputError: for a size or a method that cannot be.
@@ -51,6 +53,7 @@ class Unit:
     guidance: float
     dtype: str
     drawing: int = DRAWING_VERSION
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         check_size(self.height, self.width)
@@ -62,12 +65,16 @@ class Unit:
         if not 0 <= self.guidance < math.inf:
             raise InvalidInputError(f"guidance is {self.guidance}; it must be a number, 0 or more")
         object.__setattr__(self, "rule", method(self.rule).name)
+        object.__setattr__(self, "calibration", self.calibration if method(self.rule).calibrated else "")
         object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
 
     @cached_property
     def key(self) -> str:
         """sha256 of the unit as canonical JSON, 64 hexadecimal digits."""
-        return _digest(asdict(self)).hex()
+        content = asdict(self)
+        if not self.calibration:
+            del content["calibration"]  # as it was before there were any
+        return _digest(content).hex()
 
     @property
     def noise_seed(self) -> int:

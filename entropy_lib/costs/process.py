@@ -1,0 +1,77 @@
+"""What runs in a fresh process: one configuration as JSON in, what it costs as JSON out. Started by `measurement`."""
+
+import json
+import sys
+from collections.abc import Callable
+
+import torch
+from diffusers import DiffusionPipeline
+
+from entropy_lib.baselines.methods import draw_by
+from entropy_lib.costs.configuration import Configuration
+from entropy_lib.costs.instruments import AttentionTimer, peak_memory, seconds
+from entropy_lib.models.catalogue import load
+from entropy_lib.models.layers import denoiser
+from entropy_lib.models.networks import family
+from entropy_lib.scaling.patch import scaled
+
+
+def cost(configuration: Configuration, repeats: int) -> dict:
+    """Warm up twice, the second time for the memory; then time it; then once more with a clock on attention.
+
+    Returns:
+        `seconds`, one an entry; `allocated, reserved, before` in megabytes; `attention`: its share of the denoiser's time, NaN for
+        pictures; `backends`, `device` and `threads` in words.
+    """
+    c = configuration
+    pipe = load(c.model, device=c.device, dtype=c.dtype, random_weights=c.random_weights)
+    work, device = _work(c, pipe), denoiser(pipe).device
+    work()
+    facts = peak_memory(work, device)
+    runs = [seconds(work, device) for _ in range(repeats)]
+    timers = [AttentionTimer(device) for _ in range(repeats if c.part == "denoiser" else 1)]
+    shares = []
+    for timer in timers:
+        with timer:
+            whole = seconds(work, device)
+        shares.append(timer.seconds / whole)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    facts |= {"seconds": runs, "attention": sorted(shares)[len(shares) // 2] if c.part == "denoiser" else float("nan")}
+    return facts | {"backends": timers[0].backends, "device": name, "threads": torch.get_num_threads()}
+
+
+def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
+    """What is measured, to be called again and again."""
+    if c.part == "picture":
+        prompts, seeds = ["a penguin on a blue background"] * c.images, range(c.images)
+        options = {"steps": c.steps, "guidance": c.guidance, "batch": c.images}
+        return lambda: draw_by(c.method, pipe, prompts, seeds, c.height, c.width, **options)
+    network, rows = denoiser(pipe), c.height // pipe.vae_scale_factor
+    known = family(network)
+    inputs = known.inputs(dict(network.config), rows, c.width // pipe.vae_scale_factor, known.text_tokens)
+    inputs = {key: _as_given(value, c.images, network) for key, value in inputs.items()}
+
+    def call() -> None:
+        with torch.no_grad(), scaled(network, c.method):
+            network(**inputs)
+
+    return call
+
+
+def _as_given(value: object, images: int, network: torch.nn.Module) -> object:
+    """An input of the network as a pipeline would give it: on its device, of its type, a batch of it, noise in place of zeros."""
+    if isinstance(value, dict):
+        return {key: _as_given(each, images, network) for key, each in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.dim() < 2 or not value.is_floating_point():
+        return value.to(network.device)
+    batch = value.expand(images, *value.shape[1:]) if value.shape[0] == 1 else value
+    noise = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
+    return (noise if value.shape[0] == 1 else value).to(network.device, network.dtype)
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    torch.set_num_threads(asked["threads"])
+    print(json.dumps(cost(Configuration(**asked["configuration"]), asked["repeats"])))
