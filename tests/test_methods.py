@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 import entropy_lib as el
-from entropy_lib.baselines.from_native import FILTERS, resized, two_stage
+from entropy_lib.baselines.from_native import resized, two_stage
 from entropy_lib.baselines.methods import METHODS, draw_by, method
+from entropy_lib.baselines.options import FILTERS
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.metrics.views import resize_pictures
 

@@ -10,14 +10,12 @@ from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from jaxtyping import UInt8
 from PIL import Image
 
+from entropy_lib.baselines.options import FILTER, FILTERS, STRENGTH
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.experiments.generation import generate, to_uint8
 from entropy_lib.experiments.request import check_sampler, check_sizes, distinct_rules_at, native_size
 from entropy_lib.scaling.patch import scaled
 from entropy_lib.scaling.rules import Rule
-
-FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
-STRENGTH = 0.6  # how much noise is put back before a picture is drawn over
 
 Pictures = UInt8[np.ndarray, "image height width 3"]
 
@@ -29,7 +27,7 @@ def resized(
     height: int,
     width: int,
     *,
-    filter: str = "bicubic",
+    filter: str = FILTER,
     **sampling: object,
 ) -> Pictures:
     """Draw at native size and resize. Of another shape than the native one, the middle is kept, and nothing is stretched.

@@ -19,24 +19,23 @@ Example:
     ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
 """
 
+import pkgutil
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from diffusers import DiffusionPipeline
 from jaxtyping import UInt8
 
-from entropy_lib.baselines.from_native import FILTERS, STRENGTH, resized, two_stage
-from entropy_lib.baselines.multidiffusion import OVERLAP, multidiffusion
-from entropy_lib.baselines.noise_level import STRENGTH as SHIFT
-from entropy_lib.baselines.noise_level import noise_told, schedule_shift
-from entropy_lib.baselines.padding import PADDING, padding
+from entropy_lib.baselines.options import FILTER, FILTERS, OVERLAP, PADDING, SHIFT, STRENGTH
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.experiments.generation import generate
 from entropy_lib.models.padding import PADDINGS
 from entropy_lib.scaling.rules import FORMULAS, distinct_rules, rule
 from entropy_lib.sizes import size_name
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
 
 DIRECT, UNSCALED = "direct", "unscaled"
 
@@ -46,18 +45,19 @@ class Kind:
     """One kind of method.
 
     Attributes:
-        draw: takes pipeline, prompts, seeds, height, width, and `steps, guidance, batch, progress` by name.
+        function: where it is, "module:name", for it loads diffusers: it takes pipeline, prompts, seeds, height, width, and `steps,
+            guidance, batch, progress` by name.
         option: name of the one argument that a method's string may give in brackets, or None.
         default: its value.
         largest: for a number, which must be above 0.
         words: for a text, what it may be.
-        ruled: whether a scale rule can change anything: `draw` then takes `scale_rule`.
+        ruled: whether a scale rule can change anything: the function then takes `scale_rule`.
         identity: whether it draws what `direct` draws at native size.
         from_native: whether it begins with a picture of native size, and so with the noise of one.
         windows: whether it looks through windows of native size.
     """
 
-    draw: Callable[..., UInt8[np.ndarray, "image height width 3"]]
+    function: str
     option: str | None = None
     default: float | str | None = None
     largest: float = 1.0
@@ -67,15 +67,19 @@ class Kind:
     from_native: bool = False
     windows: bool = False
 
+    def draw(self, *arguments: object, **options: object) -> UInt8[np.ndarray, "image height width 3"]:
+        """Call the function."""
+        return pkgutil.resolve_name(f"entropy_lib.{self.function}")(*arguments, **options)
+
 
 METHODS = {
-    DIRECT: Kind(generate),
-    "resized": Kind(resized, "filter", "bicubic", words=FILTERS, ruled=False, from_native=True),
-    "multidiffusion": Kind(multidiffusion, "overlap", OVERLAP, windows=True),
-    "two-stage": Kind(two_stage, "strength", STRENGTH, identity=False, from_native=True),
-    "schedule-shift": Kind(schedule_shift, "strength", SHIFT, largest=4.0),
-    "noise-told": Kind(noise_told),
-    "padding": Kind(padding, "mode", PADDING, words=PADDINGS, identity=False),
+    DIRECT: Kind("experiments.generation:generate"),
+    "resized": Kind("baselines.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True),
+    "multidiffusion": Kind("baselines.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
+    "two-stage": Kind("baselines.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True),
+    "schedule-shift": Kind("baselines.noise_level:schedule_shift", "strength", SHIFT, largest=4.0),
+    "noise-told": Kind("baselines.noise_level:noise_told"),
+    "padding": Kind("baselines.padding:padding", "mode", PADDING, words=PADDINGS, identity=False),
 }
 
 
@@ -220,7 +224,7 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
 
 def draw_by(
     text: str | Method,
-    pipe: DiffusionPipeline,
+    pipe: "DiffusionPipeline",
     prompts: Sequence[str],
     seeds: Sequence[int],
     height: int,

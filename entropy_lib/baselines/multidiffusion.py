@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from entropy_lib.baselines.options import OVERLAP
 from entropy_lib.baselines.windows import Size, cover
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.experiments.generation import generate
@@ -20,8 +21,6 @@ from entropy_lib.experiments.request import check_pipeline, check_sizes
 from entropy_lib.models.layers import check_latent_size, denoiser, native_latent_size
 from entropy_lib.models.networks import FAMILIES, Family, family
 from entropy_lib.scaling.rules import Rule
-
-OVERLAP = 0.75  # of a window; the paper moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as long
 
 
 def multidiffusion(

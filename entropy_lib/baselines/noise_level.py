@@ -24,6 +24,7 @@ from diffusers.schedulers import SchedulerMixin
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from entropy_lib.baselines.options import SHIFT
 from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.experiments.generation import generate
 from entropy_lib.experiments.noise_level import log_snr, noise_level_of, told_offset
@@ -31,7 +32,6 @@ from entropy_lib.experiments.request import check_pipeline, check_sizes, native_
 from entropy_lib.models.layers import denoiser
 
 Pictures = UInt8[np.ndarray, "image height width 3"]
-STRENGTH = 1.0  # of the shift; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
 
 
 def schedule_shift(
@@ -41,7 +41,7 @@ def schedule_shift(
     height: int,
     width: int,
     *,
-    strength: float = STRENGTH,
+    strength: float = SHIFT,
     **options: object,
 ) -> Pictures:
     """Draw with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native pixels)^strength.

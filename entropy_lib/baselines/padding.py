@@ -8,12 +8,11 @@ from diffusers import DiffusionPipeline
 from jaxtyping import UInt8
 from torch import nn
 
+from entropy_lib.baselines.options import PADDING
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.experiments.generation import generate
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import PADDINGS, padding_of, restore_padding, set_padding
-
-PADDING = "reflect"
 
 
 def padding(
