@@ -147,6 +147,13 @@ def test_a_damaged_calibration_is_named(tmp_path, content):
         Calibration.read(tmp_path / "y.json")
 
 
+def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_drawn(pipe, monkeypatch):
+    """Two by two latents have at most ln 4 nats, and no layer of the model had so little."""
+    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+    with pytest.raises(InvalidInputError, match=r"'equal-entropy\(layers\)': at 4 tokens in place of 256 .* every head of every"):
+        el.generate(pipe, ["an owl"], [0], 8, 8, scale_rule="equal-entropy(layers)")
+
+
 def test_heads_are_multiplied_one_by_one():
     query = torch.randn(2, 5, 12)
     found = scale_heads(query, [1.0, 2.0, 3.0]).unflatten(-1, (3, 4))

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from diffusers import DiffusionPipeline
 
 from entropy_lib.attention.entropy import Rows
 from entropy_lib.experiments.generation import generate
 from entropy_lib.experiments.request import check_sampler, check_samples, native_size
-from entropy_lib.models.layers import denoiser, training_tokens
+from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
 from entropy_lib.probes.response_probe import ResponseProbe
-from entropy_lib.scaling.calibration import Calibration, LayerResponse, lengths, use_calibration
+from entropy_lib.scaling.calibration import Calibration, LayerResponse, calibration_of, lengths, use_calibration
+from entropy_lib.scaling.rules import rule_list
+from entropy_lib.sizes import size_name
 
 FACTORS = tuple(np.geomspace(0.125, 8, 25).round(6).tolist())  # 1 is the middle one
 
@@ -59,3 +62,33 @@ def calibrate(
     found = Calibration(lengths(network, layers) or {}, layers, source)
     use_calibration(network, found)
     return found
+
+
+def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+    """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N itself may be less.
+
+    Args:
+        pipe: with a calibration, shipped or its own.
+        rules: names; those that take nothing from a calibration are passed over.
+        sizes: (height, width) in pixels.
+
+    Returns:
+        one row for each size and rule: `size, rule, factors, out_of_reach`.
+
+    Raises:
+        InvalidInputError: where there is no calibration.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> out_of_reach(el.load("mini"), ["paper", "equal-entropy(layers)"], [(32, 32), (96, 96)]).out_of_reach.tolist()
+        [10, 0]
+    """
+    network, rows = denoiser(pipe), []
+    for height, width in sizes:
+        counts = tokens_at(pipe, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+        for chosen in (each for each in rule_list(rules) if each.calibrated):
+            calibration = calibration_of(network, chosen.name)
+            found = [calibration.factors(chosen, name, counts[name]) for name in chosen.layers(training_tokens(pipe))]
+            many, beyond = sum(len(each.factors) for each in found), sum(each.clamped for each in found)
+            rows.append({"size": size_name(height, width), "rule": chosen.name, "factors": many, "out_of_reach": beyond})
+    return pd.DataFrame(rows, columns=["size", "rule", "factors", "out_of_reach"])

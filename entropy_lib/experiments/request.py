@@ -20,6 +20,7 @@ from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.catalogue import sampling_defaults
 from entropy_lib.models.layers import denoiser, native_latent_size, tokens_at, training_tokens
 from entropy_lib.models.networks import family
+from entropy_lib.scaling.calibration import calibration_of
 from entropy_lib.scaling.rules import Rule, distinct_rules, rule_list
 from entropy_lib.sizes import SIZE_MULTIPLE, check_size, size_name
 
@@ -109,6 +110,10 @@ def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[Size], batch: int) -> l
 def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], height: int, width: int) -> dict[str, list[str]]:
     """Which rules do the same to a pipeline at one size in pixels, see `scaling.distinct_rules`.
 
+    Raises:
+        InvalidInputError: for a rule that has no factor there, needs a calibration and has none, or aims at what is out of reach
+            in every layer.
+
     Example:
         >>> import entropy_lib as el
         >>> distinct_rules_at(el.load("mini"), ["unscaled", "paper", "gamma(1.4)"], 64, 64)
@@ -117,8 +122,11 @@ def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], heig
     names = [each.name for each in rule_list(rules)]
     if names == ["unscaled"]:
         return {"unscaled": names}  # what needs no tokens is not asked for them
-    latent = height // pipe.vae_scale_factor, width // pipe.vae_scale_factor
-    return distinct_rules(names, tokens_at(pipe, *latent), training_tokens(pipe))
+    tokens = tokens_at(pipe, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+    for each in rule_list(rules):
+        if each.calibrated:
+            calibration_of(denoiser(pipe), each.name).check_within_reach(each, tokens)
+    return distinct_rules(names, tokens, training_tokens(pipe))
 
 
 def check_memory(pipe: DiffusionPipeline, height: int, width: int, batch: int) -> None:

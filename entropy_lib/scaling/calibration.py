@@ -111,6 +111,25 @@ class Calibration:
             return _bridge(response, tokens, chosen.parameter)
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
+    def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
+        """Whether a calibrated rule can do what it is for in any layer.
+
+        Args:
+            chosen: the rule.
+            tokens: N of every layer.
+
+        Raises:
+            InvalidInputError: if the entropy that it wants is out of reach in every head of every layer that it is for.
+        """
+        training = {name: layer.training_tokens for name, layer in self.layers.items()}
+        found = [self.factors(chosen, name, tokens[name]) for name in chosen.layers(training) if name in tokens]
+        if found and all(each.clamped == len(each.factors) for each in found):
+            counts = f"{max(tokens.values())} tokens in place of {max(training.values())}"
+            raise InvalidInputError(
+                f"scale rule {chosen.name!r}: at {counts} the entropy that it wants is out of reach in every head of every layer; "
+                "take a size nearer the native one, or another rule"
+            )
+
     def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
         """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h being entropies over ln T; 1 below T, where nothing was published."""
         if tokens < response.training_tokens:

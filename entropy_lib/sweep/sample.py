@@ -10,7 +10,7 @@ from entropy_lib import __version__
 from entropy_lib.baselines.methods import METHODS, Method, draw_by, method
 from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.experiments.generation import draw, finite, to_uint8
-from entropy_lib.experiments.request import SEEDS, native_size
+from entropy_lib.experiments.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.models.layers import denoiser
 from entropy_lib.scaling.calibration import use_calibration
@@ -87,11 +87,14 @@ class Sampler:
         """Try every rule on the network before anything is drawn.
 
         Raises:
-            InvalidInputError: for a level that the network has not, and a calibration that is of other weights or missing.
+            InvalidInputError: for a level that the network has not, a calibration that is of other weights or missing, and a rule
+                that cannot do at some size what it is for.
         """
-        for rule, digest in dict.fromkeys((method(unit.rule).rule, unit.calibration) for unit in units):
+        asked = ((method(unit.rule).rule, unit.calibration, unit.height, unit.width) for unit in units)
+        for rule, digest, height, width in dict.fromkeys(asked):
             self._calibrate(digest, store)
             self._carry(rule)
+            distinct_rules_at(self.pipe, [rule], height, width)
         self._carry("unscaled")
 
     def _calibrate(self, digest: str, store: Store) -> None:
