@@ -43,12 +43,8 @@ mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an h
 calibrations: setup ## measure what rules and arms need to know of the embedded models (forty minutes)
 	$(BIN)/python -m entropy_lib.mini.calibrations
 
-bench: setup ## measure time and memory as ratios
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/generation.py
-	$(BIN)/python benchmarks/denoising_step.py
-	$(BIN)/python benchmarks/interruptions.py
-	$(BIN)/python benchmarks/metric_tables.py
+bench: setup ## measure time and memory as ratios, and write benchmarks/RESULTS.md (an hour)
+	$(BIN)/python benchmarks/run.py
 
 lint: setup ## style of code and notebooks, and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb

@@ -1,0 +1,64 @@
+"""How time grows with the number of tokens, and where attention takes over.
+
+    python benchmarks/growth.py
+
+One call of the denoiser for one picture, each size in a fresh process: the embedded model, and the architecture of Stable
+Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among picture tokens, without its projections. Operations are
+counted by torch.
+"""
+
+import numpy as np
+
+import entropy_lib as el
+from entropy_lib.costs import Configuration, count_operations, crossover, exponent, measure_all
+from entropy_lib.models.layers import tokens_at
+
+MODELS = {"mini": (64, 128, 256, 512), "sd21-base": (256, 512, 768, 1024)}  # sides in pixels
+PROCESSES = 1
+
+
+def measured(model, sides):
+    """Time, share of attention and operations at each size."""
+    common = {"part": "denoiser", "device": "cpu", "dtype": "float32", "random_weights": model != "mini"}
+    table = measure_all([Configuration(model, side, side, **common) for side in sides], processes=PROCESSES)
+    pipe = el.load(model, **({"random_weights": True, "device": "meta"} if model != "mini" else {"device": "cpu"}))
+    latents = [side // pipe.vae_scale_factor for side in sides]
+    counted = [count_operations(pipe, side, side) for side in latents]
+    tokens = [max(tokens_at(pipe, side, side).values()) for side in latents]
+    operations = {
+        "tokens": tokens,
+        "gigaflops": [one.total / 1e9 for one in counted],
+        "of_attention": [one.share for one in counted],
+    }
+    return table.assign(**operations)
+
+
+def main():
+    print(
+        "| model | size | tokens | seconds (median of 5) | range | attention's share of time | GFLOP | attention's share of them |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    lines = []
+    for model, sides in MODELS.items():
+        table = measured(model, sides)
+        for row in table.itertuples():
+            print(
+                f"| {model} | {row.size} | {row.tokens:,} | {row.seconds:.3f} | {row.fastest:.3f} to {row.slowest:.3f} | "
+                f"{row.attention:.1%} | {row.gigaflops:,.1f} | {row.of_attention:.1%} |",
+                flush=True,
+            )
+        whole, own = exponent(table.tokens, table.seconds), exponent(table.tokens, table.seconds * table.attention)
+        half = crossover(table.tokens, table.attention)
+        where = f"at {half:,.0f} tokens" if np.isfinite(half) else "not within these sizes"
+        by_count = crossover(table.tokens, table.of_attention)
+        counted = f"at {by_count:,.0f}" if np.isfinite(by_count) else "not within these sizes"
+        lines.append(
+            f"- {model}: time grows as N^{whole} in all, attention's as N^{own}; attention takes half of the time {where}, half "
+            f"of the operations {counted}."
+        )
+    print("\nIntervals: 95 %, over sizes, of the line through the logarithms.\n")
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
