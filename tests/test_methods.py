@@ -1,15 +1,21 @@
 """Methods by name, and those that start from a picture of native size."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import entropy_lib as el
+from entropy_lib.baselines import super_resolution
 from entropy_lib.baselines.from_native import resized, two_stage
 from entropy_lib.baselines.methods import METHODS, draw_by, method
 from entropy_lib.baselines.options import FILTERS
-from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
+from entropy_lib.baselines.super_resolution import back_projected, super_resolved
+from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError, WeightsError
 from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.models.architectures import build
 
 PROMPTS, SEEDS, FEW = ["a zebra on a blue background", "two owls"], [0, 1], {"steps": 3}
 
@@ -103,6 +109,77 @@ def test_the_filter_is_the_one_that_was_named(pipe):
     for name, filter in FILTERS.items():
         got = resized(pipe, PROMPTS[:1], [0], 96, 96, filter=name, **FEW)[0]
         assert np.array_equal(got, np.asarray(Image.fromarray(native).resize((96, 96), filter))), name
+
+
+def made_small(large):
+    return np.asarray(Image.fromarray(large).resize((64, 64), Image.Resampling.BOX)).astype(float)
+
+
+def test_a_back_projected_picture_made_small_is_the_one_it_was_made_of():
+    """And a bicubic one is not."""
+    picture = np.random.default_rng(0).integers(40, 216, (64, 64, 3), dtype=np.uint8)
+    bicubic = np.asarray(Image.fromarray(picture).resize((160, 160), Image.Resampling.BICUBIC))
+    apart = np.abs(made_small(back_projected(picture, 160, 160)) - picture).mean()
+    assert apart < 0.2 * np.abs(made_small(bicubic) - picture).mean()
+
+
+@pytest.mark.slow
+def test_super_resolution_starts_from_the_native_picture(pipe):
+    native = el.generate(pipe, PROMPTS, SEEDS, 64, 64, **FEW)
+    large = super_resolved(pipe, PROMPTS, SEEDS, 128, 128, **FEW)
+    assert np.abs(np.stack([made_small(one) for one in large]) - native).mean() < 1
+    assert np.array_equal(super_resolved(pipe, PROMPTS, SEEDS, 64, 64, **FEW), native)
+    assert np.array_equal(super_resolved(pipe, PROMPTS, SEEDS, 32, 64, **FEW), native[:, 16:48])
+
+
+def tiny_upscaler(monkeypatch):
+    """The pipeline of `latent` with untrained parts of a few thousand parameters."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionLatentUpscalePipeline, UNet2DConditionModel
+
+    parts = build("sd21-base", tiny=True).components
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_config(dict(parts["vae"].config))
+    channels = vae.config.latent_channels
+    conditioned = {"in_channels": 2 * channels, "out_channels": channels + 1, "time_cond_proj_dim": 128 + 32}
+    unet = UNet2DConditionModel.from_config(dict(parts["unet"].config), **conditioned)
+    model = StableDiffusionLatentUpscalePipeline(
+        vae=vae, text_encoder=parts["text_encoder"], tokenizer=parts["tokenizer"], unet=unet, scheduler=EulerDiscreteScheduler()
+    )
+    monkeypatch.setattr(super_resolution, "_load", lambda *_: model)
+    return model
+
+
+def test_upscalers_that_reach_too_little_or_are_not_here_are_refused_before_anything_is_drawn(pipe, monkeypatch):
+    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+    with pytest.raises(InvalidInputError, match=r"super-resolved\(latent\) at 64x160: from 64x64 it reaches 128x128"):
+        super_resolved(pipe, PROMPTS, SEEDS, 64, 160, upscaler="latent")
+    with pytest.raises(UnknownNameError, match="did you mean 'latent'"):
+        super_resolved(pipe, PROMPTS, SEEDS, 64, 96, upscaler="latnt")
+    with pytest.raises(UnknownNameError, match="Allowed: back-projection, latent, x4"):
+        method("super-resolved(x8)")
+    monkeypatch.setattr(super_resolution, "hub_answers", lambda: False)
+    with pytest.raises(WeightsError, match="hf download stabilityai/stable-diffusion-x4-upscaler"):
+        super_resolved(pipe, PROMPTS, SEEDS, 96, 96, upscaler="x4")
+
+
+@pytest.mark.slow
+def test_a_diffusion_model_gives_the_pixels_and_lanczos_the_size(pipe, monkeypatch):
+    model, asked = tiny_upscaler(monkeypatch), []
+    monkeypatch.setattr(
+        type(model), "__call__",
+        lambda self, prompt, image, generator, **options: (
+            asked.append((prompt, image.size, options)) or SimpleNamespace(images=np.asarray(image.resize((128, 128)))[None] / 255)
+        ),
+    )  # fmt: skip
+    got = super_resolved(pipe, PROMPTS, SEEDS, 96, 128, upscaler="latent", **FEW)
+    assert got.shape == (2, 96, 128, 3)
+    assert [prompt for prompt, _, _ in asked] == PROMPTS
+    assert asked[0][1] == (64, 64)
+    assert asked[0][2]["num_inference_steps"] == 20
+    monkeypatch.undo()
+    picture, options = Image.fromarray(got[0][:64, :64]), {"num_inference_steps": 1, "guidance_scale": 0, "output_type": "np"}
+    large = model(PROMPTS[0], image=picture, **options).images
+    assert large.shape == (1, 128, 128, 3), "the true pipeline takes the same call and gives twice the side"
 
 
 @pytest.mark.slow

@@ -62,6 +62,20 @@ def _resized(image: UInt8[np.ndarray, "height width 3"], height: int, width: int
     return np.asarray(Image.fromarray(image).resize((width, height), filter, box=box))
 
 
+def middle(image: UInt8[np.ndarray, "rows columns 3"], height: int, width: int) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
+    """The middle of a picture, of the shape of another size, in whole pixels.
+
+    Example:
+        >>> middle(np.zeros((64, 64, 3), np.uint8), 32, 64).shape
+        (32, 64, 3)
+    """
+    rows, columns = image.shape[:2]
+    share = min(rows / height, columns / width)
+    kept_rows, kept_columns = round(share * height), round(share * width)
+    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+    return image[top : top + kept_rows, left : left + kept_columns]
+
+
 def two_stage(
     pipe: DiffusionPipeline,
     prompts: Sequence[str],

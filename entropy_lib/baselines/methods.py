@@ -5,6 +5,7 @@ To add one, write its function and give it a line in `METHODS`.
     "unscaled", "direct"   as the model is, patched or not
     "paper"                directly, under that scale rule; "direct + paper" says the same
     "resized(lanczos)"     native, then resized by that filter
+    "super-resolved(x4)"   native, then given more pixels by that upscaler
     "multidiffusion(0.5)"  through windows that overlap by half
     "two-stage(0.7) + paper"
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from entropy_lib.baselines.options import FILTER, FILTERS, OVERLAP, PADDING, SHIFT, STRENGTH
+from entropy_lib.baselines.options import FILTER, FILTERS, OVERLAP, PADDING, SHIFT, STRENGTH, UPSCALER, UPSCALERS
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.models.padding import PADDINGS
 from entropy_lib.scaling.rules import FORMULAS, distinct_rules, rule
@@ -75,6 +76,14 @@ class Kind:
 METHODS = {
     DIRECT: Kind("experiments.generation:generate"),
     "resized": Kind("baselines.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True),
+    "super-resolved": Kind(
+        "baselines.super_resolution:super_resolved",
+        "upscaler",
+        UPSCALER,
+        words=UPSCALERS,
+        ruled=False,
+        from_native=True,
+    ),
     "multidiffusion": Kind("baselines.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
     "two-stage": Kind("baselines.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True),
     "schedule-shift": Kind("baselines.noise_level:schedule_shift", "strength", SHIFT, largest=4.0),

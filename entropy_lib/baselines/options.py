@@ -8,3 +8,5 @@ OVERLAP = 0.75  # of windows; MultiDiffusion moves windows of 64 latent pixels b
 STRENGTH = 0.6  # of `two-stage`: how much noise is put back before a picture is drawn over
 SHIFT = 1.0  # of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
 PADDING = "reflect"
+UPSCALERS = ("back-projection", "x4", "latent")  # of `super-resolved`
+UPSCALER = "back-projection"
