@@ -1,6 +1,7 @@
 # pyright: reportAttributeAccessIssue=error
 from . import attention as attention
 from . import baselines as baselines
+from . import costs as costs
 from . import display as display
 from . import errors as errors
 from . import experiments as experiments

@@ -1,16 +1,18 @@
 """What one configuration costs, against clocks, counts and closed forms of our own."""
 
+import threading
 import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy import stats
 from torch.nn import functional
 
 import entropy_lib as el
-from entropy_lib.costs import Configuration, count_operations, crossover, exponent, measure, measure_all
+from entropy_lib.costs import Configuration, count_operations, crossover, exponent, measure, measure_all, measurement
 from entropy_lib.costs.instruments import AttentionTimer, peak_memory, seconds
 from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
 from entropy_lib.models.layers import tokens_at
@@ -37,6 +39,27 @@ def test_a_configuration_is_measured_in_a_process_of_its_own():
 def test_a_process_that_fails_says_what_it_said():
     with pytest.raises(MeasurementFailedError, match=r"mini, paper\[7\], 32x32, denoiser .*there is no level 7"):
         measure(replace(STEP, method="paper[7]"), processes=1)
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_is_named_and_the_next_is_measured():
+    """Each configuration has a process of its own, so that what one takes is not in the numbers of the next."""
+    with measurement.Elsewhere() as place:
+        server, found = psutil.Process(place._process.pid), []
+        killer = threading.Thread(target=lambda: found.append(kill_first_child(server)))
+        killer.start()
+        with pytest.raises(MeasurementFailedError, match=r"mini, unscaled, 512x512, denoiser .* it was killed"):
+            place.cost(replace(STEP, height=512, width=512), 1000)
+        killer.join()
+        assert found[0] != server.pid
+        assert len(place.cost(STEP, 5)["seconds"]) == 5
+
+
+def kill_first_child(server):
+    while not (children := server.children()):
+        time.sleep(0.1)
+    children[0].kill()
+    return children[0].pid
 
 
 @pytest.mark.parametrize(

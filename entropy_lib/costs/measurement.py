@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from subprocess import DEVNULL, PIPE
 
 import pandas as pd
 import torch
@@ -22,13 +25,51 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def measure(configuration: Configuration, repeats: int = REPEATS, processes: int = PROCESSES) -> dict:
+class Elsewhere:
+    """A process that has the libraries loaded and measures every configuration in a fresh copy of itself; a context manager.
+
+    Raises:
+        MeasurementFailedError: where there are no such copies (Windows).
+    """
+
+    def __enter__(self) -> "Elsewhere":
+        if not hasattr(os, "fork"):
+            raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
+        command = [sys.executable, "-m", "entropy_lib.costs.process"]
+        self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def cost(self, configuration: Configuration, repeats: int) -> dict:
+        """What `process.cost` finds.
+
+        Raises:
+            MeasurementFailedError: with what it said, or that it was killed.
+        """
+        asked = {"configuration": asdict(configuration), "repeats": repeats, "threads": torch.get_num_threads()}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        found = json.loads(self._process.stdout.readline() or '{"killed": 0}')
+        if "killed" in found:
+            found["error"] = "it was killed, most likely for want of memory; take a smaller size or fewer images"
+        if "error" in found:
+            raise MeasurementFailedError(f"{configuration.label} could not be measured: {found['error']}")
+        return found
+
+
+def measure(
+    configuration: Configuration, repeats: int = REPEATS, processes: int = PROCESSES, elsewhere: Elsewhere | None = None
+) -> dict:
     """What one configuration costs.
 
     Args:
         configuration: see there.
         repeats: timed runs, 5 or more; two others come before.
         processes: on a CPU the allocator adds to a process's peak at random, so the least of so many counts. One on a GPU.
+        elsewhere: where to measure, to load the libraries once for many; a new one by default.
 
     Returns:
         `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the peak, on CUDA as
@@ -46,9 +87,10 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
     """
     if repeats < 5 or processes < 1:
         raise InvalidInputError(f"repeats is {repeats} and processes {processes}; a median needs 5 runs, and a peak one process")
-    first = _elsewhere(configuration, repeats)
-    again = 0 if not math.isnan(first["reserved"]) else processes - 1
-    peaks = [first, *(_elsewhere(configuration, 0) for _ in range(again))]
+    with nullcontext(elsewhere) if elsewhere is not None else Elsewhere() as place:
+        first = place.cost(configuration, repeats)
+        again = 0 if not math.isnan(first["reserved"]) else processes - 1
+        peaks = [first, *(place.cost(configuration, 0) for _ in range(again))]
     least = min(peaks, key=lambda one: one["allocated"])
     c, runs = configuration, first["seconds"]
     return {
@@ -70,18 +112,5 @@ def measure_all(
         InvalidInputError, MeasurementFailedError: as `measure`.
     """
     bar = tqdm(configurations, disable=not progress, desc="measuring")
-    return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
-
-
-def _elsewhere(configuration: Configuration, repeats: int) -> dict:
-    """The cost as a fresh process finds it."""
-    asked = {"configuration": asdict(configuration), "repeats": repeats, "threads": torch.get_num_threads()}
-    command = [sys.executable, "-m", "entropy_lib.costs.process"]
-    run = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
-    if run.returncode:
-        said = (run.stderr.strip().splitlines() or ["nothing"])[-1]
-        killed = (
-            "it was killed, most likely for want of memory; take a smaller size or fewer images" if run.returncode < 0 else said
-        )
-        raise MeasurementFailedError(f"{configuration.label} could not be measured: {killed}")
-    return json.loads(run.stdout.splitlines()[-1])
+    with Elsewhere() as place:
+        return pd.DataFrame([measure(each, repeats, processes, place) for each in bar], columns=COLUMNS)

@@ -1,8 +1,14 @@
-"""What runs in a fresh process: one configuration as JSON in, what it costs as JSON out. Started by `measurement`."""
+"""What runs elsewhere: a configuration a line as JSON in, what it costs as JSON out. Started by `measurement`.
+
+Each configuration has a fresh process. Loading the libraries takes longer than most measurements, so one process loads them,
+computes nothing itself, and is copied (forked) for each.
+"""
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import torch
 from diffusers import DiffusionPipeline
@@ -71,7 +77,32 @@ def _as_given(value: object, images: int, network: torch.nn.Module) -> object:
     return (noise if value.shape[0] == 1 else value).to(network.device, network.dtype)
 
 
+def serve(questions: TextIO, answers: TextIO) -> None:
+    """Answer each line: with the cost, with `error`, or with `killed` where the process did not come back."""
+    for line in questions:
+        answers.flush()
+        child = os.fork()
+        if not child:
+            _answer(json.loads(line), answers)
+        _, status = os.waitpid(child, 0)
+        if status:
+            answers.write(json.dumps({"killed": status}) + "\n")
+            answers.flush()
+
+
+def _answer(asked: dict, answers: TextIO) -> None:
+    """In the copy: measure, answer, and end, without what an interpreter does at its end."""
+    try:
+        torch.set_num_threads(asked["threads"])
+        found = cost(Configuration(**asked["configuration"]), asked["repeats"])
+    except Exception as error:  # whatever it is, the process that asked says it
+        found = {"error": f"{type(error).__name__}: {error}"}
+    answers.write(json.dumps(found) + "\n")
+    answers.flush()
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    torch.set_num_threads(asked["threads"])
-    print(json.dumps(cost(Configuration(**asked["configuration"]), asked["repeats"])))
+    own = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    serve(sys.stdin, own)

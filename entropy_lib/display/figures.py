@@ -292,7 +292,7 @@ def _change_lines(ax: Axes, changes: pd.DataFrame, metric: str, palette: Sequenc
     for position, (row, colour) in enumerate(zip(changes.itertuples(), palette, strict=True)):
         ax.plot([times * row.low, times * row.high], [position] * 2, color=colour, lw=2, solid_capstyle="butt")
         ax.plot(times * row.estimate, position, "o", ms=5, color=colour)
-    reach = 1.15 * times * np.nanmax(np.abs(changes[["low", "high"]].to_numpy()))
+    reach = 1.15 * times * np.nanmax(np.abs(changes[["low", "high"]].to_numpy())) or 1.0  # of nothing but zeros
     if METRICS[metric].directed:
         ax.axvspan(*((0, reach) if METRICS[metric].higher_is_better else (-reach, 0)), color="#55a868", alpha=0.08, lw=0)
     ax.axvline(0, color="k", lw=1)
@@ -300,11 +300,12 @@ def _change_lines(ax: Axes, changes: pd.DataFrame, metric: str, palette: Sequenc
     ax.locator_params(axis="x", nbins=5)
 
 
-def arms(changes: pd.DataFrame, figure: Figure | None = None) -> Figure:
-    """What every arm changes against no rule, one panel for each size and outcome, one line an arm; the better side is tinted.
+def arms(changes: pd.DataFrame, figure: Figure | None = None, against: str = "no rule") -> Figure:
+    """What every arm changes, one panel for each size and outcome, one line an arm; the better side is tinted.
 
     Args:
         changes: of `statistics.paired_changes`: columns `size, metric, rule, estimate, low, high`.
+        against: what they are compared with, in words.
     """
     lines = list(dict.fromkeys(changes.rule))
     cells = list(changes.groupby(["size", "metric"], sort=False).groups)
@@ -316,7 +317,7 @@ def arms(changes: pd.DataFrame, figure: Figure | None = None) -> Figure:
         ax.set_title(f"{metric} at {size}")
     for ax in figure.axes:
         ax.set_yticks(range(len(lines)), lines, fontsize="small")
-    figure.supxlabel("change against no rule, same prompts and noise", fontsize="medium")
+    figure.supxlabel(f"change against {against}, same prompts and noise", fontsize="medium")
     return figure
 
 
@@ -397,8 +398,7 @@ def repair_against_entropy(shares: pd.DataFrame, figure: Figure | None = None) -
     cells = list(shares.groupby(["size", "metric"], sort=False).groups)
     columns, rows = _grid(len(cells), most=3)
     figure = figure or plt.figure(figsize=(4.2 * columns + 2, 3.8 * rows), layout="constrained")
-    names = list(dict.fromkeys(shares.rule))
-    looks = dict(zip(names, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
+    looks = _looks(list(dict.fromkeys(shares.rule)))
     for ax, (size, metric) in zip(_panels(figure, len(cells)), cells, strict=True):
         part = shares[(shares["size"] == size) & (shares.metric == metric)]
         for row in part.to_dict("records"):
@@ -416,6 +416,39 @@ def repair_against_entropy(shares: pd.DataFrame, figure: Figure | None = None) -
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize="small")
     return figure
+
+
+def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str, figure: Figure | None = None) -> Figure:
+    """What pictures are worth against what one of them takes, a panel for each size that was measured.
+
+    Args:
+        levels: columns `size, method, metric, estimate, low, high`, one reference alone.
+        costs: columns `size, method, seconds, fastest, slowest`.
+        metric: a name of `metrics.catalogue.METRICS`, its better end above.
+    """
+    sizes, names = list(dict.fromkeys(costs["size"])), list(dict.fromkeys(costs.method))
+    columns, rows = _grid(len(sizes), most=3)
+    figure = figure or plt.figure(figsize=(4.2 * columns + 2, 3.6 * rows), layout="constrained")
+    looks, times = _looks(names), METRICS[metric].times
+    known = levels[levels.metric == metric].set_index(["size", "method"])
+    for ax, size in zip(_panels(figure, len(sizes)), sizes, strict=True):
+        for row in costs[costs["size"] == size].to_dict("records"):
+            marker, colour = looks[row["method"]]
+            estimate, low, high = times * known.loc[(size, row["method"]), ["estimate", "low", "high"]].to_numpy(dtype=float)
+            across = [[row["seconds"] - row["fastest"]], [row["slowest"] - row["seconds"]]]
+            style = {"fmt": marker, "ms": 7, "capsize": 2, "elinewidth": 1, "color": colour, "label": row["method"]}
+            ax.errorbar([row["seconds"]], [estimate], xerr=across, yerr=[[estimate - low], [high - estimate]], **style)
+        ax.set(title=size, xscale="log", xlabel="seconds a picture", ylabel=METRICS[metric].label)
+        if not METRICS[metric].higher_is_better:
+            ax.invert_yaxis()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize="small")
+    return figure
+
+
+def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A marker and a colour for each of many names; no pair twice."""
+    return dict(zip(names, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
 
 
 def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:

@@ -6,7 +6,7 @@ other forms.
 
 import html
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -187,6 +187,28 @@ def metric_verdicts(differences: pd.DataFrame, level: float) -> pd.DataFrame:
     wide = chosen.assign(word=word).pivot(index=["size", "rule"], columns="metric", values="word")
     order = list(dict.fromkeys(zip(chosen["size"], chosen.rule, strict=True)))
     return wide.reindex(index=order, columns=[name for name in METRICS if name in wide]).rename_axis(columns=None).reset_index()
+
+
+def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """Every way to one size on a line: what its pictures are worth, and what one of them costs (Supplement Tables 1 and 2).
+
+    Args:
+        levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is there.
+        costs: columns `size, method, seconds, fastest, slowest, megabytes`; a dash where a method was not measured.
+        size: which.
+        metrics: names of `metrics.catalogue.METRICS`, as far as they are there.
+    """
+    part = levels[levels["size"] == size]
+    table = pd.DataFrame({"method": part.method.drop_duplicates()}).set_index("method")
+    for name in (each for each in metrics if each in set(part.metric)):
+        own = part[part.metric == name]
+        own = own[own.reference == own.reference.iloc[0]].set_index("method")
+        numbers = (own[["estimate", "low", "high"]] * METRICS[name].times).itertuples()
+        table[METRICS[name].label] = pd.Series({row.Index: interval(row.estimate, row.low, row.high) for row in numbers})
+    own = costs[costs["size"] == size].set_index("method")
+    table["seconds a picture"] = own.apply(lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1)
+    table["MB at the peak"] = own.megabytes.map("{:,.0f}".format)
+    return table.fillna("–").reset_index()
 
 
 def eq5_by_layer(layers: pd.DataFrame) -> pd.DataFrame:

@@ -361,3 +361,47 @@ def _choice(size: str, metric: str, part: pd.DataFrame, level: float) -> str:
         for row in part.to_dict("records")
     ]
     return f"{metric} at {size}: `{part.rule.iloc[0]}` was best on the tuning prompts; held out it is {listed(words)}"
+
+
+def baselines(changes: pd.DataFrame, costs: pd.DataFrame, level: float = 0.95) -> str:
+    """Which other ways to a size beat the paper's rule in pictures, and what each costs beside it.
+
+    Args:
+        changes: columns `size, metric, rule, estimate, low, high, p_holm`: each method less the paper's rule, by one metric.
+        costs: columns `size, method, seconds, megabytes`, "paper" among the methods.
+        level: of the intervals; a Holm-corrected p-value above 1 - `level` shows nothing.
+    """
+    if changes.empty:
+        return "Nothing was compared with the paper's rule away from native size."
+    metric = METRICS[changes.metric.iloc[0]]
+    text = f"By {metric.label}, {metric.unit}: " + "; ".join(
+        f"at {size} `paper` {_against_others(part, metric.name, level)}" for size, part in changes.groupby("size", sort=False)
+    )
+    parts = [text, *(_cost(size, part) for size, part in costs.groupby("size", sort=False))]
+    return ". ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and methods."
+
+
+def _against_others(changes: pd.DataFrame, metric: str, level: float) -> str:
+    """Which methods beat the paper's rule at one size, which it beats, and which it is not shown to differ from."""
+    said = {"better": "is beaten by", "worse": "beats", "no difference shown": "is not shown to differ from"}
+    found: dict[str, list[str]] = {}
+    for row in changes.to_dict("records"):
+        words = metric_word(row["estimate"], row["p_holm"], metric, level)
+        found.setdefault(words, []).append(f"`{row['rule']}` ({_shown(row, metric)})")
+    return listed(f"{said[word]} {listed(found[word])}" for word in said if word in found)
+
+
+def _shown(row: Mapping[str, float], metric: str) -> str:
+    return interval(*(METRICS[metric].times * row[name] for name in ("estimate", "low", "high")))
+
+
+def _cost(size: str, costs: pd.DataFrame) -> str:
+    """Seconds and memory of the paper's rule at one size, and of the others as multiples."""
+    own = costs.set_index("method").loc["paper"]
+    others = [
+        f"`{row['method']}` {row['seconds'] / own.seconds:.2g} and {row['megabytes'] / own.megabytes:.2g} times as much"
+        for row in costs.to_dict("records")
+        if row["method"] != "paper"
+    ]
+    text = f"A picture of {size} takes `paper` {own.seconds:.2g} s and {own.megabytes:,.0f} MB at the peak"
+    return f"{text}; {listed(others)}" if others else text

@@ -4,6 +4,7 @@ from . import profiles as profiles
 from . import results as results
 from . import runner as runner
 from . import site as site
+from .metric_tables import IN_TABLES as IN_TABLES
 from .metric_tables import comparison_of as comparison_of
 from .metric_tables import pipe_of as pipe_of
 from .metric_tables import plan_of as plan_of

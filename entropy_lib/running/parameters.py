@@ -339,6 +339,10 @@ class Sweep(Sampling):
 
         return caption_list(self.reference, self.prompt_count)
 
+    def parts(self) -> "list[Sweep]":
+        """The comparisons that it is made of; one, where every size is drawn in the same ways."""
+        return [self]
+
     def seed_list(self) -> list[int]:
         """The seeds of each prompt, counting up from `seed`."""
         return [self.seed + index for index in range(self.seeds_per_prompt)]
@@ -354,6 +358,46 @@ class MetricTables(Sweep):
     extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
     score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
     view: Annotated[str, _one_of("view", _views)]
+
+
+class CostAndBaselines(MetricTables):
+    """07_cost_and_baselines."""
+
+    rules_below: Methods  # at sizes with a side below the native one, where no window of native size fits
+    measured: Sizes  # of `sizes`: where time and memory are measured, each method in a fresh process
+    processes: Annotated[int, Field(ge=1, le=9)]  # of which the least memory counts, on a CPU
+
+    @model_validator(mode="after")
+    def _has_the_rule_and_sizes_on_both_sides(self) -> "CostAndBaselines":
+        for name in ("rules", "rules_below"):
+            if (given := getattr(self, name))[0] != "unscaled" or "paper" not in given:
+                raise InvalidInputError(f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with")
+        if beyond := [size for size in self.measured if size not in self.sizes]:
+            raise InvalidInputError(f"measured has {beyond[0]}, which is not among the sizes {self.sizes}; add it there")
+        if self.native() not in self.sizes:
+            raise InvalidInputError(f"sizes are {self.sizes}; the native size {self.native()} must be among them")
+        return self
+
+    def native(self) -> str:
+        """The label of the model's native size."""
+        from entropy_lib.models.catalogue import CATALOGUE, load  # diffusers is slow to import
+
+        if self.model in CATALOGUE:
+            return size_name(*CATALOGUE[self.model].native_size)
+        from entropy_lib.experiments.request import native_size
+
+        return size_name(*native_size(load(self.model, device="cpu")))
+
+    def parts(self) -> list[Sweep]:
+        """One of the sizes that hold a window of native size, one of the others where there are any; both with the native size."""
+        native, found = parse_size(self.native()), []
+        fits = [size for size in self.sizes if all(a >= b for a, b in zip(parse_size(size), native, strict=True))]
+        below = [size for size in self.sizes if size not in fits]
+        shared = self.model_dump(include=set(MetricTables.model_fields))
+        for sizes, rules in ((fits, self.rules), ([*below, self.native()], self.rules_below)):
+            if len(sizes) > 1 or sizes is fits:
+                found.append(MetricTables(**shared | {"sizes": sizes, "rules": rules}))
+        return found
 
 
 class LayoutMetrics(Sweep):
@@ -411,12 +455,23 @@ CLASSES: dict[str, type[Parameters]] = {
     "04_entropy_per_layer": EntropyPerLayer,
     "05_image_grids": ImageGrids,
     "06_metric_tables": MetricTables,
+    "07_cost_and_baselines": CostAndBaselines,
     "09_layout_metrics": LayoutMetrics,
     "10_causes": Causes,
 }
 KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ the later, less strict one
     name: known.rebuild_annotation()
-    for parameters in (LayoutMetrics, MetricTables, EntropyVsTokens, EntropyPerLayer, Theory, GaussianCheck, Quickstart, Sampling)
+    for parameters in (
+        LayoutMetrics,
+        CostAndBaselines,
+        MetricTables,
+        EntropyVsTokens,
+        EntropyPerLayer,
+        Theory,
+        GaussianCheck,
+        Quickstart,
+        Sampling,
+    )
     for name, known in parameters.model_fields.items()
 } | {"size": Size}
 
@@ -489,6 +544,8 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
 def drawn_images(checked: Parameters) -> int:
     """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not counted off."""
+    if isinstance(checked, Sweep) and len(parts := checked.parts()) > 1:
+        return sum(map(drawn_images, parts))
     if not isinstance(checked, Sampling):
         return 0
     sizes = len(checked.image_sizes()) + isinstance(checked, EntropyPerLayer)  # which draws the native size too

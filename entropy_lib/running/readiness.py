@@ -96,7 +96,8 @@ def _check_comparison(checked: Sweep) -> None:
     from entropy_lib.sweep.references import open_reference
 
     open_reference(checked.reference)
-    plan_of(checked)
+    for part in checked.parts():
+        plan_of(part)
     for name in {checked.extractor, checked.score_extractor} if isinstance(checked, MetricTables) else ():
         if name == "mini-clip":
             verify(DATA / name)

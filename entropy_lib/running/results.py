@@ -53,6 +53,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "03_entropy_vs_tokens": (("slopes",), verdicts.slopes),
     "04_entropy_per_layer": (("share_removed",), verdicts.shares),
     "06_metric_tables": (("differences", "levels"), _metric_tables),
+    "07_cost_and_baselines": (("changes", "costs"), verdicts.baselines),
     "09_layout_metrics": (("differences", "levels"), _layout_metrics),
     "10_causes": (("choices", "dose"), verdicts.causes),
 }

@@ -97,7 +97,7 @@ def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 
 
 def _checked(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep)]
+    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep) and known.parts is Sweep.parts]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
