@@ -261,6 +261,27 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "reference=": "has no captions",
         "reference=3": "reference: ",
     },
+    "07_cost_and_baselines": {
+        "measured=[128x128]": "measured has 128x128, which is not among the sizes",
+        "rules=[paper]": "rules are .* must begin with 'unscaled'",
+        "rules_below=[unscaled]": "rules_below are .* and have 'paper'",
+        "sizes=[48x48, 64x96]": "the native size 64x64 must be among them",
+        "processes=0": "processes: .*greater than or equal to 1",
+        "rules_below=[unscaled, paper, multidiffusion]": "multidiffusion at 48x48: there is no room for one window",
+        "rules=[unscaled, paper, super-resolved(x8)]": "unknown upscaler 'x8'",
+        "rules=[unscaled, paper, super-resolved + paper]": "a rule changes nothing",
+        "rules=[unscaled, paper, multidiffusion(0)]": "overlap is '0'",
+        "rules=[unscaled, paper, multidiffusion(1.5)]": "overlap is '1.5'",
+    },
+    "10_causes": {
+        "calibration=nowhere.json": "no calibration at .*nowhere.json",
+        "calibration=HERE/afile": "is no calibration that can be read",
+        "rules=[paper, unscaled]": "must begin with 'unscaled'",
+        "rules=[unscaled, paper, paper@0.5-0.2]": "a window goes from",
+        "rules=[unscaled, paper, 'power(1e9)']": "power",
+        "sizes=[64x64]": "must have the native size 64x64, of no damage, and another",
+        "measured_prompts=99": "measured_prompts is 99, of 6 prompts",
+    },
 }
 ARGUMENTS = {
     ("05_image_grid",): "did you mean '05_image_grids'",

@@ -251,6 +251,27 @@ def test_metric_by_size_draws_every_method_with_its_interval(levels):
     assert np.isnan(ax.containers[2].lines[0].get_ydata()[1])
 
 
+@pytest.fixture
+def costs():
+    rows = [("96x96", "unscaled", 0.5, 0.4, 0.7, 900.0), ("96x96", "paper", 0.6, 0.5, 0.8, 910.4)]
+    return pd.DataFrame(rows, columns=["size", "method", "seconds", "fastest", "slowest", "megabytes"])
+
+
+def test_ways_to_a_size_are_a_line_each(levels, costs):
+    table = tables.methods(levels, costs, "96x96", ["KID", "CLIP score", "FD"]).set_index("method")
+    assert table.columns.tolist() == ["KID x 1000", "CLIP score", "seconds a picture", "MB at the peak"]
+    assert table.loc["paper"].tolist() == ["50.0 [49.0, 51.0]", "29.96 [29.46, 30.46]", "0.6 (0.5 to 0.8)", "910"]
+    assert table.loc["real, resized"].tolist()[::2] == ["–", "–"], "neither judged by KID here nor measured"
+
+
+def test_quality_stands_against_time_the_better_end_above(levels, costs):
+    (ax,) = figures.quality_against_time(levels, costs, "KID").axes
+    assert ax.get_title() == "96x96"
+    assert [(c.lines[0].get_xdata()[0], round(c.lines[0].get_ydata()[0], 6)) for c in ax.containers] == [(0.5, 60.0), (0.6, 50.0)]
+    bottom, top = ax.get_ylim()
+    assert bottom > top, "lower is better"
+
+
 def test_panels_of_metrics_share_one_legend(levels):
     figure = figures.metrics_by_size(levels.assign(method=levels.method.str.replace("real, resized", "floor")))
     assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]

@@ -288,3 +288,22 @@ def test_what_has_no_better_side_is_more_or_less():
     assert verdicts.metric_word(0.1, 0.001, "Covered", 0.95) == "more"
     assert verdicts.metric_word(-0.1, 0.001, "Covered", 0.95) == "less"
     assert verdicts.metric_word(-0.1, 0.2, "Covered", 0.95) == "no difference shown"
+
+
+CHANGES = pd.DataFrame(
+    [("unscaled", 0.01, -0.02, 0.04, 0.6), ("resized", 0.4, 0.3, 0.5, 0.001), ("multidiffusion", -0.3, -0.4, -0.2, 0.001)],
+    columns=["rule", "estimate", "low", "high", "p_holm"],
+).assign(size="64x96", metric="Exact")
+COSTS = pd.DataFrame(
+    [("paper", 0.5, 900.0), ("resized", 0.25, 900.0), ("multidiffusion", 2.0, 990.0)], columns=["method", "seconds", "megabytes"]
+).assign(size="64x96")
+
+
+def test_other_ways_are_told_by_what_they_are_worth_and_what_they_take():
+    text = verdicts.baselines(CHANGES, COSTS)
+    assert "at 64x96 `paper` is beaten by `resized` (0.40 [0.30, 0.50]), beats `multidiffusion`" in text
+    assert "is not shown to differ from `unscaled`" in text
+    assert "takes `paper` 0.5 s and 900 MB at the peak; `resized` 0.5 and 1 times as much and `multidiffusion` 4 and 1.1" in text
+    assert verdicts.baselines(CHANGES[:0], COSTS).startswith("Nothing was compared")
+    fewer_is_better = CHANGES.assign(metric="Excess")
+    assert "`paper` is beaten by `multidiffusion`" in verdicts.baselines(fewer_is_better, COSTS)
