@@ -27,6 +27,7 @@ with extra("notebooks"):
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
 RULE_COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
@@ -432,13 +433,18 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str,
     looks, times = _looks(names), METRICS[metric].times
     known = levels[levels.metric == metric].set_index(["size", "method"])
     for ax, size in zip(_panels(figure, len(sizes)), sizes, strict=True):
-        for row in costs[costs["size"] == size].to_dict("records"):
+        part = costs[costs["size"] == size]
+        for row in part.to_dict("records"):
             marker, colour = looks[row["method"]]
             estimate, low, high = times * known.loc[(size, row["method"]), ["estimate", "low", "high"]].to_numpy(dtype=float)
             across = [[row["seconds"] - row["fastest"]], [row["slowest"] - row["seconds"]]]
             style = {"fmt": marker, "ms": 7, "capsize": 2, "elinewidth": 1, "color": colour, "label": row["method"]}
             ax.errorbar([row["seconds"]], [estimate], xerr=across, yerr=[[estimate - low], [high - estimate]], **style)
-        ax.set(title=size, xscale="log", xlabel="seconds a picture", ylabel=METRICS[metric].label)
+        low, high = part.fastest.min() / 1.3, part.slowest.max() * 1.3
+        ax.set(title=size, xscale="log", xlim=(low, max(high, 4 * low)), xlabel="seconds a picture", ylabel=METRICS[metric].label)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
     handles, labels = figure.axes[0].get_legend_handles_labels()
