@@ -87,6 +87,7 @@ ALLOWED = {
     "display": {
         "theory": "lines of the laws",
         "attention.logit_shape": "names of what Eq. 5 fails by",
+        "attention.maps": "what a layer looks at, to be drawn",
         "metrics.catalogue": "names, directions and units of metrics",
         "metrics.layout": "from which probability on a thing can be named",
         "statistics": "the type of a fit",

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.logit_shape import CAUSES
+from entropy_lib.attention.maps import AttentionMap
 from entropy_lib.display.labels import short_layer
 from entropy_lib.display.numbers import interval
 from entropy_lib.errors import extra
@@ -455,6 +456,62 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str,
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """A marker and a colour for each of many names; no pair twice."""
     return dict(zip(names, zip(itertools.cycle("osD^vPX"), itertools.cycle(RULE_COLOURS), strict=False), strict=False))
+
+
+def attention_of_a_query(
+    maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray], figure: Figure | None = None
+) -> Figure:
+    """Where one query looks, at each size: the picture with its place, its weights, and the entropy of all queries.
+
+    Args:
+        maps: {size: map of one layer at one step}.
+        pictures: {size: the picture that was drawn, uint8 `[height, width, 3]`}.
+    """
+    figure = figure or plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
+    axes = figure.subplots(len(maps), 3, squeeze=False)
+    for (size, found), row in zip(maps.items(), axes, strict=True):
+        height, width = pictures[size].shape[:2]
+        frame = (0, width, height, 0)  # maps are laid over the picture, in its pixels
+        centre = [
+            (place + 0.5) * side / count
+            for place, side, count in zip(found.query, (height, width), found.weights.shape, strict=True)
+        ]
+        row[0].imshow(pictures[size], interpolation="nearest")
+        row[1].imshow(found.weights, cmap="magma", extent=frame, interpolation="nearest", vmin=0)
+        shown = row[2].imshow(
+            found.entropy / math.log(found.tokens), cmap="viridis", extent=frame, interpolation="nearest", vmin=0, vmax=1
+        )
+        for ax in row[:2]:
+            ax.plot(centre[1], centre[0], "o", ms=9, mfc="none", mec="white", mew=3)
+            ax.plot(centre[1], centre[0], "o", ms=9, mfc="none", mec="black", mew=1)
+        row[0].set_ylabel(size, rotation=0, ha="right", va="center")
+        row[1].set_title(f"$e^H$ = {found.spread:,.0f} of {found.tokens:,} tokens", fontsize="medium")
+        figure.colorbar(shown, ax=row[2], shrink=0.8, label="H / ln N")
+    axes[0, 0].set_title("the picture, and one query", fontsize="medium")
+    axes[0, 2].set_title("entropy of every query", fontsize="medium")
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    return figure
+
+
+def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]], figure: Figure | None = None) -> Figure:
+    """Entropy of every query over the picture, in units of ln N: layers as rows, sizes as columns.
+
+    Args:
+        maps: {size: one map a layer}, the same layers at each size.
+    """
+    layers = [found.layer for found in next(iter(maps.values()))]
+    figure = figure or plt.figure(figsize=(1.9 * len(maps) + 2.6, 1.25 * len(layers) + 0.6), layout="constrained")
+    axes = figure.subplots(len(layers), len(maps), squeeze=False)
+    for column, (size, found) in zip(axes.T, maps.items(), strict=True):
+        column[0].set_title(size, fontsize="medium")
+        for ax, one in zip(column, found, strict=True):
+            shown = ax.imshow(one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+    for ax, name in zip(axes[:, 0], layers, strict=True):
+        ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
+    figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
+    return figure
 
 
 def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
