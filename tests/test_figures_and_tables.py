@@ -6,6 +6,7 @@ import pytest
 
 import entropy_lib as el
 from entropy_lib.display import figures, tables
+from entropy_lib.display.labels import short_layer
 from entropy_lib.experiments.measurement import entropy_by_size, native_layers
 from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.statistics import Interval, SlopeFit
@@ -86,8 +87,8 @@ def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
 
 
 def test_short_layer_names():
-    assert figures.short_layer("up_blocks.2.attentions.1.transformer_blocks.0.attn1") == "up 2.1"
-    assert figures.short_layer("transformer_blocks") == "transformer_blocks"
+    assert short_layer("up_blocks.2.attentions.1.transformer_blocks.0.attn1") == "up 2.1"
+    assert short_layer("transformer_blocks") == "transformer_blocks"
 
 
 def test_tables_show_intervals_and_verdicts():
