@@ -6,6 +6,7 @@ from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.sizes import check_size, size_name
 
+TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 PARTS = ("picture", "denoiser")
 
 

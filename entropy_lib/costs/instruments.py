@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -71,6 +70,8 @@ def _resident(field: str) -> float:
     if STATUS.exists():
         lines = STATUS.read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
 

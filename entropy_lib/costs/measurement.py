@@ -50,9 +50,13 @@ class Elsewhere:
             MeasurementFailedError: with what it said, or that it was killed.
         """
         asked = {"configuration": asdict(configuration), "repeats": repeats, "threads": torch.get_num_threads()}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        found = json.loads(self._process.stdout.readline() or '{"killed": 0}')
+        try:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        found = json.loads(answer or '{"killed": 0}')
         if "killed" in found:
             found["error"] = "it was killed, most likely for want of memory; take a smaller size or fewer images"
         if "error" in found:

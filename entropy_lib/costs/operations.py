@@ -7,6 +7,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from entropy_lib.costs.configuration import TEXT_TOKENS
 from entropy_lib.models.layers import denoiser, tokens_at
 from entropy_lib.models.networks import family
 
@@ -31,7 +32,7 @@ class Operations:
         return self.self_attention / self.total
 
 
-def count_operations(pipe: DiffusionPipeline | nn.Module, height: int, width: int, text_tokens: int = 77) -> Operations:
+def count_operations(pipe: DiffusionPipeline | nn.Module, height: int, width: int, text_tokens: int = TEXT_TOKENS) -> Operations:
     """Count the operations of a model's denoiser at a size. Nothing is computed, so any size can be asked.
 
     Args:
