@@ -9,10 +9,10 @@ from entropy_lib.running.profiles import profile_parameters
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Few pictures in two steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
+    """Few pictures in few steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
 
     def parameters(notebook, profile, values):
-        few = {"steps": 2, "prompt_count": min(values.get("prompt_count", 8), 8)}
+        few = {"steps": min(values.get("steps", 2), 4), "prompt_count": min(values.get("prompt_count", 8), 8)}
         judged = {"reference": "scenes:300"} if notebook in ("06_metric_tables", "09_layout_metrics") else {}
         return profile_parameters(notebook, profile, values | few | judged)
 

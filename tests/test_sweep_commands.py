@@ -65,7 +65,8 @@ def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
     command = ["calibrate", "mini", "--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
     run = CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": "200"})
     assert f"use it with -p calibration={path}" in run.output
-    causes = ["--notebook", "10_causes", "-p", "prompt_count=6", "-p", "rules=[unscaled, paper, equal-entropy(layers)]"]
+    choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "rules=[unscaled, paper, equal-entropy(layers)]"]
+    causes = ["--notebook", "10_causes", *(part for choice in choices for part in ("-p", choice))]
     sweep("plan", "--no-measure", *causes, "-p", f"calibration={path}")
     with pytest.raises(InvalidInputError, match=r"not the one asked for: calibration \(0, there 1"):
         sweep("sample", *causes)

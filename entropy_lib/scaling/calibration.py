@@ -122,7 +122,8 @@ class Calibration:
             InvalidInputError: if the entropy that it wants is out of reach in every head of every layer that it is for.
         """
         training = {name: layer.training_tokens for name, layer in self.layers.items()}
-        found = [self.factors(chosen, name, tokens[name]) for name in chosen.layers(training) if name in tokens]
+        concerned = [name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])]
+        found = [self.factors(chosen, name, tokens[name]) for name in concerned]
         if found and all(each.clamped == len(each.factors) for each in found):
             counts = f"{max(tokens.values())} tokens in place of {max(training.values())}"
             raise InvalidInputError(
