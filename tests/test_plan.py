@@ -24,8 +24,8 @@ def plan():
 def test_a_key_names_everything_the_image_depends_on():
     unit = Unit("a zebra", 0, 64, 96, "equal-entropy(heads)", "mini", "1234", "own", 20, 2.0, "float32", 1)
     changes = {
-        "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "rule": "unscaled", "calibration": "5678", "model": "sd15", "revision": "1235",
-        "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
+        "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "rule": "unscaled", "calibration": "5678", "model": "sd15",
+        "revision": "1235", "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(unit)), "every field is part of the key"
     assert len({unit.key, *(replace(unit, **{name: value}).key for name, value in changes.items())}) == len(changes) + 1
