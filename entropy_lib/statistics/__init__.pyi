@@ -3,6 +3,7 @@ from . import fits as fits
 from . import interval as interval
 from . import interventions as interventions
 from . import resampling as resampling
+from . import two_way as two_way
 from .fits import SlopeFit as SlopeFit
 from .fits import cluster_mean as cluster_mean
 from .fits import share_removed as share_removed
@@ -20,3 +21,8 @@ from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together
 from .resampling import jackknife as jackknife
 from .resampling import jackknife_difference as jackknife_difference
+from .two_way import Components as Components
+from .two_way import mixed_model as mixed_model
+from .two_way import power as power
+from .two_way import two_way_bootstrap as two_way_bootstrap
+from .two_way import two_way_mean as two_way_mean

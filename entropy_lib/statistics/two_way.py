@@ -1,0 +1,155 @@
+"""Means of answers that raters gave to prompts: both are samples, of the people who might be asked and of what might be drawn.
+
+45 people who judge 50 pairs give 2,250 answers and nowhere near as many independent ones. An interval that forgets the raters or
+the prompts is too short, and one that resamples both at once counts what is left over three times (Owen 2007) and can be too long.
+
+Example:
+    >>> answers = np.random.default_rng(0).normal(0.4, 1.0, size=(45, 50))
+    >>> print(two_way_mean(answers))
+    0.375 [0.333, 0.417]
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.statistics.interval import Interval, check_level
+
+RESAMPLES = 2000
+
+Answers = Float[np.ndarray, "rater prompt"]
+
+
+def two_way_mean(values: Answers, level: float = 0.95) -> Interval:
+    """Mean over all answers, its variance clustered by rater and by prompt (Cameron, Gelbach & Miller 2011).
+
+    Where the two-way variance comes out below that of one way, the larger stands. t has one degree of freedom fewer than there
+    are raters or prompts, whichever are fewer.
+
+    Args:
+        values: one answer of each rater to each prompt; NaN where there is none.
+        level: of the interval.
+
+    Raises:
+        InvalidInputError: where there is no answer, or for a level outside 0 to 1.
+    """
+    with extra("metrics"):
+        from statsmodels.regression.linear_model import OLS
+        from statsmodels.stats.sandwich_covariance import cov_cluster, cov_cluster_2groups
+
+    check_level(level)
+    raters, prompts = _answered(values)
+    ways = [way for way in (raters, prompts) if len(set(way)) > 1]
+    found = values[raters, prompts]
+    if not ways:
+        return Interval.around(found.mean(), np.nan, level, 1)
+    fitted = OLS(found, np.ones(len(found))).fit()
+    variances = cov_cluster_2groups(fitted, *ways) if len(ways) == 2 else [cov_cluster(fitted, ways[0])]
+    error = np.sqrt(max(float(np.squeeze(each)) for each in variances))
+    return Interval.around(found.mean(), error, level, min(len(set(way)) for way in ways))
+
+
+def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Mean over all answers with percentile limits: raters and prompts are drawn with replacement, both at once (Owen 2007).
+
+    Args:
+        values, level: as for `two_way_mean`.
+        resamples: how many times.
+        seed: of the draws.
+
+    Raises:
+        InvalidInputError: as `two_way_mean`, and for fewer than 100 resamples.
+    """
+    check_level(level)
+    if resamples < 100:
+        raise InvalidInputError(f"resamples is {resamples}; 100 are the fewest that have limits")
+    _answered(values)
+    random, there = np.random.default_rng(seed), ~np.isnan(values)
+    sums, (raters, prompts) = np.where(there, values, 0.0), values.shape
+    by_rater = random.multinomial(raters, np.full(raters, 1 / raters), size=resamples)
+    by_prompt = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    means = ((by_rater @ sums) * by_prompt).sum(1) / np.maximum(((by_rater @ there) * by_prompt).sum(1), 1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.nanmean(values)), float(low), float(high), level)
+
+
+@dataclass(frozen=True)
+class Components:
+    """What answers vary by.
+
+    Attributes:
+        mean: over raters and prompts, with its interval.
+        rater, prompt, residual: standard deviations of what a rater adds to every answer, of what a prompt adds, and of the rest.
+    """
+
+    mean: Interval
+    rater: float
+    prompt: float
+    residual: float
+
+
+def mixed_model(values: Answers, level: float = 0.95) -> Components:
+    """value = mean + rater + prompt + residual, raters and prompts crossed, by restricted maximum likelihood.
+
+    Args:
+        values, level: as for `two_way_mean`.
+
+    Raises:
+        InvalidInputError: as `two_way_mean`; for fewer than two raters or prompts; for answers that are all the same.
+    """
+    import pandas as pd
+
+    with extra("metrics"):
+        from statsmodels.regression.mixed_linear_model import MixedLM
+
+    check_level(level)
+    raters, prompts = _answered(values)
+    if min(len(set(raters)), len(set(prompts))) < 2:
+        raise InvalidInputError("a mixed model needs two raters and two prompts at least")
+    table = pd.DataFrame({"value": values[raters, prompts], "rater": raters, "prompt": prompts, "all": 0})
+    if table.value.nunique() < 2:
+        raise InvalidInputError("all answers are the same; there is nothing that a model could share out")
+    parts = {"rater": "0 + C(rater)", "prompt": "0 + C(prompt)"}
+    fitted = MixedLM.from_formula("value ~ 1", groups="all", re_formula="0", vc_formula=parts, data=table).fit()
+    spread = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)), strict=True))
+    blocks = min(len(set(raters)), len(set(prompts)))
+    mean = Interval.around(float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0]), level, blocks)
+    return Components(mean, float(spread["rater"]), float(spread["prompt"]), float(np.sqrt(fitted.scale)))
+
+
+def power(effect: float, components: Components, raters: int, prompts: int, level: float = 0.95) -> float:
+    """Probability that the interval of `two_way_mean` will not hold zero.
+
+    Args:
+        effect: the true mean, in units of the answers.
+        components: what answers vary by, from a pilot (`mixed_model`) or assumed.
+        raters, prompts: of the study that is planned.
+        level: of the interval.
+
+    Raises:
+        InvalidInputError: for fewer than two raters or prompts, or a level outside 0 to 1.
+
+    Example:
+        >>> assumed = Components(Interval.around(0, 1), rater=0.1, prompt=0.2, residual=0.4)
+        >>> [round(power(0.1, assumed, raters, 50), 2) for raters in (5, 15, 45)]
+        [0.26, 0.62, 0.84]
+    """
+    from scipy import stats
+
+    check_level(level)
+    if min(raters, prompts) < 2:
+        raise InvalidInputError(f"{raters} raters and {prompts} prompts; a study needs two of both at least")
+    rest = components.residual**2 / (raters * prompts)
+    error = np.sqrt(components.rater**2 / raters + components.prompt**2 / prompts + rest)
+    freedom = min(raters, prompts) - 1
+    reach, shift = stats.t.ppf((1 + level) / 2, freedom), abs(effect) / error
+    return float(stats.nct.sf(reach, freedom, shift) + stats.nct.cdf(-reach, freedom, shift))
+
+
+def _answered(values: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every answer that there is."""
+    if np.ndim(values) != 2 or np.isnan(values).all():
+        raise InvalidInputError("there are no answers; values must be [rater, prompt] with one number at least")
+    return np.nonzero(~np.isnan(values))

@@ -1,0 +1,21 @@
+# pyright: reportAttributeAccessIssue=error
+from . import analysis as analysis
+from . import answers as answers
+from . import design as design
+from . import page as page
+from . import panel as panel
+from .analysis import agreement as agreement
+from .analysis import answer_table as answer_table
+from .analysis import compare as compare
+from .analysis import mean_scores as mean_scores
+from .analysis import side_bias as side_bias
+from .analysis import strengths as strengths
+from .answers import Limits as Limits
+from .answers import check_answers as check_answers
+from .design import Candidate as Candidate
+from .design import Pair as Pair
+from .design import Study as Study
+from .design import make_study as make_study
+from .page import write_page as write_page
+from .panel import Truth as Truth
+from .panel import simulate_panel as simulate_panel

@@ -1,0 +1,192 @@
+"""What the answers of a study say, raters and prompts being samples both."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.statistics.interval import Interval, check_level
+from entropy_lib.statistics.two_way import Answers, two_way_bootstrap, two_way_mean
+
+ALL = "all sizes"
+
+
+def answer_table(answers: pd.DataFrame, column: str = "value") -> Answers:
+    """Answers as `[rater, pair]`, NaN where there is none.
+
+    Args:
+        answers: of one pair of methods, from `check_answers`.
+        column: what of them.
+    """
+    return answers.pivot(index="rater", columns="pair", values=column).to_numpy(dtype=float)
+
+
+def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """Every pair of methods, at every size and over all of them: how much better the second is.
+
+    The interval is that of `two_way_mean`. Tests that take prompts alone as samples stand beside it, on each prompt's mean over the
+    raters; they speak of these raters only.
+
+    Args:
+        answers: from `check_answers`.
+        level: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, p_value,
+        bootstrap_low, bootstrap_high, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
+        the second, no difference counting half; `p_value` is against 0, or against one half.
+
+    Raises:
+        InvalidInputError: where there are no answers, or for a level outside 0 to 1.
+    """
+    check_level(level)
+    _some(answers)
+    nothing = _nothing(answers)
+    rows = []
+    for (first, second), part in answers.groupby(["first", "second"], sort=False):
+        for size, here in _by_size(part):
+            values = answer_table(here)
+            found, bootstrap = two_way_mean(values - nothing, level), two_way_bootstrap(values, level, seed=seed)
+            limits = {"estimate": found.estimate + nothing, "low": found.low + nothing, "high": found.high + nothing}
+            row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1], **limits}
+            row |= {"p_value": found.p_value, "bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
+            rows.append(row | _over_prompts(np.nanmean(values, axis=0) - nothing))
+    return pd.DataFrame(rows)
+
+
+def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """The mean score of every method at every size, as in the paper's Table 3, with intervals.
+
+    Args:
+        answers: of the rating protocol, from `check_answers`.
+        level: of the intervals, over raters and prompts.
+
+    Returns:
+        columns `size, method, estimate, low, high, raters, pairs`.
+
+    Raises:
+        InvalidInputError: for answers without scores.
+    """
+    _some(answers)
+    if answers.first_score.isna().all():
+        raise InvalidInputError("the answers have no scores; the mean score belongs to the protocol 'rating'")
+    halves = [
+        answers.rename(columns={place: "method", f"{place}_score": "score"})[["rater", "pair", "size", "method", "score"]]
+        for place in ("first", "second")
+    ]
+    rows = []
+    for (size, method), part in pd.concat(halves).groupby(["size", "method"], sort=False):
+        values = answer_table(part, "score")
+        row = {"size": size, "method": method, **two_way_mean(values, level).columns()}
+        rows.append(row | {"raters": values.shape[0], "pairs": values.shape[1]})
+    return pd.DataFrame(rows)
+
+
+def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
+    """By how much answers favour what stands on the left, whatever it is: 0 where sides do not matter.
+
+    Args:
+        answers: from `check_answers`.
+        level: of the interval, over raters and prompts.
+    """
+    _some(answers)
+    away = answers.value - _nothing(answers)
+    return two_way_mean(answer_table(answers.assign(value=np.where(answers.left == answers.second, away, -away))), level)
+
+
+def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question would.
+
+    Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs (evalica). Near zero is normal
+    where pictures hardly differ: read it beside the mean.
+
+    Args:
+        answers: from `check_answers`.
+        level, resamples, seed: of the limits.
+
+    Raises:
+        InvalidInputError: for fewer than two raters.
+    """
+    with extra("metrics"):
+        import evalica
+
+    _some(answers)
+    values = answers.pivot(index="rater", columns="pair", values="value")
+    if len(values) < 2:
+        raise InvalidInputError("agreement needs two raters at least")
+    distance = "interval" if answers.first_score.notna().any() else "ordinal"
+    found = evalica.alpha_bootstrap(values, distance=distance, n_resamples=resamples, confidence_level=level, random_state=seed)
+    return Interval(float(found.alpha), float(found.low), float(found.high), level)
+
+
+def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+    """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is the logit of the share
+    of choices for the one.
+
+    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by resampling raters.
+
+    Args:
+        answers: from `check_answers`.
+        level, resamples, seed: of the limits.
+
+    Returns:
+        one row a method: `method, estimate, low, high`, strongest first.
+
+    Raises:
+        InvalidInputError: where there are no answers.
+    """
+    _some(answers)
+    names = list(dict.fromkeys(itertools.chain(answers["first"], answers["second"])))
+    codes, raters = pd.factorize(answers.rater)
+    random = np.random.default_rng(seed)
+    often = random.multinomial(len(raters), np.full(len(raters), 1 / len(raters)), size=resamples)
+    drawn = [_bradley_terry(answers, counts[codes].astype(float), names) for counts in often]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    whole = _bradley_terry(answers, np.ones(len(answers)), names)
+    found = pd.DataFrame({"method": names, "estimate": whole, "low": low, "high": high})
+    return found.sort_values("estimate", ascending=False, ignore_index=True)
+
+
+def _bradley_terry(answers: pd.DataFrame, weights: np.ndarray, names: list[str]) -> np.ndarray:
+    """Logits around 0; a draw of every two methods beside the answers keeps one that never loses from infinity."""
+    with extra("metrics"):
+        import evalica
+
+    outcome = np.sign(answers.value - _nothing(answers)).map({-1: evalica.Winner.X, 0: evalica.Winner.Draw, 1: evalica.Winner.Y})
+    first, second = (list(each) for each in zip(*itertools.combinations(names, 2), strict=True))
+    found = evalica.bradley_terry(
+        [*answers["first"], *first],
+        [*answers["second"], *second],
+        [*outcome, *[evalica.Winner.Draw] * len(first)],
+        weights=[*weights, *[1.0] * len(first)],
+    )
+    logits = np.log(found.scores.reindex(names).to_numpy())
+    return logits - logits.mean()
+
+
+def _over_prompts(away: np.ndarray) -> dict[str, float]:
+    """The sign test and Wilcoxon's on each prompt's mean, NaN where no prompt differs."""
+    from scipy import stats
+
+    moved = away[away != 0]
+    if not len(moved):
+        return {"sign_p": np.nan, "wilcoxon_p": np.nan}
+    sign = stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue
+    return {"sign_p": float(sign), "wilcoxon_p": float(stats.wilcoxon(moved).pvalue)}
+
+
+def _by_size(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    found = [(str(size), here) for size, here in part.groupby("size", sort=False)]
+    return [*found, (ALL, part)] if len(found) > 1 else found
+
+
+def _nothing(answers: pd.DataFrame) -> float:
+    """The value of an answer that sees no difference: of a choice one half, of a difference of scores 0."""
+    return 0.0 if answers.first_score.notna().any() else 0.5
+
+
+def _some(answers: pd.DataFrame) -> None:
+    if answers.empty:
+        raise InvalidInputError("there are no answers that can be used; `check_answers` says why in `excluded`")

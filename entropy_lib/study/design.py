@@ -1,0 +1,254 @@
+"""Which pairs of pictures raters see: chosen, blinded and balanced from a seed.
+
+A study is two files. The page goes to raters and knows no method. The key, `study.json`, stays with whoever asks.
+
+Example:
+    >>> import numpy as np
+    >>> drawn = [Candidate(text, "64x64", {"unscaled": np.zeros((64, 64, 3), np.uint8), "paper": np.ones((64, 64, 3), np.uint8)})
+    ...          for text in ("a zebra", "two owls", "a boat")]
+    >>> study = make_study(drawn, pairs=2, catch_trials=1)
+    >>> len(study.pairs), sum(pair.catch for pair in study.pairs), study.methods
+    (3, 1, ('unscaled', 'paper'))
+"""
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import UInt8
+
+from entropy_lib.errors import InvalidInputError, MissingFileError, UnknownNameError
+from entropy_lib.files import replacing
+
+Protocol = Literal["rating", "choice"]
+PROTOCOLS = get_args(Protocol)
+KEY = "study.json"
+OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong picture of a catch trial
+PAIRS, CATCH_TRIALS = 50, 4  # 50 as in the paper
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A prompt and its picture by each method, all of one size."""
+
+    prompt: str
+    size: str
+    pictures: Mapping[str, Picture]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is shown at once.
+
+    Attributes:
+        name: "p01" and so on, in an order that tells nothing.
+        prompt, size: of both pictures.
+        methods: by which picture a and picture b were drawn; which of the two is a was left to chance.
+        catch: a trial with one right answer: picture b or a shows another prompt.
+        digests: of the pixels.
+    """
+
+    name: str
+    prompt: str
+    size: str
+    methods: tuple[str, str]
+    catch: bool
+    digests: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Pairs, how they are asked about, and where they come from.
+
+    Attributes:
+        protocol: "rating", each picture from 1 to 10 as in the paper, or "choice", left, right or no difference.
+        seed: of choice, blinding and order.
+        methods: what is compared, the first being the baseline.
+        pairs: what is shown, catch trials among them.
+        provenance: of the pictures, in a sentence.
+        pictures: two of each pair, by its name; not in the key.
+    """
+
+    protocol: Protocol
+    seed: int
+    methods: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    provenance: str = ""
+    pictures: Mapping[str, tuple[Picture, Picture]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Checksum of all that raters see and how it is asked, 16 hexadecimal digits; every answer carries it."""
+        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def pair(self, name: str) -> Pair:
+        """The pair of a name."""
+        return next(pair for pair in self.pairs if pair.name == name)
+
+    def write_key(self, folder: Path | str) -> Path:
+        """Keep what tells the methods, as `study.json`; raters must not get it."""
+        path = Path(folder) / KEY
+        with replacing(path) as temporary:
+            temporary.write_text(
+                json.dumps(self._content() | {"digest": self.digest}, indent=1, ensure_ascii=False), encoding="utf-8"
+            )
+        return path
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Study":
+        """The study whose key lies in a folder, without its pictures.
+
+        Raises:
+            MissingFileError: if there is none.
+            InvalidInputError: if it is damaged or was changed by hand.
+        """
+        path = Path(folder) / KEY
+        if not path.is_file():
+            raise MissingFileError(f"no study at {path}; make one with: entropy_lib study make")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            pairs = [
+                Pair(**{**pair, "methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
+            ]
+            study = cls(content["protocol"], content["seed"], tuple(content["methods"]), tuple(pairs), content["provenance"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInputError(
+                f"{path} is no key of a study ({type(error).__name__}: {error}); make the study again"
+            ) from error
+        if study.digest != content.get("digest"):
+            raise InvalidInputError(f"{path} was changed after it was written; its answers could no longer be told apart")
+        return study
+
+    def _content(self) -> dict[str, object]:
+        names = ("protocol", "seed", "methods", "provenance")
+        return {name: getattr(self, name) for name in names} | {"pairs": [asdict(pair) for pair in self.pairs]}
+
+
+def make_study(
+    candidates: Sequence[Candidate],
+    *,
+    pairs: int = PAIRS,
+    catch_trials: int = CATCH_TRIALS,
+    catch_candidates: Sequence[Candidate] | None = None,
+    protocol: Protocol = "rating",
+    seed: int = 0,
+    provenance: str = "",
+) -> Study:
+    """Choose pairs of pictures for raters.
+
+    Sizes get equally many pairs, and so do the pairs of methods; no prompt comes twice at a size. In half of the pairs of two
+    methods the first one is picture a. Which picture is on the left is decided anew for each rater, equally often.
+
+    Args:
+        candidates: of all sizes, every one with the same methods; the first method is the baseline.
+        pairs: how many to show; the paper shows 50.
+        catch_trials: how many more with one right answer: the picture of the prompt beside that of a prompt with no word in common,
+            or as few as can be.
+        catch_candidates: what to make catch trials of, best of a size that the model draws well; by default `candidates`.
+        protocol: "rating" or "choice".
+        seed: of everything that is left to chance.
+        provenance: of the pictures.
+
+    Raises:
+        InvalidInputError: for candidates with fewer than two methods, or not all with the same; for pictures of different sizes in
+            a candidate; for more pairs than there are; for catch trials without two prompts.
+        UnknownNameError: for another protocol.
+    """
+    methods = _check(candidates, protocol, pairs, catch_trials)
+    chance = random.Random(f"{seed} {protocol}")
+    chosen = _balanced(candidates, list(itertools.combinations(methods, 2)), pairs, chance)
+    swapped = [index % 2 == 1 for index in range(len(chosen))]
+    chance.shuffle(swapped)
+    rows = [
+        _row(each, two, (each.pictures[two[0]], each.pictures[two[1]]), swap)
+        for (each, two), swap in zip(chosen, swapped, strict=True)
+    ]
+    rows += _catch_trials(catch_candidates or candidates, catch_trials, chance)
+    chance.shuffle(rows)
+    made, pictures = [], {}
+    for number, (prompt, size, two, both, catch) in enumerate(rows, start=1):
+        name = f"p{number:02d}"
+        made.append(Pair(name, prompt, size, two, catch, (_digest(both[0]), _digest(both[1]))))
+        pictures[name] = both
+    return Study(protocol, seed, methods, tuple(made), provenance, pictures)
+
+
+def _balanced(
+    candidates: Sequence[Candidate], combinations: list[tuple[str, str]], pairs: int, chance: random.Random
+) -> list[tuple[Candidate, tuple[str, str]]]:
+    """Candidates in turn by size, their pairs of methods in turn."""
+    by_size: dict[str, list[Candidate]] = {}
+    for each in candidates:
+        by_size.setdefault(each.size, []).append(each)
+    for group in by_size.values():
+        chance.shuffle(group)
+    turns = [each for turn in itertools.zip_longest(*by_size.values()) for each in turn if each is not None]
+    if pairs > len(turns):
+        raise InvalidInputError(f"pairs is {pairs}; there are pictures for {len(turns)}. Ask for fewer, or draw more prompts")
+    count: dict[str, int] = {}
+    chosen = []
+    for each in turns[:pairs]:
+        count[each.size] = count.get(each.size, -1) + 1
+        chosen.append((each, combinations[count[each.size] % len(combinations)]))
+    return chosen
+
+
+def _row(each: Candidate, two: tuple[str, str], both: tuple[Picture, Picture], swap: bool, catch: bool = False) -> tuple:
+    return each.prompt, each.size, two[::-1] if swap else two, both[::-1] if swap else both, catch
+
+
+def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Random) -> list[tuple]:
+    """By the same method, the right picture and one of another prompt."""
+    rows, order = [], chance.sample(list(candidates), len(candidates))
+    for index in range(count):
+        right = order[index % len(order)]
+        others = [each for each in order if each.size == right.size and each.prompt != right.prompt]
+        if not others:
+            raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
+        wrong = min(others, key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
+        method = next(iter(right.pictures))
+        both = right.pictures[method], wrong.pictures[method]
+        rows.append(_row(right, (method, OTHER_PROMPT), both, swap=index % 2 == 1, catch=True))
+    return rows
+
+
+def _words(prompt: str) -> set[str]:
+    return set(prompt.lower().replace(",", " ").split()) - {"a", "an", "the", "on", "of", "and", "background", "style"}
+
+
+def _digest(picture: Picture) -> str:
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes() + str(picture.shape).encode()).hexdigest()[:16]
+
+
+def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_trials: int) -> tuple[str, ...]:
+    """The methods, when all can be used."""
+    if protocol not in PROTOCOLS:
+        raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    for name, value, least in (("pairs", pairs, 1), ("catch_trials", catch_trials, 0)):
+        if not isinstance(value, int) or value < least:
+            raise InvalidInputError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    if not candidates:
+        raise InvalidInputError("there are no candidates; a study needs pictures of one prompt by two methods at least")
+    methods = tuple(candidates[0].pictures)
+    if len(methods) < 2:
+        raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
+    for each in candidates:
+        if set(each.pictures) != set(methods):
+            raise InvalidInputError(
+                f"{each.prompt!r} at {each.size} has {', '.join(each.pictures)}; others have {', '.join(methods)}"
+            )
+        if len({picture.shape for picture in each.pictures.values()}) > 1:
+            raise InvalidInputError(
+                f"{each.prompt!r} at {each.size} has pictures of different sizes; raters would see which is which"
+            )
+    if repeated := len(candidates) - len({(each.prompt, each.size) for each in candidates}):
+        raise InvalidInputError(f"{repeated} candidates repeat a prompt at a size; each may occur once")
+    return methods

@@ -1,0 +1,72 @@
+"""The page of a study: one file that opens from the file system, asks no server for anything, and names no method.
+
+jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show one picture or markup
+that is not escaped, so the trial of two pictures is the page's own.
+"""
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import DATA, replacing
+from entropy_lib.study.design import Picture, Study
+
+BROWSER = Path(__file__).parent / "browser"
+PAGE = "study.html"
+TITLE = "Pictures and texts"
+
+
+def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
+    """Write what raters open, `study.html`, and what tells the methods, `study.json`, into a folder.
+
+    Give the page away and keep the key. Pictures are in the page as they are, in PNG.
+
+    Args:
+        study: with its pictures, from `make_study`.
+        folder: made where it is missing.
+        title: of the page.
+
+    Returns:
+        path of the page.
+
+    Raises:
+        InvalidInputError: for a study that was read back from its key and has no pictures.
+    """
+    if missing := [pair.name for pair in study.pairs if pair.name not in study.pictures]:
+        raise InvalidInputError(f"pair {missing[0]} has no pictures; a page is made by the call that made the study")
+    study.write_key(folder)
+    path = Path(folder) / PAGE
+    with replacing(path) as temporary:
+        temporary.write_text(_page(study, title), encoding="utf-8")
+    return path
+
+
+def _page(study: Study, title: str) -> str:
+    library, licence = ((DATA / "jspsych" / name).read_text(encoding="utf-8") for name in ("jspsych.min.js", "LICENSE"))
+    style, script, page = ((BROWSER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
+    pairs = [
+        {"name": pair.name, "prompt": pair.prompt, "pictures": [*map(_address, study.pictures[pair.name])]} for pair in study.pairs
+    ]
+    shown = {"digest": study.digest, "protocol": study.protocol, "title": title, "pairs": pairs}
+    for name, content in {
+        "TITLE": html.escape(title),
+        "STYLE": style,
+        "JSPSYCH_LICENSE": licence.replace("--", "- -"),
+        "JSPSYCH": library.split("//# sourceMappingURL")[0],
+        "SCRIPT": script,
+        "STUDY": json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c"),  # last: a prompt may hold any of these words
+    }.items():
+        page = page.replace(f"%{name}%", content)
+    return page
+
+
+def _address(picture: Picture) -> str:
+    """The picture as a data: address."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -1,0 +1,101 @@
+"""Simulated raters of known truth, to see that the analysis finds it: never to be mixed with what people answered."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.study.design import OTHER_PROMPT, Pair, Study
+
+NODES = 60  # of the quadrature; the integrands are smooth
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What simulated raters answer by.
+
+    Attributes:
+        effect: how much better the second method is than the first; in logits with choices, in points with ratings.
+        rater, prompt: standard deviation of that over raters and over prompts.
+        noise: with ratings, the standard deviation of a single score.
+        tie: with choices, the probability that no difference is seen.
+        side: what standing on the left is worth, in the units of `effect`.
+        careless: share of raters who answer by chance.
+    """
+
+    effect: float = 0.0
+    rater: float = 0.4
+    prompt: float = 0.6
+    noise: float = 1.5
+    tie: float = 0.2
+    side: float = 0.0
+    careless: float = 0.0
+
+    def share(self) -> float:
+        """What `compare` estimates of a panel of choices: the share for the second method, no difference counting half."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        spread = np.hypot(self.rater, self.prompt)
+        chosen = [weights @ _sigmoid(self.effect + spread * nodes + side) / weights.sum() for side in (self.side, -self.side)]
+        careful = self.tie / 2 + (1 - self.tie) * float(np.mean(chosen))
+        return self.careless / 2 + (1 - self.careless) * careful
+
+
+def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> list[dict[str, Any]]:
+    """What the page would save for raters who are not there: one content of a file each, `rater` beginning with "simulated".
+
+    With more than two methods each is better than the one before by `effect`. The right picture of a catch trial is seen by all who
+    are careful.
+
+    Args:
+        study: with or without its pictures.
+        raters: how many.
+        truth: what they answer by.
+        seed: of everything that is left to chance.
+
+    Raises:
+        InvalidInputError: for fewer than one rater.
+    """
+    if not isinstance(raters, int) or raters < 1:
+        raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")
+    random = np.random.default_rng(seed)
+    prompts = {pair.name: random.normal(0, truth.prompt) for pair in study.pairs}
+    return [_rater(study, number, truth, prompts, random) for number in range(raters)]
+
+
+def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], random: np.random.Generator) -> dict[str, Any]:
+    own, careless = random.normal(0, truth.rater), random.random() < truth.careless
+    sides = random.permutation(np.arange(len(study.pairs)) % 2)
+    answers = []
+    for order, (index, side) in enumerate(zip(random.permutation(len(study.pairs)), sides, strict=True), start=1):
+        pair = study.pairs[index]
+        better = _better_b(study, pair, truth.effect + own + prompts[pair.name])
+        left = (-better if side == 0 else better) + truth.side  # how much better the left picture is
+        answer = {"pair": pair.name, "order": order, "left": "ab"[side], "milliseconds": int(random.lognormal(8.3, 0.4))}
+        answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
+    times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
+    return {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number + 1}", **times, "answers": answers}
+
+
+def _better_b(study: Study, pair: Pair, difference: float) -> float:
+    """How much better picture b is than a."""
+    if pair.catch:
+        return 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0
+    steps = study.methods.index(pair.methods[1]) - study.methods.index(pair.methods[0])
+    return difference * steps if abs(steps) > 1 else difference * np.sign(steps)
+
+
+def _said(
+    protocol: str, left: float, careless: bool, truth: Truth, random: np.random.Generator, catch: bool
+) -> dict[str, str | int]:
+    if protocol == "choice":
+        if random.random() < (0.0 if catch else truth.tie):
+            return {"choice": "tie"}
+        return {"choice": "left" if random.random() < (0.5 if careless else _sigmoid(left)) else "right"}
+    half = 0.0 if careless else np.clip(left, -9, 9) / 2
+    scores = np.clip(np.round(random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise)), 1, 10)
+    return {"left_score": int(scores[0]), "right_score": int(scores[1])}
+
+
+def _sigmoid(value: float | np.ndarray) -> float | np.ndarray:
+    return 1 / (1 + np.exp(-value))
