@@ -13,6 +13,7 @@ from . import running as running
 from . import scaling as scaling
 from . import sizes as sizes
 from . import statistics as statistics
+from . import study as study
 from . import sweep as sweep
 from . import theory as theory
 from .attention import attention_entropy as attention_entropy

@@ -74,6 +74,9 @@ ALLOWED = {
         "mini.judge": "what it finds in images is one of the things they are judged by",
         "mini.sprites": "what scenes are composed of, checked before they are drawn",
     },
+    "study": {
+        "statistics": "intervals over raters and prompts",
+    },
     "mini": {
         "theory": "the freezing point, for its penalty",
         "attention": "logit moments, for its penalty",
@@ -106,6 +109,7 @@ ALLOWED = {
             "baselines",
             "costs",
             "sweep",
+            "study",
             "display",
         ),
         "knows all",

@@ -1,4 +1,4 @@
-"""The command line: `python -m entropy_lib run | sweep | calibrate | doctor`."""
+"""The command line: `python -m entropy_lib run | sweep | study | calibrate | doctor`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from entropy_lib.running import sweep_commands
+from entropy_lib.running import study_commands, sweep_commands
 from entropy_lib.running.console import console, say, say_error
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 app.add_typer(sweep_commands.app, name="sweep")
+app.add_typer(study_commands.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,7 +32,7 @@ def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook
     from entropy_lib.running.readiness import check_device
     from entropy_lib.sweep.cost import estimate
 
-    checked = _checked(notebook, profile, parameter)
+    checked = checked_sweep(notebook, profile, parameter)
     check_device(checked.device)
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
     path = chosen.write(store.folder, _file(notebook))
@@ -56,7 +56,7 @@ def sample(
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
     from entropy_lib.running.readiness import check_device, check_weights
 
-    checked = _checked(notebook, profile, parameter)
+    checked = checked_sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
     check_device(checked.device)
@@ -72,7 +72,7 @@ def sample(
 @app.command()
 def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
-    checked = _checked(notebook, profile, parameter)
+    checked = checked_sweep(notebook, profile, parameter)
     store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
     for problem in store.verify(chosen.units) if verify else []:
         say(problem, "red")
@@ -90,13 +90,18 @@ def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
     from entropy_lib.running.metric_tables import comparison_of
     from entropy_lib.sweep.reduce import metric_tables
 
-    checked = _checked(notebook, profile, parameter)
+    checked = checked_sweep(notebook, profile, parameter)
     tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
 
-def _checked(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
+def checked_sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
+    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+
+    Raises:
+        UnknownNameError: for another notebook, and as `profile_parameters`.
+    """
     able = [name for name, known in CLASSES.items() if issubclass(known, Sweep) and known.parts is Sweep.parts]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)

@@ -145,7 +145,8 @@ def power(effect: float, components: Components, raters: int, prompts: int, leve
     error = np.sqrt(components.rater**2 / raters + components.prompt**2 / prompts + rest)
     freedom = min(raters, prompts) - 1
     reach, shift = stats.t.ppf((1 + level) / 2, freedom), abs(effect) / error
-    return float(stats.nct.sf(reach, freedom, shift) + stats.nct.cdf(-reach, freedom, shift))
+    wrong_side = np.nan_to_num(stats.nct.cdf(-reach, freedom, shift))  # scipy has NaN where it is 0 to all digits
+    return float(stats.nct.sf(reach, freedom, shift) + wrong_side)
 
 
 def _answered(values: Answers) -> tuple[np.ndarray, np.ndarray]:

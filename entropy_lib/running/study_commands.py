@@ -1,0 +1,100 @@
+"""`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from entropy_lib.files import replacing, workplace
+from entropy_lib.running.console import console, interactive, say
+from entropy_lib.running.profiles import overrides
+from entropy_lib.running.sweep_commands import checked_sweep
+from entropy_lib.study.answers import Checked, Limits, check_answers
+from entropy_lib.study.design import CATCH_TRIALS, KEY, PAIRS, Study
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+
+Folder = Annotated[Path, typer.Argument(help="Of the study, with its key study.json.")]
+Answers = Annotated[Path, typer.Argument(help="The folder with the files that raters saved, or one file.")]
+Level = Annotated[float, typer.Option(help="Of the intervals.")]
+
+
+@app.command()
+def make(
+    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
+    profile: Annotated[
+        str, typer.Option(help="A file of notebooks/profiles/; its section of the notebook says what was drawn.")
+    ] = "mini",
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
+    notebook: Annotated[str, typer.Option(help="Whose section.")] = "06_metric_tables",
+    protocol: Annotated[
+        str, typer.Option(help="rating: each picture from 1 to 10, as in the paper; choice: left, right or neither.")
+    ] = "rating",
+    pairs: Annotated[int, typer.Option(help="How many to show.")] = PAIRS,
+    catch_trials: Annotated[int, typer.Option(help="How many more that have one right answer.")] = CATCH_TRIALS,
+    title: Annotated[str, typer.Option(help="Of the page.")] = "Pictures and texts",
+) -> None:
+    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
+    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.readiness import check_device, check_weights, check_writable
+    from entropy_lib.running.user_study import candidates_of
+    from entropy_lib.study.design import make_study
+    from entropy_lib.study.page import write_page
+    from entropy_lib.sweep import engines
+    from entropy_lib.sweep.store import Store
+
+    checked = checked_sweep(notebook, profile, parameter)
+    place = output or workplace() / "build" / "study" / profile
+    check_writable("--output", place)
+    check_device(checked.device)
+    check_weights(checked.model)
+    plan, store = plan_of(checked), Store(checked.folder_of_store())
+    engines.local(plan.groups(checked.batch), store, device=checked.device, progress=interactive())
+    candidates, native = candidates_of(plan, store)
+    chosen = {"pairs": pairs, "catch_trials": catch_trials, "protocol": protocol, "seed": checked.seed}
+    study = make_study(candidates, catch_candidates=native, provenance=plan.provenance, **chosen)
+    say(f"{len(study.pairs)} pairs, {catch_trials} of them catch trials: {', '.join(study.methods)}")
+    say(f"for raters: {write_page(study, place, title)}")
+    say(f"for you alone: {place / KEY}")
+
+
+@app.command()
+def check(folder: Folder, answers: Answers) -> Checked:
+    """Say which answers can be used, and what is left out and why."""
+    checked = check_answers(Study.read(folder), answers, Limits())
+    _show(checked.raters)
+    if len(checked.excluded):
+        _show(checked.excluded)
+    say(f"{len(checked.answers):,} answers of {int(checked.raters.used.sum())} raters can be used")
+    return checked
+
+
+@app.command()
+def analyse(folder: Folder, answers: Answers, level: Level = 0.95) -> None:
+    """Say how much better each method is, with intervals over raters and prompts; tables go into the folder of the study."""
+    from entropy_lib.study import analysis
+
+    used = check(folder, answers).answers
+    found = {"comparison": analysis.compare(used, level)}
+    if used.first_score.notna().any():
+        found["mean_scores"] = analysis.mean_scores(used, level)
+    if len({*used["first"], *used["second"]}) > 2:
+        found["strengths"] = analysis.strengths(used, level)
+    for name, table in found.items():
+        _show(table.round(3))
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8")
+        say(f"{folder / name}.csv")
+    say(f"left side favoured by {analysis.side_bias(used, level)}")
+    if used.rater.nunique() > 1:
+        say(f"Krippendorff's alpha {analysis.agreement(used, level)}")
+
+
+def _show(table: pd.DataFrame) -> None:
+    shown = Table(*map(str, table.columns), box=None, title_justify="left")
+    for row in table.itertuples(index=False):
+        shown.add_row(*(Text("–" if pd.isna(value) else str(value)) for value in row))
+    console.print(shown, soft_wrap=True)

@@ -1,0 +1,31 @@
+"""From what a sweep has drawn to what raters could be shown."""
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.study.design import Candidate
+from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.store import Store
+
+
+def candidates_of(plan: Plan, store: Store) -> tuple[list[Candidate], list[Candidate]]:
+    """The pictures of a plan by prompt and size: those of sizes where methods differ, and those of native size for catch trials.
+
+    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is asked to compare there.
+
+    Raises:
+        InvalidInputError: where every size is native, or where something has not been drawn.
+    """
+    away = [size for size in plan.sizes if size != plan.native]
+    if not away:
+        raise InvalidInputError(f"the sizes are {plan.sizes}; a study needs one that is not the native {plan.native}")
+    done, found = store.committed(), {}
+    for (size, rule), units in plan.cells.items():
+        for unit in units:
+            if unit.key not in done:
+                raise InvalidInputError(
+                    f"{unit.prompt!r} at {size} by {rule!r} has not been drawn; draw it with: entropy_lib sweep sample"
+                )
+            found.setdefault((size, unit.prompt), {}).setdefault(rule, unit)
+    candidates = [
+        Candidate(prompt, size, {rule: store.read(unit) for rule, unit in units.items()}) for (size, prompt), units in found.items()
+    ]
+    return [each for each in candidates if each.size != plan.native], [each for each in candidates if each.size == plan.native]

@@ -1,0 +1,292 @@
+"""A user study without users: pairs are blinded and balanced, answers checked, and simulated panels of known truth are found out."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import entropy_lib as el
+from entropy_lib.errors import InvalidInputError, MissingFileError, UnknownNameError
+from entropy_lib.study import (
+    Candidate,
+    Limits,
+    Study,
+    Truth,
+    agreement,
+    check_answers,
+    compare,
+    make_study,
+    mean_scores,
+    side_bias,
+    simulate_panel,
+    strengths,
+    write_page,
+)
+from entropy_lib.study.design import OTHER_PROMPT
+
+THINGS = ["zebra", "owl", "boat", "crab", "tree", "car", "fox", "whale", "drum", "cake", "sun", "key", "hat", "bus", "leaf", "fish"]
+
+
+def picture(value, height=8, width=8):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def candidates(methods=("unscaled", "paper"), sizes=("32x32", "64x96"), things=THINGS):
+    return [
+        Candidate(f"a {thing} on a blue background", size, {name: picture(10 * i + j) for j, name in enumerate(methods)})
+        for size in sizes
+        for i, thing in enumerate(things)
+    ]
+
+
+def study_of(protocol="choice", pairs=20, catch_trials=4, seed=0, **changes):
+    return make_study(candidates(**changes), pairs=pairs, catch_trials=catch_trials, protocol=protocol, seed=seed)
+
+
+def saved(folder, contents):
+    folder.mkdir(exist_ok=True)
+    for index, content in enumerate(contents):
+        (folder / f"{index:03d}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def answered(study, folder, raters=12, truth=None, seed=0):
+    return check_answers(study, saved(folder, simulate_panel(study, raters, truth or Truth(), seed)))
+
+
+def test_pairs_are_balanced_and_blinded():
+    study = study_of()
+    pairs = [pair for pair in study.pairs if not pair.catch]
+    assert Counter(pair.size for pair in pairs) == {"32x32": 10, "64x96": 10}
+    assert Counter(pair.methods for pair in pairs) == {("unscaled", "paper"): 10, ("paper", "unscaled"): 10}
+    assert len({(pair.prompt, pair.size) for pair in pairs}) == 20
+    catches = [pair for pair in study.pairs if pair.catch]
+    assert len(catches) == 4
+    assert all(set(pair.methods) == {"unscaled", OTHER_PROMPT} for pair in catches)
+    assert len({pair.methods for pair in catches}) == 2, "the right picture is not always the same one"
+    numbers = [int(pair.name[1:]) for pair in catches]
+    assert numbers != sorted(range(21, 25)), "they are not at the end"
+    assert study == study_of()
+    assert study != study_of(seed=1)
+
+
+def test_pictures_are_those_of_the_methods():
+    drawn = {(each.prompt, each.size): each.pictures for each in candidates()}
+    study = study_of()
+    for pair in study.pairs:
+        for method, shown in zip(pair.methods, study.pictures[pair.name], strict=True):
+            right = drawn[pair.prompt, pair.size]
+            if method == OTHER_PROMPT:
+                assert shown.max() // 10 != right["unscaled"].max() // 10
+            else:
+                assert np.array_equal(shown, right[method])
+
+
+def test_three_methods_are_compared_equally_often():
+    study = study_of(methods=("unscaled", "paper", "resized"), pairs=18, catch_trials=0, sizes=("32x32", "64x96", "96x96"))
+    assert set(Counter(frozenset(pair.methods) for pair in study.pairs).values()) == {6}
+
+
+def test_the_page_names_no_method_and_takes_nothing_from_elsewhere(tmp_path):
+    odd = '</script><img src=x onerror="alert(1)"> %SCRIPT% <b>bold</b>'
+    made = make_study([*candidates(), Candidate(odd, "32x32", candidates()[0].pictures)], pairs=33, catch_trials=0)
+    text = write_page(made, tmp_path).read_text(encoding="utf-8")
+    assert "unscaled" not in text
+    assert OTHER_PROMPT not in text
+    assert "<img" not in text.split('id="study"')[1].split("</script>")[0]
+    shown = json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)[1])
+    assert odd in {pair["prompt"] for pair in shown["pairs"]}
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", text)
+    assert "sourceMappingURL" not in text
+    read = Study.read(tmp_path)
+    assert read == made
+    assert read.digest == made.digest == shown["digest"]
+    with pytest.raises(InvalidInputError, match="has no pictures"):
+        write_page(read, tmp_path / "again")
+
+
+def test_another_question_is_another_study():
+    assert len({study_of(**change).digest for change in ({}, {"protocol": "rating"}, {"seed": 1}, {"pairs": 19})}) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"protocol": "rank"}, "unknown protocol 'rank'"), ({"pairs": 0}, "pairs is 0"), ({"pairs": 33}, "pictures for 32"),
+        ({"catch_trials": -1}, "catch_trials is -1"), ({"methods": ("paper",)}, "a pair needs two"),
+        ({"things": ["owl"], "pairs": 1, "catch_trials": 1}, "need two prompts of size"), ({"things": []}, "no candidates"),
+        ({"things": ["owl", "owl"], "pairs": 1}, "repeat a prompt"),
+    ],
+)  # fmt: skip
+def test_a_study_that_cannot_be_is_refused(changes, said):
+    with pytest.raises((InvalidInputError, UnknownNameError), match=said):
+        study_of(**changes)
+
+
+def test_pictures_that_give_the_method_away_are_refused():
+    one = Candidate("a cat", "32x32", {"unscaled": picture(1), "paper": picture(1, 8, 16)})
+    with pytest.raises(InvalidInputError, match="would see the method"):
+        make_study([one], pairs=1, catch_trials=0)
+
+
+def test_a_key_that_was_changed_is_refused(tmp_path):
+    study = study_of()
+    path = study.write_key(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 1'), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="was changed"):
+        Study.read(tmp_path)
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="no key of a study"):
+        Study.read(tmp_path)
+    with pytest.raises(MissingFileError, match="study make"):
+        Study.read(tmp_path / "nowhere")
+
+
+def test_answers_are_turned_to_the_methods(tmp_path):
+    """Whoever always takes the left picture favours no method; whoever always takes the paper's says so."""
+    study = study_of()
+    for wanted, expected, bias in (("left", 0.5, 0.5), ("paper", 1.0, 0.0), ("unscaled", 0.0, 0.0)):
+        panel = simulate_panel(study, 6, Truth())
+        for content in panel:
+            for answer in content["answers"]:
+                two = study.pair(answer["pair"]).methods
+                left = two["ab".index(answer["left"])]
+                aim = wanted if wanted in two else ("unscaled" if study.pair(answer["pair"]).catch else "left")
+                answer["choice"] = "left" if aim in ("left", left) else "right"
+        found = check_answers(study, saved(tmp_path / wanted, panel)).answers
+        assert found.value.mean() == pytest.approx(expected, abs=0.15 if wanted == "left" else 0)
+        assert side_bias(found).estimate == pytest.approx(bias, abs=0.1)
+        assert set(found["first"]) == {"unscaled"}
+        assert not found.pair.isin([pair.name for pair in study.pairs if pair.catch]).any()
+
+
+def test_scores_are_turned_to_the_methods(tmp_path):
+    study = study_of("rating")
+    panel = simulate_panel(study, 5, Truth())
+    for content in panel:
+        for answer in content["answers"]:
+            pair = study.pair(answer["pair"])
+            points = {"unscaled": 8 if pair.catch else 4, "paper": 7, OTHER_PROMPT: 1}
+            left, right = pair.methods if answer["left"] == "a" else pair.methods[::-1]
+            answer |= {"left_score": points[left], "right_score": points[right]}
+    found = check_answers(study, saved(tmp_path, panel)).answers
+    assert (found.value == 3).all()
+    scores = mean_scores(found).set_index(["size", "method"]).estimate
+    assert scores.to_dict() == {
+        (size, method): points for size in ("32x32", "64x96") for method, points in (("unscaled", 4), ("paper", 7))
+    }
+    assert side_bias(found).estimate == pytest.approx(0, abs=0.7)
+
+
+def test_what_is_left_out_is_said_with_its_reason(tmp_path):
+    study = study_of()
+    panel = simulate_panel(study, 10, Truth(), seed=3)
+    panel[0]["study"] = "0123456789abcdef"
+    panel[1]["rater"] = panel[2]["rater"]
+    panel[1]["finished"] = "2000-01-02T00:00:00Z"
+    panel[3]["answers"] = panel[3]["answers"][:9]
+    for answer in panel[4]["answers"]:
+        answer["milliseconds"] = 80
+    for answer in panel[5]["answers"]:
+        if study.pair(answer["pair"]).catch:
+            answer["choice"] = "left" if answer["choice"] == "right" else "right"
+    panel[6]["answers"][0]["choice"] = "middle"
+    panel[7]["answers"][1]["pair"] = panel[7]["answers"][0]["pair"]
+    panel[8]["answers"][2]["milliseconds"] = 90
+    folder = saved(tmp_path / "answers", panel)
+    (folder / "broken.json").write_text("{", encoding="utf-8")
+    (folder / "list.json").write_text("[]", encoding="utf-8")
+    found = check_answers(study, folder)
+    why = found.excluded.set_index("file").why
+    assert {name: why[name].split(":")[0].split(" (")[0] for name in why.index if name != "008.json"} == {
+        "000.json": "of another study", "001.json": "a second file of this rater", "003.json": "incomplete", "004.json": "too fast",
+        "005.json": "failed 4 catch trials", "006.json": "damaged", "007.json": "damaged", "broken.json": "not JSON",
+        "list.json": "no file of answers",
+    }  # fmt: skip
+    assert why["008.json"] == "faster than 500 ms"
+    assert found.raters.set_index("file").used.to_dict() == {
+        path.name: path.name in ("002.json", "008.json", "009.json") for path in folder.iterdir()
+    }
+    assert set(found.answers.rater) == {"simulated 3", "simulated 9", "simulated 10"}
+    lenient = check_answers(study, folder, Limits(fastest=0, complete=0.1, failed_catch_trials=4))
+    assert lenient.raters.used.sum() == 6
+
+
+def test_answers_that_are_not_there_are_refused(tmp_path):
+    study = study_of()
+    with pytest.raises(MissingFileError, match="no answers at"):
+        check_answers(study, tmp_path / "nowhere")
+    with pytest.raises(InvalidInputError, match="that raters save end in"):
+        check_answers(study, tmp_path)
+    with pytest.raises(InvalidInputError, match="excluded"):
+        compare(check_answers(study, saved(tmp_path, [{"study": "other", "answers": []}])).answers)
+    with pytest.raises(InvalidInputError, match="raters is 0"):
+        simulate_panel(study, 0, Truth())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [Truth(), Truth(effect=0.5, side=0.3)], ids=["no effect", "an effect and a favoured side"])
+def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(tmp_path, truth):
+    study, covered, alarms = study_of(pairs=24, catch_trials=0), [], []
+    for seed in range(200):
+        found = compare(answered(study, tmp_path, 10, truth, seed).answers)
+        row = found[found["size"] == "all sizes"].iloc[0]
+        covered.append(row.low <= truth.share() <= row.high)
+        alarms.append(row.p_value < 0.05)
+    assert 0.90 <= np.mean(covered) <= 0.985
+    assert np.mean(alarms) <= 0.085 if truth.effect == 0 else np.mean(alarms) > 0.3
+
+
+def test_an_effect_is_found_at_every_size(tmp_path):
+    found = compare(answered(study_of(pairs=32), tmp_path, 30, Truth(effect=1.5)).answers)
+    assert found["size"].tolist()[-1] == "all sizes"
+    assert set(found["size"]) == {"32x32", "64x96", "all sizes"}
+    assert (found.low > 0.5).all()
+    assert (found[["p_value", "sign_p", "wilcoxon_p"]] < 0.05).all().all()
+    assert (found.bootstrap_low > 0.5).all()
+    assert found.raters.eq(30).all()
+
+
+def test_agreement_is_one_where_all_agree_and_none_where_nobody_does(tmp_path):
+    study = study_of("rating")
+    same = simulate_panel(study, 1, Truth(noise=2.0))[0]
+    folder = saved(tmp_path / "same", [same | {"rater": name} for name in "abc"])
+    everyone = Limits(failed_catch_trials=9)
+    assert agreement(check_answers(study, folder, everyone).answers, resamples=100).estimate == pytest.approx(1)
+    strangers = answered(study, tmp_path / "strangers", 20, Truth(rater=0, prompt=0))
+    assert agreement(strangers.answers, resamples=100).estimate == pytest.approx(0, abs=0.1)
+
+
+def test_three_methods_get_strengths_in_their_order(tmp_path):
+    methods = ("unscaled", "paper", "resized")
+    study = study_of(methods=methods, pairs=30, sizes=("32x32", "64x96"))
+    found = strengths(answered(study, tmp_path, 20, Truth(effect=1.0, tie=0.1)).answers, resamples=100)
+    assert found.method.tolist() == ["resized", "paper", "unscaled"]
+    assert found.estimate.sum() == pytest.approx(0, abs=1e-6)
+    assert (found.low < found.estimate).all()
+    assert (found.estimate < found.high).all()
+
+
+def test_strengths_of_two_methods_are_the_logit_of_the_share():
+    wins = pd.DataFrame(
+        [("ann", f"p{i}", "unscaled", "paper", 1.0 if i < 60 else 0.0, np.nan) for i in range(80)],
+        columns=["rater", "pair", "first", "second", "value", "first_score"],
+    )
+    found = strengths(wins, resamples=100).set_index("method").estimate
+    assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)  # with a draw beside them
+
+
+def test_the_truth_of_a_panel_is_what_very_many_answers_have(tmp_path):
+    truth = Truth(effect=0.7, side=0.5, careless=0.2)
+    study = study_of(pairs=32, catch_trials=0)
+    means = [answered(study, tmp_path, 60, truth, seed).answers.value.mean() for seed in range(12)]
+    assert np.mean(means) == pytest.approx(truth.share(), abs=0.03)
+    assert replace(truth, effect=0.0).share() == pytest.approx(0.5)
+
+
+def test_the_study_is_a_room_of_the_library():
+    assert el.study.make_study is make_study

@@ -1,0 +1,97 @@
+"""Means over raters and prompts: right where a closed form is known, of the level that they claim, and power as simulated."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.statistics import Components, Interval, mixed_model, power, two_way_bootstrap, two_way_mean
+
+
+def panel(seed, raters=15, prompts=30, rater=0.3, prompt=0.5, residual=1.0, effect=0.0):
+    random = np.random.default_rng(seed)
+    own, shared = random.normal(0, rater, (raters, 1)), random.normal(0, prompt, (1, prompts))
+    return effect + own + shared + random.normal(0, residual, (raters, prompts))
+
+
+def clustered(values, axis):
+    """Variance of the mean, clustered along one axis, from the definition."""
+    sums = np.nansum(values - np.nanmean(values), axis=1 - axis)
+    groups = len(sums)
+    count = (~np.isnan(values)).sum()
+    return (sums**2).sum() / count**2 * groups / (groups - 1) * (count - 1) / (count - 1)
+
+
+def test_the_variance_is_that_of_raters_and_prompts_less_what_both_count():
+    values = panel(0)
+    values[2, 3] = values[5, 7] = np.nan
+    away = (values - np.nanmean(values))[~np.isnan(values)]
+    both = (away**2).sum() / len(away) ** 2 * len(away) / (len(away) - 1)
+    expected = clustered(values, 0) + clustered(values, 1) - both
+    found = two_way_mean(values)
+    assert found.estimate == pytest.approx(np.nanmean(values))
+    assert found.standard_error == pytest.approx(np.sqrt(expected), rel=1e-6)
+    assert found.blocks == 15
+
+
+def test_one_rater_leaves_the_prompts_alone():
+    values = panel(1, raters=1)
+    found, plain = two_way_mean(values), stats.ttest_1samp(values[0], 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high))
+    assert np.isnan(two_way_mean(np.array([[0.5]])).low)
+
+
+@pytest.mark.parametrize("spread", [{}, {"rater": 0.0}, {"prompt": 0.0}, {"rater": 1.0, "prompt": 0.1}], ids=str)
+def test_intervals_cover_the_truth_as_often_as_they_claim(spread):
+    found = [two_way_mean(panel(seed, effect=0.3, **spread)) for seed in range(300)]
+    covered = np.mean([each.low <= 0.3 <= each.high for each in found])
+    assert 0.90 <= covered <= 0.985
+
+
+def test_the_bootstrap_of_both_ways_is_near_where_both_vary_and_wider_where_neither_does():
+    lively, still = panel(2, 40, 40, 1.0, 1.0), panel(2, 40, 40, 0.0, 0.0)
+    widths = [(two_way_bootstrap(each), two_way_mean(each)) for each in (lively, still)]
+    ratios = [(boot.high - boot.low) / (plain.high - plain.low) for boot, plain in widths]
+    assert ratios[0] == pytest.approx(1, abs=0.15)
+    assert 1.3 < ratios[1] < 2.0, "what is left over is counted three times"
+    assert two_way_bootstrap(lively, seed=1) == two_way_bootstrap(lively, seed=1)
+
+
+def test_the_mixed_model_finds_what_answers_vary_by():
+    found = mixed_model(panel(3, 40, 50, rater=0.5, prompt=0.8, residual=1.0, effect=0.4))
+    assert (found.rater, found.prompt, found.residual) == pytest.approx((0.5, 0.8, 1.0), rel=0.3)
+    assert found.mean.low <= 0.4 <= found.mean.high
+
+
+@pytest.mark.parametrize(("raters", "prompts", "effect"), [(12, 30, 0.3), (30, 20, 0.4)])
+def test_power_is_what_simulated_studies_have(raters, prompts, effect):
+    found = [two_way_mean(panel(seed, raters, prompts, effect=effect)) for seed in range(400)]
+    detected = np.mean([not each.low <= 0 <= each.high for each in found])
+    assumed = Components(Interval.around(0, 1), 0.3, 0.5, 1.0)
+    assert power(effect, assumed, raters, prompts) == pytest.approx(detected, abs=0.08)
+
+
+@given(st.integers(2, 200), st.integers(2, 200), st.floats(0, 2))
+def test_more_raters_and_more_prompts_never_see_less(raters, prompts, effect):
+    assumed = Components(Interval.around(0, 1), 0.3, 0.5, 1.0)
+    found = power(effect, assumed, raters, prompts)
+    assert 0.05 - 1e-6 <= found <= 1
+    assert power(effect, assumed, raters + 1, prompts) >= found - 1e-6
+    assert power(effect, assumed, raters, prompts + 1) >= found - 1e-6
+
+
+def test_what_cannot_be_answered_is_refused():
+    with pytest.raises(InvalidInputError, match="there are no answers"):
+        two_way_mean(np.full((2, 2), np.nan))
+    with pytest.raises(InvalidInputError, match="100 are the fewest"):
+        two_way_bootstrap(panel(0), resamples=3)
+    with pytest.raises(InvalidInputError, match="two raters and two prompts"):
+        mixed_model(panel(0, raters=1))
+    with pytest.raises(InvalidInputError, match="all answers are the same"):
+        mixed_model(np.ones((3, 3)))
+    with pytest.raises(InvalidInputError, match="1 raters and 9 prompts"):
+        power(1.0, Components(Interval.around(0, 1), 1, 1, 1), 1, 9)
+    with pytest.raises(InvalidInputError, match="level"):
+        two_way_mean(panel(0), level=95)
