@@ -1,4 +1,4 @@
-"""A user study without users: pairs are blinded and balanced, answers checked, and simulated panels of known truth are found out."""
+"""A user study without users: pairs are blinded and balanced, answers checked, simulated panels of known truth are found out."""
 
 import json
 import re
@@ -17,10 +17,13 @@ from entropy_lib.study import (
     Study,
     Truth,
     agreement,
+    as_choices,
+    automatic_rater,
     check_answers,
     compare,
     make_study,
     mean_scores,
+    read_answers,
     side_bias,
     simulate_panel,
     strengths,
@@ -47,15 +50,15 @@ def study_of(protocol="choice", pairs=20, catch_trials=4, seed=0, **changes):
     return make_study(candidates(**changes), pairs=pairs, catch_trials=catch_trials, protocol=protocol, seed=seed)
 
 
+def answered(study, raters=12, truth=None, seed=0):
+    return check_answers(study, simulate_panel(study, raters, truth or Truth(), seed)).answers
+
+
 def saved(folder, contents):
     folder.mkdir(exist_ok=True)
     for index, content in enumerate(contents):
         (folder / f"{index:03d}.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
-
-
-def answered(study, folder, raters=12, truth=None, seed=0):
-    return check_answers(study, saved(folder, simulate_panel(study, raters, truth or Truth(), seed)))
 
 
 def test_pairs_are_balanced_and_blinded():
@@ -129,7 +132,7 @@ def test_a_study_that_cannot_be_is_refused(changes, said):
 
 def test_pictures_that_give_the_method_away_are_refused():
     one = Candidate("a cat", "32x32", {"unscaled": picture(1), "paper": picture(1, 8, 16)})
-    with pytest.raises(InvalidInputError, match="would see the method"):
+    with pytest.raises(InvalidInputError, match="would see which is which"):
         make_study([one], pairs=1, catch_trials=0)
 
 
@@ -146,34 +149,34 @@ def test_a_key_that_was_changed_is_refused(tmp_path):
         Study.read(tmp_path / "nowhere")
 
 
-def test_answers_are_turned_to_the_methods(tmp_path):
+def test_answers_are_turned_to_the_methods():
     """Whoever always takes the left picture favours no method; whoever always takes the paper's says so."""
     study = study_of()
     for wanted, expected, bias in (("left", 0.5, 0.5), ("paper", 1.0, 0.0), ("unscaled", 0.0, 0.0)):
         panel = simulate_panel(study, 6, Truth())
-        for content in panel:
+        for content in panel.values():
             for answer in content["answers"]:
                 two = study.pair(answer["pair"]).methods
                 left = two["ab".index(answer["left"])]
                 aim = wanted if wanted in two else ("unscaled" if study.pair(answer["pair"]).catch else "left")
                 answer["choice"] = "left" if aim in ("left", left) else "right"
-        found = check_answers(study, saved(tmp_path / wanted, panel)).answers
+        found = check_answers(study, panel).answers
         assert found.value.mean() == pytest.approx(expected, abs=0.15 if wanted == "left" else 0)
         assert side_bias(found).estimate == pytest.approx(bias, abs=0.1)
         assert set(found["first"]) == {"unscaled"}
         assert not found.pair.isin([pair.name for pair in study.pairs if pair.catch]).any()
 
 
-def test_scores_are_turned_to_the_methods(tmp_path):
+def test_scores_are_turned_to_the_methods():
     study = study_of("rating")
     panel = simulate_panel(study, 5, Truth())
-    for content in panel:
+    for content in panel.values():
         for answer in content["answers"]:
             pair = study.pair(answer["pair"])
             points = {"unscaled": 8 if pair.catch else 4, "paper": 7, OTHER_PROMPT: 1}
             left, right = pair.methods if answer["left"] == "a" else pair.methods[::-1]
             answer |= {"left_score": points[left], "right_score": points[right]}
-    found = check_answers(study, saved(tmp_path, panel)).answers
+    found = check_answers(study, panel).answers
     assert (found.value == 3).all()
     scores = mean_scores(found).set_index(["size", "method"]).estimate
     assert scores.to_dict() == {
@@ -184,7 +187,7 @@ def test_scores_are_turned_to_the_methods(tmp_path):
 
 def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     study = study_of()
-    panel = simulate_panel(study, 10, Truth(), seed=3)
+    panel = list(simulate_panel(study, 10, Truth(), seed=3).values())
     panel[0]["study"] = "0123456789abcdef"
     panel[1]["rater"] = panel[2]["rater"]
     panel[1]["finished"] = "2000-01-02T00:00:00Z"
@@ -200,7 +203,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     folder = saved(tmp_path / "answers", panel)
     (folder / "broken.json").write_text("{", encoding="utf-8")
     (folder / "list.json").write_text("[]", encoding="utf-8")
-    found = check_answers(study, folder)
+    found = check_answers(study, read_answers(folder))
     why = found.excluded.set_index("file").why
     assert {name: why[name].split(":")[0].split(" (")[0] for name in why.index if name != "008.json"} == {
         "000.json": "of another study", "001.json": "a second file of this rater", "003.json": "incomplete", "004.json": "too fast",
@@ -212,37 +215,33 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
         path.name: path.name in ("002.json", "008.json", "009.json") for path in folder.iterdir()
     }
     assert set(found.answers.rater) == {"simulated 3", "simulated 9", "simulated 10"}
-    lenient = check_answers(study, folder, Limits(fastest=0, complete=0.1, failed_catch_trials=4))
+    lenient = check_answers(study, read_answers(folder), Limits(fastest=0, complete=0.1, failed_catch_trials=4))
     assert lenient.raters.used.sum() == 6
 
 
 def test_answers_that_are_not_there_are_refused(tmp_path):
     study = study_of()
     with pytest.raises(MissingFileError, match="no answers at"):
-        check_answers(study, tmp_path / "nowhere")
+        read_answers(tmp_path / "nowhere")
     with pytest.raises(InvalidInputError, match="that raters save end in"):
-        check_answers(study, tmp_path)
+        read_answers(tmp_path)
     with pytest.raises(InvalidInputError, match="excluded"):
-        compare(check_answers(study, saved(tmp_path, [{"study": "other", "answers": []}])).answers)
+        compare(check_answers(study, {"one.json": {"study": "other", "answers": []}}).answers)
     with pytest.raises(InvalidInputError, match="raters is 0"):
         simulate_panel(study, 0, Truth())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("truth", [Truth(), Truth(effect=0.5, side=0.3)], ids=["no effect", "an effect and a favoured side"])
-def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(tmp_path, truth):
-    study, covered, alarms = study_of(pairs=24, catch_trials=0), [], []
-    for seed in range(200):
-        found = compare(answered(study, tmp_path, 10, truth, seed).answers)
-        row = found[found["size"] == "all sizes"].iloc[0]
-        covered.append(row.low <= truth.share() <= row.high)
-        alarms.append(row.p_value < 0.05)
-    assert 0.90 <= np.mean(covered) <= 0.985
-    assert np.mean(alarms) <= 0.085 if truth.effect == 0 else np.mean(alarms) > 0.3
+def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(truth):
+    study = study_of(pairs=24, catch_trials=0, sizes=("64x96",), things=[f"thing {index}" for index in range(24)])
+    found = pd.concat([compare(answered(study, 10, truth, seed)) for seed in range(200)])
+    covered, alarms = (found.low <= truth.share()) & (truth.share() <= found.high), found.p_value < 0.05
+    assert 0.90 <= covered.mean() <= 0.985
+    assert alarms.mean() <= 0.085 if truth.effect == 0 else alarms.mean() > 0.2
 
 
-def test_an_effect_is_found_at_every_size(tmp_path):
-    found = compare(answered(study_of(pairs=32), tmp_path, 30, Truth(effect=1.5)).answers)
+def test_an_effect_is_found_at_every_size():
+    found = compare(answered(study_of(pairs=32), 30, Truth(effect=1.5)))
     assert found["size"].tolist()[-1] == "all sizes"
     assert set(found["size"]) == {"32x32", "64x96", "all sizes"}
     assert (found.low > 0.5).all()
@@ -251,20 +250,20 @@ def test_an_effect_is_found_at_every_size(tmp_path):
     assert found.raters.eq(30).all()
 
 
-def test_agreement_is_one_where_all_agree_and_none_where_nobody_does(tmp_path):
+def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():
     study = study_of("rating")
-    same = simulate_panel(study, 1, Truth(noise=2.0))[0]
-    folder = saved(tmp_path / "same", [same | {"rater": name} for name in "abc"])
+    (same,) = simulate_panel(study, 1, Truth(noise=2.0)).values()
+    panel = {name: same | {"rater": name} for name in "abc"}
     everyone = Limits(failed_catch_trials=9)
-    assert agreement(check_answers(study, folder, everyone).answers, resamples=100).estimate == pytest.approx(1)
-    strangers = answered(study, tmp_path / "strangers", 20, Truth(rater=0, prompt=0))
-    assert agreement(strangers.answers, resamples=100).estimate == pytest.approx(0, abs=0.1)
+    assert agreement(check_answers(study, panel, everyone).answers, resamples=100).estimate == pytest.approx(1)
+    strangers = answered(study, 20, Truth(rater=0, prompt=0))
+    assert agreement(strangers, resamples=100).estimate == pytest.approx(0, abs=0.1)
 
 
-def test_three_methods_get_strengths_in_their_order(tmp_path):
+def test_three_methods_get_strengths_in_their_order():
     methods = ("unscaled", "paper", "resized")
     study = study_of(methods=methods, pairs=30, sizes=("32x32", "64x96"))
-    found = strengths(answered(study, tmp_path, 20, Truth(effect=1.0, tie=0.1)).answers, resamples=100)
+    found = strengths(answered(study, 20, Truth(effect=1.0, tie=0.1)), resamples=100)
     assert found.method.tolist() == ["resized", "paper", "unscaled"]
     assert found.estimate.sum() == pytest.approx(0, abs=1e-6)
     assert (found.low < found.estimate).all()
@@ -280,12 +279,44 @@ def test_strengths_of_two_methods_are_the_logit_of_the_share():
     assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)  # with a draw beside them
 
 
-def test_the_truth_of_a_panel_is_what_very_many_answers_have(tmp_path):
+def test_the_truth_of_a_panel_is_what_very_many_answers_have():
     truth = Truth(effect=0.7, side=0.5, careless=0.2)
     study = study_of(pairs=32, catch_trials=0)
-    means = [answered(study, tmp_path, 60, truth, seed).answers.value.mean() for seed in range(12)]
+    means = [answered(study, 60, truth, seed).value.mean() for seed in range(12)]
     assert np.mean(means) == pytest.approx(truth.share(), abs=0.03)
     assert replace(truth, effect=0.0).share() == pytest.approx(0.5)
+
+
+def test_an_automatic_rater_chooses_the_better_number():
+    study = study_of(pairs=20)
+    outcomes = pd.DataFrame(
+        [
+            {"size": each.size, "rule": rule, "prompt": each.prompt, "seed": 0, "metric": metric, "value": value}
+            for index, each in enumerate(candidates())
+            for rule, moved in (("unscaled", 0.0), ("paper", 1.0 if index % 3 else 0.0))
+            for metric, value in (("CLIP score", index + moved), ("Illegible", index + moved), ("Exact", np.nan))
+        ]
+    )
+    found = automatic_rater(study, outcomes, "CLIP score")
+    assert len(found) == 20
+    assert set(found.value) == {0.5, 1.0}
+    worse = automatic_rater(study, outcomes, "Illegible", higher_is_better=False)
+    assert (worse.value == 1 - found.value).all()
+    assert automatic_rater(study, outcomes, "Exact").empty
+    assert compare(found).iloc[-1].estimate == pytest.approx(found.value.mean())
+    with pytest.raises(InvalidInputError, match="no outcomes of 'KID'; there are CLIP score, Exact, Illegible"):
+        automatic_rater(study, outcomes, "KID")
+    with pytest.raises(InvalidInputError, match="lack a picture of"):
+        automatic_rater(study, outcomes[outcomes["size"] == "32x32"], "CLIP score")
+
+
+def test_ratings_imply_choices():
+    ratings = answered(study_of("rating"), 5, Truth(effect=1.0))
+    chosen = as_choices(ratings)
+    assert (chosen.value == np.select([ratings.value > 0, ratings.value < 0], [1.0, 0.0], 0.5)).all()
+    assert compare(chosen).iloc[-1].estimate == pytest.approx(chosen.value.mean())
+    choices = answered(study_of(), 5)
+    assert (as_choices(choices).value == choices.value).all()
 
 
 def test_the_study_is_a_room_of_the_library():

@@ -10,9 +10,8 @@ from rich.text import Text
 
 from entropy_lib.files import replacing, workplace
 from entropy_lib.running.console import console, interactive, say
-from entropy_lib.running.profiles import overrides
 from entropy_lib.running.sweep_commands import checked_sweep
-from entropy_lib.study.answers import Checked, Limits, check_answers
+from entropy_lib.study.answers import Checked, Limits, check_answers, read_answers
 from entropy_lib.study.design import CATCH_TRIALS, KEY, PAIRS, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
@@ -64,7 +63,7 @@ def make(
 @app.command()
 def check(folder: Folder, answers: Answers) -> Checked:
     """Say which answers can be used, and what is left out and why."""
-    checked = check_answers(Study.read(folder), answers, Limits())
+    checked = check_answers(Study.read(folder), read_answers(answers), Limits())
     _show(checked.raters)
     if len(checked.excluded):
         _show(checked.excluded)

@@ -1,17 +1,21 @@
 # pyright: reportAttributeAccessIssue=error
 from . import analysis as analysis
 from . import answers as answers
+from . import automatic as automatic
 from . import design as design
 from . import page as page
 from . import panel as panel
 from .analysis import agreement as agreement
 from .analysis import answer_table as answer_table
+from .analysis import as_choices as as_choices
 from .analysis import compare as compare
 from .analysis import mean_scores as mean_scores
 from .analysis import side_bias as side_bias
 from .analysis import strengths as strengths
 from .answers import Limits as Limits
 from .answers import check_answers as check_answers
+from .answers import read_answers as read_answers
+from .automatic import automatic_rater as automatic_rater
 from .design import Candidate as Candidate
 from .design import Pair as Pair
 from .design import Study as Study

@@ -22,6 +22,18 @@ def answer_table(answers: pd.DataFrame, column: str = "value") -> Answers:
     return answers.pivot(index="rater", columns="pair", values=column).to_numpy(dtype=float)
 
 
+def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
+    """Ratings as the choices that they imply: of the picture with the higher score; choices stay what they are.
+
+    Puts people who rated beside raters who chose.
+
+    Args:
+        answers: from `check_answers`.
+    """
+    away = answers.value - _nothing(answers)
+    return answers.assign(value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan)
+
+
 def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """Every pair of methods, at every size and over all of them: how much better the second is.
 

@@ -1,7 +1,7 @@
 """What comes back from raters: read, checked against the study, and what is left out said with its reason."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from entropy_lib.errors import InvalidInputError, MissingFileError
-from entropy_lib.study.design import OTHER_PROMPT, Pair, Study
+from entropy_lib.study.design import KEY, OTHER_PROMPT, Pair, Study
 
 COLUMNS = [
     "rater",
@@ -27,6 +27,8 @@ COLUMNS = [
 ]
 CHOICES = ("left", "tie", "right")
 SCORES = range(1, 11)
+
+Contents = Mapping[str, Any]  # of files by their names
 
 
 @dataclass(frozen=True)
@@ -63,71 +65,79 @@ class Checked:
     raters: pd.DataFrame
 
 
-def check_answers(study: Study, files: Path | str | Iterable[Path | str], limits: Limits | None = None) -> Checked:
-    """Read the files that raters sent, and leave out what cannot be trusted.
+def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
+    """What lies in the files that raters sent: {name of the file: its content}, None for one that cannot be read.
+
+    Args:
+        files: JSON files, or a folder of them.
+
+    Raises:
+        MissingFileError: for a folder or file that is not there.
+        InvalidInputError: for a folder without answers.
+    """
+    listed = [Path(files)] if isinstance(files, str | Path) else [Path(each) for each in files]
+    found: list[Path] = []
+    for path in listed:
+        if not path.exists():
+            raise MissingFileError(f"no answers at {path}; give the folder that holds the files of the raters")
+        found += sorted(each for each in path.glob("*.json") if each.name != KEY) if path.is_dir() else [path]
+    if not found:
+        raise InvalidInputError(f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json")
+    return {path.name: _content(path) for path in found}
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+
+
+def check_answers(study: Study, contents: Contents, limits: Limits | None = None) -> Checked:
+    """Leave out what raters sent and what cannot be trusted, and say why.
 
     Left out whole: files that are damaged or of another study, a second file of a rater (the first that was finished counts),
     raters who left too much out, were too fast too often, or failed catch trials. Left out singly: answers that were too fast.
 
     Args:
         study: from `make_study` or `Study.read`.
-        files: JSON files, or a folder of them.
+        contents: from `read_answers` or `simulate_panel`.
         limits: see `Limits`.
-
-    Raises:
-        MissingFileError: for a folder or file that is not there.
-        InvalidInputError: for a folder without answers.
     """
     limits = limits or Limits()
     excluded, raters, tables, seen = [], [], [], set()
-    read = [(path, *_read(study, path)) for path in _paths(files)]
-    for path, content, why in sorted(read, key=lambda each: str(each[1].get("finished") or "~")):
+    read = [(name, content if isinstance(content, dict) else {}, _unusable(study, content)) for name, content in contents.items()]
+    for name, content, why in sorted(read, key=lambda each: str(each[1].get("finished") or "~")):
         rater, known = str(content.get("rater", "")), not why
         table = pd.DataFrame(content["answers"]) if known else pd.DataFrame()
-        row = {"file": path.name, "rater": rater, "used": False, "answers": len(table)}
+        row = {"file": name, "rater": rater, "used": False, "answers": len(table)}
         if known:
             row |= {"failed_catch_trials": _failed(study, table), "median_seconds": table.milliseconds.median() / 1000}
             why = "a second file of this rater" if rater in seen else _why_not(study, table, row["failed_catch_trials"], limits)
             seen.add(rater)
         if why:
-            excluded.append({"file": path.name, "rater": rater, "what": "all answers", "why": why})
+            excluded.append({"file": name, "rater": rater, "what": "all answers", "why": why})
         else:
             fast = table.milliseconds < limits.fastest
             for pair in table.pair[fast]:
-                excluded.append({"file": path.name, "rater": rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
+                excluded.append({"file": name, "rater": rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
             tables.append(_tidy(study, table[~fast], rater))
         raters.append(row | {"used": not why})
     answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Checked(answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters))
 
 
-def _paths(files: Path | str | Iterable[Path | str]) -> list[Path]:
-    listed = [Path(files)] if isinstance(files, str | Path) else [Path(each) for each in files]
-    found = []
-    for path in listed:
-        if not path.exists():
-            raise MissingFileError(f"no answers at {path}; give the folder that holds the files of the raters")
-        found += sorted(each for each in path.glob("*.json") if each.name != "study.json") if path.is_dir() else [path]
-    if not found:
-        raise InvalidInputError(f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json")
-    return found
-
-
-def _read(study: Study, path: Path) -> tuple[dict[str, Any], str]:
-    """What a file holds, and why it cannot be used, "" where it can."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        return {}, f"not JSON ({type(error).__name__})"
+def _unusable(study: Study, content: Any) -> str:
+    """Why what a file holds cannot be used, "" where it can."""
+    if content is None:
+        return "not JSON"
     if not isinstance(content, dict) or not isinstance(content.get("answers"), list):
-        return {}, "no file of answers"
+        return "no file of answers"
     if content.get("study") != study.digest:
-        return content, f"of another study ({content.get('study')}; this one is {study.digest})"
+        return f"of another study ({content.get('study')}; this one is {study.digest})"
     if not str(content.get("rater", "")).strip():
-        return content, "no rater's name"
-    if not content["answers"]:
-        return content, "incomplete: no answer"
-    return content, _damage(study, content["answers"])
+        return "no rater's name"
+    return _damage(study, content["answers"]) if content["answers"] else "incomplete: no answer"
 
 
 def _damage(study: Study, answers: list[Any]) -> str:

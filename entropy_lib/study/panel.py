@@ -41,8 +41,8 @@ class Truth:
         return self.careless / 2 + (1 - self.careless) * careful
 
 
-def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> list[dict[str, Any]]:
-    """What the page would save for raters who are not there: one content of a file each, `rater` beginning with "simulated".
+def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What the page would save for raters who are not there: {name of a file: its content}, `rater` beginning with "simulated".
 
     With more than two methods each is better than the one before by `effect`. The right picture of a catch trial is seen by all who
     are careful.
@@ -60,7 +60,7 @@ def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> li
         raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")
     random = np.random.default_rng(seed)
     prompts = {pair.name: random.normal(0, truth.prompt) for pair in study.pairs}
-    return [_rater(study, number, truth, prompts, random) for number in range(raters)]
+    return {f"simulated-{number}.json": _rater(study, number, truth, prompts, random) for number in range(1, raters + 1)}
 
 
 def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], random: np.random.Generator) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], r
         answer = {"pair": pair.name, "order": order, "left": "ab"[side], "milliseconds": int(random.lognormal(8.3, 0.4))}
         answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
     times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
-    return {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number + 1}", **times, "answers": answers}
+    return {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number}", **times, "answers": answers}
 
 
 def _better_b(study: Study, pair: Pair, difference: float) -> float:
@@ -82,7 +82,7 @@ def _better_b(study: Study, pair: Pair, difference: float) -> float:
     if pair.catch:
         return 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0
     steps = study.methods.index(pair.methods[1]) - study.methods.index(pair.methods[0])
-    return difference * steps if abs(steps) > 1 else difference * np.sign(steps)
+    return difference * steps
 
 
 def _said(
