@@ -100,6 +100,14 @@ def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str
     return wide.reindex(index=table[rows].unique(), columns=table[columns].unique()).rename_axis(columns=None).reset_index()
 
 
+def preferences(table: pd.DataFrame) -> pd.DataFrame:
+    """How much better the second method is (from `study.compare`), with the tests of three kinds beside it."""
+    shown = [interval(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
+    tests = {"p": "p_value", "p of the sign test": "sign_p", "p of Wilcoxon's test": "wilcoxon_p"}
+    written = {heading: table[name].map("{:.3f}".format) for heading, name in tests.items()}
+    return table[["size", "second", "first", "raters", "pairs"]].assign(**{"second less first": shown}, **written)
+
+
 def shares(table: pd.DataFrame) -> pd.DataFrame:
     """The share of the entropy change that each rule removes, in per cent (from `statistics.share_removed`)."""
     shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]

@@ -405,3 +405,38 @@ def _cost(size: str, costs: pd.DataFrame) -> str:
     ]
     text = f"A picture of {size} takes `paper` {own.seconds:.2g} s and {own.megabytes:,.0f} MB at the peak"
     return f"{text}; {listed(others)}" if others else text
+
+
+def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, truth: float | None = None, level: float = 0.95) -> str:
+    """What raters say, or that nobody was asked; then what numbers in a rater's place would say.
+
+    Args:
+        found: of `study.compare`, the answers of raters.
+        automatic: of `study.compare` with a column `rater`, one for each metric; may be empty.
+        protocol: of the study, "rating" or "choice".
+        truth: of a simulated panel; None where people were asked.
+        level: of the intervals.
+    """
+    whole = [part.iloc[-1] for _, part in found.groupby(["first", "second"], sort=False)]
+    who = f"{whole[0].raters} {'raters' if truth is None else 'simulated raters'} on {sum(row.pairs for row in whole)} pairs"
+    said = listed(_preference(row, protocol, level, judged=truth is None) for row in whole)
+    text = f"{who}: {said}."
+    if truth is not None:
+        kept = sum(row.low <= truth <= row.high for row in whole)
+        text = f"Nobody has been asked yet. To try the analysis, {text} The truth that they answer by, {truth:.2f}, "
+        text += f"lies in {kept} of {len(whole)} interval{'s' if len(whole) > 1 else ''}."
+    if len(automatic):
+        last = [part.iloc[-1] for _, part in automatic.groupby(["rater", "first", "second"], sort=False)]
+        shares = listed(f"{row.rater} {percent(row.estimate, row.low, row.high)} for `{row.second}`" for row in last)
+        text += f" In a rater's place, numbers would choose: {shares} (no difference counts half)."
+    return text
+
+
+def _preference(row: Row, protocol: str, level: float, judged: bool) -> str:
+    """One comparison in words; whether it shows something is said of people only."""
+    if protocol == "rating":
+        text = f"`{row.second}` scores {interval(row.estimate, row.low, row.high)} points more than `{row.first}`"
+    else:
+        text = f"`{row.second}` is chosen over `{row.first}` by {percent(row.estimate, row.low, row.high)}"
+    shown = "no difference shown" if not row.p_value < 1 - level else "better" if row.estimate > row.nothing else "worse"
+    return f"{text} ({shown})" if judged else text

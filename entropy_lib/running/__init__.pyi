@@ -12,3 +12,4 @@ from .parameters import check_parameters as check_parameters
 from .profiles import profile_parameters as profile_parameters
 from .results import kept_tables as kept_tables
 from .results import write_tables as write_tables
+from .user_study import study_of as study_of

@@ -1,4 +1,4 @@
-"""From the parameters of notebooks 06, 09 and 10 to a plan and a comparison; notebooks and the command line both come this way."""
+"""From the parameters of notebooks 06 to 10 to a plan and a comparison; notebooks and the command line both come this way."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -51,7 +51,6 @@ def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) ->
         WeightsError, MissingFileError, InvalidInputError: as `open_comparison`.
     """
     seen = {"reference": p.reference, "level": p.level, "device": p.device}
-    if isinstance(p, MetricTables):
-        seen |= {"extractor": p.extractor, "score_extractor": p.score_extractor, "view": p.view}
+    seen |= {name: getattr(p, name) for name in ("extractor", "score_extractor", "view") if hasattr(p, name)}
     chosen = metrics or (IN_TABLES if isinstance(p, MetricTables) else ABOUT_LAYOUT)
     return open_comparison(plan, p.folder_of_store(), metrics=chosen, **seen)

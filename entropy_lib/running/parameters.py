@@ -72,6 +72,12 @@ def _views() -> tuple[str, ...]:
     return VIEWS
 
 
+def _protocols() -> tuple[str, ...]:
+    from entropy_lib.study.design import PROTOCOLS  # numpy is slow to import
+
+    return PROTOCOLS
+
+
 def prompt_lines(name: str) -> list[str]:
     """The prompts of a list of `data/prompts/` or of a text file: one a line, without blank lines and lines that begin with #.
 
@@ -400,6 +406,34 @@ class CostAndBaselines(MetricTables):
         return found
 
 
+class UserStudy(Sweep):
+    """08_user_study."""
+
+    protocol: Annotated[str, _one_of("protocol", _protocols)]
+    pairs: Annotated[int, Field(ge=1, le=1000)]
+    catch_trials: Annotated[int, Field(ge=0, le=100)]
+    raters: Annotated[int, Field(ge=2, le=1000)]  # of the simulated panel
+    answers: str  # folder of the files that raters saved; "" for a simulated panel
+    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
+    view: Annotated[str, _one_of("view", _views)]
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> "UserStudy":
+        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
+
+        if len(self.rules) < 2:
+            raise InvalidInputError(f"rules are {self.rules}; raters compare two at least")
+        native = size_name(*CATALOGUE[self.model].native_size) if self.model in CATALOGUE else ""
+        away = [size for size in self.sizes if size != native]
+        if not away:
+            raise InvalidInputError(f"sizes are {self.sizes}; at the native size the rules change nothing, so name another")
+        if self.pairs > (there := len(away) * self.prompt_count):
+            raise InvalidInputError(f"pairs is {self.pairs}; {self.prompt_count} prompts at {', '.join(away)} make {there}")
+        if self.answers and not (workplace() / self.answers).exists():
+            raise InvalidInputError(f'answers is {self.answers!r}, which is not there; "" simulates a panel of raters')
+        return self
+
+
 class LayoutMetrics(Sweep):
     """09_layout_metrics."""
 
@@ -456,6 +490,7 @@ CLASSES: dict[str, type[Parameters]] = {
     "05_image_grids": ImageGrids,
     "06_metric_tables": MetricTables,
     "07_cost_and_baselines": CostAndBaselines,
+    "08_user_study": UserStudy,
     "09_layout_metrics": LayoutMetrics,
     "10_causes": Causes,
 }
@@ -463,6 +498,7 @@ KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ
     name: known.rebuild_annotation()
     for parameters in (
         LayoutMetrics,
+        UserStudy,
         CostAndBaselines,
         MetricTables,
         EntropyVsTokens,

@@ -12,7 +12,7 @@ from entropy_lib.files import replacing, workplace
 from entropy_lib.running.console import console, interactive, say
 from entropy_lib.running.sweep_commands import checked_sweep
 from entropy_lib.study.answers import Checked, Limits, check_answers, read_answers
-from entropy_lib.study.design import CATCH_TRIALS, KEY, PAIRS, Study
+from entropy_lib.study.design import KEY, TITLE, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
@@ -23,39 +23,30 @@ Level = Annotated[float, typer.Option(help="Of the intervals.")]
 
 @app.command()
 def make(
-    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
     profile: Annotated[
-        str, typer.Option(help="A file of notebooks/profiles/; its section of the notebook says what was drawn.")
+        str, typer.Option(help="A file of notebooks/profiles/; its section 08_user_study says what is drawn and asked.")
     ] = "mini",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
-    notebook: Annotated[str, typer.Option(help="Whose section.")] = "06_metric_tables",
-    protocol: Annotated[
-        str, typer.Option(help="rating: each picture from 1 to 10, as in the paper; choice: left, right or neither.")
-    ] = "rating",
-    pairs: Annotated[int, typer.Option(help="How many to show.")] = PAIRS,
-    catch_trials: Annotated[int, typer.Option(help="How many more that have one right answer.")] = CATCH_TRIALS,
-    title: Annotated[str, typer.Option(help="Of the page.")] = "Pictures and texts",
+    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
 ) -> None:
     """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
     from entropy_lib.running.metric_tables import plan_of
     from entropy_lib.running.readiness import check_device, check_weights, check_writable
-    from entropy_lib.running.user_study import candidates_of
-    from entropy_lib.study.design import make_study
+    from entropy_lib.running.user_study import study_of
     from entropy_lib.study.page import write_page
     from entropy_lib.sweep import engines
     from entropy_lib.sweep.store import Store
 
-    checked = checked_sweep(notebook, profile, parameter)
+    checked = checked_sweep("08_user_study", profile, parameter)
     place = output or workplace() / "build" / "study" / profile
     check_writable("--output", place)
     check_device(checked.device)
     check_weights(checked.model)
     plan, store = plan_of(checked), Store(checked.folder_of_store())
     engines.local(plan.groups(checked.batch), store, device=checked.device, progress=interactive())
-    candidates, native = candidates_of(plan, store)
-    chosen = {"pairs": pairs, "catch_trials": catch_trials, "protocol": protocol, "seed": checked.seed}
-    study = make_study(candidates, catch_candidates=native, provenance=plan.provenance, **chosen)
-    say(f"{len(study.pairs)} pairs, {catch_trials} of them catch trials: {', '.join(study.methods)}")
+    study = study_of(checked, plan, store)
+    say(f"{len(study.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(study.methods)}")
     say(f"for raters: {write_page(study, place, title)}")
     say(f"for you alone: {place / KEY}")
 

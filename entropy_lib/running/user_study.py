@@ -1,9 +1,21 @@
-"""From what a sweep has drawn to what raters could be shown."""
+"""From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both come this way."""
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.study.design import Candidate
+from entropy_lib.running.parameters import UserStudy
+from entropy_lib.study.design import Candidate, Study, make_study
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
+
+
+def study_of(p: UserStudy, plan: Plan, store: Store) -> Study:
+    """The study of the parameters; the same one whenever the same pictures are there.
+
+    Raises:
+        InvalidInputError: as `candidates_of` and `make_study`.
+    """
+    candidates, native = candidates_of(plan, store)
+    asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
+    return make_study(candidates, catch_candidates=native, provenance=plan.provenance, **asked)
 
 
 def candidates_of(plan: Plan, store: Store) -> tuple[list[Candidate], list[Candidate]]:

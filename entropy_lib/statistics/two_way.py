@@ -112,7 +112,8 @@ def mixed_model(values: Answers, level: float = 0.95) -> Components:
     if table.value.nunique() < 2:
         raise InvalidInputError("all answers are the same; there is nothing that a model could share out")
     parts = {"rater": "0 + C(rater)", "prompt": "0 + C(prompt)"}
-    fitted = MixedLM.from_formula("value ~ 1", groups="all", re_formula="0", vc_formula=parts, data=table).fit()
+    model = MixedLM.from_formula("value ~ 1", groups="all", re_formula="0", vc_formula=parts, data=table)
+    fitted = model.fit(method=["lbfgs", "bfgs", "cg"])  # its own order begins with one that often stops early and warns
     spread = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)), strict=True))
     blocks = min(len(set(raters)), len(set(prompts)))
     mean = Interval.around(float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0]), level, blocks)

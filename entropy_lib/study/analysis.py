@@ -46,9 +46,9 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
         seed: of the bootstrap.
 
     Returns:
-        one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, p_value,
+        one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, nothing, p_value,
         bootstrap_low, bootstrap_high, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
-        the second, no difference counting half; `p_value` is against 0, or against one half.
+        the second, no difference counting half; `nothing` is where no difference lies, 0 or one half, and `p_value` against it.
 
     Raises:
         InvalidInputError: where there are no answers, or for a level outside 0 to 1.
@@ -62,7 +62,8 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
             values = answer_table(here)
             found, bootstrap = two_way_mean(values - nothing, level), two_way_bootstrap(values, level, seed=seed)
             limits = {"estimate": found.estimate + nothing, "low": found.low + nothing, "high": found.high + nothing}
-            row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1], **limits}
+            row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
+            row |= limits | {"nothing": nothing}
             row |= {"p_value": found.p_value, "bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
             rows.append(row | _over_prompts(np.nanmean(values, axis=0) - nothing))
     return pd.DataFrame(rows)

@@ -29,6 +29,7 @@ from entropy_lib.files import replacing
 Protocol = Literal["rating", "choice"]
 PROTOCOLS = get_args(Protocol)
 KEY = "study.json"
+TITLE = "Pictures and texts"  # of the page, unless another is given
 OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong picture of a catch trial
 PAIRS, CATCH_TRIALS = 50, 4  # 50 as in the paper
 
@@ -213,7 +214,7 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
         others = [each for each in order if each.size == right.size and each.prompt != right.prompt]
         if not others:
             raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
-        wrong = min(others, key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
+        wrong = min(chance.sample(others, len(others)), key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
         method = next(iter(right.pictures))
         both = right.pictures[method], wrong.pictures[method]
         rows.append(_row(right, (method, OTHER_PROMPT), both, swap=index % 2 == 1, catch=True))

@@ -14,11 +14,10 @@ from PIL import Image
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, replacing
-from entropy_lib.study.design import Picture, Study
+from entropy_lib.study.design import TITLE, Picture, Study
 
 BROWSER = Path(__file__).parent / "browser"
 PAGE = "study.html"
-TITLE = "Pictures and texts"
 
 
 def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:

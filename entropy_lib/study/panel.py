@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.study.design import OTHER_PROMPT, Pair, Study
+from entropy_lib.study.design import OTHER_PROMPT, Pair, Protocol, Study
 
 NODES = 60  # of the quadrature; the integrands are smooth
 
@@ -31,6 +31,10 @@ class Truth:
     tie: float = 0.2
     side: float = 0.0
     careless: float = 0.0
+
+    def value(self, protocol: Protocol) -> float:
+        """What `compare` estimates of a panel: the difference of scores, or the share of choices."""
+        return self.effect if protocol == "rating" else self.share()
 
     def share(self) -> float:
         """What `compare` estimates of a panel of choices: the share for the second method, no difference counting half."""

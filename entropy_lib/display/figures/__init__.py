@@ -6,6 +6,7 @@ Every function takes `ax=None` (or `figure=None` for grids), draws with the them
     metrics   against size, against time, paired differences
     causes    doses, arms, repair beside entropy
     pictures  grids, what was found in them, what attention looks at
+    people    what raters prefer
     panels    what they share
 """
 

@@ -17,6 +17,7 @@ from .metrics import quality_against_time as quality_against_time
 from .panels import RULE_COLOURS as RULE_COLOURS
 from .panels import colours as colours
 from .panels import theme as theme
+from .people import preferences as preferences
 from .pictures import attention_of_a_query as attention_of_a_query
 from .pictures import entropy_maps as entropy_maps
 from .pictures import found_things as found_things
