@@ -273,6 +273,17 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "rules=[unscaled, paper, multidiffusion(0)]": "overlap is '0'",
         "rules=[unscaled, paper, multidiffusion(1.5)]": "overlap is '1.5'",
     },
+    "08_user_study": {
+        "protocol=ranking": "unknown protocol 'ranking'",
+        "pairs=0": "pairs: .*greater than or equal to 1",
+        "pairs=9": "pairs is 9; 4 prompts at 32x32, 64x96 make 8",
+        "catch_trials=-1": "catch_trials: .*greater than or equal to 0",
+        "raters=1": "raters: .*greater than or equal to 2",
+        "rules=[paper]": "raters compare two at least",
+        "sizes=[64x64]": "at the native size the rules change nothing",
+        "answers=nowhere": "answers is 'nowhere', which is not there",
+        "score_extractor=inception": "knows no text",
+    },
     "10_causes": {
         "calibration=nowhere.json": "no calibration at .*nowhere.json",
         "calibration=HERE/afile": "is no calibration that can be read",

@@ -273,6 +273,35 @@ def test_quality_stands_against_time_the_better_end_above(levels, costs):
     assert bottom > top, "lower is better"
 
 
+@pytest.fixture
+def preferred():
+    rows = [("32x32", 0.2, 0.0, 0.4), ("64x96", 0.6, 0.4, 0.8), ("all sizes", 0.4, 0.3, 0.5)]
+    table = pd.DataFrame(rows, columns=["size", "estimate", "low", "high"])
+    tests = dict.fromkeys(("p_value", "sign_p", "wilcoxon_p"), 0.04)
+    return table.assign(first="unscaled", second="paper", raters=15, pairs=50, nothing=0.0, **tests)
+
+
+def test_preferences_are_a_line_a_size_and_a_colour_a_rater(preferred):
+    ax = figures.preferences(preferred)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["32x32", "64x96", "all sizes"]
+    assert [line.get_xdata()[0] for line in ax.lines[1:6:2]] == [0.2, 0.6, 0.4]
+    assert ax.lines[-1].get_xdata()[0] == 0, "no difference"
+    assert "points that paper" in ax.get_xlabel()
+    several = pd.concat([preferred.assign(rater=name, nothing=0.5) for name in ("people", "a number")])
+    ax = figures.preferences(several)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["people", "a number"]
+    assert "share of choices" in ax.get_xlabel()
+    heights = sorted({float(np.ravel(line.get_ydata())[0]) for line in ax.lines[:12]})
+    assert len(heights) == 6, "no line hides another"
+    assert not figures.preferences(preferred, labels="").get_yticklabels()
+
+
+def test_preferences_stand_beside_the_tests_that_others_print(preferred):
+    table = tables.preferences(preferred)
+    assert table["second less first"].tolist() == ["0.20 [0.00, 0.40]", "0.60 [0.40, 0.80]", "0.40 [0.30, 0.50]"]
+    assert set(table["p of Wilcoxon's test"]) == {"0.040"}
+
+
 def test_panels_of_metrics_share_one_legend(levels):
     figure = figures.metrics_by_size(levels.assign(method=levels.method.str.replace("real, resized", "floor")))
     assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]

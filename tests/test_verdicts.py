@@ -307,3 +307,34 @@ def test_other_ways_are_told_by_what_they_are_worth_and_what_they_take():
     assert verdicts.baselines(CHANGES[:0], COSTS).startswith("Nothing was compared")
     fewer_is_better = CHANGES.assign(metric="Excess")
     assert "`paper` is beaten by `multidiffusion`" in verdicts.baselines(fewer_is_better, COSTS)
+
+
+def answers(estimate, half, p_value, nothing=0.0, raters=15):
+    row = {"size": "all sizes", "first": "unscaled", "second": "paper", "raters": raters, "pairs": 50, "nothing": nothing}
+    return pd.DataFrame([row | {"estimate": estimate, "low": estimate - half, "high": estimate + half, "p_value": p_value}])
+
+
+@pytest.mark.parametrize(
+    ("found", "protocol", "truth", "words"),
+    [
+        (answers(0.5, 0.2, 0.01), "rating", None, ["15 raters on 50 pairs", "scores 0.50 [0.30, 0.70] points more", "(better)"]),
+        (answers(-0.5, 0.2, 0.01), "rating", None, ["-0.50 [-0.70, -0.30]", "(worse)"]),
+        (answers(0.1, 0.2, 0.3), "rating", None, ["(no difference shown)"]),
+        (answers(0.4, 0.05, 0.01, 0.5), "choice", None, ["is chosen over `unscaled` by 40.0 % [35.0, 45.0] (worse)"]),
+        (
+            answers(0.5, 0.2, 0.01),
+            "rating",
+            0.6,
+            ["Nobody has been asked", "15 simulated raters", "0.60, lies in 1 of 1 interval."],
+        ),
+        (answers(0.5, 0.2, 0.01), "rating", 0.8, ["lies in 0 of 1 interval."]),
+        (answers(0.5, 0.2, math.nan, raters=1), "rating", None, ["(no difference shown)"]),
+    ],
+)
+def test_raters_are_told_from_simulated_ones(found, protocol, truth, words):
+    text = verdicts.user_study(found, found[:0].assign(rater=""), protocol, truth)
+    assert all(each in text for each in words), text
+    assert ("better" in text or "worse" in text or "no difference" in text) == (truth is None), "a simulation judges no picture"
+    assert "place" not in text
+    counted = verdicts.user_study(found, answers(0.42, 0.1, 0.2, 0.5).assign(rater="CLIP score (automatic)"), protocol, truth)
+    assert "numbers would choose: CLIP score (automatic) 42 % [32, 52] for `paper`" in counted
