@@ -1,4 +1,4 @@
-"""All that is declared is in pyproject.toml; this adds the folders `data/` and `notebooks/` to the wheel, as they are."""
+"""All that is declared is in pyproject.toml; this adds the folders `data/`, `notebooks/` and `docs/` to the wheel, as they are."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("data", "notebooks")  # become entropy_lib/_shipped/…, see entropy_lib/files.py
+SHIPPED = ("data", "notebooks", "docs")  # become entropy_lib/_shipped/…, see entropy_lib/files.py
 
 
 class BuildWithShippedFolders(build_py):

@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(str(importlib.resources.files("entropy_lib"))).resolve()
 SHIPPED = PACKAGE / "_shipped"  # only in an installed wheel, see setup.py
 INSTALLED = SHIPPED.is_dir()
-ROOT = SHIPPED if INSTALLED else PACKAGE.parent  # holds `data/` and `notebooks/`; nothing is written here but in a checkout
+ROOT = SHIPPED if INSTALLED else PACKAGE.parent  # holds `data/`, `notebooks/`, `docs/`; nothing is written here but in a checkout
 DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it

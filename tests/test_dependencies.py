@@ -24,12 +24,16 @@ INDIRECT = {
     "ipykernel": "the kernel of the notebooks",
     "jinja2": "the style of pandas tables",
     "jupyterlab": "make lab",
+    "myst-nb": "Sphinx imports it by name",
     "nbstripout": "make lint",
     "pandas-stubs": "types for make lint",
+    "playwright": "pytest.importorskip, in the tests in a browser",
     "pre-commit": "see CONTRIBUTING.md",
+    "pydata-sphinx-theme": "Sphinx imports it by name",
     "pyarrow": "parquet files of pandas",
     "pytest-xdist": "make test",
     "ruff": "make lint",
+    "sphinx-design": "Sphinx imports it by name",
     "tabulate": "DataFrame.to_markdown",
 }
 

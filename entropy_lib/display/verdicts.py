@@ -432,6 +432,31 @@ def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, trut
     return text
 
 
+def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame, native: str, level: float = 0.95) -> str:
+    """The project in a sentence or two: what goes wrong at the largest size, and what the paper's rule does about it.
+
+    Args:
+        shares: of `statistics.share_removed`, of the rule at several sizes.
+        levels, differences: of `sweep.reduce.Tables`, with the metric "Excess".
+        native: the label of the native size.
+        level: of the intervals.
+    """
+    excess = levels[(levels.metric == "Excess") & (levels.method == "unscaled")].set_index("size")
+    changes = differences[(differences.metric == "Excess") & (differences.rule == "paper")].set_index("size")
+    shares = shares[shares.rule == "paper"].set_index("size")
+    size = max(set(excess.index) & set(changes.index) & set(shares.index) - {native}, key=pixel_count)
+    there, base, change, share = excess.loc[size], excess.loc[native], changes.loc[size], shares.loc[size]
+    text = (
+        f"Asked for {size} instead of {native}, the embedded model draws {interval(there.estimate, there.low, there.high)} things "
+    )
+    text += f"too many a picture, where it draws {interval(base.estimate, base.low, base.high)} at its own size. The paper's rule "
+    text += (
+        f"takes back {percent(share['share'], share.low, share.high)} of the change of entropy, and changes the number of things "
+    )
+    word = metric_word(change.estimate, change.p_holm, "Excess", level)
+    return f"{text}too many by {interval(change.estimate, change.low, change.high)}: {word}. Intervals: {100 * level:g} %."
+
+
 def _preference(row: Row, protocol: str, level: float, judged: bool) -> str:
     """One comparison in words; whether it shows something is said of people only."""
     if protocol == "rating":

@@ -37,7 +37,7 @@ def polynomial_kernel(x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column 
 def gaussian_kernel(
     x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"], width: float = 10.0
 ) -> Float64[Tensor, "row column"]:
-    """The kernel of CMMD, exp(-|x - y|² / 2 width²), of rows scaled to length 1 (Jayasumana et al., CVPR 2024)."""
+    """The kernel of CMMD, `exp(-|x - y|² / 2 width²)`, of rows scaled to length 1 (Jayasumana et al., CVPR 2024)."""
     # |x - y|² = 2 - 2 x·y for rows of length 1.
     return torch.exp((unit_rows(x) @ unit_rows(y).T - 1) / width**2)
 

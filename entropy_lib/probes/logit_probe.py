@@ -50,6 +50,7 @@ class LogitProbe(AttentionProbe):
         maximum: the largest logit of a row, in standard deviations above its mean; `expected_maximum` for Gaussian logits.
         response: dH/d ln λ, how entropy answers a small change of the softmax scale; Eq. 5 says -b².
         effective_tokens: N over the variance inflation of means of neighbouring keys (see `variance_inflation`).
+
     Columns are NaN where a layer's logits are; finite_tokens, row_spread and non_gaussian also where b is above 32, beyond which
     the exact law is too slow.
     """

@@ -41,14 +41,14 @@ def run(
     """Run notebooks and add them to the report."""
     from entropy_lib.running.profiles import overrides
     from entropy_lib.running.readiness import check_writable
-    from entropy_lib.running.runner import report_folder, run_folder
+    from entropy_lib.running.runner import report_folder
     from entropy_lib.running.runner import run as run_notebooks
     from entropy_lib.running.site import write_report
 
     values, place = overrides(parameter or []), output or report_folder()
     check_writable("--output", place)
     results = run_notebooks(notebooks or (), profile, values, place, force, jobs)
-    say(f"report: {write_report(place, run_folder(place, profile, values))}")
+    say(f"report: {write_report(place)}")
     if failed := [result.name for result in results if not result.ok]:
         say(f"failed: {', '.join(failed)}", "red")
         raise typer.Exit(1)

@@ -122,6 +122,15 @@ def results_section(results: Path = RESULTS) -> str:
     return "\n".join([*answers, *controls_section(results), "Measured on:", "", *origins])
 
 
+def kept_story(results: Path = RESULTS) -> str:
+    """The project in a sentence, from the kept tables of the embedded model; "" where they are not there."""
+    shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini"], results)
+    levels, differences = (kept_tables("09_layout_metrics", name, ["mini-full"], results) for name in ("levels", "differences"))
+    if shares.empty or levels.empty or differences.empty:
+        return ""
+    return verdicts.story(shares, levels, differences, native="64x64")
+
+
 def controls_section(results: Path = RESULTS) -> list[str]:
     """Lines of Markdown: `mini` and its controls side by side, how much entropy a rule moves and what it does to the pictures."""
     shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini", *CONTROLS], results)
