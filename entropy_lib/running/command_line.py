@@ -1,4 +1,4 @@
-"""The command line: `python -m entropy_lib run | sweep | study | calibrate | doctor`."""
+"""The command line: `python -m entropy_lib run | site | parameters | sweep | study | calibrate | doctor`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,21 +37,51 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
     force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="How many run at a time; two, or one with a GPU.")] = None,
+    build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site of the report, or leave it to `site`.")] = True,
 ) -> None:
     """Run notebooks and add them to the report."""
     from entropy_lib.running.profiles import overrides
     from entropy_lib.running.readiness import check_writable
     from entropy_lib.running.runner import report_folder
     from entropy_lib.running.runner import run as run_notebooks
-    from entropy_lib.running.site import write_report
 
     values, place = overrides(parameter or []), output or report_folder()
     check_writable("--output", place)
     results = run_notebooks(notebooks or (), profile, values, place, force, jobs)
-    say(f"report: {write_report(place)}")
+    if build:
+        site(place)
     if failed := [result.name for result in results if not result.ok]:
         say(f"failed: {', '.join(failed)}", "red")
         raise typer.Exit(1)
+
+
+@app.command()
+def site(
+    output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
+) -> None:
+    """Build the site of all that was run; only what changed is built again."""
+    from entropy_lib.running.readiness import check_writable
+    from entropy_lib.running.runner import report_folder
+    from entropy_lib.running.site import write_report
+
+    place = output or report_folder()
+    check_writable("--output", place)
+    say(f"report: {write_report(place)}")
+
+
+@app.command()
+def parameters(
+    notebook: Annotated[str, typer.Argument(help="Its name without ending.")],
+    profile: Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")] = "mini",
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
+) -> None:
+    """Print the checked parameters of a notebook as YAML: a file for papermill's -f."""
+    import yaml
+
+    from entropy_lib.running.profiles import overrides, profile_parameters
+
+    values = profile_parameters(notebook, profile, overrides(parameter or [])).model_dump()
+    typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import PROMPTS, ROOT, workplace
-from entropy_lib.running.parameters_cell import cell_values, implied_type
+from entropy_lib.running.parameters_cell import cell_values, implied_type, injected_names
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
 
@@ -561,15 +561,19 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
     Args:
         notebook: its file name without ending.
-        values: the parameters. Inside a notebook, `globals()` will do: only names of parameters are looked at.
+        values: the parameters. Inside a notebook, `globals()` will do: only names of parameters are looked at, and what papermill
+            put in.
 
     Raises:
-        UnknownNameError: for an unknown notebook.
+        UnknownNameError: for an unknown notebook, or a name given by papermill that is no parameter.
         ParameterError: for a missing or unusable value.
     """
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
     model = NOTEBOOKS[notebook]
+    for name in injected_names(values.get("In", ())):
+        if name not in model.model_fields:
+            raise UnknownNameError(f"parameter of {notebook}", name, model.model_fields)
     known = {name: values[name] for name in model.model_fields if name in values}
     try:
         return model(**known)

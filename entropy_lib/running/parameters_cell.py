@@ -7,12 +7,14 @@ Example:
 
 import ast
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from entropy_lib.errors import InvalidInputError
 
 PLAIN = (bool, int, float, str)
+INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
 def cell_values(notebook: Path) -> dict[str, Any]:
@@ -36,6 +38,20 @@ def cell_values(notebook: Path) -> dict[str, Any]:
             raise InvalidInputError(f"parameter {name!r} is given twice; take one of the lines out")
         values[name] = value
     return values
+
+
+def injected_names(cells: Iterable[str]) -> list[str]:
+    """The names that papermill gave values to, from the cells that a kernel has run; none where it did not.
+
+    Example:
+        >>> injected_names(["steps = 3", "# Parameters\\nstepz = 5\\n"])
+        ['stepz']
+    """
+    given = [cell for cell in cells if cell.startswith(INJECTED)]
+    targets = (
+        [statement.targets[0] for statement in ast.parse(given[-1]).body if isinstance(statement, ast.Assign)] if given else []
+    )
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, Any]:
