@@ -20,5 +20,6 @@ from .panels import theme as theme
 from .people import preferences as preferences
 from .pictures import attention_of_a_query as attention_of_a_query
 from .pictures import entropy_maps as entropy_maps
+from .pictures import exploration as exploration
 from .pictures import found_things as found_things
 from .pictures import image_grid as image_grid

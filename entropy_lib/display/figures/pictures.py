@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.maps import AttentionMap
+from entropy_lib.display.figures.panels import colours
 from entropy_lib.display.labels import short_layer
-from entropy_lib.errors import extra
+from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.metrics.layout import LEGIBLE
 
 with extra("notebooks"):
@@ -136,3 +137,42 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]], figure: Figure | No
         ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
     return figure
+
+
+def exploration(
+    pictures: Mapping[str, np.ndarray],
+    maps: Mapping[str, Sequence[AttentionMap]],
+    layer: str,
+    step: int,
+    figure: Figure | None = None,
+) -> Figure:
+    """One layer at one step, a rule a row: what is drawn, where one query looks, the entropy of all; beside them entropy by step.
+
+    Args:
+        pictures: {rule: the picture that was drawn in the end}, of one prompt at one size.
+        maps: {rule: maps of every layer and step}, as `MapProbe` keeps them.
+        layer, step: which of them.
+
+    Raises:
+        InvalidInputError: where there is no map of that layer and step.
+    """
+    figure = figure or plt.figure(figsize=(10.5, 2.3 * len(pictures) + 0.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
+    chosen = {name: _map_of(found, layer, step) for name, found in maps.items()}
+    attention_of_a_query(chosen, pictures, left)
+    ax = right.subplots()
+    for name, found in maps.items():
+        own = [one for one in found if one.layer == layer]
+        curve = [one.entropy.mean() / math.log(one.tokens) for one in own]
+        ax.plot([one.step for one in own], curve, label=name, color=colours(list(maps))[name])
+    ax.axvline(step, color="k", lw=1, ls=":")
+    ax.set(ylim=(0, 1.02), xlabel="step", ylabel="H / ln N", title=short_layer(layer))
+    ax.legend(fontsize="small")
+    return figure
+
+
+def _map_of(found: Sequence[AttentionMap], layer: str, step: int) -> AttentionMap:
+    if (one := next((one for one in found if (one.layer, one.step) == (layer, step)), None)) is None:
+        there = sorted({one.step for one in found if one.layer == layer})
+        raise InvalidInputError(f"there is no map of layer {layer!r} at step {step}; of that layer there are steps {there}")
+    return one
