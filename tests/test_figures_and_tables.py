@@ -75,6 +75,11 @@ def test_a_prompt_is_shown_as_the_text_that_it_is(text):
     assert figure.axes[0].get_title() == text
 
 
+def test_long_names_of_methods_break_where_a_person_would():
+    figure = figures.image_grid({"": [np.zeros((8, 8, 3), np.uint8)] * 3}, ["padding(circular)", "power(4)@0-0.4", "a fox (red)"])
+    assert [ax.get_title() for ax in figure.axes] == ["padding\n(circular)", "power(4)\n@0-0.4", "a fox (red)"]
+
+
 def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
     figure = figures.image_grid({"a": [np.zeros((32, 32, 3), np.uint8)]}, ["a zebra " * 15_000])
     assert len(figure.axes[0].get_title()) < 120

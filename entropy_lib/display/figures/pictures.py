@@ -1,6 +1,7 @@
 """Figures of pictures: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07 and 09)."""
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,8 @@ with extra("notebooks"):
     import seaborn as sns
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BRACKET = re.compile(r"(?=[(@\[])(?!.+[(@\[])")  # before the last one
 
 
 def image_grid(
@@ -57,7 +60,9 @@ def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
     sns.despine(ax=ax, left=True, bottom=True)
 
 
-def _wrapped(text: str, width: int = 14, lines: int = 6) -> str:
+def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
+    """In lines; a long name of a method breaks before its last bracket, "padding(circular)" for one."""
+    text = " ".join(BRACKET.sub(" ", word) if len(word) > width else word for word in text.split())
     return "\n".join(textwrap.wrap(text[: width * lines * 2], width, max_lines=lines, placeholder=" …"))
 
 
