@@ -161,10 +161,11 @@ def exploration(
     Raises:
         InvalidInputError: where there is no map of that layer and step.
     """
-    figure = figure or plt.figure(figsize=(10.5, 2.3 * len(pictures) + 0.5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
+    figure = figure or plt.figure(figsize=(11.5, 2.4 * len(pictures) + 0.3), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.4, 1))
     chosen = {name: _map_of(found, layer, step) for name, found in maps.items()}
-    attention_of_a_query(chosen, pictures, left)
+    for ax in attention_of_a_query(chosen, pictures, left).axes:
+        ax.title.set_fontsize("small")
     ax = right.subplots()
     for name, found in maps.items():
         own = [one for one in found if one.layer == layer]
@@ -172,7 +173,7 @@ def exploration(
         ax.plot([one.step for one in own], curve, label=name, color=colours(list(maps))[name])
     ax.axvline(step, color="k", lw=1, ls=":")
     ax.set(ylim=(0, 1.02), xlabel="step", ylabel="H / ln N", title=short_layer(layer))
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="lower right")
     return figure
 
 
