@@ -338,3 +338,32 @@ def test_raters_are_told_from_simulated_ones(found, protocol, truth, words):
     assert "place" not in text
     counted = verdicts.user_study(found, answers(0.42, 0.1, 0.2, 0.5).assign(rater="CLIP score (automatic)"), protocol, truth)
     assert "numbers would choose: CLIP score (automatic) 42 % [32, 52] for `paper`" in counted
+
+
+SHARES = pd.DataFrame([("128x128", "paper", 0.085, 0.08, 0.09)], columns=["size", "rule", "share", "low", "high"])
+EXCESS = pd.DataFrame([("64x64", 0.1, 0.09, 0.11), ("128x128", 2.8, 2.6, 3.0)], columns=["size", "estimate", "low", "high"])
+EXCESS = EXCESS.assign(metric="Excess", method="unscaled")
+CHANGED = pd.DataFrame([("128x128", 0.004, -0.03, 0.04, 1.0)], columns=["size", "estimate", "low", "high", "p_holm"])
+CHANGED = CHANGED.assign(metric="Excess", rule="paper")
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [((-0.26, -0.12), "pictures get worse"), ((0.1, 0.3), "pictures get better"), ((-0.1, 0.1), "no effect on pictures is shown")],
+)
+def test_the_story_ends_with_the_arm_that_restores_most(limits, word):
+    share = sum(limits) / 2
+    rows = [
+        ("64x96", "power(4)", 0.8, 0.5, 0.4, 0.6),
+        ("128x64", "paper", 0.1, 0.5, 0.4, 0.6),
+        ("128x64", "equal-entropy(heads)", 1.03),
+    ]
+    rows[-1] += (share, *limits)
+    arms = pd.DataFrame(rows, columns=["size", "rule", "entropy", "share", "low", "high"]).assign(metric="Excess")
+    text = verdicts.story(SHARES, EXCESS, CHANGED, arms, "64x64")
+    assert text.startswith("Asked for 128x128 instead of 64x64, the embedded model draws 2.80 [2.60, 3.00] things too many")
+    assert "takes back 8.50 % [8.00, 9.00] of the change of entropy" in text
+    assert "by 0.004 [-0.030, 0.040] (no difference shown)" in text
+    assert "`equal-entropy(heads)`, which takes back 103 % of it at 128x64" in text
+    assert f"of the damage there: {word}. Intervals" in text
+    assert verdicts.story(SHARES, EXCESS, CHANGED, arms[:0], "64x64").endswith("(no difference shown). Intervals: 95 %.")

@@ -432,14 +432,15 @@ def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, trut
     return text
 
 
-def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame, native: str, level: float = 0.95) -> str:
-    """The project in a sentence or two: what goes wrong at the largest size, and what the paper's rule does about it.
+def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame, arms: pd.DataFrame, native: str) -> str:
+    """The project in three sentences: what goes wrong at the largest size, what the paper's rule does, what restoring entropy does.
 
     Args:
         shares: of `statistics.share_removed`, of the rule at several sizes.
         levels, differences: of `sweep.reduce.Tables`, with the metric "Excess".
+        arms: of notebook 10, the share of the damage that each arm removes, `entropy` being what it removes of the change of that;
+            may be empty.
         native: the label of the native size.
-        level: of the intervals.
     """
     excess = levels[(levels.metric == "Excess") & (levels.method == "unscaled")].set_index("size")
     changes = differences[(differences.metric == "Excess") & (differences.rule == "paper")].set_index("size")
@@ -453,8 +454,24 @@ def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame,
     text += (
         f"takes back {percent(share['share'], share.low, share.high)} of the change of entropy, and changes the number of things "
     )
-    word = metric_word(change.estimate, change.p_holm, "Excess", level)
-    return f"{text}too many by {interval(change.estimate, change.low, change.high)}: {word}. Intervals: {100 * level:g} %."
+    text += f"too many by {interval(change.estimate, change.low, change.high)}"
+    text += f" ({metric_word(change.estimate, change.p_holm, 'Excess', 0.95)}). {_restored(arms)}"
+    return f"{text.strip()} Intervals: 95 %."
+
+
+def _restored(arms: pd.DataFrame) -> str:
+    """What the arm does that takes back most of the change of entropy, at the largest size where things were counted."""
+    arms = arms[arms.metric == "Excess"]
+    if arms.empty:
+        return ""
+    size = max(arms["size"], key=pixel_count)
+    best = arms[arms["size"] == size].sort_values("entropy").iloc[-1]
+    if best.low <= 0 <= best.high:
+        word = "no effect on pictures is shown"
+    else:
+        word = "pictures get better" if best["share"] > 0 else "pictures get worse"
+    text = f"`{best.rule}`, which takes back {percent(best.entropy)} of it at {size}, removes "
+    return f"{text}{percent(best['share'], best.low, best.high)} of the damage there: {word}."
 
 
 def _preference(row: Row, protocol: str, level: float, judged: bool) -> str:

@@ -118,7 +118,7 @@ def results_section(results: Path = RESULTS) -> str:
             if folder.parent.name not in CONTROLS:
                 text = sentence(*(pd.read_csv(folder / f"{file}.csv") for file in files)).replace("|", "\\|")
                 rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
-    answers = ["| notebook | profile | answer |", "|---|---|---|", *rows, ""]
+    answers = [kept_story(results), "", "| notebook | profile | answer |", "|---|---|---|", *rows, ""]
     return "\n".join([*answers, *controls_section(results), "Measured on:", "", *origins])
 
 
@@ -128,7 +128,8 @@ def kept_story(results: Path = RESULTS) -> str:
     levels, differences = (kept_tables("09_layout_metrics", name, ["mini-full"], results) for name in ("levels", "differences"))
     if shares.empty or levels.empty or differences.empty:
         return ""
-    return verdicts.story(shares, levels, differences, native="64x64")
+    arms = kept_tables("10_causes", "shares", ["mini-full"], results)
+    return verdicts.story(shares, levels, differences, arms if len(arms) else pd.DataFrame(columns=["metric"]), native="64x64")
 
 
 def controls_section(results: Path = RESULTS) -> list[str]:
