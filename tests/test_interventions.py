@@ -125,7 +125,10 @@ DOSE = pd.DataFrame(
 
 def test_the_verdict_on_causes_says_what_its_numbers_say():
     text = verdicts.causes(CHOICES, DOSE)
-    assert "held out it is against `unscaled` better (-0.50 [-0.70, -0.30]) and against `paper` no difference shown" in text
+    assert (
+        "is, on other prompts, against `unscaled` better in Excess at 96x96 (`power(4)`, -0.50 [-0.70, -0.30]); against `paper` no"
+        in text
+    )
     assert "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10])" in text
     assert "leaves things incomplete is not shown to hold: for one unit of the exponent Missing at 32x32 no difference" in text
     assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")

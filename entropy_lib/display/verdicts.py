@@ -333,7 +333,9 @@ def causes(choices: pd.DataFrame, dose: pd.DataFrame, level: float = 0.95) -> st
     ]
     if choices.empty:
         parts.append("For no outcome at any size was an arm better than no rule on the tuning prompts")
-    parts += [_choice(size, metric, part, level) for (size, metric), part in choices.groupby(["size", "metric"], sort=False)]
+    else:
+        held_out = [_choices(against, part, level) for against, part in choices.groupby("against", sort=False)]
+        parts.append(f"What was best on the tuning prompts is, on other prompts, {'; '.join(held_out)}")
     return ". ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and outcomes."
 
 
@@ -353,14 +355,13 @@ def _borne_out(dose: pd.DataFrame, level: float) -> str:
     return f"{verdict}: for one unit of the exponent {listed(shown)}"
 
 
-def _choice(size: str, metric: str, part: pd.DataFrame, level: float) -> str:
-    """How the arm chosen for one outcome does on the prompts that took no part in the choice."""
-    words = [
-        f"against `{row['against']}` {metric_word(row['estimate'], row['p_holm'], metric, level)} "
-        f"({interval(row['estimate'], row['low'], row['high'])})"
-        for row in part.to_dict("records")
-    ]
-    return f"{metric} at {size}: `{part.rule.iloc[0]}` was best on the tuning prompts; held out it is {listed(words)}"
+def _choices(against: str, part: pd.DataFrame, level: float) -> str:
+    """How the arms that were chosen do on the prompts that took no part in the choice; the same words stand together."""
+    words: dict[str, list[str]] = {}
+    for row in part.to_dict("records"):
+        text = f"{row['metric']} at {row['size']} (`{row['rule']}`, {interval(row['estimate'], row['low'], row['high'])})"
+        words.setdefault(metric_word(row["estimate"], row["p_holm"], row["metric"], level), []).append(text)
+    return f"against `{against}` {', '.join(f'{word} in {listed(texts)}' for word, texts in words.items())}"
 
 
 def baselines(changes: pd.DataFrame, costs: pd.DataFrame, level: float = 0.95) -> str:
