@@ -55,7 +55,7 @@ def test_profiles_count_their_images():
     verdict = doctor.profile_verdict("smoke")
     assert verdict.runs
     assert verdict.reason.startswith("mini, ")
-    assert "282 images" in verdict.reason
+    assert "298 images" in verdict.reason
     assert "GB of memory" in verdict.reason
     assert "GB of disk" in verdict.reason
 
