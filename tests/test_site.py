@@ -19,6 +19,8 @@ PIXEL = base64.b64encode(
     )
     + bytes.fromhex("0000000049454e44ae426082")
 ).decode()
+PROPORTIONS = """[...document.querySelectorAll('.cell_output img')].map(
+    one => (one.clientWidth / one.clientHeight) / (one.naturalWidth / one.naturalHeight))"""
 NAME = "03_entropy_vs_tokens"
 ODD = "<img src=x onerror=alert(1)>"
 HEAD = f"""# 03 · A "title"
@@ -37,10 +39,11 @@ but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/R
 def executed(answer="**In short.** `paper` removes 2 % " + ODD):
     shown = [new_output("display_data", {"text/markdown": answer})] if answer else []
     widget = new_output("display_data", {site_pages.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
-    figure = new_output("display_data", {"image/png": PIXEL})
+    figure = new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}})
     cells = [
         new_markdown_cell(HEAD),
         new_code_cell("hidden()", metadata={"tags": ["in-short"]}, outputs=shown),
+        new_code_cell("steps = 3", metadata={"tags": ["parameters"]}),
         new_code_cell("shown()", outputs=[widget, figure]),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -71,9 +74,13 @@ def test_a_page_shows_no_widget_and_no_link_that_leads_nowhere():
     place = f"smoke/{NAME}"
     page = site_pages.for_a_page(executed(), place, {"smoke/05_image_grids.ipynb"})
     assert "widgets" not in page.metadata
-    assert [output.data for output in page.cells[2].outputs] == [{"image/png": PIXEL}]
+    assert [output.data for output in page.cells[3].outputs] == [{"image/png": PIXEL}]
     assert "remove-input" in page.cells[1].metadata.tags
     assert "[grids](05_image_grids.ipynb), data, [the paper](https://" in page.cells[0].source
+    assert "hide-input" not in page.cells[2].metadata.tags, "nothing was given instead of the defaults"
+    given = executed()
+    given.cells.insert(3, new_code_cell("# Parameters", metadata={"tags": ["injected-parameters"]}))
+    assert "hide-input" in site_pages.for_a_page(given, place, set()).cells[2].metadata.tags
     alone = site_pages.for_a_page(executed(), place, set()).cells[0].source
     assert "Next: grids, data" in alone
 
@@ -132,6 +139,8 @@ def test_the_site_works_in_a_browser(built, screen):
             "results.html",
         ):
             tab.goto((built / page).as_uri())
+            shapes = tab.evaluate(PROPORTIONS)
+            assert all(0.98 < shape < 1.02 for shape in shapes), "a picture is stretched"
             assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{page} is wider than the screen"
         tab.goto((built / f"smoke/{NAME}.html").as_uri())
         tab.wait_for_selector("mjx-container")

@@ -65,6 +65,32 @@ def test_the_mixed_model_finds_what_answers_vary_by():
     assert found.mean.low <= 0.4 <= found.mean.high
 
 
+def analysis_of_variance(values):
+    """Expected mean squares of the crossed design, which restricted maximum likelihood equals where nothing is missing."""
+    raters, prompts = values.shape
+    mean, own, shared = values.mean(), values.mean(1, keepdims=True), values.mean(0, keepdims=True)
+    rest = ((values - own - shared + mean) ** 2).sum() / ((raters - 1) * (prompts - 1))
+    by_rater, by_prompt = prompts * ((own - mean) ** 2).sum() / (raters - 1), raters * ((shared - mean) ** 2).sum() / (prompts - 1)
+    error = np.sqrt((by_rater + by_prompt - rest) / values.size)
+    return (
+        *(np.sqrt(max(each - rest, 0) / count) for each, count in ((by_rater, prompts), (by_prompt, raters))),
+        np.sqrt(rest),
+        error,
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_mixed_model_agrees_with_the_analysis_of_variance(seed):
+    """Also where a variance is small, where optimisers that follow the gradient stop early and say so."""
+    values = 10 * panel(seed, 15, 50, rater=0.1, prompt=0.2, residual=1.0)
+    found, (rater, prompt, residual, error) = mixed_model(values), analysis_of_variance(values)
+    if min(rater, prompt) > 0:
+        assert (found.rater, found.prompt, found.residual) == pytest.approx((rater, prompt, residual), rel=0.01, abs=0.05)
+        assert found.mean.standard_error == pytest.approx(error, rel=0.01)
+    else:
+        assert min(found.rater, found.prompt) == pytest.approx(0, abs=0.05)
+
+
 @pytest.mark.parametrize(("raters", "prompts", "effect"), [(12, 30, 0.3), (30, 20, 0.4)])
 def test_power_is_what_simulated_studies_have(raters, prompts, effect):
     found = [two_way_mean(panel(seed, raters, prompts, effect=effect)) for seed in range(400)]

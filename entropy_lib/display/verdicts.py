@@ -467,12 +467,13 @@ def _restored(arms: pd.DataFrame) -> str:
         return ""
     size = max(arms["size"], key=pixel_count)
     best = arms[arms["size"] == size].sort_values("entropy").iloc[-1]
-    if best.low <= 0 <= best.high:
-        word = "no effect on pictures is shown"
-    else:
-        word = "pictures get better" if best["share"] > 0 else "pictures get worse"
-    text = f"`{best.rule}`, which takes back {percent(best.entropy)} of it at {size}, removes "
-    return f"{text}{percent(best['share'], best.low, best.high)} of the damage there: {word}."
+    share, low, high = best[["share", "low", "high"]]
+    done = f"removes {percent(share, low, high)} of the damage there"
+    if high < 0:
+        done = f"adds {percent(-share, -high, -low)} to the damage there"
+    elif low <= 0:
+        done += ", which shows nothing"
+    return f"`{best.rule}`, which takes back {percent(best.entropy)} of it at {size}, {done}."
 
 
 def _preference(row: Row, protocol: str, level: float, judged: bool) -> str:
