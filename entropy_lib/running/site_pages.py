@@ -6,7 +6,7 @@ Sources are {place in the site: content}; `running.site` builds them. A link tha
 import base64
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from entropy_lib.errors import extra
@@ -200,5 +200,5 @@ def _room(name: str) -> str:
     return f"{title}\n{'=' * len(title)}\n\n.. automodule:: entropy_lib.{name}\n   :members:\n   :imported-members:\n"
 
 
-def _linked(content: bytes, place: str, pages: Mapping | set[str]) -> bytes:
-    return links_to_pages(content.decode(), place, set(pages)).encode()
+def _linked(content: bytes, place: str, pages: set[str]) -> bytes:
+    return links_to_pages(content.decode(), place, pages).encode()
