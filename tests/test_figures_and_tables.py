@@ -278,6 +278,15 @@ def test_quality_stands_against_time_the_better_end_above(levels, costs):
     assert bottom > top, "lower is better"
 
 
+def test_a_method_that_was_not_judged_at_a_size_has_no_point_there_and_every_other_is_in_the_legend(levels, costs):
+    native = costs.assign(size="64x64").iloc[:1]
+    judged = pd.concat([levels, levels[levels.method == "unscaled"].assign(size="64x64")])
+    table = pd.concat([native, native.assign(method="paper"), costs])
+    figure = figures.quality_against_time(judged, table, "KID")
+    assert [len(ax.containers) for ax in figure.axes] == [1, 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unscaled", "paper"]
+
+
 @pytest.fixture
 def preferred():
     rows = [("32x32", 0.2, 0.0, 0.4), ("64x96", 0.6, 0.4, 0.8), ("all sizes", 0.4, 0.3, 0.5)]

@@ -87,7 +87,8 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str,
 
     Args:
         levels: columns `size, method, metric, estimate, low, high`, one reference alone.
-        costs: columns `size, method, seconds, fastest, slowest`.
+        costs: columns `size, method, seconds, fastest, slowest`; without a level at its size (at native size methods that coincide
+            are judged once) a method has no point.
         metric: a name of `metrics.catalogue.METRICS`, its better end above.
     """
     sizes, names = list(dict.fromkeys(costs["size"])), list(dict.fromkeys(costs.method))
@@ -98,6 +99,8 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str,
     for ax, size in zip(panels_of(figure, len(sizes)), sizes, strict=True):
         part = costs[costs["size"] == size]
         for row in part.to_dict("records"):
+            if (size, row["method"]) not in known.index:
+                continue
             marker, colour = looks[row["method"]]
             estimate, low, high = times * known.loc[(size, row["method"]), ["estimate", "low", "high"]].to_numpy(dtype=float)
             across = [[row["seconds"] - row["fastest"]], [row["slowest"] - row["seconds"]]]
@@ -110,6 +113,6 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str,
         ax.xaxis.set_minor_formatter(NullFormatter())
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize="small")
+    shown = {label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", fontsize="small")
     return figure
