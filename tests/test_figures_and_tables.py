@@ -280,7 +280,7 @@ def test_quality_stands_against_time_the_better_end_above(levels, costs):
 
 def test_a_method_that_was_not_judged_at_a_size_has_no_point_there_and_every_other_is_in_the_legend(levels, costs):
     native = costs.assign(size="64x64").iloc[:1]
-    judged = pd.concat([levels, levels[levels.method == "unscaled"].assign(size="64x64")])
+    judged = pd.concat([levels, levels[(levels.method == "unscaled") & (levels["size"] == "48x48")].assign(size="64x64")])
     table = pd.concat([native, native.assign(method="paper"), costs])
     figure = figures.quality_against_time(judged, table, "KID")
     assert [len(ax.containers) for ax in figure.axes] == [1, 2]
