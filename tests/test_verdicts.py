@@ -303,7 +303,12 @@ def test_other_ways_are_told_by_what_they_are_worth_and_what_they_take():
     text = verdicts.baselines(CHANGES, COSTS)
     assert "at 64x96 `paper` is beaten by `resized` (0.40 [0.30, 0.50]), beats `multidiffusion`" in text
     assert "is not shown to differ from `unscaled`" in text
-    assert "takes `paper` 0.5 s and 900 MB at the peak; `resized` 0.5 and 1 times as much and `multidiffusion` 4 and 1.1" in text
+    assert "takes `paper` 0.5 s and 900 MB at the peak; times that: `resized` 0.5 and `multidiffusion` 4; of the memory" in text
+    assert "of the memory `multidiffusion` 1.1." in text
+    alike = verdicts.baselines(CHANGES, pd.concat([COSTS.assign(megabytes=900.0), COSTS.assign(size="48x48", seconds=9.0)]))
+    assert "A picture of 64x96 takes `paper` 0.5 s" in alike, "the largest size alone"
+    assert "memory within 5 %." in alike
+    assert "MB" not in verdicts.baselines(CHANGES, COSTS[:0])
     assert verdicts.baselines(CHANGES[:0], COSTS).startswith("Nothing was compared")
     fewer_is_better = CHANGES.assign(metric="Excess")
     assert "`paper` is beaten by `multidiffusion`" in verdicts.baselines(fewer_is_better, COSTS)

@@ -22,6 +22,7 @@ from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.sizes import pixel_count
 
 Row = Any  # of DataFrame.itertuples: a named tuple whose names are the columns
+SAME_MEMORY = 0.05  # a smaller share more or less is what processes differ by
 SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
 
 
@@ -378,8 +379,7 @@ def baselines(changes: pd.DataFrame, costs: pd.DataFrame, level: float = 0.95) -
     text = f"By {metric.label}, {metric.unit}: " + "; ".join(
         f"at {size} `paper` {_against_others(part, metric.name, level)}" for size, part in changes.groupby("size", sort=False)
     )
-    parts = [text, *(_cost(size, part) for size, part in costs.groupby("size", sort=False))]
-    return ". ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and methods."
+    return f"{text}. {_cost(costs)} {100 * level:g} % intervals over prompts; Holm's correction over sizes and methods."
 
 
 def _against_others(changes: pd.DataFrame, metric: str, level: float) -> str:
@@ -396,16 +396,21 @@ def _shown(row: Mapping[str, float], metric: str) -> str:
     return interval(*(METRICS[metric].times * row[name] for name in ("estimate", "low", "high")))
 
 
-def _cost(size: str, costs: pd.DataFrame) -> str:
-    """Seconds and memory of the paper's rule at one size, and of the others as multiples."""
-    own = costs.set_index("method").loc["paper"]
-    others = [
-        f"`{row['method']}` {row['seconds'] / own.seconds:.2g} and {row['megabytes'] / own.megabytes:.2g} times as much"
-        for row in costs.to_dict("records")
-        if row["method"] != "paper"
-    ]
+def _cost(costs: pd.DataFrame) -> str:
+    """Seconds and memory of the paper's rule at the largest size that was measured, and of the others as multiples."""
+    if costs.empty:
+        return ""
+    size = max(costs["size"], key=pixel_count)
+    table = costs[costs["size"] == size].set_index("method")
+    own, others = table.loc["paper"], table.drop(index="paper")
     text = f"A picture of {size} takes `paper` {own.seconds:.2g} s and {own.megabytes:,.0f} MB at the peak"
-    return f"{text}; {listed(others)}" if others else text
+    if len(others):
+        ratios = [f"`{name}` {seconds / own.seconds:.2g}" for name, seconds in others.seconds.items()]
+        text += f"; times that: {listed(ratios)}"
+        memory = others.megabytes / own.megabytes
+        apart = [f"`{name}` {ratio:.2g}" for name, ratio in memory[(memory - 1).abs() > SAME_MEMORY].items()]
+        text += f"; of the memory {listed(apart)}" if apart else f"; memory within {percent(SAME_MEMORY)}"
+    return f"{text}."
 
 
 def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, truth: float | None = None, level: float = 0.95) -> str:
