@@ -31,6 +31,7 @@ SCRIPTS = {  # name: arguments
     "metric_tables": [],
     "gpu": [],
 }
+COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal
 HEAD = """# Measured
 
 Written by `make bench`: each section is what its command printed, on the machine and the day that it names. Ratios are taken
@@ -70,6 +71,7 @@ def sections(text: str) -> dict[str, str]:
 def section(name: str, printed: str, day: datetime.date) -> str:
     """What is written of one run."""
     command = " ".join(["python", f"benchmarks/{name}.py", *SCRIPTS[name]])
+    printed = "\n".join(line for line in printed.splitlines() if not line.startswith(COLOURED))
     return f"## {heading(name)}\n\n`{command}`, {day}, {machine()}\n\n{printed.strip()}\n"
 
 
