@@ -21,7 +21,7 @@ wheel-test: setup ## build the wheel and use it in a fresh environment, outside 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-mini: setup ## train the embedded model again (two and a half hours on two cores); resumes where it stopped
+mini: setup ## train the embedded model again (two and a half hours on two cores, 2 GB of memory); resumes where it stopped
 	$(BIN)/python -m entropy_lib.mini.train --parts
 	$(BIN)/python -m entropy_lib.mini.train
 	$(BIN)/python -m entropy_lib.mini.evaluate
