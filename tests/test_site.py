@@ -105,6 +105,13 @@ def test_pages_ask_for_nothing_that_is_elsewhere_or_missing(built):
 
 
 @pytest.mark.slow
+def test_figures_of_a_page_say_what_they_belong_to(built):
+    page = (built / "smoke" / f"{NAME}.html").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"<img[^>]*_images/[^>]*>", page)
+    assert 'alt="A figure of 03 · A &quot;title&quot;"' in picture
+
+
+@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(built):
     for room in ("statistics", "scaling", "study"):
         html = (built / "reference" / f"{room}.html").read_text(encoding="utf-8")

@@ -238,6 +238,7 @@ def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(truth)
     covered, alarms = (found.low <= truth.share()) & (truth.share() <= found.high), found.p_value < 0.05
     assert 0.90 <= covered.mean() <= 0.985
     assert alarms.mean() <= 0.085 if truth.effect == 0 else alarms.mean() > 0.2
+    assert truth.effect or (found.wilcoxon_p < 0.05).mean() > alarms.mean(), "which forgets that raters differ"
 
 
 def test_an_effect_is_found_at_every_size():

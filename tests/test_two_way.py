@@ -108,6 +108,11 @@ def test_more_raters_and_more_prompts_never_see_less(raters, prompts, effect):
     assert power(effect, assumed, raters, prompts + 1) >= found - 1e-6
 
 
+def test_answers_that_are_all_the_same_have_no_width():
+    found = two_way_mean(np.full((1, 3), 0.1 + 0.2))
+    assert (found.low, found.estimate, found.high) == (0.1 + 0.2,) * 3
+
+
 def test_what_cannot_be_answered_is_refused():
     with pytest.raises(InvalidInputError, match="there are no answers"):
         two_way_mean(np.full((2, 2), np.nan))

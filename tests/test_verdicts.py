@@ -330,9 +330,9 @@ def answers(estimate, half, p_value, nothing=0.0, raters=15):
             answers(0.5, 0.2, 0.01),
             "rating",
             0.6,
-            ["Nobody has been asked", "15 simulated raters", "0.60, lies in 1 of 1 interval."],
+            ["Nobody has been asked", "15 simulated raters", "0.60, lies in the interval."],
         ),
-        (answers(0.5, 0.2, 0.01), "rating", 0.8, ["lies in 0 of 1 interval."]),
+        (answers(0.5, 0.2, 0.01), "rating", 0.8, ["0.80, lies outside the interval."]),
         (answers(0.5, 0.2, math.nan, raters=1), "rating", None, ["(no difference shown)"]),
     ],
 )

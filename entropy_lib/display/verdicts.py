@@ -428,9 +428,10 @@ def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, trut
     said = listed(_preference(row, protocol, level, judged=truth is None) for row in whole)
     text = f"{who}: {said}."
     if truth is not None:
-        kept = sum(row.low <= truth <= row.high for row in whole)
-        text = f"Nobody has been asked yet. To try the analysis, {text} The truth that they answer by, {truth:.2f}, "
-        text += f"lies in {kept} of {len(whole)} interval{'s' if len(whole) > 1 else ''}."
+        text = f"Nobody has been asked yet. To try the analysis, {text}"
+        if len(whole) == 1:  # of more than two methods, those further apart differ by more
+            found_out = "lies in" if whole[0].low <= truth <= whole[0].high else "lies outside"
+            text += f" The truth that they answer by, {truth:.2f}, {found_out} the interval."
     if len(automatic):
         last = [part.iloc[-1] for _, part in automatic.groupby(["rater", "first", "second"], sort=False)]
         shares = listed(f"{row.rater} {percent(row.estimate, row.low, row.high)} for `{row.second}`" for row in last)
@@ -467,9 +468,9 @@ def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame,
 
 def _restored(arms: pd.DataFrame) -> str:
     """What the arm does that takes back most of the change of entropy, at the largest size where things were counted."""
-    arms = arms[arms.metric == "Excess"]
     if arms.empty:
         return ""
+    arms = arms[arms.metric == "Excess"]
     size = max(arms["size"], key=pixel_count)
     best = arms[arms["size"] == size].sort_values("entropy").iloc[-1]
     share, low, high = best[["share", "low", "high"]]

@@ -129,7 +129,7 @@ def kept_story(results: Path = RESULTS) -> str:
     if shares.empty or levels.empty or differences.empty:
         return ""
     arms = kept_tables("10_causes", "shares", ["mini-full"], results)
-    return verdicts.story(shares, levels, differences, arms if len(arms) else pd.DataFrame(columns=["metric"]), native="64x64")
+    return verdicts.story(shares, levels, differences, arms, native="64x64")
 
 
 def controls_section(results: Path = RESULTS) -> list[str]:

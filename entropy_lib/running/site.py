@@ -5,7 +5,6 @@ whose source changed are built again.
 """
 
 import io
-import logging
 from pathlib import Path
 
 from entropy_lib import __version__
@@ -76,17 +75,11 @@ def write_report(output: Path, handbook: bool = True) -> Path:
     _bring_up_to_date(output / SOURCE, sources(output, handbook))
     warnings = io.StringIO()
     paths = (output / SOURCE, None, output, output / DOCTREES)
-    handlers, level = list(logging.root.handlers), logging.root.level
     with patch_docutils(), docutils_namespace():  # so that it can be built again in the same process
-        Sphinx(*map(_text, paths), "html", SETTINGS, status=None, warning=warnings).build()
-    logging.root.handlers[:], logging.root.level = handlers, level
+        Sphinx(*paths, "html", SETTINGS, status=None, warning=warnings).build()
     with replacing(output / DOCTREES / "warnings.txt") as temporary:
         temporary.write_text(warnings.getvalue(), encoding="utf-8")
     return output / "index.html"
-
-
-def _text(path: Path | None) -> str | None:
-    return path if path is None else str(path)
 
 
 def _bring_up_to_date(folder: Path, wanted: Sources) -> None:

@@ -116,6 +116,7 @@ def _of_a_run(result: Result, folder: Path, pages: set[str]) -> Sources:
 def for_a_page(notebook: nbformat.NotebookNode, place: str, pages: set[str]) -> nbformat.NotebookNode:
     """The notebook without what a page cannot show: widgets, which need a kernel, and links to what is not there."""
     notebook.metadata.pop("widgets", None)
+    described = {"image": {"alt": f"A figure of {heading(notebook)[0]}"}}
     injected = any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     for index, cell in enumerate(notebook.cells):
         cell.id = str(index)  # else two runs that say the same would be two pages
@@ -123,6 +124,7 @@ def for_a_page(notebook: nbformat.NotebookNode, place: str, pages: set[str]) -> 
             cell.source = links_to_pages(cell.source, place, pages)
         elif cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.metadata["mystnb"] = described
             tags = cell.metadata.get("tags", [])
             if "in-short" in tags:
                 cell.metadata["tags"] = [*tags, "remove-input"]

@@ -46,6 +46,8 @@ def two_way_mean(values: Answers, level: float = 0.95) -> Interval:
     found = values[raters, prompts]
     if not ways:
         return Interval.around(found.mean(), np.nan, level, 1)
+    if np.ptp(found) == 0:  # exactly, which rounding in the regression would miss
+        return Interval.around(found[0], 0.0, level, min(len(set(way)) for way in ways))
     fitted = OLS(found, np.ones(len(found))).fit()
     variances = cov_cluster_2groups(fitted, *ways) if len(ways) == 2 else [cov_cluster(fitted, ways[0])]
     error = np.sqrt(max(float(np.squeeze(each)) for each in variances))
