@@ -32,12 +32,12 @@ SEED = 0
 STEPS, GUIDANCE = 25, 3.0
 
 
-def draw_prompts(count: int = COUNT) -> list[str]:
+def draw_prompts(count: int = COUNT, world: scenes.World = scenes.FULL) -> list[str]:
     """Captions of the first test scenes that name a colour, one of each wording."""
     found: dict[str, None] = {}
     number = 0
     while len(found) < count:
-        one = scenes.scene(number, "test")
+        one = scenes.scene(number, "test", world)
         if one.background.colour in one.caption:
             found.setdefault(one.caption)
         number += 1

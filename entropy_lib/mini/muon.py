@@ -82,7 +82,7 @@ def muon_and_adamw(
     """
     named = dict(model.named_parameters())
     hurried = [name for name in named if any(part in name for part in quick)]
-    outer = ("embedding", "conv_in", "conv_out", "quant_conv")
+    outer = ("embedding", "conv_in", "conv_out", "quant_conv", "img_in", "txt_in", "time_in", "modulation", "final_layer")
     chosen = [
         name
         for name, parameter in named.items()

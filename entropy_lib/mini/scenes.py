@@ -55,6 +55,33 @@ PLURALS = {
 
 
 @dataclass(frozen=True)
+class World:
+    """What scenes are made of.
+
+    Attributes:
+        name: for files.
+        names, designs: of the sprites.
+        colour_stated, design_stated: shares of captions that tell the ground's colour and the sprite's design.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    designs: tuple[str, ...]
+    colour_stated: float
+    design_stated: float
+
+
+FULL = World("full", sprites.NAMES, sprites.DESIGNS, colour_stated=0.8, design_stated=0.75)
+SIMPLE = World(
+    "simple",
+    tuple(name for name in sprites.NAMES if name not in sprites.HARD_TO_NAME),
+    ("twemoji",),
+    colour_stated=0.9,
+    design_stated=0.0,
+)  # fewer things, drawn well: what `mini-dit` knows
+
+
+@dataclass(frozen=True)
 class Thing:
     """One thing of a scene.
 
@@ -140,12 +167,13 @@ def caption(name: str, count: int = 1, colour: str | None = None, design: str | 
     )
 
 
-def scene(number: int, split: str = "train") -> Scene:
+def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
     """The scene of this number.
 
     Args:
         number: from 0 on, any.
         split: "train", "test" or "judge"; each has its own scenes.
+        world: what it is made of.
 
     Raises:
         InvalidInputError: for a negative number or an unknown split.
@@ -155,25 +183,25 @@ def scene(number: int, split: str = "train") -> Scene:
     if number < 0:
         raise InvalidInputError(f"number is {number}; scenes are numbered from 0 on")
     random = np.random.default_rng([SPLITS.index(split), number])
-    name, design = str(random.choice(sprites.NAMES)), str(random.choice(sprites.DESIGNS))
+    name, design = str(random.choice(world.names)), str(random.choice(world.designs))
     things = pair(name, design, random) if random.random() < PAIR_SHARE else (single(name, design, random),)
     ground = background(str(random.choice(list(COLOURS))), random)
     stated = random.random(2)
-    text = caption(
-        name, len(things), ground.colour if stated[0] < 0.8 else None, design if stated[1] < 0.75 else None
-    )  # fmt: skip
+    colour = ground.colour if stated[0] < world.colour_stated else None
+    text = caption(name, len(things), colour, design if stated[1] < world.design_stated else None)
     return Scene(text, things, ground)
 
 
 @functools.cache
-def captions() -> dict[str, Facts]:
-    """Every caption that a scene can have, with what it tells.
+def captions(world: World = FULL) -> dict[str, Facts]:
+    """Every caption that a scene of this world can have, with what it tells.
 
     Example:
         >>> captions()["two owls on a red background"]
         ('owl', 2, 'red', None)
     """
-    kinds = product(sprites.NAMES, COUNTS, (None, *COLOURS), (None, *sprites.DESIGNS))
+    designs = (None, *world.designs) if world.design_stated else (None,)
+    kinds = product(world.names, COUNTS, (None, *COLOURS), designs)
     return {caption(*kind): kind for kind in kinds}
 
 

@@ -37,6 +37,7 @@ CODEPOINTS = {
     "snowman": "26c4",
 }  # fmt: skip
 NAMES = tuple(CODEPOINTS)
+HARD_TO_NAME = ("banana", "butterfly", "cactus", "guitar", "rocket", "sailboat", "turtle", "whale")  # in small pictures, as a model draws them
 
 
 @dataclass(frozen=True)

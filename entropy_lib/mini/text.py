@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from entropy_lib.mini import pictures, scenes, sprites
+from entropy_lib.mini import pictures, scenes
 from entropy_lib.mini.muon import muon_and_adamw
 from entropy_lib.mini.tokenizer import GRID, MAX_TOKENS, encode, tokenizer_of
 from entropy_lib.mini.training import loop, step_generator
@@ -40,14 +40,14 @@ def facts(count: int, colour: str | None) -> list[float]:
     return [float(count == number) for number in scenes.COUNTS] + [float(colour == known) for known in scenes.COLOURS]
 
 
-def targets() -> dict[str, Float[Tensor, "patch value"]]:
+def targets(world: scenes.World = scenes.FULL) -> dict[str, Float[Tensor, "patch value"]]:
     """What each caption must tell; where it names no design, the mean of the designs' portraits."""
-    keys = list(product(sprites.NAMES, sprites.DESIGNS))
+    keys = list(product(world.names, world.designs))
     portraits = patches(pictures.pixels(np.stack([portrait(*key) for key in keys])))
     looks = dict(zip(keys, portraits, strict=True))
-    looks |= {(name, None): torch.stack([looks[name, design] for design in sprites.DESIGNS]).mean(0) for name in sprites.NAMES}
+    looks |= {(name, None): torch.stack([looks[name, design] for design in world.designs]).mean(0) for name in world.names}
     told = {}
-    for text, (name, count, colour, design) in scenes.captions().items():
+    for text, (name, count, colour, design) in scenes.captions(world).items():
         told[text] = torch.cat([looks[name, design], torch.tensor(facts(count, colour)).expand(GRID**2, -1)], 1)
     return told | {"": torch.zeros_like(told[text])}
 

@@ -1,0 +1,165 @@
+"""The denoiser of `mini-dit` and its training: PRX's transformer, small, on the latents of `mini`'s autoencoder.
+
+Nothing but self-attention carries anything from one image token to another: 8 blocks of width 192 see 64 tokens of 2 x 2 latent pixels,
+with rotary positions on their grid and normalised query and key. Text stands in the same softmax as further keys. PRX
+(diffusers' `PRXTransformer2DModel`) is taken because nothing of it has to be ours: one text encoder, a tokenizer that knows its own
+length, Stable Diffusion's kind of autoencoder, positions that are whole numbers at every size, and no word about size in its conditions.
+
+A twin of the same recipe has attention that cannot choose between image tokens, in training as afterwards: each key of the image is
+replaced by the mean of all of them, so the image gets one weight a token, whichever token asks.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, PRXTransformer2DModel
+from diffusers.models.transformers.transformer_prx import PRXAttention, apply_rope
+from jaxtyping import Bool, Float
+from safetensors import safe_open
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from entropy_lib.errors import WeightsError
+from entropy_lib.mini import scenes
+from entropy_lib.mini import text as captions
+from entropy_lib.mini.denoiser import stratified_timesteps
+from entropy_lib.mini.muon import muon_and_adamw
+from entropy_lib.mini.precision import mixed
+from entropy_lib.mini.training import epoch_batch, loop, step_generator
+from training import text
+
+BATCH = 64
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 0.02
+EMA_DECAY = 0.999
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes the models; everything else, the seed and the steps included, is common to both."""
+
+    uniform: bool = False  # whether attention can choose between image tokens
+
+
+RECIPES = {"mini-dit": Recipe(), "mini-dit-uniform": Recipe(uniform=True)}
+
+
+def build() -> PRXTransformer2DModel:
+    """An untrained denoiser, 6.1 M parameters; its blocks and its last layer start at zero."""
+    model = PRXTransformer2DModel(
+        in_channels=4,
+        patch_size=2,
+        context_in_dim=captions.WIDTH,
+        hidden_size=192,
+        mlp_ratio=2.67,
+        num_heads=6,
+        depth=8,
+        axes_dim=[16, 16],
+        theta=100,
+    )
+    torch.nn.init.zeros_(model.final_layer.linear.weight)
+    torch.nn.init.zeros_(model.final_layer.linear.bias)
+    return model
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Straight paths from noise to picture, in even steps."""
+    return FlowMatchEulerDiscreteScheduler()
+
+
+class PlainProcessor:
+    """PRX's attention as products and a softmax, which trains faster on a CPU than the fused kernel; uniform on request."""
+
+    def __init__(self, uniform: bool = False) -> None:
+        self.uniform = uniform
+
+    def __call__(
+        self,
+        attn: PRXAttention,
+        hidden_states: Float[Tensor, "batch token width"],
+        encoder_hidden_states: Float[Tensor, "batch text width"],
+        attention_mask: Bool[Tensor, "batch text"] | None = None,
+        image_rotary_emb: Tensor | None = None,
+        **_: object,
+    ) -> Float[Tensor, "batch token width"]:
+        query, key, value = attn.img_qkv_proj(hidden_states).unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        text_key, text_value = attn.txt_kv_proj(encoder_hidden_states).unflatten(-1, (2, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = (
+            apply_rope(norm(part), image_rotary_emb) for norm, part in ((attn.norm_q, query), (attn.norm_k, key))
+        )
+        key = key.mean(-2, keepdim=True).expand_as(key) if self.uniform else key
+        logits = query @ torch.cat([attn.norm_added_k(text_key), key], -2).mT * query.shape[-1] ** -0.5
+        if attention_mask is not None:
+            padding = torch.nn.functional.pad(~attention_mask, (0, key.shape[-2]))
+            logits = logits.masked_fill(padding[:, None, None], -torch.inf)
+        output = logits.softmax(-1).to(value.dtype) @ torch.cat([text_value, value], -2)
+        return attn.to_out[0](output.transpose(1, 2).flatten(-2))
+
+
+def train(
+    path: Path, recipe: Recipe, latents: Float[Tensor, "scene 4 16 16"], encoder: CLIPTextModel, steps: int
+) -> PRXTransformer2DModel:
+    """Train to `steps`, resuming from `path`; returns the averaged (EMA) denoiser.
+
+    Args:
+        path: checkpoint; the loss curve is written beside it.
+        recipe: which of the models.
+        latents: of the first training scenes of the simple world, in their order.
+        encoder: the trained text encoder; it stays as it is.
+        steps: in all, earlier ones of the checkpoint included.
+    """
+    torch.manual_seed(1)
+    model = build()
+    average = copy.deepcopy(model).requires_grad_(False)
+    model.set_attn_processor(PlainProcessor(recipe.uniform))
+    optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
+    texts, states, masks = text.all_states(encoder)
+    states, masks = states[:, : masks.sum(1).max()], masks[:, : masks.sum(1).max()]  # no caption is longer
+    row = {caption: index for index, caption in enumerate(texts)}
+    told = torch.tensor([row[scenes.scene(number, world=scenes.SIMPLE).caption] for number in range(len(latents))])
+
+    def update(step: int) -> dict[str, float]:
+        generator = step_generator(step)
+        rows = epoch_batch(step, BATCH, len(latents))
+        clean = latents[rows]
+        noise = torch.randn(clean.shape, generator=generator)
+        share = stratified_times(generator)
+        noisy = torch.lerp(clean, noise, share.view(-1, 1, 1, 1))
+        said = told[rows] * (torch.rand(BATCH, generator=generator) >= captions.UNCONDITIONAL)  # row 0 is the empty caption
+        with mixed():
+            output = model(noisy, share, states[said], masks[said]).sample.float()
+        error = (output - (noise - clean)).square().mean((1, 2, 3))
+        loss = error.mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        decay = min(EMA_DECAY, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        return {"loss": loss.item(), "high_noise": error[share > 0.75].mean().item(), "norm": norm.item()}
+
+    loop(path, {"model": model, "average": average}, optimizers, steps, update)
+    return average.eval()
+
+
+def stratified_times(generator: torch.Generator) -> Float[Tensor, "batch"]:
+    """Shares of noise in (0, 1), evenly spread over a batch."""
+    return (stratified_timesteps(BATCH, 1_000_000, generator) + 0.5) / 1_000_000
+
+
+def last(path: Path) -> PRXTransformer2DModel:
+    """The averaged denoiser of the last checkpoint.
+
+    Raises:
+        WeightsError: when there is none.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path} is not there; train first")
+    average = build()
+    with safe_open(path, framework="pt") as file:
+        named = ((key, key.removeprefix("average|")) for key in file.keys() if key.startswith("average|"))  # noqa: SIM118
+        average.load_state_dict({name: file.get_tensor(key) for key, name in named})
+    return average.eval()

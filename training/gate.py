@@ -1,0 +1,140 @@
+"""What `mini-dit` is chosen by: what its attention does for its pictures at native size, and nothing else.
+
+    python -m training.gate               # measure data/mini-dit beside its twin, write quality.json and the card
+    python -m training.gate --quick 64    # fewer prompts; print, and write nothing
+
+- Quality: pictures with exactly what was asked for, told by the judge.
+- Used: with self-attention made uniform, exact pictures fall to a half or less.
+- Needed: a twin of the same recipe, seed and steps, trained with uniform attention, reaches a half or less.
+
+Uniform means that every key of the image is replaced by the mean of all of them; the text's keys stay as they are.
+No statistic of entropy has a say. What attention is like is reported as it came, layer by layer, with what each layer is for.
+"""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from diffusers import PRXPipeline
+from jaxtyping import UInt8
+
+from entropy_lib.experiments.generation import draw, to_uint8
+from entropy_lib.mini import judge, scenes
+from entropy_lib.mini.card import share, shown, write_measured
+from entropy_lib.mini.evaluate import COUNT, NATIVE, SEED, draw_prompts, judged, quality
+from entropy_lib.models.catalogue import load
+from training.dit import PlainProcessor
+from training.train_dit import MODEL, TWINS
+
+STEPS, GUIDANCE = 25, 2.5
+BATCH = 25
+BARS = {"one thing, exactly": 0.95, "two things, exactly": 0.85, "colour of the ground": 0.98}
+HALF = 0.5  # of the exact pictures: what uniform attention may leave at most
+LAYER_PROMPTS = 50
+
+
+def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "image height width 3"]:
+    """One picture for each prompt, seeds from 0."""
+    seeds = range(SEED, SEED + len(prompts))
+    parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
+    drawn = partial(draw, pipe, height=NATIVE[0], width=NATIVE[1], steps=STEPS, guidance=GUIDANCE)
+    return np.concatenate([to_uint8(drawn(prompts[part], seeds[part])) for part in parts])
+
+
+@contextmanager
+def uniform(pipe: PRXPipeline, layers: Sequence[int] | None = None):
+    """Self-attention that cannot choose between image tokens, in these blocks or in all, within a `with` block."""
+    before = pipe.transformer.attn_processors
+    chosen = range(len(pipe.transformer.blocks)) if layers is None else layers
+    for index in chosen:
+        pipe.transformer.blocks[index].attention.set_processor(PlainProcessor(uniform=True))
+    try:
+        yield pipe
+    finally:
+        pipe.transformer.set_attn_processor(before)
+
+
+def measure(pipe: PRXPipeline, twin: PRXPipeline, prompts: Sequence[str], detector: judge.Judge) -> dict:
+    """Everything that the model is chosen by."""
+    real = np.stack([scenes.draw(scenes.scene(number, "test", scenes.SIMPLE), *NATIVE) for number in range(2 * COUNT)])
+    captions = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(2 * COUNT)]
+    native = pictures(pipe, prompts)
+    with uniform(pipe):
+        ablated = judged(pictures(pipe, prompts), prompts, detector)
+    with uniform(twin):
+        taught = judged(pictures(twin, prompts), prompts, detector)
+    table = judged(native, prompts, detector)
+    return {
+        "sampler": {"steps": STEPS, "guidance": GUIDANCE, "seed": SEED},
+        "quality": quality(table),
+        "real scenes": quality(judged(real, captions, detector)),
+        "exact": {
+            "as it is": share(table.exact),
+            "its attention made uniform": share(ablated.exact),
+            "twin trained with uniform attention": share(taught.exact),
+        },
+        "layers": layers(pipe, prompts[:LAYER_PROMPTS], native[:LAYER_PROMPTS], detector).round(4).to_dict("records"),
+    }
+
+
+def layers(
+    pipe: PRXPipeline, prompts: Sequence[str], native: UInt8[np.ndarray, "image height width 3"], detector: judge.Judge
+) -> pd.DataFrame:
+    """What each block's attention is for: exact pictures and change of the picture (grey levels) with it made uniform."""
+    rows = []
+    for index in range(len(pipe.transformer.blocks)):
+        with uniform(pipe, [index]):
+            images = pictures(pipe, prompts)
+        change = float(np.abs(images.astype(float) - native).mean())
+        rows.append({"block": index, "change": change, "exact": judged(images, prompts, detector).exact.mean()})
+    return pd.DataFrame(rows)
+
+
+def gate(report: dict) -> dict[str, bool]:
+    """Which conditions hold."""
+    exact = {name: value["share"] for name, value in report["exact"].items()}
+    native = exact.pop("as it is")
+    return {
+        **{f"{name}: at least {bar:.0%}": report["quality"][name]["share"] >= bar for name, bar in BARS.items()},
+        **{f"{name}: at most half as many exact pictures": value <= HALF * native for name, value in exact.items()},
+    }
+
+
+def card_tables(report: dict) -> str:
+    """The measured part of the model card, in Markdown."""
+    asked = pd.DataFrame(
+        {
+            "asked for": list(BARS),
+            "found": [shown(report["quality"][name]) for name in BARS],
+            "in real scenes": [shown(report["real scenes"][name]) for name in BARS],
+            "pictures": [report["quality"][name]["count"] for name in BARS],
+        }
+    )
+    exact = pd.DataFrame([{"attention": name, "exact pictures": shown(value)} for name, value in report["exact"].items()])
+    holds = "\n".join(f"- {name}: {'yes' if yes else 'NO'}" for name, yes in gate(report).items())
+    sampler = report["sampler"]
+    return (
+        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. The judge "
+        f"makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
+        f"{exact.to_markdown(index=False)}\n\n{holds}\n\n"
+        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255):\n\n"
+        f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", type=int, help="this many prompts; print, and write nothing")
+    arguments = parser.parse_args()
+    prompts = draw_prompts(arguments.quick or COUNT, scenes.SIMPLE)
+    report = measure(load(str(MODEL)), load(str(TWINS / "mini-dit-uniform")), prompts, judge.load())
+    print(card_tables(report))
+    if not arguments.quick:
+        write_measured(MODEL, report | {"gate": gate(report)}, card_tables(report))
+
+
+if __name__ == "__main__":
+    main()
