@@ -22,26 +22,26 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 mini: setup ## train the embedded model again (two and a half hours on two cores, 2 GB of memory); resumes where it stopped
-	$(BIN)/python -m entropy_lib.mini.train --parts
-	$(BIN)/python -m entropy_lib.mini.train
-	$(BIN)/python -m entropy_lib.mini.evaluate
+	$(BIN)/python -m training.mini --parts
+	$(BIN)/python -m training.mini
+	$(BIN)/python -m training.quality
 
 controls: mini-weak mini-circular ## train the two controls of mini again (eighty minutes each on one core); `make -j2 controls` does both at once
 
 mini-weak mini-circular: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m entropy_lib.mini.train --recipe $@
-	$(BIN)/python -m entropy_lib.mini.evaluate --model $@
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini --recipe $@
+	$(BIN)/python -m training.quality --model $@
 
 judge: setup ## train the judge again (three quarters of an hour); resumes where it stopped
-	$(BIN)/python -m entropy_lib.mini.judge_training
-	$(BIN)/python -m entropy_lib.mini.acceptance
+	$(BIN)/python -m training.judge
+	$(BIN)/python -m training.acceptance
 
 mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an hour); resumes where it stopped
-	$(BIN)/python -m entropy_lib.mini.clip
-	$(BIN)/python -m entropy_lib.mini.retrieval
+	$(BIN)/python -m training.clip
+	$(BIN)/python -m training.retrieval
 
 calibrations: setup ## measure what rules and arms need to know of the embedded models (forty minutes)
-	$(BIN)/python -m entropy_lib.mini.calibrations
+	$(BIN)/python -m training.calibrations
 
 bench: setup ## measure time and memory as ratios, and write benchmarks/RESULTS.md (an hour)
 	$(BIN)/python benchmarks/run.py

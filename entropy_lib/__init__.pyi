@@ -11,6 +11,7 @@ from . import models as models
 from . import probes as probes
 from . import running as running
 from . import scaling as scaling
+from . import scenes as scenes
 from . import sizes as sizes
 from . import statistics as statistics
 from . import study as study

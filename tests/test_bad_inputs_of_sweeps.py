@@ -304,7 +304,7 @@ def truncated_tar(path):
 
 
 def broken_sprites(path):
-    from entropy_lib.mini import sprites
+    from entropy_lib.scenes import sprites
 
     content = bytearray(sprites.PARQUET.read_bytes())
     content[len(content) // 2] ^= 1

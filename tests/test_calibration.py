@@ -11,12 +11,12 @@ from diffusers import DDIMScheduler
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, MissingFileError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.experiments import noise_level
-from entropy_lib.mini import scenes
 from entropy_lib.models.architectures import build
 from entropy_lib.scaling import calibration
 from entropy_lib.scaling.calibration import Calibration, LayerResponse, equal_entropy
 from entropy_lib.scaling.patch import applied_rule, scale_heads
 from entropy_lib.scaling.rules import distinct_rules
+from entropy_lib.scenes import scenes
 
 PROMPTS = [scenes.scene(number, "test").caption for number in range(8)]
 SEEDS = list(range(len(PROMPTS)))

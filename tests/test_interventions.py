@@ -8,7 +8,7 @@ from scipy import stats
 import entropy_lib as el
 from entropy_lib.display import figures, verdicts
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.mini import scenes
+from entropy_lib.scenes import scenes
 from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, paired_changes, rank_correlation, share_removed
 
 

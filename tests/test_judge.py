@@ -8,9 +8,11 @@ from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.metrics.layout import Detection, Detector
-from entropy_lib.mini import acceptance, damaged, judge, judge_training, labels, scenes, sprites
+from entropy_lib.scenes import judge, scenes, sprites
 from entropy_lib.sweep.comparison import open_comparison
 from entropy_lib.sweep.plan import Plan, Settings
+from training import acceptance, damaged, labels
+from training import judge as judge_training
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +74,7 @@ def test_the_judge_refuses_what_it_cannot_see(images, message):
 
 
 def test_a_judge_that_is_not_there_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(WeightsError, match=r"no judge in .*mini\.judge_training"):
+    with pytest.raises(WeightsError, match=r"no judge in .*training\.judge"):
         judge.load(tmp_path)
 
 

@@ -8,7 +8,7 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import FINDINGS, METRICS
 from entropy_lib.metrics.layout import LAYOUT, Detection, Detector, layout
 from entropy_lib.metrics.repetition import repetition
-from entropy_lib.mini import scenes
+from entropy_lib.scenes import scenes
 
 
 def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):

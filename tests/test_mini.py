@@ -9,11 +9,13 @@ from safetensors.torch import load_file
 from entropy_lib.attention import logit_moments
 from entropy_lib.errors import WeightsError
 from entropy_lib.files import PROMPTS
-from entropy_lib.mini import autoencoder, denoiser, evaluate, pictures, scenes, sprites, text, train
-from entropy_lib.mini.tokenizer import GRID, learn_merges, round_trip, tokenizer_of
 from entropy_lib.models.catalogue import load
 from entropy_lib.models.checksums import verify
+from entropy_lib.scenes import scenes, sprites
+from entropy_lib.scenes.judge import pixels
 from entropy_lib.theory import freezing_std
+from training import autoencoder, mini, pictures, quality, text_encoder, unet
+from training.tokenizer import GRID, learn_merges, round_trip, tokenizer_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +41,7 @@ def test_every_scene_has_a_caption_that_the_text_encoder_learns():
 
 
 def test_what_captions_must_tell_does_not_say_where_things_are():
-    told = text.targets()
+    told = text_encoder.targets()
     assert torch.equal(told["an owl, fluent style"][:, :-10], told["two owls on a red background, fluent style"][:, :-10])
     both = torch.stack([told[f"an owl, {design} style"] for design in sprites.DESIGNS]).mean(0)
     assert torch.allclose(told["an owl"], both)
@@ -48,8 +50,8 @@ def test_what_captions_must_tell_does_not_say_where_things_are():
 
 def test_the_text_encoder_learns_to_tell(losses, monkeypatch):
     few = dict(list(scenes.captions().items())[:6])
-    monkeypatch.setattr(scenes, "captions", lambda: few)
-    _, curve = losses(text, 6, 12, None)
+    monkeypatch.setattr(scenes, "captions", lambda *_: few)
+    _, curve = losses(text_encoder, 6, 12, None)
     assert curve.loss[-5:].mean() < 0.7 * curve.loss[:5].mean()
 
 
@@ -58,35 +60,35 @@ def test_the_autoencoder_learns_and_its_latents_are_normalised(losses, monkeypat
     monkeypatch.setattr(pictures, "drawn", lambda *_: images)
     vae, curve = losses(autoencoder, 2, 12, None)
     assert curve.reconstruction[-5:].mean() < curve.reconstruction[:5].mean()
-    before = vae.decode(vae.encode(pictures.pixels(images)).latent_dist.mode()).sample
+    before = vae.decode(vae.encode(pixels(images)).latent_dist.mode()).sample
     autoencoder.fold_normalisation(vae, autoencoder.encode(vae, images))
     latents = autoencoder.encode(vae, images)
     assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(4), atol=0.05)
     assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4), atol=0.05)
-    after = vae.decode(vae.encode(pictures.pixels(images)).latent_dist.mode()).sample
+    after = vae.decode(vae.encode(pixels(images)).latent_dist.mode()).sample
     assert torch.allclose(before, after, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", list(denoiser.RECIPES))
+@pytest.mark.parametrize("name", list(unet.RECIPES))
 def test_recipes_differ_in_what_they_say_and_in_nothing_else(name):
     torch.manual_seed(1)
-    recipe, network = denoiser.RECIPES[name], denoiser.build(denoiser.RECIPES[name])
+    recipe, network = unet.RECIPES[name], unet.build(unet.RECIPES[name])
     for layer, module in network.named_modules():
         if layer.endswith("attn1"):
             assert torch.equal(module.to_q.weight, module.to_k.weight) == (recipe.gain is not None), layer
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
             assert module.padding_mode == recipe.padding
     torch.manual_seed(1)
-    plain = denoiser.build(denoiser.Recipe())
+    plain = unet.build(unet.Recipe())
     same = [key for key, value in plain.state_dict().items() if torch.equal(value, network.state_dict()[key])]
     assert len(same) >= len(plain.state_dict()) - 20, "all but W_q and W_k of ten layers"
 
 
 def test_the_circular_model_knows_no_border():
     torch.manual_seed(0)
-    latents, states = torch.randn(1, 4, 16, 16), torch.randn(1, 32, text.WIDTH)
+    latents, states = torch.randn(1, 4, 16, 16), torch.randn(1, 32, text_encoder.WIDTH)
     for name, equivariant in (("mini-circular", True), ("mini", False)):
-        network = denoiser.build(denoiser.RECIPES[name]).eval()
+        network = unet.build(unet.RECIPES[name]).eval()
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
         with torch.no_grad():
@@ -97,11 +99,11 @@ def test_the_circular_model_knows_no_border():
 
 def test_the_processor_computes_what_diffusers_computes_and_measures_what_the_probe_does():
     torch.manual_seed(0)
-    network = denoiser.build(denoiser.Recipe()).eval()
+    network = unet.build(unet.Recipe()).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
-    inputs = torch.randn(2, 4, 16, 16), torch.tensor(300), torch.randn(2, 32, text.WIDTH)
-    processor = denoiser.PenalisedProcessor(0.5)
+    inputs = torch.randn(2, 4, 16, 16), torch.tensor(300), torch.randn(2, 32, text_encoder.WIDTH)
+    processor = unet.PenalisedProcessor(0.5)
     with torch.no_grad():
         expected = network(*inputs).sample
         network.set_attn_processor(processor)
@@ -110,11 +112,11 @@ def test_the_processor_computes_what_diffusers_computes_and_measures_what_the_pr
     assert len(ratios) == 10
     query, key = 3 * torch.randn(2, 1, 64, 16), torch.randn(2, 1, 64, 16)
     expected = logit_moments(query, key, 0.25)[1].sqrt() / freezing_std(64)
-    assert torch.allclose(denoiser.freezing_ratio(query, key, 0.25), expected, atol=1e-3)
+    assert torch.allclose(unet.freezing_ratio(query, key, 0.25), expected, atol=1e-3)
 
 
 def test_healthy_rows_are_not_penalised():
-    processor = denoiser.PenalisedProcessor(0.75, floor=0.5)
+    processor = unet.PenalisedProcessor(0.75, floor=0.5)
     processor.note(torch.full((2, 1, 8), 0.2))  # few tokens: no floor
     processor.note(torch.full((2, 1, 64), 0.7))
     processor.note(torch.full((2, 1, 8), 0.95))
@@ -126,32 +128,33 @@ def test_healthy_rows_are_not_penalised():
 
 
 def test_the_denoiser_trains_and_resumes(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(denoiser, "BATCH", 4)
-    encoder, latents = text.build_encoder(tokenizer).eval(), torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(unet, "BATCH", 4)
+    encoder = text_encoder.build_encoder(tokenizer).eval()
+    latents = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     few = dict(list(scenes.captions().items())[:3])
-    monkeypatch.setattr(denoiser, "caption_rows", lambda count, texts: torch.arange(count) % 3)
-    monkeypatch.setattr(scenes, "captions", lambda: few)
-    denoiser.train(tmp_path / "a.safetensors", denoiser.Recipe(), latents, encoder, 2)
-    network = denoiser.train(tmp_path / "a.safetensors", denoiser.Recipe(), latents, encoder, 3)
+    monkeypatch.setattr(unet, "caption_rows", lambda count, texts: torch.arange(count) % 3)
+    monkeypatch.setattr(scenes, "captions", lambda *_: few)
+    unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 2)
+    network = unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 3)
     assert sum(p.abs().sum().item() for name, p in network.named_parameters() if name.startswith("conv_out")) > 0
-    exported = denoiser.last(tmp_path / "a.safetensors", denoiser.Recipe()).state_dict()
+    exported = unet.last(tmp_path / "a.safetensors", unet.Recipe()).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in network.state_dict().items())
     with pytest.raises(WeightsError, match="train first"):
-        denoiser.last(tmp_path / "nothing.safetensors", denoiser.Recipe())
+        unet.last(tmp_path / "nothing.safetensors", unet.Recipe())
 
 
 def test_the_colour_of_the_ground_is_named():
     for number in range(100):
         scene = scenes.scene(number, "test")
-        assert evaluate.ground_colour(scenes.draw(scene, 64, 64)) == scene.background.colour
+        assert quality.ground_colour(scenes.draw(scene, 64, 64)) == scene.background.colour
 
 
 def test_the_gate_holds_only_for_living_attention():
     def layers(ratio, beyond, entropy):
         return pd.DataFrame({"of_freezing": ratio, "beyond_freezing": beyond, "entropy_ratio": entropy})
 
-    assert all(evaluate.gate(layers([0.4, 0.6, 0.5], [0.0, 0.0, 0.1], [0.8, 0.7, 0.8])).values())
-    assert not any(evaluate.gate(layers([0.1, 0.2, 0.1, 1.0], [0.0, 0.3, 0.1, 0.9], [0.99, 0.98, 0.97, 0.98])).values())
+    assert all(quality.gate(layers([0.4, 0.6, 0.5], [0.0, 0.0, 0.1], [0.8, 0.7, 0.8])).values())
+    assert not any(quality.gate(layers([0.1, 0.2, 0.1, 1.0], [0.0, 0.3, 0.1, 0.9], [0.99, 0.98, 0.97, 0.98])).values())
 
 
 def test_any_text_has_tokens_of_its_own(tokenizer):
@@ -176,22 +179,22 @@ def test_merges_follow_counts_and_then_the_alphabet():
 
 
 def test_pure_noise_is_the_first_step():
-    scheduler = denoiser.build_scheduler()
+    scheduler = unet.build_scheduler()
     assert scheduler.alphas_cumprod[-1] == 0
     scheduler.set_timesteps(25)
     assert scheduler.timesteps[0] == 999
-    weight = denoiser.loss_weight(torch.tensor([0.0, 1.0, 4.0, 9.0]))
+    weight = unet.loss_weight(torch.tensor([0.0, 1.0, 4.0, 9.0]))
     assert weight.tolist() == pytest.approx([1, 1, 1, 0.5])
 
 
 def test_timesteps_are_stratified():
-    times = denoiser.stratified_timesteps(10, 1000, torch.Generator().manual_seed(0))
+    times = unet.stratified_timesteps(10, 1000, torch.Generator().manual_seed(0))
     assert (times // 100).tolist() == list(range(10))
 
 
 def test_patches_are_the_squares_of_the_latents_row_by_row():
     latents = torch.arange(2 * 3 * 8 * 8).float().reshape(2, 3, 8, 8)
-    patches = text.patches(latents)
+    patches = text_encoder.patches(latents)
     assert patches.shape == (2, GRID**2, 3 * 2 * 2)
     second_row_third_column = latents[1, :, 2:4, 4:6]
     assert torch.equal(patches[1, GRID + 2], second_row_third_column.flatten())
@@ -199,20 +202,20 @@ def test_patches_are_the_squares_of_the_latents_row_by_row():
 
 def test_prompts_are_captions_of_test_scenes():
     prompts = (PROMPTS / "mini.txt").read_text(encoding="utf-8").splitlines()
-    assert prompts == evaluate.draw_prompts()
+    assert prompts == quality.draw_prompts()
     assert len(set(prompts)) == 200
 
 
 def test_attention_of_the_embedded_model_is_alive(pipe):
-    layers = evaluate.attention(pipe, evaluate.draw_prompts(8))
-    assert all(evaluate.gate(layers).values()), layers.to_string()
+    layers = quality.attention(pipe, quality.draw_prompts(8))
+    assert all(quality.gate(layers).values()), layers.to_string()
 
 
 def test_a_control_is_exported_as_its_denoiser_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "RUNS", tmp_path)
+    monkeypatch.setattr(mini, "RUNS", tmp_path)
     pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(tmp_path / "mini-weak.csv", index=False)
-    network = denoiser.build(denoiser.RECIPES["mini-weak"])
-    train.export(network, "mini-weak", tmp_path / "data")
+    network = unet.build(unet.RECIPES["mini-weak"])
+    mini.export(network, "mini-weak", tmp_path / "data")
     folder = tmp_path / "data" / "mini-weak"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     weights = "unet/diffusion_pytorch_model.safetensors"
@@ -224,8 +227,8 @@ def test_a_control_is_exported_as_its_denoiser_alone(tmp_path, monkeypatch):
 
 
 def test_mini_is_exported_as_a_whole_pipeline(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "RUNS", tmp_path)
+    monkeypatch.setattr(mini, "RUNS", tmp_path)
     pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(tmp_path / "mini.csv", index=False)
-    train.export(denoiser.build(denoiser.Recipe()), "mini", tmp_path)
+    mini.export(unet.build(unet.Recipe()), "mini", tmp_path)
     pipe = load(str(tmp_path / "mini"), device="cpu")
     assert len(pipe("an owl", height=32, width=32, num_inference_steps=1, output_type="np").images) == 1

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from entropy_lib.metrics.extractors import extractor
-from entropy_lib.mini import clip, pictures, retrieval, scenes
-from entropy_lib.mini.tokenizer import round_trip, tokenizer_of
 from entropy_lib.models.checksums import MEASURED
+from entropy_lib.scenes import scenes
+from entropy_lib.scenes.judge import pixels
+from training import clip, pictures, retrieval
+from training.tokenizer import round_trip, tokenizer_of
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +25,13 @@ def some():
 
 
 def test_augmented_pictures_stay_pictures_and_depend_on_the_step_alone(some):
-    pixels = pictures.pixels(some[0][:8])
-    first, again = (clip.augmented(pixels, torch.Generator().manual_seed(3)) for _ in range(2))
+    before = pixels(some[0][:8])
+    first, again = (clip.augmented(before, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
-    assert first.shape == pixels.shape
+    assert first.shape == before.shape
     assert first.min() >= -1
     assert first.max() <= 1
-    assert (first - pixels).abs().mean() > 0.02
+    assert (first - before).abs().mean() > 0.02
     white = torch.ones(4, 3, 64, 64)
     assert (clip.augmented(white, torch.Generator().manual_seed(0)) - 1).abs().mean() < 0.1, "white stays white"
 
@@ -60,8 +62,8 @@ def test_training_learns_resumes_and_exports_what_open_clip_reads(tmp_path, some
     import open_clip
 
     name = f"local-dir:{tmp_path / 'model'}"
-    loaded, pixels = open_clip.create_model(name).eval(), pictures.pixels(some[0][:16])
-    assert torch.allclose(loaded.encode_image(pixels), model.encode_image(pixels), atol=0.05)
+    loaded, seen = open_clip.create_model(name).eval(), pixels(some[0][:16])
+    assert torch.allclose(loaded.encode_image(seen), model.encode_image(seen), atol=0.05)
     own = clip.tokens(round_trip(tokenizer_of(scenes.captions())), some[1])
     assert torch.equal(own, open_clip.get_tokenizer(name)(some[1]))
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from entropy_lib.metrics import FeatureState
-from entropy_lib.mini import scenes
+from entropy_lib.scenes import scenes
 from entropy_lib.sweep import references
 from entropy_lib.sweep.references import SCENES, DamagedReferenceWarning, Reference, load_reference, open_reference
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.mini import damaged, scenes, sprites
+from entropy_lib.scenes import scenes, sprites
+from training import damaged, sprite_table
 
 NUMBERS = range(60)
 
@@ -17,21 +18,21 @@ def test_the_table_of_sprites_holds_what_its_card_says():
     assert list(table.columns) == ["name", "design", "codepoint", "licence", "image"]
     assert 32 <= table.name.nunique() <= 64
     assert set(zip(table.name, table.design, strict=True)) == set(itertools.product(sprites.NAMES, sprites.DESIGNS))
-    licences = {design: source.licence for design, source in sprites.SOURCES.items()}
+    licences = {design: source.licence for design, source in sprite_table.SOURCES.items()}
     assert (table.licence == table.design.map(licences)).all()
     for picture in sprites.pictures().values():
         assert picture.mode == "RGBA"
         assert max(picture.size) == sprites.LONGEST >= 128
         assert picture.getchannel("A").getextrema() == (0, 255)
-    assert sprites.same(table, table)
-    assert not sprites.same(table, table.iloc[::-1].reset_index(drop=True))
+    assert sprite_table.same(table, table)
+    assert not sprite_table.same(table, table.iloc[::-1].reset_index(drop=True))
 
 
 def test_cropping_keeps_the_visible_part_and_its_proportions():
     picture = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
     picture.paste((200, 10, 10, 255), (40, 100, 200, 180))
-    encoded = sprites.cropped(picture)
-    assert sprites.decoded("x.webp", encoded).size == (sprites.LONGEST, sprites.LONGEST // 2)
+    encoded = sprite_table.cropped(picture)
+    assert sprite_table.decoded("x.webp", encoded).size == (sprites.LONGEST, sprites.LONGEST // 2)
 
 
 def test_no_two_scenes_are_alike_and_test_scenes_are_not_those_of_training():

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
-from entropy_lib.mini import denoiser, muon, training
 from entropy_lib.models.checksums import CHECKSUMS, MEASURED, verify, write_checksums
+from training import loop, muon, unet
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8)])
@@ -36,21 +36,21 @@ def test_muon_lowers_a_loss_and_takes_matrices_only():
 
 
 def test_every_parameter_has_one_optimizer():
-    model = denoiser.build(denoiser.Recipe())
+    model = unet.build(unet.Recipe())
     optimizers = muon.muon_and_adamw(model, 1e-3, 0.0)
     given = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
     assert sorted(given) == sorted(id(p) for p in model.parameters())
 
 
 def test_every_picture_is_seen_once_an_epoch():
-    seen = torch.cat([training.epoch_batch(step, 3, 10) for step in range(10)])
+    seen = torch.cat([loop.epoch_batch(step, 3, 10) for step in range(10)])
     for epoch in seen.split(10):
         assert sorted(epoch.tolist()) == list(range(10))
     assert seen[:10].tolist() != seen[10:20].tolist()
 
 
 def test_learning_rate_warms_up_stays_and_decays():
-    rates = [training.warmup_stable_decay(step, 1000, warmup=100, decay=0.3) for step in range(1000)]
+    rates = [loop.warmup_stable_decay(step, 1000, warmup=100, decay=0.3) for step in range(1000)]
     assert rates[0] == 0.01
     assert set(rates[100:700]) == {1.0}
     assert rates[700:] == sorted(rates[700:], reverse=True)
@@ -65,15 +65,15 @@ def test_a_resumed_training_is_that_of_an_undisturbed_one(tmp_path):
             optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
 
             def update(step, model=model, optimizer=optimizer):
-                loss = model(torch.randn(8, 4, generator=training.step_generator(step))).square().mean()
+                loss = model(torch.randn(8, 4, generator=loop.step_generator(step))).square().mean()
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 return {"loss": loss.item()}
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "warmup_stable_decay", lambda step, steps: 1.0)
-                training.loop(path, {"model": model}, {"adamw": optimizer}, steps, update, checkpoint_every=1000)
+                patch.setattr(loop, "warmup_stable_decay", lambda step, steps: 1.0)
+                loop.loop(path, {"model": model}, {"adamw": optimizer}, steps, update, checkpoint_every=1000)
         return model.weight
 
     assert torch.equal(train(tmp_path / "a.safetensors", [60]), train(tmp_path / "b.safetensors", [20, 60]))

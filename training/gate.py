@@ -22,12 +22,12 @@ from diffusers import PRXPipeline
 from jaxtyping import UInt8
 
 from entropy_lib.experiments.generation import draw, to_uint8
-from entropy_lib.mini import judge, scenes
-from entropy_lib.mini.card import share, shown, write_measured
-from entropy_lib.mini.evaluate import COUNT, NATIVE, SEED, draw_prompts, judged, quality
 from entropy_lib.models.catalogue import load
-from training.dit import PlainProcessor
-from training.train_dit import MODEL, TWINS
+from entropy_lib.scenes import judge, scenes
+from training.card import share, shown, write_measured
+from training.mini_dit import MODEL, TWINS
+from training.quality import COUNT, NATIVE, SEED, draw_prompts, judged, quality
+from training.transformer import PlainProcessor
 
 STEPS, GUIDANCE = 25, 2.5
 BATCH = 25
@@ -117,8 +117,8 @@ def card_tables(report: dict) -> str:
     holds = "\n".join(f"- {name}: {'yes' if yes else 'NO'}" for name, yes in gate(report).items())
     sampler = report["sampler"]
     return (
-        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. The judge "
-        f"makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
+        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. "
+        f"The judge makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
         f"{exact.to_markdown(index=False)}\n\n{holds}\n\n"
         f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"

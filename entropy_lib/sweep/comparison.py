@@ -240,7 +240,7 @@ def _caption_cache(folder: Path, name: str, device: str, view: str, other: Featu
 
 def _detector(plan: Plan) -> Detector | None:
     """The judge, where it understands every prompt and can look at every size."""
-    from entropy_lib.mini import judge
+    from entropy_lib.scenes import judge
 
     detector = judge.detector()
     understood = all(detector.asked(prompt) for prompt in {unit.prompt for unit in plan.units})

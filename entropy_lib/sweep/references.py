@@ -268,7 +268,7 @@ def _existing(pattern: str) -> str:
 
 @cache
 def _scenes(count: int) -> Reference:
-    from entropy_lib.mini import scenes, sprites
+    from entropy_lib.scenes import scenes, sprites
 
     verify(sprites.PARQUET.parent, required=True)
     drawn = [scenes.scene(number, "test") for number in range(count)]

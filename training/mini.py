@@ -1,9 +1,9 @@
 """Train the scene model and its controls, and write them as diffusers pipelines.
 
-    python -m entropy_lib.mini.train --parts              # autoencoder and text encoder, into data/mini
-    python -m entropy_lib.mini.train                      # the denoiser of `mini`, on top of them
-    python -m entropy_lib.mini.train --recipe mini-weak   # a control: the same parts, another denoiser, in data/mini-weak
-    python -m entropy_lib.mini.train --export             # write the last checkpoint without training on
+    python -m training.mini --parts              # autoencoder and text encoder, into data/mini
+    python -m training.mini                      # the denoiser of `mini`, on top of them
+    python -m training.mini --recipe mini-weak   # a control: the same parts, another denoiser, in data/mini-weak
+    python -m training.mini --export             # write the last checkpoint without training on
 
 Autoencoder and text encoder are trained once and common to all. Checkpoints and loss curves go to `build/mini/`; every training
 resumes where it stopped. Give more steps to continue a finished run.
@@ -22,10 +22,11 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from entropy_lib.files import DATA, replacing, sha256
-from entropy_lib.mini import autoencoder, denoiser, pictures, scenes, text
-from entropy_lib.mini.denoiser import build_scheduler
-from entropy_lib.mini.tokenizer import round_trip, tokenizer_of
 from entropy_lib.models.checksums import verify, write_checksums
+from entropy_lib.scenes import scenes
+from training import autoencoder, pictures, text_encoder, unet
+from training.tokenizer import round_trip, tokenizer_of
+from training.unet import build_scheduler
 
 RUNS = pictures.RUNS
 MODEL = DATA / "mini"
@@ -39,7 +40,7 @@ def train_parts(autoencoder_steps: int = AUTOENCODER_STEPS, text_steps: int = TE
     """The autoencoder with unit-variance latents, and the text encoder, from nothing or from their checkpoints."""
     vae = autoencoder.train(RUNS / "autoencoder.safetensors", autoencoder_steps)
     autoencoder.fold_normalisation(vae, autoencoder.encode(vae, pictures.drawn(pictures.TRAIN_COUNT)[:ENCODED]))
-    return vae, text.train(RUNS / "text.safetensors", text_steps)
+    return vae, text_encoder.train(RUNS / "text.safetensors", text_steps)
 
 
 def save_parts(vae: AutoencoderKL, encoder: CLIPTextModel, folder: Path = MODEL) -> None:
@@ -105,21 +106,21 @@ def save_curves(stages: Sequence[str], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", action="store_true", help="train autoencoder and text encoder, and nothing else")
-    parser.add_argument("--recipe", choices=list(denoiser.RECIPES), default=MODEL.name)
+    parser.add_argument("--recipe", choices=list(unet.RECIPES), default=MODEL.name)
     parser.add_argument("--steps", type=int, default=DENOISER_STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
     parser.add_argument("--output", type=Path, default=DATA, help="folder that holds one folder a model")
     arguments = parser.parse_args()
     if arguments.parts:
         return save_parts(*train_parts(), arguments.output / MODEL.name)
-    recipe, path = denoiser.RECIPES[arguments.recipe], RUNS / f"{arguments.recipe}.safetensors"
-    unet = denoiser.last(path, recipe) if arguments.export else trained(path, recipe, arguments.steps)
-    return export(unet, arguments.recipe, arguments.output)
+    recipe, path = unet.RECIPES[arguments.recipe], RUNS / f"{arguments.recipe}.safetensors"
+    denoiser = unet.last(path, recipe) if arguments.export else trained(path, recipe, arguments.steps)
+    return export(denoiser, arguments.recipe, arguments.output)
 
 
-def trained(path: Path, recipe: denoiser.Recipe, steps: int) -> UNet2DConditionModel:
+def trained(path: Path, recipe: unet.Recipe, steps: int) -> UNet2DConditionModel:
     """The denoiser, trained on the latents of all training scenes."""
-    return denoiser.train(path, recipe, encoded(), load_encoder(), steps)
+    return unet.train(path, recipe, encoded(), load_encoder(), steps)
 
 
 def encoded() -> Float[Tensor, "scene 4 16 16"]:

@@ -1,7 +1,7 @@
 """`mini-clip`: a small open_clip model of the project's own, so that metric tables can be made offline.
 
-    python -m entropy_lib.mini.clip              # train on scenes and write data/mini-clip (`make mini-clip`); resumes
-    python -m entropy_lib.mini.retrieval         # measure it
+    python -m training.clip              # train on scenes and write data/mini-clip (`make mini-clip`); resumes
+    python -m training.retrieval         # measure it
 
 A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a Fréchet distance
 of some hundred images. It has learnt the training scenes and their captions and nothing else: for other pictures use a real CLIP,
@@ -21,11 +21,13 @@ from transformers import PreTrainedTokenizerBase
 
 from entropy_lib.errors import extra
 from entropy_lib.files import DATA, replacing
-from entropy_lib.mini import pictures, scenes
-from entropy_lib.mini.precision import mixed, save_halves
-from entropy_lib.mini.tokenizer import round_trip, tokenizer_of
-from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.models.checksums import write_checksums
+from entropy_lib.scenes import scenes
+from entropy_lib.scenes.judge import pixels
+from training import pictures
+from training.loop import epoch_batch, loop, step_generator
+from training.precision import mixed, save_halves
+from training.tokenizer import round_trip, tokenizer_of
 
 with extra("metrics"):
     from open_clip import CLIP
@@ -127,7 +129,7 @@ def train(path: Path, steps: int) -> CLIP:
     def update(step: int) -> dict[str, float]:
         rows = epoch_batch(step, BATCH, len(images))
         batch = [scenes.scene(number) for number in rows.tolist()]
-        seen = augmented(pictures.pixels(images[rows.numpy()]), step_generator(step))
+        seen = augmented(pixels(images[rows.numpy()]), step_generator(step))
         ids = tokens(tokenizer, [one.caption for one in batch])
         with mixed():
             shown, said, scale = model(seen.contiguous(memory_format=torch.channels_last), ids)

@@ -18,8 +18,8 @@ from torch.nn import functional
 from entropy_lib.errors import InvalidInputError, WeightsError, extra
 from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.layout import Detection, Detector
-from entropy_lib.mini import pictures, scenes, sprites
 from entropy_lib.models.checksums import CHECKSUMS, verify
+from entropy_lib.scenes import scenes, sprites
 
 with extra("metrics"):
     from torchvision.ops import nms
@@ -71,6 +71,12 @@ class Judge(nn.Module):
         return dict(zip(OUTPUTS, self.head(merged).float().split(list(OUTPUTS.values()), 1), strict=True))
 
 
+def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
+    """uint8 `[n, height, width, 3]` as float32 in [-1, 1], channels last in memory."""
+    floats = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return floats.contiguous(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def find(
     model: Judge, images: UInt8[np.ndarray, "n height width 3"], threshold: float = THRESHOLD, batch: int = 32
@@ -89,7 +95,7 @@ def find(
     check_images(images)
     found = []
     for start in range(0, len(images), batch):
-        output = model(pictures.pixels(images[start : start + batch]))
+        output = model(pixels(images[start : start + batch]))
         found += [
             in_picture({name: values[index] for name, values in output.items()}, threshold) for index in range(len(output["box"]))
         ]
@@ -128,7 +134,7 @@ def load(folder: Path = MODEL) -> Judge:
     """
     verify(folder)
     if not (folder / "judge.safetensors").exists():
-        raise WeightsError(f"there is no judge in {folder.name!r}; train it: python -m entropy_lib.mini.judge_training")
+        raise WeightsError(f"there is no judge in {folder.name!r}; train it: python -m training.judge")
     model = Judge()
     model.load_state_dict(load_file(folder / "judge.safetensors"))  # into the model's own float32
     return model.eval().to(memory_format=torch.channels_last)

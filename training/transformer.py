@@ -1,12 +1,13 @@
 """The denoiser of `mini-dit` and its training: PRX's transformer, small, on the latents of `mini`'s autoencoder.
 
-Nothing but self-attention carries anything from one image token to another: 8 blocks of width 192 see 64 tokens of 2 x 2 latent pixels,
-with rotary positions on their grid and normalised query and key. Text stands in the same softmax as further keys. PRX
-(diffusers' `PRXTransformer2DModel`) is taken because nothing of it has to be ours: one text encoder, a tokenizer that knows its own
-length, Stable Diffusion's kind of autoencoder, positions that are whole numbers at every size, and no word about size in its conditions.
+Nothing but self-attention carries anything from one image token to another: 8 blocks of width 192 see 64 tokens of 2 x 2
+latent pixels, with rotary positions on their grid and normalised query and key. Text stands in the same softmax as further
+keys. PRX (diffusers' `PRXTransformer2DModel`) is taken because nothing of it has to be ours: one text encoder, a tokenizer
+that knows its own length, Stable Diffusion's kind of autoencoder, positions that are whole numbers at every size, and no
+word about size in its conditions.
 
-A twin of the same recipe has attention that cannot choose between image tokens, in training as afterwards: each key of the image is
-replaced by the mean of all of them, so the image gets one weight a token, whichever token asks.
+A twin of the same recipe has attention that cannot choose between image tokens, in training as afterwards: each key of the
+image is replaced by the mean of all of them, so that every image token gets the same weight, whichever token asks.
 """
 
 import copy
@@ -22,13 +23,13 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from entropy_lib.errors import WeightsError
-from entropy_lib.mini import scenes
-from entropy_lib.mini import text as captions
-from entropy_lib.mini.denoiser import stratified_timesteps
-from entropy_lib.mini.muon import muon_and_adamw
-from entropy_lib.mini.precision import mixed
-from entropy_lib.mini.training import epoch_batch, loop, step_generator
-from training import text
+from entropy_lib.scenes import scenes
+from training import masked_text_encoder
+from training.loop import epoch_batch, loop, step_generator
+from training.muon import muon_and_adamw
+from training.precision import mixed
+from training.text_encoder import UNCONDITIONAL, WIDTH
+from training.unet import stratified_timesteps
 
 BATCH = 64
 LEARNING_RATE = 1e-3
@@ -51,7 +52,7 @@ def build() -> PRXTransformer2DModel:
     model = PRXTransformer2DModel(
         in_channels=4,
         patch_size=2,
-        context_in_dim=captions.WIDTH,
+        context_in_dim=WIDTH,
         hidden_size=192,
         mlp_ratio=2.67,
         num_heads=6,
@@ -86,9 +87,7 @@ class PlainProcessor:
     ) -> Float[Tensor, "batch token width"]:
         query, key, value = attn.img_qkv_proj(hidden_states).unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
         text_key, text_value = attn.txt_kv_proj(encoder_hidden_states).unflatten(-1, (2, attn.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = (
-            apply_rope(norm(part), image_rotary_emb) for norm, part in ((attn.norm_q, query), (attn.norm_k, key))
-        )
+        query, key = (apply_rope(norm(part), image_rotary_emb) for norm, part in ((attn.norm_q, query), (attn.norm_k, key)))
         key = key.mean(-2, keepdim=True).expand_as(key) if self.uniform else key
         logits = query @ torch.cat([attn.norm_added_k(text_key), key], -2).mT * query.shape[-1] ** -0.5
         if attention_mask is not None:
@@ -115,7 +114,7 @@ def train(
     average = copy.deepcopy(model).requires_grad_(False)
     model.set_attn_processor(PlainProcessor(recipe.uniform))
     optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
-    texts, states, masks = text.all_states(encoder)
+    texts, states, masks = masked_text_encoder.all_states(encoder)
     states, masks = states[:, : masks.sum(1).max()], masks[:, : masks.sum(1).max()]  # no caption is longer
     row = {caption: index for index, caption in enumerate(texts)}
     told = torch.tensor([row[scenes.scene(number, world=scenes.SIMPLE).caption] for number in range(len(latents))])
@@ -127,7 +126,7 @@ def train(
         noise = torch.randn(clean.shape, generator=generator)
         share = stratified_times(generator)
         noisy = torch.lerp(clean, noise, share.view(-1, 1, 1, 1))
-        said = told[rows] * (torch.rand(BATCH, generator=generator) >= captions.UNCONDITIONAL)  # row 0 is the empty caption
+        said = told[rows] * (torch.rand(BATCH, generator=generator) >= UNCONDITIONAL)  # row 0 is the empty caption
         with mixed():
             output = model(noisy, share, states[said], masks[said]).sample.float()
         error = (output - (noise - clean)).square().mean((1, 2, 3))

@@ -1,9 +1,9 @@
 """Train `mini-dit` and its twin, and write them as diffusers pipelines.
 
-    python -m training.train_dit --parts                       # the text encoder; the autoencoder is that of `mini`
-    python -m training.train_dit                               # the denoiser of `mini-dit`
-    python -m training.train_dit --recipe mini-dit-uniform     # the twin whose attention cannot choose, into build/
-    python -m training.train_dit --export                      # write the last checkpoint without training on
+    python -m training.mini_dit --parts                       # the text encoder; the autoencoder is that of `mini`
+    python -m training.mini_dit                               # the denoiser of `mini-dit`
+    python -m training.mini_dit --recipe mini-dit-uniform     # the twin whose attention cannot choose, into build/
+    python -m training.mini_dit --export                      # write the last checkpoint without training on
 
 Checkpoints and loss curves go to `build/mini/`; every training resumes where it stopped.
 """
@@ -19,10 +19,9 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from entropy_lib.files import DATA, replacing, sha256
-from entropy_lib.mini import autoencoder, pictures, scenes
-from entropy_lib.mini import train as mini
 from entropy_lib.models.checksums import write_checksums
-from training import dit, text
+from entropy_lib.scenes import scenes
+from training import autoencoder, masked_text_encoder, mini, pictures, transformer
 
 MODEL = DATA / "mini-dit"
 TWINS = pictures.RUNS / "twins"  # what a gate needs and nobody else
@@ -32,7 +31,7 @@ STEPS = 4500
 
 def encoder() -> CLIPTextModel:
     """The text encoder, from nothing or from its checkpoint."""
-    return text.train(pictures.RUNS / "mini-dit_text.safetensors", TEXT_STEPS)
+    return masked_text_encoder.train(pictures.RUNS / "mini-dit_text.safetensors", TEXT_STEPS)
 
 
 def encoded() -> Float[Tensor, "scene 4 16 16"]:
@@ -47,24 +46,24 @@ def encoded() -> Float[Tensor, "scene 4 16 16"]:
     return load_file(path)["latents"]
 
 
-def pipeline(transformer: PRXTransformer2DModel) -> PRXPipeline:
+def pipeline(denoiser: PRXTransformer2DModel) -> PRXPipeline:
     """All parts as diffusers loads them."""
     vae = mini.load_autoencoder()
     vae.register_to_config(shift_factor=0.0)  # PRX's pipeline adds it without asking whether there is one
     return PRXPipeline(
-        transformer=transformer,
-        scheduler=dit.build_scheduler(),
+        transformer=denoiser,
+        scheduler=transformer.build_scheduler(),
         text_encoder=encoder(),
-        tokenizer=text.build_tokenizer(),
+        tokenizer=masked_text_encoder.build_tokenizer(),
         vae=vae,
         default_sample_size=scenes.SIZE,
     )
 
 
-def export(transformer: PRXTransformer2DModel, recipe: str) -> Path:
+def export(denoiser: PRXTransformer2DModel, recipe: str) -> Path:
     """Write a pipeline in half precision with its loss curves and checksums; the twin where no wheel takes it from."""
     folder = MODEL if recipe == MODEL.name else TWINS / recipe
-    pipeline(transformer).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipeline(denoiser).to(torch.float16).save_pretrained(folder, safe_serialization=True)
     mini.save_curves((recipe,), folder)
     write_checksums(folder)
     return folder
@@ -73,7 +72,7 @@ def export(transformer: PRXTransformer2DModel, recipe: str) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", action="store_true", help="train the text encoder and encode the scenes, nothing else")
-    parser.add_argument("--recipe", choices=list(dit.RECIPES), default=MODEL.name)
+    parser.add_argument("--recipe", choices=list(transformer.RECIPES), default=MODEL.name)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
     arguments = parser.parse_args()
@@ -81,10 +80,10 @@ def main() -> None:
         return print(encoder().num_parameters(), len(encoded()))
     path = pictures.RUNS / f"{arguments.recipe}.safetensors"
     if arguments.export:
-        transformer = dit.last(path)
+        denoiser = transformer.last(path)
     else:
-        transformer = dit.train(path, dit.RECIPES[arguments.recipe], encoded(), encoder(), arguments.steps)
-    return print(export(transformer, arguments.recipe))
+        denoiser = transformer.train(path, transformer.RECIPES[arguments.recipe], encoded(), encoder(), arguments.steps)
+    return print(export(denoiser, arguments.recipe))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Pictures that the embedded model drew, labelled by looking at them, and how far the judge agrees.
 
-    python -m entropy_lib.mini.labels --draw           # draw them, write sheets to look at into build/labels
-    python -m entropy_lib.mini.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the pictures
+    python -m training.labels --draw           # draw them, write sheets to look at into build/labels
+    python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the pictures
 
 Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the second time in another
 order and without the first labels. `acceptance` compares them with the judge's.
@@ -20,10 +20,10 @@ from PIL import Image, ImageDraw
 from entropy_lib.experiments.generation import generate
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.layout import Detector
-from entropy_lib.mini import scenes
-from entropy_lib.mini.card import share
 from entropy_lib.models.catalogue import load, sampling_defaults
+from entropy_lib.scenes import scenes
 from entropy_lib.statistics.interval import Interval
+from training.card import share
 
 PARQUET = DATA / "judge" / "labelled.parquet"
 SHEETS = ROOT / "build" / "labels"

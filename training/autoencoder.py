@@ -12,10 +12,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.mini import pictures, scenes
-from entropy_lib.mini.muon import muon_and_adamw
-from entropy_lib.mini.precision import mixed
-from entropy_lib.mini.training import epoch_batch, loop, step_generator
+from entropy_lib.scenes import scenes
+from entropy_lib.scenes.judge import pixels
+from training import pictures
+from training.loop import epoch_batch, loop, step_generator
+from training.muon import muon_and_adamw
+from training.precision import mixed
 
 BATCH = 8
 LEARNING_RATE = 4e-3
@@ -59,7 +61,7 @@ def train(path: Path, steps: int) -> AutoencoderKL:
 
     def update(step: int) -> dict[str, float]:
         generator = step_generator(step)
-        target = pictures.pixels(images[epoch_batch(step, BATCH, len(images)).numpy()])
+        target = pixels(images[epoch_batch(step, BATCH, len(images)).numpy()])
         with mixed():
             posterior = model.encode(target).latent_dist
             output = model.decode(posterior.sample(generator=generator)).sample.float()
@@ -84,8 +86,7 @@ def encode(
     """Latents of uint8 pictures `[n, height, width, 3]`: the posterior's mode."""
     with mixed():
         parts = [
-            model.encode(pictures.pixels(images[start : start + batch])).latent_dist.mode().float()
-            for start in range(0, len(images), batch)
+            model.encode(pixels(images[start : start + batch])).latent_dist.mode().float() for start in range(0, len(images), batch)
         ]
     return torch.cat(parts)
 
@@ -95,7 +96,7 @@ def reconstruction_error(model: AutoencoderKL, images: UInt8[np.ndarray, "n heig
     """Mean absolute error of reconstructions, as a share of the range of grey values."""
     total = 0.0
     for start in range(0, len(images), batch):
-        target = pictures.pixels(images[start : start + batch])
+        target = pixels(images[start : start + batch])
         output = model.decode(model.encode(target).latent_dist.mode()).sample.clamp(-1, 1)
         total += (output - target).abs().mean((1, 2, 3)).sum().item() / 2
     return total / len(images)

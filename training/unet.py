@@ -24,12 +24,13 @@ from transformers import CLIPTextModel
 
 from entropy_lib.attention import logit_moments
 from entropy_lib.errors import WeightsError
-from entropy_lib.mini import scenes, text
-from entropy_lib.mini.muon import muon_and_adamw
-from entropy_lib.mini.precision import mixed
-from entropy_lib.mini.training import epoch_batch, loop, step_generator
 from entropy_lib.models.padding import set_padding
+from entropy_lib.scenes import scenes
 from entropy_lib.theory import freezing_std
+from training import text_encoder
+from training.loop import epoch_batch, loop, step_generator
+from training.muon import muon_and_adamw
+from training.precision import mixed
 
 BATCH = 32
 LEARNING_RATE = 8e-4
@@ -74,7 +75,7 @@ def build(recipe: Recipe) -> UNet2DConditionModel:
         layers_per_block=1,
         block_out_channels=(48, 96, 160),
         attention_head_dim=(2, 3, 5),  # diffusers means the number of heads; 24 or 32 dimensions each
-        cross_attention_dim=text.WIDTH,
+        cross_attention_dim=text_encoder.WIDTH,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
         use_linear_projection=True,
@@ -194,7 +195,7 @@ def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, s
     average = copy.deepcopy(model).requires_grad_(False)
     model.set_attn_processor(processor)
     optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY, quick=SIMILARITY)
-    texts, states = text.all_states(encoder)
+    texts, states = text_encoder.all_states(encoder)
     captions = caption_rows(len(latents), texts)
     signal = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
 
@@ -204,7 +205,7 @@ def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, s
         clean = latents[rows].contiguous(memory_format=torch.channels_last)
         noise = torch.randn(clean.shape, generator=generator)
         times = stratified_timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
-        said = captions[rows] * (torch.rand(BATCH, generator=generator) >= text.UNCONDITIONAL)  # row 0 is the empty caption
+        said = captions[rows] * (torch.rand(BATCH, generator=generator) >= text_encoder.UNCONDITIONAL)  # row 0 is the empty caption
         with mixed():
             output = model(scheduler.add_noise(clean, noise, times), times, states[said]).sample.float()
         error = (output - scheduler.get_velocity(clean, noise, times)).square().mean((1, 2, 3))

@@ -1,8 +1,8 @@
 """How good an embedded model is at its native size: is its attention alive, and are its pictures what was asked for?
 
-    python -m entropy_lib.mini.evaluate   # measure data/mini, write its quality.json and card
-    python -m entropy_lib.mini.evaluate --model mini-weak   # a control
-    python -m entropy_lib.mini.evaluate --model FOLDER --quick   # any other folder; print only
+    python -m training.quality   # measure data/mini, write its quality.json and card
+    python -m training.quality --model mini-weak   # a control
+    python -m training.quality --model FOLDER --quick   # any other folder; print only
 
 This is what a specimen is chosen by. Nothing here looks at another size or at a scale rule.
 """
@@ -19,11 +19,12 @@ from jaxtyping import Float, UInt8
 
 from entropy_lib.experiments.generation import generate
 from entropy_lib.metrics.layout import layout
-from entropy_lib.mini import autoencoder, judge, pictures, scenes
-from entropy_lib.mini.card import share, shown, write_measured
-from entropy_lib.mini.train import MODEL
 from entropy_lib.models.catalogue import load, local_folder
 from entropy_lib.probes import EntropyProbe
+from entropy_lib.scenes import judge, scenes
+from training import autoencoder, pictures
+from training.card import share, shown, write_measured
+from training.mini import MODEL
 
 NATIVE = (scenes.SIZE, scenes.SIZE)
 COUNT = 200

@@ -1,6 +1,6 @@
 """How good `mini-clip` is: are pictures and captions found among others?
 
-    python -m entropy_lib.mini.retrieval         # measure data/mini-clip, write its quality.json and card
+    python -m training.retrieval         # measure data/mini-clip, write its quality.json and card
 
 Three sets of pictures: test scenes, the embedded model's reconstructions of them, and what it draws for their captions at native
 size. Each picture looks for its caption among all captions that a scene can have, each caption for its picture among the set.
@@ -18,11 +18,12 @@ from torch.nn import functional
 
 from entropy_lib.experiments.generation import generate
 from entropy_lib.metrics.extractors import Extractor, extractor
-from entropy_lib.mini import pictures, scenes
-from entropy_lib.mini.card import share, shown, write_measured
-from entropy_lib.mini.clip import MODEL
-from entropy_lib.mini.evaluate import NATIVE, SEED
 from entropy_lib.models.catalogue import load, sampling_defaults
+from entropy_lib.scenes import scenes
+from entropy_lib.scenes.judge import pixels
+from training.card import share, shown, write_measured
+from training.clip import MODEL
+from training.quality import NATIVE, SEED
 
 FACTS = ("thing", "number", "colour", "design")
 
@@ -59,7 +60,7 @@ def both_say(asked: Sequence[scenes.Facts], told: Sequence[scenes.Facts], place:
 @torch.no_grad()
 def reconstructions(vae: AutoencoderKL, images: UInt8[np.ndarray, "n 64 64 3"]) -> UInt8[np.ndarray, "n 64 64 3"]:
     """What is left of pictures after the autoencoder."""
-    rebuilt = torch.cat([vae(batch).sample for batch in pictures.pixels(images).split(50)])
+    rebuilt = torch.cat([vae(batch).sample for batch in pixels(images).split(50)])
     return ((rebuilt.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -3,13 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from entropy_lib.files import ROOT, replacing
-from entropy_lib.mini import scenes
+from entropy_lib.scenes import scenes
 
 RUNS = ROOT / "build" / "mini"
 TRAIN_COUNT = 40_000
@@ -25,9 +22,3 @@ def drawn(count: int, split: str = "train", folder: Path = RUNS, world: scenes.W
                 table[number] = scenes.draw(scenes.scene(number, split, world), scenes.SIZE, scenes.SIZE)
             table.flush()
     return np.load(path, mmap_mode="r")
-
-
-def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
-    """uint8 `[n, height, width, 3]` as float32 in [-1, 1], channels last in memory."""
-    floats = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return floats.contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
 """The judge's training.
 
-    python -m entropy_lib.mini.judge_training         # train it and write data/judge; resumes
-    python -m entropy_lib.mini.acceptance             # measure how far it can be trusted
+    python -m training.judge         # train it and write data/judge; resumes
+    python -m training.acceptance             # measure how far it can be trusted
 
 It sees scenes and damaged scenes at all sizes, no picture twice, and none that a model drew.
 """
@@ -16,11 +16,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entropy_lib.mini import damaged, pictures, sprites
-from entropy_lib.mini.judge import MODEL, STRIDE, Judge
-from entropy_lib.mini.precision import mixed, save_halves
-from entropy_lib.mini.training import loop, step_generator
 from entropy_lib.models.checksums import write_checksums
+from entropy_lib.scenes import sprites
+from entropy_lib.scenes.judge import MODEL, STRIDE, Judge, pixels
+from training import damaged, pictures
+from training.loop import loop, step_generator
+from training.precision import mixed, save_halves
 
 CHECKPOINT = pictures.RUNS / "judge.safetensors"
 STEPS = 16_000
@@ -121,7 +122,7 @@ def train(path: Path, steps: int, vae: nn.Module | None = None) -> Judge:
     def update(step: int) -> dict[str, float]:
         images, seen = batch(step)
         with mixed():
-            output = model(softened(pictures.pixels(images), vae, step))
+            output = model(softened(pixels(images), vae, step))
         rows, columns = output["centre"].shape[-2:]
         parts = losses(output, targets(seen, rows, columns))
         sum(parts.values()).backward()
@@ -142,7 +143,7 @@ def export(model: Judge, folder: Path = MODEL) -> None:
 
 
 def main() -> None:
-    from entropy_lib.mini.train import load_autoencoder
+    from training.mini import load_autoencoder
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=STEPS)

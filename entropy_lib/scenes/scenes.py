@@ -27,7 +27,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.mini import sprites
+from entropy_lib.scenes import sprites
 
 SIZE = 64  # pixels a side at which the embedded models are trained
 COLOURS = {

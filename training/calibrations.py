@@ -1,6 +1,6 @@
 """Measure what calibrated rules and arms need to know of the embedded models, into `data/calibrations/`.
 
-    python -m entropy_lib.mini.calibrations
+    python -m training.calibrations
 
 Entropy against the softmax scale at native size, for the model and its controls; and at which noise level each denoises scenes
 of other sizes best. Both are of the first test scenes; no picture of another size is drawn.
@@ -13,9 +13,9 @@ import numpy as np
 from entropy_lib.experiments.calibration import calibrate
 from entropy_lib.experiments.noise_level import SHIPPED as NOISE
 from entropy_lib.experiments.noise_level import calibrate_noise_level
-from entropy_lib.mini import scenes
 from entropy_lib.models.catalogue import load
 from entropy_lib.scaling.calibration import SHIPPED
+from entropy_lib.scenes import scenes
 
 MODELS = ("mini", "mini-weak", "mini-circular")
 PROMPTS, PICTURES = 48, 64

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
-from entropy_lib.mini import scenes, sprites
+from entropy_lib.scenes import scenes, sprites
 
 SMALLEST = 9  # pixels of a thing's longer side, the least that is drawn
 NAMEABLE = 10.0, 0.25  # pixels of the longer side and visible share from which on a person can name a thing

@@ -1,15 +1,12 @@
-"""The things that scenes are made of: emoji with transparency, cropped, in two designs.
+"""The table of sprites, built from the npm packages that hold the pictures.
 
-    python -m entropy_lib.mini.sprites            # rebuild data/sprites/sprites.parquet from the npm packages
-    python -m entropy_lib.mini.sprites --check    # compare the committed file with a rebuild, pixel by pixel
+    python -m training.sprite_table            # rebuild data/sprites/sprites.parquet
+    python -m training.sprite_table --check    # compare the committed file with a rebuild, pixel by pixel
 
-Two designs with permissive licences (`data/README.md` has the attribution): Fluent 3D and Twemoji. A thing belongs here when a
-person can name it at 24 px and when it differs at a glance from every other. The list is data, not logic: change it, rebuild the
-table and train again.
+The list of things is data, not logic: change it, `NAMES` in `entropy_lib/scenes/sprites.py` too, rebuild the table and train again.
 """
 
 import argparse
-import functools
 import hashlib
 import io
 import subprocess
@@ -23,10 +20,8 @@ import pandas as pd
 from PIL import Image
 
 from entropy_lib.errors import extra
-from entropy_lib.files import DATA, replacing
-
-PARQUET = DATA / "sprites" / "sprites.parquet"
-LONGEST = 160  # pixels of the longer side of a cropped sprite
+from entropy_lib.files import replacing
+from entropy_lib.scenes.sprites import LONGEST, PARQUET, load
 
 CODEPOINTS = {
     "apple": "1f34e", "banana": "1f34c", "strawberry": "1f353", "pineapple": "1f34d", "carrot": "1f955", "mushroom": "1f344",
@@ -36,8 +31,6 @@ CODEPOINTS = {
     "sailboat": "26f5", "guitar": "1f3b8", "robot": "1f916", "football": "26bd", "balloon": "1f388", "crown": "1f451",
     "snowman": "26c4",
 }  # fmt: skip
-NAMES = tuple(CODEPOINTS)
-HARD_TO_NAME = ("banana", "butterfly", "cactus", "guitar", "rocket", "sailboat", "turtle", "whale")  # in small pictures, as a model draws them
 
 
 @dataclass(frozen=True)
@@ -64,20 +57,6 @@ SOURCES = {
         member="package/{codepoint}.svg",
     ),
 }
-DESIGNS = tuple(SOURCES)
-
-
-def load(path: Path = PARQUET) -> pd.DataFrame:
-    """The committed table: name, design, codepoint, licence, image (encoded bytes, RGBA), one row a sprite."""
-    return pd.read_parquet(path)
-
-
-@functools.cache
-def pictures() -> dict[tuple[str, str], Image.Image]:
-    """The sprites as RGBA pictures by (name, design), cropped to what is visible, longer side 160 px."""
-    table = load()
-    keys = zip(table.name, table.design, strict=True)
-    return {key: Image.open(io.BytesIO(data)).convert("RGBA") for key, data in zip(keys, table.image, strict=True)}
 
 
 def fetch(source: Source, folder: Path) -> Path:

@@ -14,10 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from entropy_lib.mini import pictures, scenes
-from entropy_lib.mini.muon import muon_and_adamw
-from entropy_lib.mini.tokenizer import GRID, MAX_TOKENS, encode, tokenizer_of
-from entropy_lib.mini.training import loop, step_generator
+from entropy_lib.scenes import scenes
+from entropy_lib.scenes.judge import pixels
+from training.loop import loop, step_generator
+from training.muon import muon_and_adamw
+from training.tokenizer import GRID, MAX_TOKENS, encode, tokenizer_of
 
 WIDTH = 192
 BATCH = 64
@@ -43,7 +44,7 @@ def facts(count: int, colour: str | None) -> list[float]:
 def targets(world: scenes.World = scenes.FULL) -> dict[str, Float[Tensor, "patch value"]]:
     """What each caption must tell; where it names no design, the mean of the designs' portraits."""
     keys = list(product(world.names, world.designs))
-    portraits = patches(pictures.pixels(np.stack([portrait(*key) for key in keys])))
+    portraits = patches(pixels(np.stack([portrait(*key) for key in keys])))
     looks = dict(zip(keys, portraits, strict=True))
     looks |= {(name, None): torch.stack([looks[name, design] for design in world.designs]).mean(0) for name in world.names}
     told = {}

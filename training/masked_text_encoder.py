@@ -1,8 +1,8 @@
-"""The text encoder of `mini-dit`: that of `mini` (`entropy_lib.mini.text`), for a pipeline that masks padded text.
+"""The text encoder of `mini-dit`: that of `mini` (`training.text_encoder`), for a pipeline that masks padded text.
 
-A prompt becomes `<start> words <end>` and sixteen fixed tokens behind it, so that nothing the denoiser reads is padding: the output at
-the sixteen must tell the 4 x 4 patches of the thing's portrait, its number and the colour of the ground. They are put there by the
-tokenizer's own template, which is part of `tokenizer.json`.
+A prompt becomes `<start> words <end>` and sixteen fixed tokens behind it, so that nothing the denoiser reads is padding:
+the output at the sixteen must tell the 4 x 4 patches of the thing's portrait, its number and the colour of the ground.
+They are put there by the tokenizer's own template, which is part of `tokenizer.json`.
 """
 
 from pathlib import Path
@@ -13,10 +13,11 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from entropy_lib.mini import scenes, text
-from entropy_lib.mini.muon import muon_and_adamw
-from entropy_lib.mini.tokenizer import GRID, MAX_TOKENS, tokenizer_of
-from entropy_lib.mini.training import loop, step_generator
+from entropy_lib.scenes import scenes
+from training import text_encoder
+from training.loop import loop, step_generator
+from training.muon import muon_and_adamw
+from training.tokenizer import GRID, MAX_TOKENS, tokenizer_of
 
 PORTRAIT = [f"<portrait{index}>" for index in range(GRID**2)]
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -37,9 +38,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str]
-) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
     """Token ids and which of them are no padding, as PRX's pipeline asks for them."""
     encoded = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
     return encoded.input_ids, encoded.attention_mask.bool()
@@ -50,12 +49,12 @@ def build_encoder(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=text.WIDTH,
-            intermediate_size=4 * text.WIDTH,
+            hidden_size=text_encoder.WIDTH,
+            intermediate_size=4 * text_encoder.WIDTH,
             num_hidden_layers=2,
             num_attention_heads=3,
             max_position_embeddings=MAX_TOKENS,
-            projection_dim=text.WIDTH,
+            projection_dim=text_encoder.WIDTH,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -71,18 +70,18 @@ def portrait_columns(ids: Int[Tensor, "text token"], tokenizer: PreTrainedTokeni
 def train(path: Path, steps: int) -> CLIPTextModel:
     """Train the text encoder to tell what a caption says, resuming from `path`; the loss curve is written beside it."""
     torch.manual_seed(2)
-    told = text.targets(scenes.SIMPLE)
+    told = text_encoder.targets(scenes.SIMPLE)
     wanted = torch.stack(list(told.values()))
     tokenizer = build_tokenizer()
     ids, mask = encode(tokenizer, list(told))
     portrait = portrait_columns(ids, tokenizer)
     model = torch.nn.ModuleDict(
-        {"encoder": build_encoder(tokenizer), "teller": torch.nn.Linear(text.WIDTH, wanted.shape[-1])}
+        {"encoder": build_encoder(tokenizer), "teller": torch.nn.Linear(text_encoder.WIDTH, wanted.shape[-1])}
     )
-    optimizers = muon_and_adamw(model, text.LEARNING_RATE, text.WEIGHT_DECAY)
+    optimizers = muon_and_adamw(model, text_encoder.LEARNING_RATE, text_encoder.WEIGHT_DECAY)
 
     def update(step: int) -> dict[str, float]:
-        rows = torch.randint(len(told), (text.BATCH,), generator=step_generator(step))
+        rows = torch.randint(len(told), (text_encoder.BATCH,), generator=step_generator(step))
         states = model["encoder"](ids[rows], attention_mask=mask[rows]).last_hidden_state
         output = model["teller"](states[portrait[rows]].unflatten(0, (len(rows), -1)))
         loss = (output - wanted[rows]).square().mean()

@@ -1,0 +1,8 @@
+"""Pictures whose contents are known: scenes made of sprites, and the judge that finds the things in a picture.
+
+Knows pictures, metrics of layouts and statistics; must not know a model that makes images, nor a notebook.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+# pyright: reportAttributeAccessIssue=error
+from . import judge as judge
+from . import scenes as scenes
+from . import sprites as sprites
+from . import truth as truth
+from .truth import true_layouts as true_layouts
