@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from entropy_lib.errors import NotFiniteError
 from entropy_lib.experiments.request import check_sampler, check_samples, check_sizes, distinct_rules_at
+from entropy_lib.models.prx import mend_batches
 from entropy_lib.scaling.patch import applied_rule, scaled
 from entropy_lib.scaling.rules import Rule
 
@@ -79,7 +80,7 @@ def draw(
     pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, *, steps: int, guidance: float
 ) -> Float[np.ndarray, "image height width 3"]:
     """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1]."""
-    return pipe(
+    return mend_batches(pipe)(
         list(prompts),
         height=height,
         width=width,

@@ -27,6 +27,7 @@ from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import set_padding
+from entropy_lib.models.prx import mend_batches
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,9 @@ def _denoiser_config(name: str) -> dict:
     if name in ARCHITECTURES:
         parts = ARCHITECTURES[name].parts
         return next(parts[part].config for part in ("unet", "transformer") if part in parts)
-    path = DATA / CATALOGUE[name].source / "unet" / "config.json"
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    folder = DATA / CATALOGUE[name].source
+    paths = [folder / part / "config.json" for part in ("unet", "transformer")]
+    stored = next((json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()), {})
     return {key: value for key, value in stored.items() if not key.startswith("_")}
 
 
@@ -288,7 +290,7 @@ def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
     if known is not None and known.scheduler is not None and type(pipe.scheduler).__name__ != known.scheduler:
         pipe.scheduler = getattr(diffusers, known.scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return mend_batches(pipe)
 
 
 def local_folder(model: str) -> Path | None:
