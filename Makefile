@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test test-fast wheel-test lab mini controls mini-weak mini-circular judge mini-clip calibrations bench lint setup
+.PHONY: report test test-fast wheel-test lab mini mini-dit controls mini-weak mini-circular judge mini-clip calibrations bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -25,6 +25,11 @@ mini: setup ## train the embedded model again (two and a half hours on two cores
 	$(BIN)/python -m training.mini --parts
 	$(BIN)/python -m training.mini
 	$(BIN)/python -m training.quality
+
+mini-dit: setup ## train the embedded transformer and its twin (seventy minutes each on one core); resumes where it stopped
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini_dit
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini_dit --recipe mini-dit-uniform
+	$(BIN)/python -m training.gate
 
 controls: mini-weak mini-circular ## train the two controls of mini again (eighty minutes each on one core); `make -j2 controls` does both at once
 

@@ -1,0 +1,79 @@
+"""Can a person name what `mini-dit` makes? Sixty pictures, labelled by someone who has not seen their prompts.
+
+    python -m training.naming --draw          # numbered sheets to look at, in build/naming
+    python -m training.naming --read FILE     # labels (CSV: number, seen) beside what was asked for, into data/mini-dit/named.csv
+
+The labels are names of `scenes.SIMPLE`, or "?" where nothing can be named.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import ROOT, replacing
+from entropy_lib.models.catalogue import load
+from entropy_lib.scenes import scenes
+from training.card import share, shown
+from training.gate import pictures
+from training.labels import sheet
+from training.mini_dit import MODEL
+
+FIRST, COUNT = 5_000, 60  # of the test scenes: no metric table takes these
+EACH = 30  # pictures of a sheet
+SHEETS = ROOT / "build" / "naming"
+NAMED = MODEL / "named.csv"
+
+
+def asked() -> pd.DataFrame:
+    """What is drawn: columns `number, prompt, name`."""
+    known = scenes.captions(scenes.SIMPLE)
+    prompts = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(FIRST, FIRST + COUNT)]
+    return pd.DataFrame({"number": range(COUNT), "prompt": prompts, "name": [known[prompt][0] for prompt in prompts]})
+
+
+def draw() -> None:
+    """Write the sheets."""
+    images = pictures(load(str(MODEL)), asked().prompt.tolist())
+    SHEETS.mkdir(parents=True, exist_ok=True)
+    for start in range(0, COUNT, EACH):
+        numbers = range(start, start + EACH)
+        sheet(images[start : start + EACH], [str(number) for number in numbers]).save(SHEETS / f"{start // EACH}.png")
+
+
+def with_labels(labels: pd.DataFrame) -> pd.DataFrame:
+    """What was asked for beside what was seen.
+
+    Raises:
+        InvalidInputError: unless every picture has one label, which is a name or "?".
+    """
+    table = asked().merge(labels[["number", "seen"]], on="number", how="left", validate="one_to_one")
+    unknown = set(table.seen.unique()) - {*scenes.SIMPLE.names, "?"}
+    if unknown:
+        raise InvalidInputError(
+            f"labels hold {unknown}; give one of {', '.join(scenes.SIMPLE.names)} or ? for each of {COUNT} pictures"
+        )
+    return table
+
+
+def named() -> dict[str, float]:
+    """Share of pictures whose thing was named, with its interval."""
+    table = pd.read_csv(NAMED)
+    return share(table.seen == table.name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draw", action="store_true", help="write the sheets")
+    parser.add_argument("--read", type=Path, help="labels, as CSV")
+    arguments = parser.parse_args()
+    if arguments.draw:
+        return draw()
+    with replacing(NAMED) as temporary:
+        with_labels(pd.read_csv(arguments.read)).to_csv(temporary, index=False)
+    return print(shown(named()))
+
+
+if __name__ == "__main__":
+    main()
