@@ -124,13 +124,14 @@ def test_a_pipeline_of_its_parts_is_diffusers_own(tmp_path, tokenizer, network, 
 
 
 def test_the_gate_asks_for_a_function():
-    def report(one, native, ablated, twin):
+    def report(one, native, ablated, twin, seen):
         exact = {"as it is": native, "its attention made uniform": ablated, "twin trained with uniform attention": twin}
         quality = {"one thing, exactly": one, "two things, exactly": 0.9, "colour of the ground": 1.0}
-        return {kind: {k: {"share": v} for k, v in d.items()} for kind, d in (("quality", quality), ("exact", exact))}
+        named = {"named by a person": {"share": seen}}
+        return named | {kind: {k: {"share": v} for k, v in d.items()} for kind, d in (("quality", quality), ("exact", exact))}
 
-    assert all(gate.gate(report(0.96, 0.94, 0.1, 0.4)).values())
-    assert list(gate.gate(report(0.94, 0.94, 0.48, 0.8)).values()) == [False, True, True, False, False]
+    assert all(gate.gate(report(0.96, 0.94, 0.1, 0.4, 0.9)).values())
+    assert list(gate.gate(report(0.94, 0.94, 0.48, 0.8, 0.89)).values()) == [False, True, True, False, False, False]
 
 
 def test_made_uniform_and_back(network, call):

@@ -33,6 +33,8 @@ STEPS, GUIDANCE = 25, 2.5
 BATCH = 25
 BARS = {"one thing, exactly": 0.95, "two things, exactly": 0.85, "colour of the ground": 0.98}
 HALF = 0.5  # of the exact pictures: what uniform attention may leave at most
+NAMEABLE = 0.9
+NAMED = MODEL / "named.csv"  # what a person saw who had not read the prompts, of `training.naming`
 LAYER_PROMPTS = 50
 
 
@@ -76,8 +78,15 @@ def measure(pipe: PRXPipeline, twin: PRXPipeline, prompts: Sequence[str], detect
             "its attention made uniform": share(ablated.exact),
             "twin trained with uniform attention": share(taught.exact),
         },
+        "named by a person": named(),
         "layers": layers(pipe, prompts[:LAYER_PROMPTS], native[:LAYER_PROMPTS], detector).round(4).to_dict("records"),
     }
+
+
+def named() -> dict[str, float]:
+    """Share of pictures whose thing was named rightly, with its interval."""
+    table = pd.read_csv(NAMED)
+    return share(table.seen == table.name)
 
 
 def layers(
@@ -99,6 +108,7 @@ def gate(report: dict) -> dict[str, bool]:
     native = exact.pop("as it is")
     return {
         **{f"{name}: at least {bar:.0%}": report["quality"][name]["share"] >= bar for name, bar in BARS.items()},
+        f"named by a person: at least {NAMEABLE:.0%}": report["named by a person"]["share"] >= NAMEABLE,
         **{f"{name}: at most half as many exact pictures": value <= HALF * native for name, value in exact.items()},
     }
 
@@ -119,7 +129,9 @@ def card_tables(report: dict) -> str:
     return (
         f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. "
         f"The judge makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
-        f"{exact.to_markdown(index=False)}\n\n{holds}\n\n"
+        f"{exact.to_markdown(index=False)}\n\n"
+        f"Named rightly by a person who had not read the prompts (`named.csv`): {shown(report['named by a person'])} of "
+        f"{report['named by a person']['count']} pictures.\n\n{holds}\n\n"
         f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
     )

@@ -15,15 +15,14 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import ROOT, replacing
 from entropy_lib.models.catalogue import load
 from entropy_lib.scenes import scenes
-from training.card import share, shown
-from training.gate import pictures
+from training.card import shown
+from training.gate import NAMED, named, pictures
 from training.labels import sheet
 from training.mini_dit import MODEL
 
 FIRST, COUNT = 5_000, 60  # of the test scenes: no metric table takes these
 EACH = 30  # pictures of a sheet
 SHEETS = ROOT / "build" / "naming"
-NAMED = MODEL / "named.csv"
 
 
 def asked() -> pd.DataFrame:
@@ -51,16 +50,9 @@ def with_labels(labels: pd.DataFrame) -> pd.DataFrame:
     table = asked().merge(labels[["number", "seen"]], on="number", how="left", validate="one_to_one")
     unknown = set(table.seen.unique()) - {*scenes.SIMPLE.names, "?"}
     if unknown:
-        raise InvalidInputError(
-            f"labels hold {unknown}; give one of {', '.join(scenes.SIMPLE.names)} or ? for each of {COUNT} pictures"
-        )
+        allowed = f"one of {', '.join(scenes.SIMPLE.names)} or ?"
+        raise InvalidInputError(f"labels hold {unknown}; give {allowed} for each of the {COUNT} pictures")
     return table
-
-
-def named() -> dict[str, float]:
-    """Share of pictures whose thing was named, with its interval."""
-    table = pd.read_csv(NAMED)
-    return share(table.seen == table.name)
 
 
 def main() -> None:
