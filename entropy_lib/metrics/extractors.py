@@ -7,7 +7,7 @@
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
 Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
-may run code. All run in float32 without TF32, in evaluation mode.
+may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")
@@ -17,8 +17,8 @@ Example:
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.precision import full_precision
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -68,7 +69,7 @@ class Extractor:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False).float()
         object.__setattr__(self, "digest", _digest(self.network))
 
     @property
@@ -77,6 +78,7 @@ class Extractor:
         return f"{self.name} @ {self.digest[:8]}, {RESIZE}, features {self.scaling}"
 
     @torch.no_grad()
+    @full_precision()
     def pictures(self, pictures: Pictures, view: str = "center") -> Float[Tensor, "image dim"]:
         """Features of pictures of one size, on the CPU; the mean over tiles where the view has several.
 
@@ -87,11 +89,11 @@ class Extractor:
         device = next(self.network.parameters()).device
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
         flat = ((tiles - mean) / deviation).flatten(0, 1)
-        with _full_precision():
-            features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
+        features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
         return features.unflatten(0, tiles.shape[:2]).mean(1)
 
     @torch.no_grad()
+    @full_precision()
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
         """Embeddings of captions, on the CPU.
 
@@ -247,20 +249,6 @@ EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
     "dinov2": _dinov2,
     "efficientnet-lite0": _efficientnet_lite0,
 }
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Without TF32: features must not depend on the graphics card's habits."""
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
 
 
 def _digest(network: nn.Module) -> str:

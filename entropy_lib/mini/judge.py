@@ -20,6 +20,7 @@ from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.mini import pictures, scenes, sprites
 from entropy_lib.models.checksums import CHECKSUMS, verify
+from entropy_lib.precision import full_precision
 
 with extra("metrics"):
     from torchvision.ops import nms
@@ -72,6 +73,7 @@ class Judge(nn.Module):
 
 
 @torch.no_grad()
+@full_precision()
 def find(
     model: Judge, images: UInt8[np.ndarray, "n height width 3"], threshold: float = THRESHOLD, batch: int = 32
 ) -> list[list[Detection]]:
