@@ -11,7 +11,7 @@ SETTING, EXACT = ("fp32_precision", "ieee") if hasattr(torch.backends.cuda.matmu
 
 @contextmanager
 def full_precision(device: torch.device | None = None) -> Iterator[None]:
-    """Keep autocast, TF32, bfloat16 and another default dtype out of float32 arithmetic; what the caller had set is set again afterwards.
+    """Keep autocast, TF32, bfloat16 and another default dtype out; what the caller had set is set again afterwards.
 
     Args:
         device: where the products are computed; None for wherever that may be.

@@ -119,7 +119,9 @@ def test_colours_of_a_profile_are_shown_in_srgb():
     assert np.abs(read_picture(encoded(alpha, icc_profile=swapped)).astype(int) - found).max() <= 1
 
 
-@pytest.mark.parametrize("profile", [b"nonsense", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()], ids=["broken", "of colours"])
+@pytest.mark.parametrize(
+    "profile", [b"nonsense", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()], ids=["broken", "of colours"]
+)
 def test_a_profile_that_does_not_fit_is_left_aside(profile):
     found = read_picture(encoded(Image.fromarray(COLOURS[..., 0]), icc_profile=profile))
     assert np.array_equal(found, COLOURS[..., :1].repeat(3, 2))
@@ -132,7 +134,9 @@ def test_of_a_cameras_file_with_previews_the_picture_is_taken():
 
 
 def several(form, **options):
-    return encoded(Image.fromarray(COLOURS), form, save_all=True, append_images=[ImageOps.mirror(Image.fromarray(COLOURS))], **options)
+    return encoded(
+        Image.fromarray(COLOURS), form, save_all=True, append_images=[ImageOps.mirror(Image.fromarray(COLOURS))], **options
+    )
 
 
 def counted_from_white():
