@@ -16,7 +16,9 @@ Example:
 """
 
 import hashlib
+import importlib.util
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -43,6 +45,10 @@ EFFICIENTNET_LITE0 = (  # package, and sha256 of the weight file in it
 )
 
 
+class CutCaptionWarning(UserWarning):
+    """Captions of which a text tower reads the beginning only."""
+
+
 @dataclass(frozen=True, eq=False)
 class Extractor:
     """A feature network with what has to happen before it.
@@ -55,6 +61,7 @@ class Extractor:
         mean, deviation: of the normalisation, a channel each.
         encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         scaling: of the features, in words.
+        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids `[n, context_length]`.
         digest: sha256 of all weights.
     """
 
@@ -66,6 +73,7 @@ class Extractor:
     deviation: Sequence[float]
     encode_text: Callable[[list[str]], Tensor] | None = None
     scaling: str = "as they come"
+    tokenizer: Callable[..., Tensor] | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,20 +100,51 @@ class Extractor:
         features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
         return features.unflatten(0, tiles.shape[:2]).mean(1)
 
-    @torch.no_grad()
-    @full_precision()
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
         """Embeddings of captions, on the CPU.
 
         Raises:
             InvalidInputError: where the network has no text tower.
+
+        Warns:
+            CutCaptionWarning: saying how many captions are longer than what the text tower reads.
         """
         if self.encode_text is None:
             raise InvalidInputError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
         if not len(captions):
             raise InvalidInputError("no captions; give at least one")
-        parts = [list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)]
+        if cut := self.cut_off(captions):
+            warnings.warn(cut, CutCaptionWarning, stacklevel=2)
+        return self._embedded([list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)])
+
+    @torch.no_grad()
+    @full_precision()
+    def _embedded(self, parts: list[list[str]]) -> Float[Tensor, "caption dim"]:
         return torch.cat([self.encode_text(part).float().cpu() for part in parts])
+
+    def cut(self, captions: Sequence[str]) -> list[str]:
+        """The captions that are longer than what the text tower reads: it knows of their beginning only.
+
+        Example:
+            >>> extractor("mini-clip").cut(["two owls", "two owls " * 8])
+            ['two owls two owls two owls two owls two owls two owls two owls two owls ']
+        """
+        if self.tokenizer is None or not len(captions):
+            return []
+        length = self.tokenizer.context_length
+        read, twice = (self.tokenizer([*captions, ""], context_length=size) for size in (length, 2 * length))
+        padding = twice[-1].mode().values
+        added = (twice == padding).sum(1) - (read == padding).sum(1)
+        return [caption for caption, count in zip(captions, added.tolist(), strict=False) if count < length]
+
+    def cut_off(self, captions: Sequence[str]) -> str:
+        """A sentence on the captions that are cut; empty where none is."""
+        if not (cut := self.cut(captions)):
+            return ""
+        return (
+            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} tokens that {self.name} "
+            "reads; the rest of them does not count in their scores"
+        )
 
 
 def extractor(name: str, device: str = "cpu") -> Extractor:
@@ -129,12 +168,30 @@ def known_extractor(name: str) -> str:
 
     Raises:
         UnknownNameError: otherwise.
+        InvalidInputError: for weights that were trained with another activation than the network of this name has.
     """
     kind, _, rest = str(name).partition(":")
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):  # a machine that only draws may do without
+        _check_activation(model, tag)
     return name
+
+
+def _check_activation(model: str, tag: str) -> None:
+    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other way."""
+    import open_clip
+
+    model = model.replace("/", "-")  # as open_clip reads it
+    weights, network = open_clip.get_pretrained_cfg(model, tag), open_clip.get_model_config(model)
+    if not weights or not network or bool(weights.get("quick_gelu")) == bool(network.get("quick_gelu")):
+        return
+    right = f"{model}-quickgelu"
+    advice = f"'open_clip:{right}/{tag}'" if open_clip.get_pretrained_cfg(right, tag) else "another pair of open_clip's list"
+    raise InvalidInputError(
+        f"the weights {tag!r} of {model!r} were trained with another activation than this network has; take {advice}"
+    )
 
 
 def _mini_clip(device: str) -> Extractor:
@@ -162,6 +219,7 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
         network.visual.image_std,
         lambda captions: _as_long_as_root_d(network.encode_text(tokenizer(captions).to(device))),
         "of length sqrt(d)",
+        tokenizer,
     )
 
 
