@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from entropy_lib.attention.entropy import attention_entropy
+from entropy_lib.costs.instruments import peak_memory
 
 HEADS, DIM, REPEATS = 8, 40, 5
 
@@ -53,13 +54,11 @@ def peak_megabytes(name, tokens):
 
 
 def growth(name, tokens):
-    import resource
-
+    """Megabytes at the peak of one call, above what was taken before it."""
     query, key = torch.randn(2, 1, HEADS, tokens, DIM)
     WAYS[name](query[:, :, :64], key[:, :, :64])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    WAYS[name](query, key)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    measured = peak_memory(lambda: WAYS[name](query, key), query.device)
+    return measured["allocated"] - measured["before"]
 
 
 def main():

@@ -5,16 +5,23 @@ import importlib.util
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from entropy_lib.costs.instruments import CLEAR
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("benchmarks_run", ROOT / "benchmarks" / "run.py")
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    module = loaded("run")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "RESULTS.md")
     return module
 
@@ -27,6 +34,16 @@ def test_every_benchmark_is_run_and_has_a_heading_of_its_own(run):
     there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"run"}
     assert set(run.SCRIPTS) == there
     assert len({run.heading(name) for name in there}) == len(there)
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="this system does not let a peak begin anew")
+@pytest.mark.parametrize("way", ["attention_entropy", "forming the map"])
+def test_memory_of_attention_is_seen_below_an_earlier_peak(way):
+    """Importing torch takes more for a moment than a small attention does: 0 MB were printed."""
+    attention, tokens = loaded("attention"), 2048
+    torch.ones(200 << 18)  # 200 MB, given back at once
+    one_map = tokens**2 * 4 / 2**20
+    assert attention.growth(way, tokens) > (one_map if way == "forming the map" else 1)
 
 
 def test_sections_are_replaced_one_by_one(run, monkeypatch):

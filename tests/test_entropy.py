@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from entropy_lib.attention import kernels
 from entropy_lib.attention.entropy import attention_entropy, logit_moments, row_indices
 from entropy_lib.files import ROOT
+from entropy_lib.precision import full_precision
 
 
 def softmax_loop(query, key, scale=None, mask=None):
@@ -419,7 +420,7 @@ def test_products_are_kept_free_of_tf32_and_the_setting_is_put_back(allowed):
             logit_moments(query, query, order=4)
         assert len(precisions.seen) >= 4
         assert "tf32" not in precisions.seen
-        with pytest.raises(ZeroDivisionError), kernels.exact_products(torch.device("cuda")):
+        with pytest.raises(ZeroDivisionError), full_precision(torch.device("cuda")):
             1 / 0  # noqa: B018
         assert matmul.fp32_precision == precision
         assert matmul.allow_tf32 is allowed

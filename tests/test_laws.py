@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ def test_numbers_arrays_and_tensors_agree(tokens, logit_std):
     assert theory.gaussian_entropy(torch.tensor([tokens]), tensor).item() == pytest.approx(number)
 
 
+@pytest.mark.filterwarnings("ignore::entropy_lib.theory.BeyondLawWarning")
 @given(training=st.integers(2, 10**5), ratio=st.floats(1.1, 8), logit_std=st.floats(0, 2))
 def test_paper_slope_is_the_slope_of_the_gaussian_law_under_the_rule(training, ratio, logit_std):
     tokens = training * ratio
@@ -50,3 +52,38 @@ def test_paper_slope_is_the_slope_of_the_gaussian_law_under_the_rule(training, r
 def test_freezing_point():
     assert theory.freezing_std(4096) == pytest.approx(math.sqrt(2 * math.log(4096)))
     assert theory.gaussian_entropy(4096, theory.freezing_std(4096)) == pytest.approx(0, abs=1e-12)
+
+
+def warned(law, *arguments):
+    """What a law returns, and whether it says that it does not hold."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = law(*arguments)
+    assert all(one.filename == __file__ and one.category is theory.BeyondLawWarning for one in caught)
+    return value, bool(caught)
+
+
+@given(tokens=st.integers(1, 10**6), logit_std=st.floats(0, 26), third=st.floats(-5, 5))
+def test_a_law_says_where_it_gives_no_entropy(tokens, logit_std, third):
+    """Whatever it is given, and in whatever form: below 0 or above ln N there is none."""
+    for law, second in (
+        (theory.gaussian_entropy, logit_std),
+        (theory.finite_entropy, logit_std),
+        (theory.cumulant_entropy, [logit_std**2, third]),
+    ):
+        value, said = warned(law, tokens, second)
+        assert said == (not -1e-6 <= value <= math.log(tokens) + 1e-6)
+    assert (
+        warned(theory.gaussian_entropy, torch.tensor([tokens, tokens]), torch.tensor([0.0, logit_std]).double())[1]
+        == (warned(theory.gaussian_entropy, tokens, logit_std)[1])
+    )
+
+
+@given(training=st.integers(2, 10**6), logit_std=st.floats(0, 100))
+def test_the_slope_of_the_rule_says_that_it_is_beyond_freezing(training, logit_std):
+    slope, said = warned(theory.paper_slope, training, logit_std)
+    assert said == (slope < -1e-6)
+
+
+def test_what_is_missing_is_no_reason_to_warn():
+    assert not warned(theory.gaussian_entropy, np.array([64.0, np.nan]), np.array([1.0, np.nan]))[1]

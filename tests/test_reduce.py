@@ -208,6 +208,35 @@ def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
     pd.testing.assert_frame_equal(again.levels, tables.levels)
 
 
+@pytest.mark.parametrize("long", [0, 2])
+def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tables(drawn, tmp_path, recwarn, long):
+    """The ends of two prompts differ where mini-clip, which reads 16 tokens, does not read them."""
+    words = " ".join(["owl"] * 15)
+    prompts = [*(f"{words} and {end}" for end in ("a penguin", "two buses")[:long]), "an owl", "a bus", "a penguin"]
+    plan, store = Plan.of(SETTINGS, prompts, [0], [(48, 48), (64, 64)], RULES), Store(tmp_path / "store")
+    for unit in plan.units:
+        noise = np.random.default_rng(unit.noise_seed % 2**32)
+        store.commit(unit, noise.integers(0, 256, (unit.height, unit.width, 3), dtype=np.uint8))
+    tables = metric_tables(replace(drawn, plan=plan, store=store, reference=None))
+    said = "2 of 5 captions are longer than the 16 tokens that mini-clip reads"
+    assert tables.provenance.count(said) == bool(long)
+    assert tables.provenance.count("tokens that") == bool(long)
+    assert not [one for one in recwarn if "tokens" in str(one.message)], "it is said in the caption"
+    path = tables.write(tmp_path / "out")[-1]
+    assert path.read_text(encoding="utf-8").splitlines()[0] == tables.provenance
+    without = metric_tables(replace(drawn, plan=plan, store=store, reference=None, metrics=["KID", "Repetition"]))
+    assert "tokens that" not in without.provenance
+
+
+def test_captions_of_real_pictures_that_the_score_cuts_count_too(drawn, reference):
+    rows = [{**row, "caption": row["caption"] + " owl" * 20} for row in reference.rows]
+    real = Reference("wordy", rows, reference.picture, reference.caption)
+    prompts = {unit.prompt for unit in drawn.plan.units}
+    cut = {real.captions([index])[0] for index in real.halves()[0]}
+    said = f"{len(cut)} of {len(prompts | cut)} captions are longer"
+    assert said in metric_tables(replace(drawn, reference=real, metrics=["CLIP score"])).provenance
+
+
 def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(300, 64, generator=generator)

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from entropy_lib.experiments.generation import generate
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.layout import Detector
+from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.models.catalogue import load, sampling_defaults
 from entropy_lib.scenes import scenes
 from entropy_lib.statistics.interval import Interval
@@ -57,7 +58,7 @@ def encoded(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
 
 def decoded(table: pd.DataFrame) -> list[UInt8[np.ndarray, "height width 3"]]:
     """The pictures of a table."""
-    return [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in table.image]
+    return [read_picture(image) for image in table.image]
 
 
 def sheet(images: Sequence[np.ndarray], names: Sequence[str]) -> Image.Image:

@@ -25,8 +25,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from entropy_lib.attention.kernels import BLOCKS, exact_products, find_kernel, row_entropy
+from entropy_lib.attention.kernels import BLOCKS, find_kernel, row_entropy
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.precision import full_precision
 
 # Elements of one block of logits when they have to be formed: 64 MiB in float32.
 BLOCK_ELEMENTS = 1 << 24
@@ -127,7 +128,7 @@ def logit_moments(
     centre = key.mean(-2, keepdim=True)
     centred = key - centre
     mean = scale * (query * centre).sum(-1)
-    with exact_products(query.device):
+    with full_precision(query.device):
         covariance = centred.mT @ centred / key.shape[-2]
         variance = scale**2 * ((query @ covariance) * query).sum(-1).clamp(min=0)
     higher = _blocked_cumulants(query, centred, scale) if order > 2 else ()
@@ -190,7 +191,7 @@ def _logit_blocks(query: Tensor, key: Tensor, scale: float) -> Iterator[tuple[sl
     size = max(1, BLOCK_ELEMENTS // max(1, key[..., 0].numel()))
     for start in range(0, query.shape[-2], size):
         block = slice(start, start + size)
-        with exact_products(query.device):
+        with full_precision(query.device):
             logits = scale * (query[..., block, :] @ key.mT)
         yield block, logits
 

@@ -16,8 +16,7 @@ TF32 products each from compute capability 8.0 on (`OpMultiplyAddFastF32`, gemm_
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -30,8 +29,6 @@ from entropy_lib.errors import InvalidInputError
 
 BLOCKS = "blocks"
 GRID_LIMIT = 1 << 16  # CUDA starts at most 65,535 blocks along the axes that hold batch and heads
-# torch 2.9 has renamed the setting, and mixing both names makes torch raise.
-TF32_SETTING, EXACT = ("fp32_precision", "ieee") if hasattr(torch.backends.cuda.matmul, "fp32_precision") else ("allow_tf32", False)
 
 aten = torch.ops.aten
 Attended = tuple[Float[Tensor, "batch head query dim"], Float[Tensor, "batch head query"]]
@@ -114,23 +111,6 @@ def _trial_error(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: 
     log_weight = (scale * query @ key.mT).log_softmax(-1)
     entropy = row_entropy(kernel, query.to(device, dtype), key.to(device, dtype), scale)
     return float((entropy.cpu() + (log_weight.exp() * log_weight).sum(-1)).abs().max())
-
-
-@contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """Keep autocast and TF32 out of matrix products, whose 8 to 11 bits would cost up to 0.1 nats."""
-    settings = torch.backends.cuda.matmul
-    before = getattr(settings, TF32_SETTING) if device.type == "cuda" else None
-    rounds = before in ("tf32", True)
-    casts = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    with torch.autocast(device.type, enabled=False) if casts else nullcontext():
-        try:
-            if rounds:
-                setattr(settings, TF32_SETTING, EXACT)
-            yield
-        finally:
-            if rounds:
-                setattr(settings, TF32_SETTING, before)
 
 
 def _serves_cpu(query: Tensor, key: Tensor) -> bool:

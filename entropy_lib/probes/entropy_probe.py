@@ -20,7 +20,8 @@ from torch import Tensor
 from entropy_lib.attention.entropy import attention_entropy, logit_moments
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
-from entropy_lib.theory import freezing_std, gaussian_entropy
+from entropy_lib.theory import freezing_std
+from entropy_lib.theory.laws import gaussian_law
 
 
 class EntropyProbe(AttentionProbe):
@@ -80,7 +81,7 @@ class EntropyProbe(AttentionProbe):
             "entropy_std": (mean.entropy_squared - mean.entropy**2).clip(lower=0) ** 0.5,
             "entropy_ratio": mean.entropy / log_tokens if log_tokens else mean.entropy * math.nan,
             "logit_std": logit_std,
-            "gaussian_entropy": gaussian_entropy(place.tokens, logit_std),
+            "gaussian_entropy": gaussian_law(place.tokens, logit_std),
             "beyond_freezing": mean.beyond_freezing,
             "factor": mean.factor,
         }

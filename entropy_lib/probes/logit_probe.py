@@ -25,7 +25,8 @@ from entropy_lib.attention.logit_shape import SPLINE_STD, expected_maximum, row_
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
-from entropy_lib.theory import exact_entropy, freezing_std, gaussian_entropy
+from entropy_lib.theory import exact_entropy, freezing_std
+from entropy_lib.theory.laws import gaussian_law
 
 LEVELS = 101  # points of a QQ plot, at most
 
@@ -75,7 +76,7 @@ class LogitProbe(AttentionProbe):
     def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
         """What the means over rows say."""
         tokens, logit_std = place.tokens, mean.logit_variance**0.5
-        gaussian = gaussian_entropy(tokens, logit_std)
+        gaussian = gaussian_law(tokens, logit_std)
         drawn_std = logit_std * (tokens / max(tokens - 1, 1)) ** 0.5
         at_mean = exact_entropy(tokens, drawn_std.where(drawn_std <= SPLINE_STD))
         kept = ("entropy", "skewness", "excess_kurtosis", "cumulants", "maximum", "response")

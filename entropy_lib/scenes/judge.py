@@ -19,6 +19,7 @@ from entropy_lib.errors import InvalidInputError, WeightsError, extra
 from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.models.checksums import CHECKSUMS, verify
+from entropy_lib.precision import full_precision
 from entropy_lib.scenes import scenes, sprites
 
 with extra("metrics"):
@@ -78,6 +79,7 @@ def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
 
 
 @torch.no_grad()
+@full_precision()
 def find(
     model: Judge, images: UInt8[np.ndarray, "n height width 3"], threshold: float = THRESHOLD, batch: int = 32
 ) -> list[list[Detection]]:

@@ -13,6 +13,7 @@ Whatever distances are measured to is a sample too: its error is part of every i
 with a method are deleted from both. Only a reference that is a state is taken as it is.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.catalogue import DISTANCES, METRICS, Distance, PictureScore, Score
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
+from entropy_lib.metrics.extractors import CutCaptionWarning
 from entropy_lib.metrics.features import PictureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
@@ -127,11 +129,13 @@ class Sample:
         caches = comparison.caches
         distinct = {id(cache): features_of(cache) for cache in {id(cache): cache for cache in caches.values()}.values()}
         features = {name: distinct[id(cache)] for name, cache in caches.items()}
-        scores = {
-            metric.name: metric.values(features[metric.features], prompts, caches[metric.features].captions).numpy()
-            for metric in comparison.wanted(Score)
-            if scored and captioned
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutCaptionWarning)  # it is said once, in the provenance
+            scores = {
+                metric.name: metric.values(features[metric.features], prompts, caches[metric.features].captions).numpy()
+                for metric in comparison.wanted(Score)
+                if scored and captioned
+            }
         scores |= {
             metric.name: features_of(comparison.numbers(metric))[:, 0].double().numpy()
             for metric in comparison.wanted(PictureScore)
@@ -328,9 +332,23 @@ def _provenance(comparison: Comparison) -> str:
     real = comparison.reference
     pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
     counted = "taken as it is" if isinstance(real, FeatureState) else "counted as a sample"
-    return (
-        f"{comparison.plan.provenance} · reference {pictures}, {counted} · {comparison.level:.0%} interval, jackknife over prompts"
-    )
+    parts = [
+        comparison.plan.provenance,
+        f"reference {pictures}, {counted}",
+        f"{comparison.level:.0%} interval, jackknife over prompts",
+        _cut_captions(comparison),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _cut_captions(comparison: Comparison) -> str:
+    """How many of the prompts, and of the captions of real pictures, the CLIP score knows the beginning of only."""
+    if not any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):
+        return ""
+    real, texts = comparison.reference, [unit.prompt for unit in comparison.plan.units]
+    if isinstance(real, Reference) and real.caption is not None:
+        texts += real.captions(real.halves()[0])
+    return comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts)))
 
 
 def _corrected(differences: pd.DataFrame) -> pd.DataFrame:

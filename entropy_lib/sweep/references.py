@@ -2,23 +2,25 @@
 
     scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
                              scenes:300 the first 300 of them
-    path/to/folder           pictures, captions in metadata.csv or metadata.jsonl (Hugging Face's image folder)
+    path/to/folder           pictures, captions in metadata.csv (file_name, caption), see `sweep.picture_sources`
     path/to/*.parquet        a column of pictures and one of captions
     path/to/*.tar            WebDataset shards
     hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
     path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and nothing else
 
-Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out and counted.
+Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out, counted and named; what
+cannot be shown as a viewer shows it (`metrics.picture_files`) is refused.
 """
 
 import hashlib
+import inspect
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,22 +29,24 @@ import pandas as pd
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.errors import InvalidInputError, MissingFileError, extra
+from entropy_lib.errors import EntropyLibError, InvalidInputError, MissingFileError, extra
 from entropy_lib.files import workplace
+from entropy_lib.metrics import picture_files
+from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Entry, in_archives, in_folder, read_bytes, some
 
 if TYPE_CHECKING:
     import datasets  # comes with an extra
 
 LOSSY = ("JPEG", "WEBP")
-CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
 LEAST = 6  # pictures
 SCENES = 2000  # pictures of the reference that is drawn here
-UNREADABLE = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)  # what Pillow says of broken files
+DAMAGED = "damaged"
 
 
 class DamagedReferenceWarning(UserWarning):
@@ -68,17 +72,12 @@ class Reference:
         return len(self.rows)
 
     def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture, transparency on white.
+        """A picture as a viewer shows it, transparency on white.
 
         Raises:
-            OSError: if it is truncated or no picture.
+            InvalidInputError, OSError: as `read_picture`, for what the survey leaves out or refuses.
         """
-        with Image.open(io.BytesIO(_encoded(self.rows[index][self.picture]))) as file:
-            file.load()
-            if file.mode in ("RGBA", "LA", "P"):
-                whole = file.convert("RGBA")
-                file = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-            return np.asarray(file.convert("RGB"))
+        return read_picture(_encoded(self.rows[index][self.picture]))
 
     @cached_property
     def survey(self) -> pd.DataFrame:
@@ -87,30 +86,47 @@ class Reference:
         Pictures that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache of `datasets`.
 
         Raises:
-            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to compare with.
+            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to compare with; or if one
+                can be decoded, but not shown as a viewer shows it.
 
         Warns:
-            DamagedReferenceWarning: saying how many were left out.
+            DamagedReferenceWarning: saying how many were left out, and which.
         """
-        if hasattr(self.rows, "map"):
-            options = {"input_columns": [self.picture], "remove_columns": self.rows.column_names, "desc": f"reading {self.name}"}
-            whole = self.rows.map(_facts, **options).to_pandas()
-        else:
-            whole = pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
-        decoded = whole[whole["format"] != ""].drop_duplicates("digest")
-        damaged = f"{(whole['format'] == '').sum()} of {len(whole)} pictures of {self.name} cannot be decoded"
+        whole = self._facts_of_all()
+        names = whole.index.map(self._name_of)
+        refused = whole["problem"].where(~whole["problem"].isin(["", DAMAGED])).dropna()
+        if len(refused):
+            first = refused.index[0]
+            raise InvalidInputError(
+                f"{len(refused)} pictures of {self.name} cannot be shown as they are ({some(names[refused.index])}): of the first, "
+                f"{refused[first]}"
+            )
+        decoded = whole[whole["problem"] == ""].drop_duplicates("digest")
+        broken = names[whole["problem"] == DAMAGED]
+        damaged = f"{len(broken)} of {len(whole)} pictures of {self.name} cannot be decoded"
         if len(decoded) < LEAST:
             raise InvalidInputError(
                 f"{self.name} holds {len(decoded)} different pictures ({damaged}); a reference needs {LEAST} at least, half of "
                 "them to compare with. Name another reference, or restore its files"
             )
-        if (whole["format"] == "").any():
-            warnings.warn(f"{damaged} and were left out", DamagedReferenceWarning, stacklevel=2)
-        return decoded
+        if len(broken):
+            warnings.warn(f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2)
+        return decoded.drop(columns="problem")
+
+    def _facts_of_all(self) -> pd.DataFrame:
+        if not hasattr(self.rows, "map"):
+            return pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
+        options = {"input_columns": [self.picture], "remove_columns": self.rows.column_names, "fn_kwargs": {"code": _code()}}
+        return self.rows.map(_facts, desc=f"reading {self.name}", **options).to_pandas()
+
+    def _name_of(self, index: int) -> str:
+        """The file of a picture, or its row where it has none."""
+        value = self.rows[index][self.picture]
+        return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
 
     @property
     def keys(self) -> dict[str, int]:
-        """{sha256 of the encoded picture: its index}."""
+        """{sha256 of the pixels: index of the picture}."""
         return dict(zip(self.survey.digest, self.survey.index, strict=True))
 
     def captions(self, indices: Sequence[int]) -> list[str]:
@@ -156,23 +172,36 @@ class Reference:
             )
 
 
-FACTS = ("digest", "height", "width", "format")
+FACTS = ("digest", "height", "width", "format", "problem")
 
 
-def _facts(value: object) -> dict:
-    """What a comparison needs to know of an encoded picture; its format is empty where it cannot be decoded."""
+def _facts(value: object, code: str = "") -> dict:
+    """What a comparison needs to know of an encoded picture, or why it cannot; `code` is part of what the cache goes by."""
     try:
         encoded = _encoded(value)
+        pixels = read_picture(encoded)
         with Image.open(io.BytesIO(encoded)) as file:
-            file.load()
-            return dict(zip(FACTS, (hashlib.sha256(encoded).hexdigest(), *file.size[::-1], file.format or "unknown"), strict=True))
-    except UNREADABLE:
-        return dict(zip(FACTS, ("", 0, 0, ""), strict=True))
+            form = file.format or "unknown"
+        digest = hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+        return dict(zip(FACTS, (digest, *pixels.shape[:2], form, ""), strict=True))
+    except InvalidInputError as problem:
+        return dict(zip(FACTS, ("", 0, 0, "", str(problem)), strict=True))
+    except Exception:  # Pillow's own, of many kinds, for a broken file
+        return dict(zip(FACTS, ("", 0, 0, "", DAMAGED), strict=True))
+
+
+@cache
+def _code() -> str:
+    """A checksum of what decides the facts, which `datasets` does not look into: it knows functions by their names."""
+    return hashlib.sha256((inspect.getsource(picture_files) + inspect.getsource(_facts)).encode()).hexdigest()
 
 
 def _encoded(value: object) -> bytes:
     """The file of a picture."""
-    if isinstance(value, Mapping):  # how `datasets` gives an image that it was told not to decode
+    if isinstance(value, Mapping):
+        if "start" in value:
+            return read_bytes(value)
+        # how `datasets` gives an image that it was told not to decode
         value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
     return value
 
@@ -182,38 +211,69 @@ def load_reference(source: str) -> Reference:
 
     Raises:
         MissingFileError: for a path that is not there.
-        InvalidInputError: for a source of another kind, or one without a column of pictures.
+        InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of pictures.
     """
     if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
         return _scenes(int(match[1] or SCENES))
-    arguments = _data_set(source)
+    read = _reader(source)
     with extra("metrics"):
-        import datasets
-
+        import datasets  # noqa: F401  # wanted by all of them
     try:
-        with offline_where_it_does_not_answer() if source.startswith("hub:") else nullcontext():
-            rows = datasets.load_dataset(**arguments)
+        rows = read()
     except Exception as error:  # of many kinds, and of as many libraries
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise InvalidInputError(f"reference {source!r} cannot be read ({cause}); restore its files, or name another") from error
+        cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
+        first = str(cause).splitlines()[0]
+        raise InvalidInputError(f"reference {source!r} cannot be read ({first}); restore its files, or name another") from error
     return _of_dataset(source, rows)
 
 
-def _data_set(source: str) -> dict[str, str]:
-    """Arguments of `datasets.load_dataset` for a source that is there."""
+def _reader(source: str) -> Callable[[], "datasets.Dataset"]:
+    """What reads a source that is there."""
     path = Path(source)
     if path.is_dir():
-        return {"path": "imagefolder", "data_dir": source, "split": "train"}
-    if path.suffix in (".parquet", ".tar"):
-        kind = "parquet" if path.suffix == ".parquet" else "webdataset"
-        return {"path": kind, "data_files": _existing(source), "split": "train"}
+        return lambda: _of_entries(in_folder(path))
+    if path.suffix == ".parquet":
+        return partial(_loaded, path="parquet", data_files=[escape(str(file)) for file in _existing(path)], split="train")
+    if path.suffix == ".tar":
+        files = _existing(path)
+        return lambda: _of_entries(in_archives(files))
     if source.startswith("hub:"):
         name, _, split = source.removeprefix("hub:").partition(":")
-        return {"path": name, "split": split or "train"}
+        return partial(_from_hub, path=name, split=split or "train")
     raise InvalidInputError(
         f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of pictures, a .parquet, a .tar, a state "
         f"(.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
     )
+
+
+def _loaded(**arguments: object) -> "datasets.Dataset":
+    import datasets
+
+    return datasets.load_dataset(**arguments)
+
+
+def _from_hub(**arguments: str) -> "datasets.Dataset":
+    with offline_where_it_does_not_answer():
+        return _loaded(**arguments)
+
+
+def _of_entries(entries: Sequence[Entry]) -> "datasets.Dataset":
+    """As a data set that `datasets` finds again: under all that the entries say."""
+    import datasets
+
+    if not entries:
+        raise InvalidInputError("it holds no pictures")
+    whole, text = datasets.Value("int64"), datasets.Value("string")
+    place = {"path": text, "name": text, "start": whole, "size": whole, "changed": whole}
+    features = datasets.Features({"image": place, "caption": text})
+    rows = datasets.Dataset.from_generator(_split, features, gen_kwargs={"entries": entries})
+    return rows if any(entry["caption"] is not None for entry in entries) else rows.remove_columns("caption")
+
+
+def _split(entries: Sequence[Entry]) -> Iterator[dict]:
+    """Each entry as a row of two columns."""
+    for entry in entries:
+        yield {"image": {name: value for name, value in entry.items() if name != "caption"}, "caption": entry["caption"]}
 
 
 def open_reference(source: str) -> Reference | FeatureState | None:
@@ -258,12 +318,14 @@ def _of_dataset(source: str, rows: "datasets.Dataset") -> Reference:
     return Reference(Path(source).name, rows, picture, next((name for name in CAPTION_COLUMNS if name in rows.column_names), None))
 
 
-def _existing(pattern: str) -> str:
-    """The pattern, if any file matches it."""
-    folder, name = Path(pattern).parent, Path(pattern).name
-    if not any(folder.glob(name)):
-        raise MissingFileError(f"no file matches {pattern!r}; relative paths are taken from {workplace()}")
-    return pattern
+def _existing(pattern: Path) -> list[Path]:
+    """The file of this name, or those that match it as a pattern, without hidden ones."""
+    if pattern.is_file():
+        return [pattern]
+    found = sorted(path for path in pattern.parent.glob(pattern.name) if not path.name.startswith("."))
+    if not found:
+        raise MissingFileError(f"no file matches {str(pattern)!r}; relative paths are taken from {workplace()}")
+    return found
 
 
 @cache

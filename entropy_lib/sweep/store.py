@@ -38,6 +38,7 @@ from PIL import Image
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError
 from entropy_lib.files import HOST, replacing, sha256
+from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.scaling.calibration import Calibration
 from entropy_lib.sweep.units import Unit
 
@@ -181,8 +182,7 @@ class Store:
             raise self._quarantined(unit.key, "is missing")
         if sha256(path) != record["sha256"]:
             raise self._quarantined(unit.key, "is not what was committed (checksum)")
-        with Image.open(path) as file:
-            return np.asarray(file.convert("RGB"))
+        return read_picture(path.read_bytes())
 
     def verify(self, units: Iterable[Unit]) -> list[str]:
         """Read every image that is done, put damaged ones aside, and say which they were."""

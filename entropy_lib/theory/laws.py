@@ -10,7 +10,8 @@ in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits tha
 say what a scale rule would have to be.
 
 All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
-number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN.
+number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN. Where the result of an
+asymptotic law is no entropy, below 0 or above ln N, it is returned as it stands, with a BeyondLawWarning.
 
 Example:
     >>> round(gaussian_entropy(4096, 1.0), 3)
@@ -18,6 +19,7 @@ Example:
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import TypeVar
@@ -27,17 +29,36 @@ import torch
 from scipy.optimize import brentq
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.theory.domain import Domain, Numbers, check, check_shapes, in_domain
+from entropy_lib.theory.domain import Domain, Numbers, as_array, check, check_shapes, in_domain
 from entropy_lib.theory.elementwise import elementwise
 from entropy_lib.theory.exact import MAX_STD, exact_entropy, exact_log_sum
 
 __all__ = [
-    "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum", "finite_entropy",
-    "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed",
+    "BeyondLawWarning", "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum",
+    "finite_entropy", "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed",
 ]  # fmt: skip
 
 Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
+ROUNDING = 1e-6  # nats
 SEVERAL = Domain("a number of keys", 1, above=True)  # where ln of the number divides
+
+
+class BeyondLawWarning(UserWarning):
+    """An asymptotic law was asked for values where it does not hold."""
+
+
+def _told(values: Numbers, most: Numbers, meaning: str = "entropy") -> Numbers:
+    """The values, after a warning if some are below 0 or above `most`."""
+    numbers, top = as_array(meaning, values), as_array("most", most)
+    wrong = numbers[(numbers < -ROUNDING) | (numbers > top + ROUNDING)]
+    if wrong.size:
+        warnings.warn(
+            f"{wrong.size} of {numbers.size} values are no {meaning}, the first being {wrong[0]:.4g}: the law does not hold there "
+            "(logit_std is too near freezing_std, or beyond); take exact_entropy",
+            BeyondLawWarning,
+            stacklevel=4,  # the caller of the law, above its check of arguments
+        )
+    return values
 
 
 def _log(value: Numbers) -> Numbers:
@@ -57,9 +78,9 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
     The law is asymptotic: valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
-    goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, not
-    cut off at 0: a negative value shows that the law does not hold there, and its error, of which `attention.logit_shape`
-    gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
+    goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, with
+    a warning and not cut off at 0: a negative value shows that the law does not hold there, and its error, of which
+    `attention.logit_shape` gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
 
     Args:
         tokens: number of keys N, at least 1.
@@ -71,10 +92,18 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     Raises:
         InvalidInputError: outside these ranges, and for what is no number.
 
+    Warns:
+        BeyondLawWarning: where it is negative.
+
     Example:
         >>> gaussian_entropy(1, 0.0)
         0.0
     """
+    return _told(gaussian_law(tokens, logit_std), _log(tokens))
+
+
+def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """The formula of `gaussian_entropy`, unchecked: to be shown beside what it is compared with."""
     return _log(tokens) - logit_std**2 / 2
 
 
@@ -92,12 +121,20 @@ def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     Returns:
         Entropy in nats.
 
+    Warns:
+        BeyondLawWarning: where it is negative or above ln N.
+
     Example:
         >>> round(finite_entropy(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
         (6.365, 6.351)
     """
+    return _told(finite_law(tokens, logit_std), _log(tokens))
+
+
+def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """The formula of `finite_entropy`, unchecked: to be shown beside what it is compared with."""
     square = logit_std**2
-    return gaussian_entropy(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
+    return gaussian_law(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
 
 
 @in_domain
@@ -114,6 +151,9 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     Returns:
         Entropy in nats.
 
+    Warns:
+        BeyondLawWarning: where it is negative or above ln N.
+
     Example:
         >>> cumulant_entropy(4096, [1.0]) == gaussian_entropy(4096, 1.0)
         True
@@ -124,7 +164,7 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     for order, kappa in enumerate(cumulants, start=2):
         check(f"cumulant κ{order}", kappa, Domain("a cumulant"))
     corrections = sum(kappa * (order - 1) / math.factorial(order) for order, kappa in enumerate(cumulants, start=2))
-    return _log(tokens) - corrections
+    return _told(_log(tokens) - corrections, _log(tokens))
 
 
 @in_domain
@@ -146,11 +186,14 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
 
     The rule sets b² ∝ ln N (Eq. 7), so H = ln N (1 - b_T²/(2 ln T)): the ratio H / ln N stays, H still grows.
 
+    Warns:
+        BeyondLawWarning: where it is negative: b is beyond the freezing point.
+
     Example:
         >>> round(paper_slope(4096, 1.0), 3)
         0.94
     """
-    return 1 - logit_std**2 / (2 * _log(training_tokens))
+    return _told(1 - logit_std**2 / (2 * _log(training_tokens)), 1.0, "slope")
 
 
 @elementwise

@@ -20,7 +20,7 @@ from torch import Tensor
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import DATA
 from entropy_lib.theory.domain import Domain, as_array, check
-from entropy_lib.theory.laws import exact_entropy, finite_entropy, freezing_std, gaussian_entropy
+from entropy_lib.theory.laws import exact_entropy, finite_law, freezing_std, gaussian_law
 
 PAIR = Domain("a whole number", 2)
 SIMULATED_LOGITS = 4_000_000  # for each N at most, whatever `rows` asks for
@@ -58,7 +58,7 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
         for share in shares:
             logit_std = share * freezing_std(count)
             simulated, error = simulated_entropy(normal, logit_std)
-            laws = {"gaussian": gaussian_entropy, "finite": finite_entropy, "exact": exact_entropy}
+            laws = {"gaussian": gaussian_law, "finite": finite_law, "exact": exact_entropy}
             predicted = {name: law(count, logit_std) for name, law in laws.items()}
             point = {"tokens": count, "of_freezing": share, "logit_std": logit_std, "rows": len(normal)}
             table.append(point | {"simulated": simulated, "standard_error": error} | predicted)
@@ -68,7 +68,7 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
 def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> Float[np.ndarray, "tokens logit_std"]:
     """Error of Eq. 5 in nats, Gaussian minus exact entropy, over a grid."""
     count, spread = as_array("tokens", np.asarray(tokens))[:, None], as_array("logit_std", np.asarray(logit_std))[None]
-    return gaussian_entropy(count, spread) - exact_entropy(count, spread)
+    return gaussian_law(count, spread) - exact_entropy(count, spread)
 
 
 def validity_limit(tokens: float, tolerance: float) -> float:

@@ -1,0 +1,78 @@
+"""From the file of a picture to its pixels, as a viewer shows them; what cannot be shown so is refused.
+
+Left to itself, Pillow makes 16-bit grey white, leaves lying what an EXIF tag turns, takes the colours of any profile for sRGB
+and shows the first picture of several.
+"""
+
+import io
+from contextlib import suppress
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms, ImageOps
+
+from entropy_lib.errors import InvalidInputError
+
+SHOWN = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N"}
+WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
+ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
+
+
+def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of a picture: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on white.
+
+    Args:
+        encoded: the content of the file.
+
+    Raises:
+        InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which is white.
+        Exception: of many kinds, whatever Pillow says of a file that is damaged or no picture.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.fromarray(np.full((2, 3), 127 * 257, np.uint16)).save(file, "PNG")
+        >>> read_picture(file.getvalue())[0, 0].tolist()
+        [127, 127, 127]
+    """
+    with Image.open(io.BytesIO(encoded)) as file:
+        if problem := _problem(file):
+            raise InvalidInputError(f"{problem}; {ADVICE}")
+        picture = _in_srgb(_in_8_bits(ImageOps.exif_transpose(file)), file.info.get("icc_profile"))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _problem(file: Image.Image) -> str | None:
+    """Why Pillow would not show a picture as other viewers do, if so; asked before it is decoded."""
+    packed = str(file.tile)  # names the bits of a channel; empty once the picture is decoded
+    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # a camera's previews follow the picture there
+        return f"it holds {file.n_frames} pictures, an animation or several pages"
+    if not (file.mode in SHOWN or (file.mode, file.format) == ("I", "PPM")) or "I;12" in packed:
+        return f"its numbers, of Pillow's mode {file.mode!r}, do not say which of them is white"
+    if getattr(file, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO and file.mode.startswith("I"):
+        return "its 16-bit numbers count from white"
+    if "transparency" in file.info and any(bits in packed for bits in ("L;2", "L;4", ";16")):
+        return "one of its grey levels or colours, not of 8 bits, is transparent"
+    return None
+
+
+def _in_8_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey in 8 bits; all else is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours of the profile that came with them; as they are without one, or with one for another kind of picture."""
+    if not profile:
+        return picture
+    if picture.has_transparency_data or picture.mode in ("P", "1"):
+        picture = picture.convert("RGBA")
+    with suppress(ImageCms.PyCMSError, OSError):
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(picture, given, ImageCms.createProfile("sRGB"), outputMode=mode)
+    return picture

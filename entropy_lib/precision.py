@@ -1,0 +1,52 @@
+"""float32 arithmetic as it is, for as long as a measurement takes, whatever its caller allows products to be rounded to."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+# torch 2.9 has renamed the setting, and reading the old name after the new one was set makes torch raise.
+SETTING, EXACT = ("fp32_precision", "ieee") if hasattr(torch.backends.cuda.matmul, "fp32_precision") else ("allow_tf32", False)
+
+
+@contextmanager
+def full_precision(device: torch.device | None = None) -> Iterator[None]:
+    """Keep autocast, TF32, bfloat16 and another default dtype out; what the caller had set is set again afterwards.
+
+    Args:
+        device: where the products are computed; None for wherever that may be.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), full_precision():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    kinds = ("cpu", "cuda") if device is None else (device.type,)
+    settings = [(backend, getattr(backend, SETTING)) for kind in kinds for backend in _backends(kind)]
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        for kind in kinds:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        for backend, before in settings:
+            if before in (True, "tf32", "bf16"):
+                stack.callback(_put_back, backend, before)
+                setattr(backend, SETTING, EXACT)
+        yield
+
+
+def _backends(kind: str) -> tuple:
+    """What multiplies on a kind of device and has a setting of its own."""
+    cuda, cudnn, onednn = torch.backends.cuda.matmul, torch.backends.cudnn, torch.backends.mkldnn
+    if SETTING == "allow_tf32":
+        return (cuda, cudnn) if kind == "cuda" else ()
+    return {"cuda": (cuda, cudnn.conv, cudnn.rnn), "cpu": (onednn.matmul, onednn.conv, onednn.rnn)}.get(kind, ())
+
+
+def _put_back(backend: object, before: str | bool) -> None:
+    """Inherited from the setting for all backends again, where that gives the same."""
+    if SETTING == "fp32_precision":
+        setattr(backend, SETTING, "none")
+    if getattr(backend, SETTING) != before:
+        setattr(backend, SETTING, before)

@@ -1,0 +1,183 @@
+"""What a folder or an archive of pictures holds, read from its files alone: whatever they are named, none is left out.
+
+A folder's files are all taken for pictures but hidden ones, tables of captions and what goes with pictures (`BESIDE`).
+Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any subfolder or, without such a
+table, in a `.txt` beside each picture. An archive is a WebDataset: what is named alike up to the first dot belongs together.
+"""
+
+import json
+import os
+import posixpath
+import tarfile
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import pandas as pd
+
+from entropy_lib.errors import InvalidInputError
+
+CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+BESIDE = {".txt", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".md", ".html", ".yaml", ".yml", ".db", ".ini", ".log"}
+ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}  # fields of pictures
+
+
+class Entry(TypedDict):
+    """Where a picture lies, and its caption.
+
+    Attributes:
+        path: of the file, or of the archive.
+        name: for messages.
+        start, size: of its bytes in the file.
+        changed: when the file was, in nanoseconds: a row that is kept is made anew when the file is.
+        caption: None for none.
+    """
+
+    path: str
+    name: str
+    start: int
+    size: int
+    changed: int
+    caption: str | None
+
+
+def in_folder(folder: Path) -> list[Entry]:
+    """The pictures of a folder and its subfolders, by name.
+
+    Raises:
+        InvalidInputError: for a table of captions that cannot be read, or does not fit the pictures.
+        OSError: for a subfolder that cannot be read.
+    """
+    files = list(_files(folder))
+    tables = [path for path in files if path.name.lower() in TABLES]
+    pictures = [path for path in files if path.suffix.lower() not in BESIDE]
+    captions = _captions(folder, tables, pictures) if tables else {path: _text_beside(path) for path in pictures}
+    return [_entry(path, str(path.relative_to(folder)), captions.get(path)) for path in pictures]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files but hidden ones; links to folders are followed, to each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raised):
+        if os.path.realpath(place) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in found if path.is_file() or path.is_symlink())  # no pipes
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
+def _entry(path: Path, name: str, caption: str | None) -> Entry:
+    facts = path.stat() if path.exists() else path.lstat()  # of a link that leads nowhere: it will not be decoded
+    return Entry(path=str(path), name=name, start=0, size=facts.st_size, changed=facts.st_mtime_ns, caption=caption)
+
+
+def _text_beside(path: Path) -> str | None:
+    beside = path.with_suffix(".txt")
+    return beside.read_text(encoding="utf-8-sig") if beside.is_file() else None
+
+
+def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, str | None]:
+    """Of all tables; every row must name a picture, and a picture have one caption."""
+    known, captions, absent = {_key(path): path for path in pictures}, {}, []
+    for table in tables:
+        for name, caption in _rows(table):
+            path = known.get(_key(table.parent / name.replace("\\", "/"))) or known.get(_key(table.parent / name))
+            if path is None:
+                absent.append(name)
+            elif captions.setdefault(path, caption) != caption:
+                raise InvalidInputError(f"{path.relative_to(folder)} has two captions: {captions[path]!r}, {caption!r}")
+    if absent:
+        named = " and ".join(str(table.relative_to(folder)) for table in tables)
+        raise InvalidInputError(f"{named}: {len(absent)} rows name pictures that are not there: {some(absent)}")
+    return captions
+
+
+def _key(path: Path) -> str:
+    """One spelling of a path: some systems take letters with accents apart."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path.as_posix()))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
+    """File name and caption of each row; texts such as "NA" are texts."""
+    try:
+        if path.suffix.lower() == ".csv":
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        elif path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()])
+    except Exception as error:  # of pandas, of pyarrow, of json
+        raise InvalidInputError(f"{path.name} cannot be read ({str(error).splitlines()[0]})") from error
+    if "file_name" not in table:
+        raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
+    captions = next((table[name] for name in CAPTION_COLUMNS if name in table), [None] * len(table))
+    return zip(map(str, table["file_name"]), (_text(caption) for caption in captions), strict=True)
+
+
+def _text(caption: object) -> str | None:
+    """A caption, the first where there are several."""
+    if isinstance(caption, str):
+        return caption
+    return _text(caption[0]) if hasattr(caption, "__getitem__") and len(caption) else None
+
+
+def in_archives(paths: Sequence[Path]) -> list[Entry]:
+    """The samples of WebDataset shards, a picture each.
+
+    Raises:
+        InvalidInputError: for a sample without a picture or with two, and for an archive that does not end where its file does.
+        tarfile.TarError: for what is no archive.
+    """
+    return [entry for path in paths for entry in _in_archive(path)]
+
+
+def _in_archive(path: Path) -> Iterator[Entry]:
+    with tarfile.open(path, "r:") as archive, open(path, "rb") as file:
+        samples: dict[str, dict[str, list[tarfile.TarInfo]]] = {}
+        for member in archive:
+            folder, name = posixpath.split(member.name)
+            if member.isfile() and not name.startswith("."):
+                sample, _, field = name.partition(".")
+                samples.setdefault(posixpath.join(folder, sample), {}).setdefault(field.lower(), []).append(member)
+        file.seek(archive.offset)
+        if any(rest := file.read()) or not rest:
+            raise InvalidInputError(f"{path.name} was cut off, or is several archives in one file")
+        for sample, fields in samples.items():
+            yield _sample(path, file, sample, fields)
+
+
+def _sample(path: Path, file, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
+    pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
+    if len(pictures) != 1:
+        raise InvalidInputError(
+            f"{sample!r} of {path.name} has {len(pictures)} pictures ({', '.join(fields)}); names are read up to their first dot, "
+            "and each must have one picture"
+        )
+    caption = None
+    for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:
+        file.seek(member.offset_data)
+        caption = file.read(member.size).decode("utf-8", errors="replace")
+    return Entry(
+        path=str(path), name=pictures[0].name, start=pictures[0].offset_data, size=pictures[0].size,
+        changed=path.stat().st_mtime_ns, caption=caption,
+    )  # fmt: skip
+
+
+def read_bytes(entry: Entry) -> bytes:
+    """The file of a picture."""
+    with open(entry["path"], "rb") as file:
+        file.seek(entry["start"])
+        return file.read(entry["size"])
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, for a message."""
+    return ", ".join(map(repr, names[:most])) + (", …" if len(names) > most else "")
