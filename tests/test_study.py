@@ -251,6 +251,44 @@ def test_an_effect_is_found_at_every_size():
     assert found.raters.eq(30).all()
 
 
+@pytest.mark.parametrize("protocol", ["choice", "rating"])
+@pytest.mark.parametrize("raters", [1, 3])
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, value):
+    given = answered(study_of(protocol, pairs=6, catch_trials=0, sizes=("64x96",)), raters, Truth(careless=1))
+    second = 5.0 + 8 * (value - 0.5)
+    given = given.assign(value=value) if protocol == "choice" else given.assign(value=second - 5, first_score=5.0, second_score=second)
+    (found,), least = compare(given).to_dict("records"), 0 if protocol == "choice" else -9
+    assert least <= found["low"] < found["high"] <= (1 if protocol == "choice" else 9)
+    assert found["high"] - found["low"] > 0.5
+    assert found["p_value"] >= 2 * 0.5 ** (6 if raters == 1 else 3)
+    assert (found["low"] <= found["nothing"] <= found["high"]) == (found["p_value"] >= 0.05)
+    assert np.isnan(found["bootstrap_low"]), "drawn again they are the same"
+    assert strengths(given, resamples=100).low.isna().all()
+    if raters > 1:
+        assert np.isnan(agreement(given, resamples=100).estimate)
+    if protocol == "rating":
+        scores = mean_scores(given)
+        assert ((scores.low < scores.estimate) & (scores.estimate < scores.high)).all()
+        assert scores.low.min() >= 1
+        assert scores.high.max() <= 10
+
+
+def test_a_metric_that_always_chooses_alike_makes_nothing_certain():
+    study = study_of(pairs=6, catch_trials=0, sizes=("64x96",))
+    outcomes = pd.DataFrame(
+        [
+            {"size": each.size, "rule": rule, "prompt": each.prompt, "seed": 0, "metric": "CLIP score", "value": value}
+            for each in candidates()
+            for value, rule in enumerate(("unscaled", "paper"))
+        ]
+    )
+    (found,) = compare(automatic_rater(study, outcomes, "CLIP score")).to_dict("records")
+    assert found["estimate"] == found["high"] == 1
+    assert found["low"] < 0.6
+    assert found["p_value"] > 0.03
+
+
 def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():
     study = study_of("rating")
     (same,) = simulate_panel(study, 1, Truth(noise=2.0)).values()
