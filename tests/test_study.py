@@ -158,7 +158,7 @@ def test_a_folder_that_holds_another_study_is_left_as_it_is(tmp_path, change, le
         if path.name not in left:
             path.unlink()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InvalidInputError, match="of another study.*another folder"):
+    with pytest.raises(InvalidInputError, match=r"of another study.*another folder"):
         write_page(study_of(**change), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_page(study_of(), tmp_path, "Again")
@@ -231,7 +231,8 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     why = found.excluded.set_index("file").why
     assert {name: why[name].split(":")[0].split(" (")[0] for name in why.index if name != "008.json"} == {
         "000.json": "of another study", "001.json": "files of one rater disagree", "002.json": "files of one rater disagree",
-        "003.json": "incomplete", "004.json": "too fast", "005.json": "failed 4 catch trials", "006.json": "damaged", "007.json": "damaged", "broken.json": "not JSON",
+        "003.json": "incomplete", "004.json": "too fast", "005.json": "failed 4 catch trials", "006.json": "damaged",
+        "007.json": "damaged", "broken.json": "not JSON",
         "list.json": "no file of answers",
     }  # fmt: skip
     assert why["008.json"] == "faster than 500 ms"
@@ -281,7 +282,9 @@ def test_an_effect_is_found_at_every_size():
 def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, value):
     given = answered(study_of(protocol, pairs=6, catch_trials=0, sizes=("64x96",)), raters, Truth(careless=1))
     second = 5.0 + 8 * (value - 0.5)
-    given = given.assign(value=value) if protocol == "choice" else given.assign(value=second - 5, first_score=5.0, second_score=second)
+    given = (
+        given.assign(value=value) if protocol == "choice" else given.assign(value=second - 5, first_score=5.0, second_score=second)
+    )
     (found,), least = compare(given).to_dict("records"), 0 if protocol == "choice" else -9
     assert least <= found["low"] < found["high"] <= (1 if protocol == "choice" else 9)
     assert found["high"] - found["low"] > 0.5

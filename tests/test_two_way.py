@@ -172,9 +172,9 @@ def test_answers_that_balance_are_no_certainty(values):
 
 
 @given(
-    st.integers(1, 6).flatmap(lambda raters: st.integers(1, 8).map(lambda prompts: (raters, prompts))).flatmap(
-        lambda shape: arrays(float, shape, elements=st.sampled_from([0.0, 0.5, 1.0, np.nan]))
-    ),
+    st.integers(1, 6)
+    .flatmap(lambda raters: st.integers(1, 8).map(lambda prompts: (raters, prompts)))
+    .flatmap(lambda shape: arrays(float, shape, elements=st.sampled_from([0.0, 0.5, 1.0, np.nan]))),
     st.sampled_from([0.5, 0.9, 0.95, 0.99]),
 )
 def test_limits_of_shares_are_shares_and_agree_with_the_test(values, level):

@@ -148,7 +148,10 @@ def _person(name: str) -> str:
 def _contradiction(study: Study, one: _Sent, other: _Sent) -> str:
     """The first pair of which two files say different things; "" where they agree as far as both go."""
     said = [
-        {row.pair: _value(study.pair(row.pair), row, study.protocol, study.pair(row.pair).methods[0]) for row in each.table.itertuples()}
+        {
+            row.pair: _value(study.pair(row.pair), row, study.protocol, study.pair(row.pair).methods[0])
+            for row in each.table.itertuples()
+        }
         for each in (one, other)
     ]
     apart = (pair for pair in said[0] if pair in said[1] and not np.array_equal(said[0][pair], said[1][pair], equal_nan=True))
@@ -173,7 +176,11 @@ def _unusable(study: Study, rater: str, content: Any) -> str:
 def _damage(study: Study, answers: list[Any]) -> str:
     """What is wrong with the answers themselves."""
     names, found = {pair.name for pair in study.pairs}, []
-    checks = {"order": lambda order: _whole(order, 1, len(names)), "left": lambda left: left in ("a", "b"), "milliseconds": _duration}
+    checks = {
+        "order": lambda order: _whole(order, 1, len(names)),
+        "left": lambda left: left in ("a", "b"),
+        "milliseconds": _duration,
+    }
     checks |= {field: CHECKS[field] for field in SAID[study.protocol]}
     for number, answer in enumerate(answers, start=1):
         if not isinstance(answer, dict) or not isinstance(answer.get("pair"), str) or answer["pair"] not in names:

@@ -129,9 +129,9 @@ class Study:
                 Pair(**{**pair, "methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
             ]
             study = cls(content["protocol"], content["seed"], tuple(content["methods"]), tuple(pairs), content["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInputError(
-                f"{path} is no key of a study ({type(error).__name__}: {error}); make the study again"
+                f"{path} is no key of a study ({type(error).__name__}: {error}); restore it from a copy"
             ) from error
         if study.digest != content.get("digest"):
             raise InvalidInputError(f"{path} was changed after it was written; its answers could no longer be told apart")

@@ -99,7 +99,9 @@ def _in_bytes(content: bytes, name: str, depth: int = 0) -> Found:
     elif content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         yield from _in_archive(content, name, depth)
     elif mails := _mails(content):
-        found = [each for number, mail in enumerate(mails) for each in _in_mail(mail, f"{name}/{number}" if number else name, depth)]
+        found = [
+            each for number, mail in enumerate(mails) for each in _in_mail(mail, f"{name}/{number}" if number else name, depth)
+        ]
         yield from found or _in_text(_decoded(content), name)
     else:
         yield from _in_text(_decoded(content), name)
