@@ -6,7 +6,7 @@ the prompts is too short, and one that resamples both at once counts what is lef
 Example:
     >>> answers = np.random.default_rng(0).normal(0.4, 1.0, size=(45, 50))
     >>> print(two_way_mean(answers))
-    0.375 [0.333, 0.417]
+    0.375 [0.332, 0.418]
 """
 
 import warnings
