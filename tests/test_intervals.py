@@ -100,6 +100,14 @@ def test_limits_without_blocks_are_normal():
     interval = Interval.around(1.0, 1.0)
     assert (interval.high, interval.p_value) == pytest.approx((2.959964, 0.317311), abs=1e-6)
     assert (Interval.around(0.0, 0.0).p_value, Interval.around(1.0, 0.0).p_value) == (1, 0)
+
+
+@pytest.mark.parametrize("blocks", [2, 6, 30])
+@pytest.mark.parametrize("value", [-1.0, 0.1 + 0.2])
+def test_equal_blocks_are_as_sure_as_their_signs(blocks, value):
+    """Of few that agree nothing is certain; rounding, which leaves them a spread of 1e-17, changes nothing."""
+    interval = jackknife(mean, np.full(blocks, value), np.arange(blocks)) if blocks > 2 else Interval.around(value, 0.0, 0.95, 2)
+    assert interval.p_value == pytest.approx(scipy.stats.binomtest(blocks, blocks).pvalue)
     assert str(Interval.around(1.23456, 0.1)) == "1.23 [1.04, 1.43]"
 
 

@@ -1,5 +1,7 @@
 """Choice and verdict apart, doses, corrected p-values, and what each picture has."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,8 @@ from scipy import stats
 import entropy_lib as el
 from entropy_lib.display import figures, verdicts
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import ROOT
+from entropy_lib.metrics.catalogue import PRIMARY, UNCOUNTED
 from entropy_lib.scenes import scenes
 from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, paired_changes, rank_correlation, share_removed
 
@@ -113,6 +117,17 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert own.mean() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["09_layout_metrics", "10_causes"])
+def test_what_is_decided_beforehand_stands_in_one_place(name):
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert any("el.verdicts.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    (decided,) = (line for cell in cells for line in cell["source"] if line.startswith("**Primary"))
+    primary = {outcome for outcomes in (*PRIMARY.values(), *UNCOUNTED.values()) for outcome in outcomes}
+    assert not [outcome for outcome in primary if outcome.lower() in decided.partition("Search space")[0].lower()]
+    assert all(outcome in verdicts.preregistration() for outcome in primary)
+    assert primary == {outcome for outcomes in verdicts.SENTENCES.values() for outcome in outcomes}
+
+
 CHOICES = pd.DataFrame(
     [("unscaled", -0.5, -0.7, -0.3, 0.001), ("paper", -0.1, -0.3, 0.1, 0.3)],
     columns=["against", "estimate", "low", "high", "p_holm"],
@@ -125,11 +140,11 @@ DOSE = pd.DataFrame(
 
 def test_the_verdict_on_causes_says_what_its_numbers_say():
     text = verdicts.causes(CHOICES, DOSE)
+    held_out = "is, on other prompts, against `unscaled` better in Excess at 96x96 (`power(4)`, -0.50 [-0.70, -0.30], p = 0.001)"
+    assert f"{held_out}; against `paper` no" in text
     assert (
-        "is, on other prompts, against `unscaled` better in Excess at 96x96 (`power(4)`, -0.50 [-0.70, -0.30]); against `paper` no"
-        in text
+        "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10], p = 0.01)" in text
     )
-    assert "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10])" in text
     assert "leaves things incomplete is not shown to hold: for one unit of the exponent Missing at 32x32 no difference" in text
     assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")
     assert "worse" in verdicts.causes(CHOICES.assign(estimate=0.5, low=0.3, high=0.7, p_holm=0.001), DOSE)

@@ -149,6 +149,31 @@ def test_a_key_that_was_changed_is_refused(tmp_path):
         Study.read(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"protocol": "rating"}, {"pairs": 19}])
+@pytest.mark.parametrize("left", [("study.json", "study.html"), ("study.json",), ("study.html",)])
+def test_a_folder_that_holds_another_study_is_left_as_it_is(tmp_path, change, left):
+    """Without its key answers that are still to come would be of no study."""
+    write_page(study_of(), tmp_path, "Mine")
+    for path in tmp_path.iterdir():
+        if path.name not in left:
+            path.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidInputError, match=r"of another study.*another folder"):
+        write_page(study_of(**change), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_page(study_of(), tmp_path, "Again")
+    assert Study.read(tmp_path) == study_of()
+    assert "Again" in (tmp_path / "study.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"digest": null}', b"\xff\xfe", b"[" * 100_000], ids=range(6))
+def test_a_key_that_cannot_be_read_is_not_written_over(tmp_path, content):
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(InvalidInputError, match="another folder"):
+        write_page(study_of(), tmp_path)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+
+
 def test_answers_are_turned_to_the_methods():
     """Whoever always takes the left picture favours no method; whoever always takes the paper's says so."""
     study = study_of()
@@ -190,7 +215,6 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     panel = list(simulate_panel(study, 10, Truth(), seed=3).values())
     panel[0]["study"] = "0123456789abcdef"
     panel[1]["rater"] = panel[2]["rater"]
-    panel[1]["finished"] = "2000-01-02T00:00:00Z"
     panel[3]["answers"] = panel[3]["answers"][:9]
     for answer in panel[4]["answers"]:
         answer["milliseconds"] = 80
@@ -206,17 +230,18 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
     found = check_answers(study, read_answers(folder))
     why = found.excluded.set_index("file").why
     assert {name: why[name].split(":")[0].split(" (")[0] for name in why.index if name != "008.json"} == {
-        "000.json": "of another study", "001.json": "a second file of this rater", "003.json": "incomplete", "004.json": "too fast",
-        "005.json": "failed 4 catch trials", "006.json": "damaged", "007.json": "damaged", "broken.json": "not JSON",
+        "000.json": "of another study", "001.json": "files of one rater disagree", "002.json": "files of one rater disagree",
+        "003.json": "incomplete", "004.json": "too fast", "005.json": "failed 4 catch trials", "006.json": "damaged",
+        "007.json": "damaged", "broken.json": "not JSON",
         "list.json": "no file of answers",
     }  # fmt: skip
     assert why["008.json"] == "faster than 500 ms"
     assert found.raters.set_index("file").used.to_dict() == {
-        path.name: path.name in ("002.json", "008.json", "009.json") for path in folder.iterdir()
+        path.name: path.name in ("008.json", "009.json") for path in folder.iterdir()
     }
-    assert set(found.answers.rater) == {"simulated 3", "simulated 9", "simulated 10"}
+    assert set(found.answers.rater) == {"simulated 9", "simulated 10"}
     lenient = check_answers(study, read_answers(folder), Limits(fastest=0, complete=0.1, failed_catch_trials=4))
-    assert lenient.raters.used.sum() == 6
+    assert lenient.raters.used.sum() == 5
 
 
 def test_answers_that_are_not_there_are_refused(tmp_path):
@@ -249,6 +274,46 @@ def test_an_effect_is_found_at_every_size():
     assert (found[["p_value", "sign_p", "wilcoxon_p"]] < 0.05).all().all()
     assert (found.bootstrap_low > 0.5).all()
     assert found.raters.eq(30).all()
+
+
+@pytest.mark.parametrize("protocol", ["choice", "rating"])
+@pytest.mark.parametrize("raters", [1, 3])
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, value):
+    given = answered(study_of(protocol, pairs=6, catch_trials=0, sizes=("64x96",)), raters, Truth(careless=1))
+    second = 5.0 + 8 * (value - 0.5)
+    given = (
+        given.assign(value=value) if protocol == "choice" else given.assign(value=second - 5, first_score=5.0, second_score=second)
+    )
+    (found,), least = compare(given).to_dict("records"), 0 if protocol == "choice" else -9
+    assert least <= found["low"] < found["high"] <= (1 if protocol == "choice" else 9)
+    assert found["high"] - found["low"] > 0.5
+    assert found["p_value"] >= 2 * 0.5 ** (6 if raters == 1 else 3)
+    assert (found["low"] <= found["nothing"] <= found["high"]) == (found["p_value"] >= 0.05)
+    assert np.isnan(found["bootstrap_low"]), "drawn again they are the same"
+    assert strengths(given, resamples=100).low.isna().all()
+    if raters > 1:
+        assert np.isnan(agreement(given, resamples=100).estimate)
+    if protocol == "rating":
+        scores = mean_scores(given)
+        assert ((scores.low < scores.estimate) & (scores.estimate < scores.high)).all()
+        assert scores.low.min() >= 1
+        assert scores.high.max() <= 10
+
+
+def test_a_metric_that_always_chooses_alike_makes_nothing_certain():
+    study = study_of(pairs=6, catch_trials=0, sizes=("64x96",))
+    outcomes = pd.DataFrame(
+        [
+            {"size": each.size, "rule": rule, "prompt": each.prompt, "seed": 0, "metric": "CLIP score", "value": value}
+            for each in candidates()
+            for value, rule in enumerate(("unscaled", "paper"))
+        ]
+    )
+    (found,) = compare(automatic_rater(study, outcomes, "CLIP score")).to_dict("records")
+    assert found["estimate"] == found["high"] == 1
+    assert found["low"] < 0.6
+    assert found["p_value"] > 0.03
 
 
 def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():

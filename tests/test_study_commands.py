@@ -22,6 +22,10 @@ def test_a_study_is_made_checked_and_analysed(tmp_path, command):
     assert not {pair.size for pair in study.pairs if not pair.catch} & {"64x64"}
     assert command("study", "make", *options, "-p", "protocol=choice", "--title", "Again").code == 0
     assert Study.read(place / "made").digest == study.digest, "the same pictures and the same seed are the same study"
+    other = command("study", "make", *options, "-p", "protocol=choice", "-p", "seed=1")
+    assert other.code == 2
+    assert "of another study" in other.err
+    assert Study.read(place / "made").digest == study.digest
 
     (place / "answers").mkdir()
     panel = simulate_panel(study, 12, Truth(effect=2.0))

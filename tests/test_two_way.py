@@ -1,10 +1,13 @@
 """Means over raters and prompts: right where a closed form is known, of the level that they claim, and power as simulated."""
 
+import re
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
+from hypothesis.extra.numpy import arrays
+from scipy import optimize, special, stats
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics import Components, Interval, mixed_model, power, two_way_bootstrap, two_way_mean
@@ -108,9 +111,94 @@ def test_more_raters_and_more_prompts_never_see_less(raters, prompts, effect):
     assert power(effect, assumed, raters, prompts + 1) >= found - 1e-6
 
 
-def test_answers_that_are_all_the_same_have_no_width():
-    found = two_way_mean(np.full((1, 3), 0.1 + 0.2))
-    assert (found.low, found.estimate, found.high) == (0.1 + 0.2,) * 3
+def shares_of(share, raters, prompts, random, spread=1.0):
+    """Choices of raters and prompts that differ in logits, and the share that they are drawn from: one rater's own where alone."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    logistic = special.expit
+    both = np.hypot(spread, spread)
+    middle = optimize.brentq(lambda at: weights @ logistic(at + both * nodes) / weights.sum() - share, -20, 20) if share < 1 else 50
+    own, shared = random.normal(0, spread, (raters, 1)), random.normal(0, spread, (1, prompts))
+    true = weights @ logistic(middle + own[0, 0] + spread * nodes) / weights.sum() if raters == 1 else share
+    return (random.random((raters, prompts)) < logistic(middle + own + shared)).astype(float), float(true)
+
+
+def coverage(share, raters, panels):
+    random, hits = np.random.default_rng(0), 0
+    for _ in range(panels):
+        values, true = shares_of(share, raters, 24, random)
+        found = two_way_mean(values, bounds=(0, 1))
+        assert 0 <= found.low <= found.estimate <= found.high <= 1
+        hits += found.low <= true + 1e-9 and true - 1e-9 <= found.high
+    return hits / panels
+
+
+COVERED = [
+    [float(cell) for cell in line.strip(" |").split("|")]
+    for line in two_way_mean.__doc__.splitlines()
+    if re.match(r"\s*\| \d", line)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("raters", "column"), [(int(row[0]), column) for row in COVERED for column in range(4)])
+def test_intervals_of_shares_cover_the_truth_as_the_docstring_says(raters, column):
+    said = next(row for row in COVERED if row[0] == raters)[1 + column]
+    found = coverage((0.5, 0.8, 0.95, 1.0)[column], raters, 400)
+    assert found >= 0.925
+    assert found == pytest.approx(said, abs=0.03)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("raters", "prompts"), [(1, 6), (2, 6), (6, 1), (10, 50)])
+def test_equal_answers_are_no_certainty(value, raters, prompts):
+    values = np.full((raters, prompts), value)
+    found, tested = two_way_mean(values, bounds=(0, 1)), two_way_mean(values - 0.5, bounds=(-0.5, 0.5))
+    few = min(size for size in (raters, prompts) if size > 1)
+    assert found.low < value or value == 0
+    assert found.high > value or value == 1
+    assert 0 <= found.low <= value <= found.high <= 1
+    assert found.high - found.low > 1 / (few + 2), "no narrower than so many independent answers allow"
+    assert tested.p_value >= (stats.binomtest(few, few).pvalue if value != 0.5 else 1)
+    assert np.isnan(two_way_bootstrap(values).low)
+
+
+@pytest.mark.parametrize("values", [[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]])
+def test_answers_that_balance_are_no_certainty(values):
+    """Every rater and every prompt has the same mean, so that neither shows any spread."""
+    away = np.array(values) - 0.5
+    for found in (two_way_mean(away), two_way_mean(away, bounds=(-0.5, 0.5))):
+        assert found.low < found.estimate < found.high
+        assert found.p_value > 0
+
+
+@given(
+    st.integers(1, 6)
+    .flatmap(lambda raters: st.integers(1, 8).map(lambda prompts: (raters, prompts)))
+    .flatmap(lambda shape: arrays(float, shape, elements=st.sampled_from([0.0, 0.5, 1.0, np.nan]))),
+    st.sampled_from([0.5, 0.9, 0.95, 0.99]),
+)
+def test_limits_of_shares_are_shares_and_agree_with_the_test(values, level):
+    assume(not np.isnan(values).all())
+    found, tested = two_way_mean(values, level, bounds=(0, 1)), two_way_mean(values - 0.5, level, bounds=(-0.5, 0.5))
+    assert (found.low, found.high) == pytest.approx((tested.low + 0.5, tested.high + 0.5), nan_ok=True)
+    if np.isnan(found.low):
+        assert (~np.isnan(values)).sum() == 1, "one answer alone has no limits"
+        assert np.isnan(tested.p_value) or tested.estimate == 0
+        return
+    assert 0 <= found.low <= found.estimate <= found.high <= 1
+    assert 0 < tested.p_value <= 1
+    if abs(tested.p_value - (1 - level)) > 1e-6:
+        assert (tested.p_value < 1 - level) == (tested.low > 0 or tested.high < 0)
+
+
+def test_scores_stay_within_their_scale():
+    values = np.array([[10, 10, 9, 10], [10, 10, 10, 1]], float)
+    found = two_way_mean(values, bounds=(1, 10))
+    assert two_way_mean(values).high > 10, "which t limits do not know"
+    assert 1 <= found.low < found.estimate < found.high <= 10
+    assert np.isnan(found.p_value), "0 is no score"
+    with pytest.raises(InvalidInputError, match="answers go from 1 to 10; these bounds allow 1 to 9"):
+        two_way_mean(values, bounds=(1, 9))
 
 
 def test_what_cannot_be_answered_is_refused():

@@ -239,7 +239,7 @@ def test_metric_tables_know_which_way_is_better(estimate, p_holm, metric, word):
 
 def test_metric_tables_show_published_units_and_what_the_difference_is_on():
     text = verdicts.metric_tables(*metric_rows(0.0115, 0.0086, 0.0144, 1e-6))
-    assert "By KID x 1000, `paper` against `unscaled`: worse at 96x96 (11.5 [8.6, 14.4] on 252)." in text
+    assert "By KID x 1000, `paper` against `unscaled`: worse at 96x96 (11.5 [8.6, 14.4] on 252, p < 0.001)." in text
     assert verdicts.metric_tables(pd.DataFrame(columns=["metric", "rule", "against"]), pd.DataFrame()) == (
         "No rule was compared with another."
     )
@@ -284,6 +284,41 @@ def test_each_pattern_is_told_on_its_side_of_the_native_size():
     assert "Nothing was judged" in verdicts.layout_metrics(levels[levels["size"] == "64x64"], none, "64x64")
 
 
+def differing(p_holm, metric="Excess"):
+    """A difference whose own interval leaves zero out."""
+    row = {
+        "size": "96x96",
+        "metric": metric,
+        "rule": "paper",
+        "against": "unscaled",
+        "estimate": -0.052,
+        "low": -0.099,
+        "high": -0.004,
+    }
+    return pd.DataFrame([row | {"p_holm": p_holm}])
+
+
+SAID = {
+    "tables": lambda row: verdicts.metric_tables(row.assign(metric="KID"), row[:0].assign(method="")),
+    "dose": lambda row: verdicts.causes(row[:0], row),
+    "choices": lambda row: verdicts.causes(row, row),
+    "methods": lambda row: verdicts.baselines(row, row[:0]),
+    "story": lambda row: verdicts.story(SHARES, EXCESS, row.assign(size="128x128"), row[:0], "64x64"),
+}
+
+
+@pytest.mark.parametrize("p_holm", [0.0713, 0.05004, 0.0496, 1e-9])
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+def test_a_word_that_was_corrected_stands_beside_what_it_goes_by(said, p_holm):
+    """The interval alone would show a difference that the word, corrected for many, does not."""
+    text = said(differing(p_holm))
+    shown = {float(found) for found in re.findall(r"\], (?:on [\d.]+, )?p [=<] ([\d.]+)", text)}
+    assert shown == {max(float(f"{p_holm:.3g}"), 0.001)}, text
+    assert ("not shown" in text or "no difference shown" in text) == (shown.pop() > 0.05)
+    assert "Holm's correction" in text
+    assert "each by itself" in text or said is SAID["story"]
+
+
 def test_what_has_no_better_side_is_more_or_less():
     assert verdicts.metric_word(0.1, 0.001, "Covered", 0.95) == "more"
     assert verdicts.metric_word(-0.1, 0.001, "Covered", 0.95) == "less"
@@ -301,7 +336,7 @@ COSTS = pd.DataFrame(
 
 def test_other_ways_are_told_by_what_they_are_worth_and_what_they_take():
     text = verdicts.baselines(CHANGES, COSTS)
-    assert "at 64x96 `paper` is beaten by `resized` (0.40 [0.30, 0.50]), beats `multidiffusion`" in text
+    assert "at 64x96 `paper` is beaten by `resized` (0.40 [0.30, 0.50], p = 0.001), beats `multidiffusion`" in text
     assert "is not shown to differ from `unscaled`" in text
     assert "takes `paper` 0.5 s and 900 MB at the peak; times that: `resized` 0.5 and `multidiffusion` 4; of the memory" in text
     assert "of the memory `multidiffusion` 1.1." in text
@@ -333,7 +368,7 @@ def answers(estimate, half, p_value, nothing=0.0, raters=15):
             ["Nobody has been asked", "15 simulated raters", "0.60, lies in the interval."],
         ),
         (answers(0.5, 0.2, 0.01), "rating", 0.8, ["0.80, lies outside the interval."]),
-        (answers(0.5, 0.2, math.nan, raters=1), "rating", None, ["(no difference shown)"]),
+        (answers(0.5, 0.2, math.nan, raters=1), "rating", None, ["1 rater on", "(no difference shown)", "of that one alone"]),
     ],
 )
 def test_raters_are_told_from_simulated_ones(found, protocol, truth, words):
@@ -372,7 +407,9 @@ def test_the_story_ends_with_the_arm_that_restores_most(limits, word):
     text = verdicts.story(SHARES, EXCESS, CHANGED, arms, "64x64")
     assert text.startswith("Asked for 128x128 instead of 64x64, the embedded model draws 2.80 [2.60, 3.00] things too many")
     assert "takes back 8.50 % [8.00, 9.00] of the change of entropy" in text
-    assert "by 0.004 [-0.030, 0.040] (no difference shown)" in text
+    assert "by 0.004 [-0.030, 0.040], p = 1 (no difference shown)" in text
     assert "`equal-entropy(heads)`, which takes back 103 % of it at 128x64" in text
     assert f"{word} Intervals" in text
-    assert verdicts.story(SHARES, EXCESS, CHANGED, arms[:0], "64x64").endswith("(no difference shown). Intervals: 95 %.")
+    assert verdicts.story(SHARES, EXCESS, CHANGED, arms[:0], "64x64").endswith(
+        "(no difference shown). Intervals: 95 %; p after Holm's correction over sizes."
+    )

@@ -43,6 +43,18 @@ def percent(share: float, low: float = math.nan, high: float = math.nan) -> str:
     return f"{value} % {limits}".strip()
 
 
+def chance(p_value: float) -> str:
+    """A p-value as it stands beside an interval, to three figures.
+
+    Example:
+        >>> chance(0.0713), chance(1e-9), chance(math.nan)
+        ('p = 0.0713', 'p < 0.001', 'no p')
+    """
+    if math.isnan(p_value):
+        return "no p"
+    return f"p = {p_value:.3g}" if p_value >= 0.001 else "p < 0.001"
+
+
 def side(low: float, high: float, of: float) -> str:
     """Whether an interval lies "above" or "below" a value or "holds" it, all as they are shown; "" without an interval.
 

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.logit_shape import CAUSES
-from entropy_lib.display.numbers import decimals, interval, listed, percent, side
-from entropy_lib.metrics.catalogue import METRICS
+from entropy_lib.display.numbers import chance, decimals, interval, listed, percent, side
+from entropy_lib.metrics.catalogue import METRICS, PRIMARY, UNCOUNTED
 from entropy_lib.sizes import pixel_count
 
+FAMILY = "Holm's correction over"
 Row = Any  # of DataFrame.itertuples: a named tuple whose names are the columns
 SAME_MEMORY = 0.05  # a smaller share more or less is what processes differ by
 SMALLEST = 0.005  # nats: a smaller change of a mean entropy cannot be seen in two decimals
@@ -228,12 +229,25 @@ def metric_tables(differences: pd.DataFrame, levels: pd.DataFrame, level: float 
     return " ".join(
         [
             *parts,
-            f"{100 * level:g} % intervals of paired differences; better and worse are said after Holm's correction over sizes.",
+            f"{100 * level:g} % intervals of paired differences, each by itself; p after {FAMILY} sizes, by which better and worse "
+            "are said.",
         ]
     )
 
 
-PATTERNS = {"Excess": True, "Repetition": True, "Missing": False, "Completeness": False}  # metric: above the native size, or below?
+def preregistration() -> str:
+    """What was decided before anything was drawn: the outcomes that tell of damage above and below the native size.
+
+    Example:
+        >>> preregistration().partition(", or")[0]
+        'Primary outcomes above the native size: Excess (things too many, a picture)'
+    """
+    parts = []
+    for side_of, names in PRIMARY.items():
+        text = f"{side_of} the native size: {listed(f'{name} ({METRICS[name].unit})' for name in names)}"
+        otherwise = [f"{name} ({METRICS[name].unit})" for name in UNCOUNTED[side_of]]
+        parts.append(f"{text}, or {listed(otherwise)} where nothing counts things" if otherwise else text)
+    return f"Primary outcomes {'; '.join(parts)}."
 
 
 def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str, level: float = 0.95) -> str:
@@ -248,10 +262,12 @@ def layout_metrics(levels: pd.DataFrame, differences: pd.DataFrame, native: str,
     """
     first = levels.method.iloc[0]
     own, parts = levels[levels.method == first], []
-    told = [name for name in PATTERNS if name in set(own.metric) and (name != "Repetition" or "Excess" not in set(own.metric))]
-    for metric in told:
+    judged = set(own.metric)
+    told = {side_of: [name for name in names if name in judged] for side_of, names in PRIMARY.items()}
+    told = {side_of: names or [name for name in UNCOUNTED[side_of] if name in judged] for side_of, names in told.items()}
+    for side_of, metric in ((side_of, name) for side_of, names in told.items() for name in names):
         table = own[own.metric == metric].set_index("size")
-        sizes = _concerned(table.index, native, above=PATTERNS[metric])
+        sizes = _concerned(table.index, native, above=side_of == "above")
         if not sizes:
             continue
         table = table.loc[[size for size in (native, *sizes) if size in table.index]]
@@ -283,7 +299,8 @@ def _metric_words(part: pd.DataFrame, base: pd.DataFrame, metric: str, level: fl
         if row["size"] in base.index:
             value, low, high = times * base.loc[row["size"], ["estimate", "low", "high"]]
             text += f" on {value:.{decimals(low, high)}f}"
-        words.setdefault(metric_word(row["estimate"], row["p_holm"], metric, level), []).append(f"{row['size']} ({text})")
+        text = f"{row['size']} ({text}, {chance(row['p_holm'])})"
+        words.setdefault(metric_word(row["estimate"], row["p_holm"], metric, level), []).append(text)
     return "; ".join(f"{word} at {listed(sizes)}" for word, sizes in words.items())
 
 
@@ -294,7 +311,7 @@ def metric_word(estimate: float, p_holm: float, metric: str, level: float) -> st
         >>> metric_word(-0.01, 0.001, "KID", level=0.95), metric_word(-0.01, 0.06, "KID", level=0.95)
         ('better', 'no difference shown')
     """
-    if not p_holm <= 1 - level:
+    if not float(f"{p_holm:.3g}") <= round(1 - level, 9):  # as `numbers.chance` shows it
         return "no difference shown"
     if not METRICS[metric].directed:
         return "more" if estimate > 0 else "less"
@@ -311,8 +328,8 @@ def _grouped(words: Mapping[str, str]) -> str:
 
 # What the paper's two sentences say of an outcome: with the exponent of the rule it should get better.
 SENTENCES = {
-    "that redundant information repeats things": ("Excess", "Repetition"),
-    "that too little of it leaves things incomplete": ("Missing", "Completeness"),
+    "that redundant information repeats things": (*PRIMARY["above"], *UNCOUNTED["above"]),
+    "that too little of it leaves things incomplete": (*PRIMARY["below"], *UNCOUNTED["below"]),
 }
 
 
@@ -337,7 +354,7 @@ def causes(choices: pd.DataFrame, dose: pd.DataFrame, level: float = 0.95) -> st
     else:
         held_out = [_choices(against, part, level) for against, part in choices.groupby("against", sort=False)]
         parts.append(f"What was best on the tuning prompts is, on other prompts, {'; '.join(held_out)}")
-    return ". ".join(parts) + f". {100 * level:g} % intervals over prompts; Holm's correction over sizes and outcomes."
+    return ". ".join(parts) + f". {100 * level:g} % intervals over prompts, each by itself; p after {FAMILY} sizes and outcomes."
 
 
 def _borne_out(dose: pd.DataFrame, level: float) -> str:
@@ -350,7 +367,7 @@ def _borne_out(dose: pd.DataFrame, level: float) -> str:
     else:
         verdict = "is contradicted" if "worse" in words else "is not shown to hold"
     shown = [
-        f"{row['metric']} at {row['size']} {word} ({interval(row['estimate'], row['low'], row['high'])})"
+        f"{row['metric']} at {row['size']} {word} ({_tested(row)})"
         for row, word in zip(dose.to_dict("records"), words, strict=True)
     ]
     return f"{verdict}: for one unit of the exponent {listed(shown)}"
@@ -360,7 +377,7 @@ def _choices(against: str, part: pd.DataFrame, level: float) -> str:
     """How the arms that were chosen do on the prompts that took no part in the choice; the same words stand together."""
     words: dict[str, list[str]] = {}
     for row in part.to_dict("records"):
-        text = f"{row['metric']} at {row['size']} (`{row['rule']}`, {interval(row['estimate'], row['low'], row['high'])})"
+        text = f"{row['metric']} at {row['size']} (`{row['rule']}`, {_tested(row)})"
         words.setdefault(metric_word(row["estimate"], row["p_holm"], row["metric"], level), []).append(text)
     return f"against `{against}` {', '.join(f'{word} in {listed(texts)}' for word, texts in words.items())}"
 
@@ -379,7 +396,7 @@ def baselines(changes: pd.DataFrame, costs: pd.DataFrame, level: float = 0.95) -
     text = f"By {metric.label}, {metric.unit}: " + "; ".join(
         f"at {size} `paper` {_against_others(part, metric.name, level)}" for size, part in changes.groupby("size", sort=False)
     )
-    return f"{text}. {_cost(costs)} {100 * level:g} % intervals over prompts; Holm's correction over sizes and methods."
+    return f"{text}. {_cost(costs)} {100 * level:g} % intervals over prompts, each by itself; p after {FAMILY} sizes and methods."
 
 
 def _against_others(changes: pd.DataFrame, metric: str, level: float) -> str:
@@ -388,12 +405,13 @@ def _against_others(changes: pd.DataFrame, metric: str, level: float) -> str:
     found: dict[str, list[str]] = {}
     for row in changes.to_dict("records"):
         words = metric_word(row["estimate"], row["p_holm"], metric, level)
-        found.setdefault(words, []).append(f"`{row['rule']}` ({_shown(row, metric)})")
+        found.setdefault(words, []).append(f"`{row['rule']}` ({_tested(row, METRICS[metric].times)})")
     return listed(f"{said[word]} {listed(found[word])}" for word in said if word in found)
 
 
-def _shown(row: Mapping[str, float], metric: str) -> str:
-    return interval(*(METRICS[metric].times * row[name] for name in ("estimate", "low", "high")))
+def _tested(row: Mapping[str, float], times: int = 1) -> str:
+    """A difference with its own interval, and the p-value of all that were tested together, which the word beside it goes by."""
+    return f"{interval(*(times * row[name] for name in ('estimate', 'low', 'high')))}, {chance(row['p_holm'])}"
 
 
 def _cost(costs: pd.DataFrame) -> str:
@@ -424,7 +442,8 @@ def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, trut
         level: of the intervals.
     """
     whole = [part.iloc[-1] for _, part in found.groupby(["first", "second"], sort=False)]
-    who = f"{whole[0].raters} {'raters' if truth is None else 'simulated raters'} on {sum(row.pairs for row in whole)} pairs"
+    people = f"{'' if truth is None else 'simulated '}{'rater' if whole[0].raters == 1 else 'raters'}"
+    who = f"{whole[0].raters} {people} on {sum(row.pairs for row in whole)} pairs"
     said = listed(_preference(row, protocol, level, judged=truth is None) for row in whole)
     text = f"{who}: {said}."
     if truth is not None:
@@ -432,6 +451,8 @@ def user_study(found: pd.DataFrame, automatic: pd.DataFrame, protocol: str, trut
         if len(whole) == 1:  # of more than two methods, those further apart differ by more
             found_out = "lies in" if whole[0].low <= truth <= whole[0].high else "lies outside"
             text += f" The truth that they answer by, {truth:.2f}, {found_out} the interval."
+    if whole[0].raters == 1:
+        text += " With one rater intervals are over pairs, and speak of that one alone."
     if len(automatic):
         last = [part.iloc[-1] for _, part in automatic.groupby(["rater", "first", "second"], sort=False)]
         shares = listed(f"{row.rater} {percent(row.estimate, row.low, row.high)} for `{row.second}`" for row in last)
@@ -461,9 +482,9 @@ def story(shares: pd.DataFrame, levels: pd.DataFrame, differences: pd.DataFrame,
     text += (
         f"takes back {percent(share['share'], share.low, share.high)} of the change of entropy, and changes the number of things "
     )
-    text += f"too many by {interval(change.estimate, change.low, change.high)}"
-    text += f" ({metric_word(change.estimate, change.p_holm, 'Excess', 0.95)}). {_restored(arms)}"
-    return f"{text.strip()} Intervals: 95 %."
+    word = metric_word(change.estimate, change.p_holm, "Excess", 0.95)
+    text += f"too many by {_tested(change)} ({word}). {_restored(arms)}"
+    return f"{text.strip()} Intervals: 95 %; p after {FAMILY} sizes."
 
 
 def _restored(arms: pd.DataFrame) -> str:

@@ -170,3 +170,8 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
         finding("exact", "share of pictures with just what was asked for", "higher"),
     )
 }  # fmt: skip
+
+# The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the native size and of
+# incompleteness below it. Notebooks 09 and 10, their verdicts and `sweep.primary_outcomes` take them from here.
+PRIMARY = {"above": ("Excess",), "below": ("Missing", "Completeness")}
+UNCOUNTED: dict[str, tuple[str, ...]] = {"above": ("Repetition",), "below": ()}  # instead, where nothing counts things

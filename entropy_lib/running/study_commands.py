@@ -11,8 +11,9 @@ from rich.text import Text
 from entropy_lib.files import replacing, workplace
 from entropy_lib.running.console import console, interactive, say
 from entropy_lib.running.sweep_commands import checked_sweep
-from entropy_lib.study.answers import Checked, Limits, check_answers, read_answers
+from entropy_lib.study.answers import Checked, Limits, check_answers
 from entropy_lib.study.design import KEY, TITLE, Study
+from entropy_lib.study.reading import read_answers
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 

@@ -11,6 +11,8 @@ from numbers import Integral, Real
 
 from entropy_lib.errors import InvalidInputError, extra
 
+EQUAL = 1e-12  # a standard error that is a smaller part of its estimate is what rounding leaves of none
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -47,11 +49,11 @@ class Interval:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the true value is 0."""
+        """Two-sided, for the hypothesis that the true value is 0; of blocks that are all the same, that of the sign test."""
         from scipy import stats
 
-        if self.standard_error == 0:
-            return float(self.estimate == 0)
+        if self.standard_error <= EQUAL * abs(self.estimate):  # no spread at all: as many signs that are the same
+            return 1.0 if self.estimate == 0 else 0.0 if self.blocks is None else min(2.0 ** (1 - self.blocks), 1.0)
         return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
 
     def columns(self, name: str = "estimate") -> dict[str, float]:

@@ -6,10 +6,11 @@ the prompts is too short, and one that resamples both at once counts what is lef
 Example:
     >>> answers = np.random.default_rng(0).normal(0.4, 1.0, size=(45, 50))
     >>> print(two_way_mean(answers))
-    0.375 [0.333, 0.417]
+    0.375 [0.332, 0.418]
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,39 +24,85 @@ RESAMPLES = 2000
 Answers = Float[np.ndarray, "rater prompt"]
 
 
-def two_way_mean(values: Answers, level: float = 0.95) -> Interval:
+def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, float] | None = None) -> Interval:
     """Mean over all answers, its variance clustered by rater and by prompt (Cameron, Gelbach & Miller 2011).
 
-    Where the two-way variance comes out below that of one way, the larger stands. t has one degree of freedom fewer than there
-    are raters or prompts, whichever are fewer.
+    The largest variance stands: the two-way one, that of either way, or that of single answers, which is there even where raters
+    and prompts happen to balance. t has one degree of freedom fewer than there are raters or prompts, whichever are fewer. With one
+    rater the interval is over prompts, and speaks of that rater alone.
+
+    Answers that cannot leave `bounds`, such as choices or scores, get Wilson's interval, with that t and with as many answers as
+    would have this variance were they independent; where all are the same, as many as t has degrees of freedom. It stays within
+    the bounds, has a width however much raters agree, and `p_value` rests on the variance that there would be at 0. How often such
+    intervals, at 95 %, held the true share in 2,000 panels whose raters differ by one logit and prompts by one (24 prompts):
+
+    | raters | share 0.5 | 0.8 | 0.95 | 1 |
+    |---|---|---|---|---|
+    | 1 | 0.97 | 0.97 | 0.95 | 1.00 |
+    | 2 | 1.00 | 1.00 | 1.00 | 1.00 |
+    | 5 | 0.97 | 0.97 | 0.99 | 1.00 |
+    | 10 | 0.96 | 0.96 | 0.96 | 1.00 |
 
     Args:
         values: one answer of each rater to each prompt; NaN where there is none.
         level: of the interval.
+        bounds: the least and the largest answer that can be given; None: t limits, for answers without bounds.
 
     Raises:
-        InvalidInputError: where there is no answer, or for a level outside 0 to 1.
+        InvalidInputError: where there is no answer, for one outside the bounds, or for a level outside 0 to 1.
+
+    Example:
+        >>> print(two_way_mean(np.ones((1, 6)), bounds=(0, 1)))  # six answers of one rater, all the same
+        1 [0.431, 1]
     """
+    check_level(level)
+    raters, prompts = _answered(values)
+    found = values[raters, prompts]
+    ways = [way for way in (raters, prompts) if len(set(way)) > 1]
+    blocks = min((len(set(way)) for way in ways), default=1)
+    error = _standard_error(found, ways)
+    if bounds is None:
+        return Interval.around(found.mean(), error, level, blocks)
+    low, high = bounds
+    if found.min() < low or found.max() > high:
+        raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; these bounds allow {low:g} to {high:g}")
+    return _within(float(found.mean()), error, level, blocks, bounds)
+
+
+def _standard_error(found: np.ndarray, ways: Sequence[np.ndarray]) -> float:
+    """Of the mean of answers, clustered by up to two ways; NaN for a single answer."""
     with extra("metrics"):
         from statsmodels.regression.linear_model import OLS
         from statsmodels.stats.sandwich_covariance import cov_cluster, cov_cluster_2groups
 
-    check_level(level)
-    raters, prompts = _answered(values)
-    ways = [way for way in (raters, prompts) if len(set(way)) > 1]
-    found = values[raters, prompts]
     if not ways:
-        return Interval.around(found.mean(), np.nan, level, 1)
+        return np.nan
     if np.ptp(found) == 0:  # exactly, which rounding in the regression would miss
-        return Interval.around(found[0], 0.0, level, min(len(set(way)) for way in ways))
+        return 0.0
     fitted = OLS(found, np.ones(len(found))).fit()
-    variances = cov_cluster_2groups(fitted, *ways) if len(ways) == 2 else [cov_cluster(fitted, ways[0])]
-    error = np.sqrt(max(float(np.squeeze(each)) for each in variances))
-    return Interval.around(found.mean(), error, level, min(len(set(way)) for way in ways))
+    clustered = cov_cluster_2groups(fitted, *ways) if len(ways) == 2 else [cov_cluster(fitted, ways[0])]
+    return float(np.sqrt(max(np.squeeze(each) for each in (*clustered, fitted.cov_HC1))))
+
+
+def _within(mean: float, error: float, level: float, blocks: int, bounds: tuple[float, float]) -> Interval:
+    """Wilson's interval of a share, with t instead of the normal, on an effective number of answers; stretched to the bounds."""
+    from scipy import stats
+
+    least, width = bounds[0], bounds[1] - bounds[0]
+    share, nothing = (mean - least) / width, -least / width
+    size = share * (1 - share) / (error / width) ** 2 if error else blocks - 1
+    square = stats.t.ppf((1 + level) / 2, blocks - 1) ** 2 / size
+    middle, half = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
+    low, high = (least + width * np.clip((middle + side * half) / (1 + square), 0, 1) for side in (-1, 1))
+    at_nothing = width * np.sqrt(max(nothing * (1 - nothing), 0) / size) or np.nan  # where 0 is no answer nothing is tested
+    low, high = np.minimum(low, mean), np.maximum(high, mean)  # which rounding may have crossed
+    return Interval(mean, float(low), float(high), level, standard_error=float(at_nothing), blocks=blocks)
 
 
 def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean over all answers with percentile limits: raters and prompts are drawn with replacement, both at once (Owen 2007).
+
+    Answers that are all the same have no limits: drawing them again tells nothing.
 
     Args:
         values, level: as for `two_way_mean`.
@@ -74,7 +121,7 @@ def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RES
     by_rater = random.multinomial(raters, np.full(raters, 1 / raters), size=resamples)
     by_prompt = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
     means = ((by_rater @ sums) * by_prompt).sum(1) / np.maximum(((by_rater @ there) * by_prompt).sum(1), 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if np.ptp(values[there]) else (np.nan, np.nan)
     return Interval(float(np.nanmean(values)), float(low), float(high), level)
 
 

@@ -5,6 +5,7 @@ from . import automatic as automatic
 from . import design as design
 from . import page as page
 from . import panel as panel
+from . import reading as reading
 from .analysis import agreement as agreement
 from .analysis import answer_table as answer_table
 from .analysis import as_choices as as_choices
@@ -14,7 +15,6 @@ from .analysis import side_bias as side_bias
 from .analysis import strengths as strengths
 from .answers import Limits as Limits
 from .answers import check_answers as check_answers
-from .answers import read_answers as read_answers
 from .automatic import automatic_rater as automatic_rater
 from .design import Candidate as Candidate
 from .design import Pair as Pair
@@ -23,3 +23,5 @@ from .design import make_study as make_study
 from .page import write_page as write_page
 from .panel import Truth as Truth
 from .panel import simulate_panel as simulate_panel
+from .reading import Refused as Refused
+from .reading import read_answers as read_answers

@@ -8,6 +8,7 @@ import pandas as pd
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.two_way import Answers, two_way_bootstrap, two_way_mean
+from entropy_lib.study.answers import SCORES
 
 ALL = "all sizes"
 
@@ -60,7 +61,8 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
     for (first, second), part in answers.groupby(["first", "second"], sort=False):
         for size, here in _by_size(part):
             values = answer_table(here)
-            found, bootstrap = two_way_mean(values - nothing, level), two_way_bootstrap(values, level, seed=seed)
+            found = two_way_mean(values - nothing, level, _reach(answers))
+            bootstrap = two_way_bootstrap(values, level, seed=seed)
             limits = {"estimate": found.estimate + nothing, "low": found.low + nothing, "high": found.high + nothing}
             row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
             row |= limits | {"nothing": nothing}
@@ -92,7 +94,7 @@ def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     rows = []
     for (size, method), part in pd.concat(halves).groupby(["size", "method"], sort=False):
         values = answer_table(part, "score")
-        row = {"size": size, "method": method, **two_way_mean(values, level).columns()}
+        row = {"size": size, "method": method, **two_way_mean(values, level, (SCORES[0], SCORES[-1])).columns()}
         rows.append(row | {"raters": values.shape[0], "pairs": values.shape[1]})
     return pd.DataFrame(rows)
 
@@ -106,14 +108,15 @@ def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
     """
     _some(answers)
     away = answers.value - _nothing(answers)
-    return two_way_mean(answer_table(answers.assign(value=np.where(answers.left == answers.second, away, -away))), level)
+    to_the_left = answers.assign(value=np.where(answers.left == answers.second, away, -away))
+    return two_way_mean(answer_table(to_the_left), level, _reach(answers))
 
 
 def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question would.
 
     Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs (evalica). Near zero is normal
-    where pictures hardly differ: read it beside the mean.
+    where pictures hardly differ: read it beside the mean. NaN where all answers are the same, by which nobody can be told apart.
 
     Args:
         answers: from `check_answers`.
@@ -129,6 +132,8 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     values = answers.pivot(index="rater", columns="pair", values="value")
     if len(values) < 2:
         raise InvalidInputError("agreement needs two raters at least")
+    if not np.nanmax(values) > np.nanmin(values):
+        return Interval(np.nan, np.nan, np.nan, level)
     distance = "interval" if answers.first_score.notna().any() else "ordinal"
     found = evalica.alpha_bootstrap(values, distance=distance, n_resamples=resamples, confidence_level=level, random_state=seed)
     return Interval(float(found.alpha), float(found.low), float(found.high), level)
@@ -138,7 +143,8 @@ def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, 
     """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is the logit of the share
     of choices for the one.
 
-    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by resampling raters.
+    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by resampling raters; NaN where
+    that changes nothing, because there is one or all answered alike.
 
     Args:
         answers: from `check_answers`.
@@ -157,6 +163,7 @@ def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, 
     often = random.multinomial(len(raters), np.full(len(raters), 1 / len(raters)), size=resamples)
     drawn = [_bradley_terry(answers, counts[codes].astype(float), names) for counts in often]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = (np.where(np.isclose(np.ptp(drawn, axis=0), 0), np.nan, limit) for limit in (low, high))
     whole = _bradley_terry(answers, np.ones(len(answers)), names)
     found = pd.DataFrame({"method": names, "estimate": whole, "low": low, "high": high})
     return found.sort_values("estimate", ascending=False, ignore_index=True)
@@ -198,6 +205,12 @@ def _by_size(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _nothing(answers: pd.DataFrame) -> float:
     """The value of an answer that sees no difference: of a choice one half, of a difference of scores 0."""
     return 0.0 if answers.first_score.notna().any() else 0.5
+
+
+def _reach(answers: pd.DataFrame) -> tuple[float, float]:
+    """How far an answer can be from seeing no difference, either way."""
+    furthest = SCORES[-1] - SCORES[0] if answers.first_score.notna().any() else 0.5
+    return -furthest, furthest
 
 
 def _some(answers: pd.DataFrame) -> None:

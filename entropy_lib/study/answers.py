@@ -1,15 +1,16 @@
-"""What comes back from raters: read, checked against the study, and what is left out said with its reason."""
+"""What comes back from raters: checked against the study, and what is left out said with its reason."""
 
-import json
-from collections.abc import Iterable, Mapping
+import itertools
+import reprlib
+import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from entropy_lib.errors import InvalidInputError, MissingFileError
-from entropy_lib.study.design import KEY, OTHER_PROMPT, Pair, Study
+from entropy_lib.study.design import OTHER_PROMPT, Pair, Study
+from entropy_lib.study.reading import Contents, Refused
 
 COLUMNS = [
     "rater",
@@ -27,8 +28,7 @@ COLUMNS = [
 ]
 CHOICES = ("left", "tie", "right")
 SCORES = range(1, 11)
-
-Contents = Mapping[str, Any]  # of files by their names
+LONGEST = 1e12  # milliseconds; a clock that says more is wrong
 
 
 @dataclass(frozen=True)
@@ -65,39 +65,13 @@ class Checked:
     raters: pd.DataFrame
 
 
-def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
-    """What lies in the files that raters sent: {name of the file: its content}, None for one that cannot be read.
-
-    Args:
-        files: JSON files, or a folder of them.
-
-    Raises:
-        MissingFileError: for a folder or file that is not there.
-        InvalidInputError: for a folder without answers.
-    """
-    listed = [Path(files)] if isinstance(files, str | Path) else [Path(each) for each in files]
-    found: list[Path] = []
-    for path in listed:
-        if not path.exists():
-            raise MissingFileError(f"no answers at {path}; give the folder that holds the files of the raters")
-        found += sorted(each for each in path.glob("*.json") if each.name != KEY) if path.is_dir() else [path]
-    if not found:
-        raise InvalidInputError(f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json")
-    return {path.name: _content(path) for path in found}
-
-
-def _content(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        return None
-
-
 def check_answers(study: Study, contents: Contents, limits: Limits | None = None) -> Checked:
     """Leave out what raters sent and what cannot be trusted, and say why.
 
-    Left out whole: files that are damaged or of another study, a second file of a rater (the first that was finished counts),
-    raters who left too much out, were too fast too often, or failed catch trials. Left out singly: answers that were too fast.
+    Left out whole: files that cannot be read, are damaged or of another study; all files but the fullest of a rater who sent
+    several that agree, and all of one whose files do not; raters who left too much out, were too fast too often, or failed catch
+    trials. Left out singly: answers that were too fast. Names that differ in case, spaces or the way they are encoded are of one
+    rater.
 
     Args:
         study: from `make_study` or `Study.read`.
@@ -105,54 +79,134 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
         limits: see `Limits`.
     """
     limits = limits or Limits()
-    excluded, raters, tables, seen = [], [], [], set()
-    read = [(name, content if isinstance(content, dict) else {}, _unusable(study, content)) for name, content in contents.items()]
-    for name, content, why in sorted(read, key=lambda each: str(each[1].get("finished") or "~")):
-        rater, known = str(content.get("rater", "")), not why
-        table = pd.DataFrame(content["answers"]) if known else pd.DataFrame()
-        row = {"file": name, "rater": rater, "used": False, "answers": len(table)}
-        if known:
-            row |= {"failed_catch_trials": _failed(study, table), "median_seconds": table.milliseconds.median() / 1000}
-            why = "a second file of this rater" if rater in seen else _why_not(study, table, row["failed_catch_trials"], limits)
-            seen.add(rater)
+    excluded, raters, tables = [], [], []
+    files = [_sent(study, name, content) for name, content in contents.items()]
+    again = _sent_again(study, [each for each in files if not each.why])
+    for each in files:
+        row = {"file": each.name, "rater": each.rater, "used": False, "answers": len(each.table)}
+        why = each.why
+        if not why:
+            row |= {"failed_catch_trials": _failed(study, each.table), "median_seconds": each.table.milliseconds.median() / 1000}
+            why = again.get(each.name) or _why_not(study, each.table, row["failed_catch_trials"], limits)
         if why:
-            excluded.append({"file": name, "rater": rater, "what": "all answers", "why": why})
+            excluded.append({"file": each.name, "rater": each.rater, "what": "all answers", "why": why})
         else:
-            fast = table.milliseconds < limits.fastest
-            for pair in table.pair[fast]:
-                excluded.append({"file": name, "rater": rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
-            tables.append(_tidy(study, table[~fast], rater))
+            fast = each.table.milliseconds < limits.fastest
+            for pair in each.table.pair[fast]:
+                excluded.append({"file": each.name, "rater": each.rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
+            tables.append(_tidy(study, each.table[~fast], each.rater))
         raters.append(row | {"used": not why})
     answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Checked(answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters))
 
 
-def _unusable(study: Study, content: Any) -> str:
+@dataclass(frozen=True)
+class _Sent:
+    """A file: whose it is and the answers in it, or why it cannot be used."""
+
+    name: str
+    rater: str
+    why: str
+    table: pd.DataFrame
+    finished: str = ""
+
+
+def _sent(study: Study, name: str, content: Any) -> _Sent:
+    """What a file holds, with nothing in it that the study does not know."""
+    rater = content.get("rater", "") if isinstance(content, dict) else ""
+    rater = str(rater).strip().encode("utf-8", "backslashreplace").decode() if type(rater) in (str, int) else ""
+    if why := _unusable(study, rater, content):
+        return _Sent(name, rater, why, pd.DataFrame())
+    fields = ["pair", "order", "left", "milliseconds", *SAID[study.protocol]]
+    table = pd.DataFrame([{field: answer[field] for field in fields} for answer in content["answers"]])
+    return _Sent(name, rater, "", table, str(content.get("finished") or "~"))
+
+
+def _sent_again(study: Study, files: list[_Sent]) -> dict[str, str]:
+    """{name: why it is left out} of the files of raters who sent more than one."""
+    people: dict[str, list[_Sent]] = {}
+    for each in files:
+        people.setdefault(_person(each.rater), []).append(each)
+    left_out = {}
+    for own in people.values():
+        fullest = min(own, key=lambda each: (-len(each.table), each.finished))
+        apart = [found for two in itertools.combinations(own, 2) if (found := _contradiction(study, *two))]
+        for each in own:
+            if apart:
+                left_out[each.name] = f"files of one rater disagree: {apart[0]}"
+            elif each is not fullest:
+                left_out[each.name] = f"a second file of this rater; {fullest.name} has as many answers or more"
+    return left_out
+
+
+def _person(name: str) -> str:
+    """A name without what differs when one person types it twice: case, spaces, and how letters with accents are encoded."""
+    shown = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", shown.casefold()).split())
+
+
+def _contradiction(study: Study, one: _Sent, other: _Sent) -> str:
+    """The first pair of which two files say different things; "" where they agree as far as both go."""
+    said = [
+        {
+            row.pair: _value(study.pair(row.pair), row, study.protocol, study.pair(row.pair).methods[0])
+            for row in each.table.itertuples()
+        }
+        for each in (one, other)
+    ]
+    apart = (pair for pair in said[0] if pair in said[1] and not np.array_equal(said[0][pair], said[1][pair], equal_nan=True))
+    return next((f"{one.name} and {other.name} on {pair}" for pair in apart), "")
+
+
+def _unusable(study: Study, rater: str, content: Any) -> str:
     """Why what a file holds cannot be used, "" where it can."""
-    if content is None:
-        return "not JSON"
+    if content is None or isinstance(content, Refused):
+        return content or "not JSON"
     if not isinstance(content, dict) or not isinstance(content.get("answers"), list):
         return "no file of answers"
     if content.get("study") != study.digest:
-        return f"of another study ({content.get('study')}; this one is {study.digest})"
-    if not str(content.get("rater", "")).strip():
+        return f"of another study ({reprlib.repr(content.get('study'))}; this one is {study.digest})"
+    if not _person(rater):
         return "no rater's name"
+    if any(unicodedata.category(each) == "Cc" for each in rater):
+        return f"the rater's name is broken, {reprlib.repr(rater)}; mend it in the file"
     return _damage(study, content["answers"]) if content["answers"] else "incomplete: no answer"
 
 
 def _damage(study: Study, answers: list[Any]) -> str:
     """What is wrong with the answers themselves."""
     names, found = {pair.name for pair in study.pairs}, []
-    for answer in answers:
-        if not isinstance(answer, dict) or answer.get("pair") not in names:
-            return f"damaged: an answer to no pair of the study ({answer})"
+    checks = {
+        "order": lambda order: _whole(order, 1, len(names)),
+        "left": lambda left: left in ("a", "b"),
+        "milliseconds": _duration,
+    }
+    checks |= {field: CHECKS[field] for field in SAID[study.protocol]}
+    for number, answer in enumerate(answers, start=1):
+        if not isinstance(answer, dict) or not isinstance(answer.get("pair"), str) or answer["pair"] not in names:
+            return f"damaged: answer {number} is to no pair of the study ({reprlib.repr(answer)})"
+        for field, fits in checks.items():
+            if not fits(answer.get(field)):
+                return f"damaged: the answer to {answer['pair']} has {field} {reprlib.repr(answer.get(field))}"
         found.append(answer["pair"])
-        scores = [answer.get("left_score"), answer.get("right_score")]
-        fits = answer.get("choice") in CHOICES if study.protocol == "choice" else all(score in SCORES for score in scores)
-        if not fits or answer.get("left") not in ("a", "b") or not isinstance(answer.get("milliseconds"), int | float):
-            return f"damaged: the answer to {answer['pair']} cannot be"
     twice = sorted({name for name in found if found.count(name) > 1})
     return f"damaged: {', '.join(twice)} answered twice" if twice else ""
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # True is no number here
+
+
+def _duration(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < LONGEST
+
+
+SAID = {"choice": ("choice",), "rating": ("left_score", "right_score")}
+CHECKS = {
+    "choice": lambda choice: choice in CHOICES,
+    "left_score": lambda score: _whole(score, SCORES[0], SCORES[-1]),
+    "right_score": lambda score: _whole(score, SCORES[0], SCORES[-1]),
+}
 
 
 def _why_not(study: Study, table: pd.DataFrame, failed: int, limits: Limits) -> str:

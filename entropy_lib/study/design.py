@@ -95,8 +95,17 @@ class Study:
         return next(pair for pair in self.pairs if pair.name == name)
 
     def write_key(self, folder: Path | str) -> Path:
-        """Keep what tells the methods, as `study.json`; raters must not get it."""
+        """Keep what tells the methods, as `study.json`; raters must not get it.
+
+        Raises:
+            InvalidInputError: where the folder holds the key of another study, without which its answers would mean nothing.
+        """
         path = Path(folder) / KEY
+        if path.exists() and (there := _digest_of(path)) != self.digest:
+            raise InvalidInputError(
+                f"{path} is the key of another study ({there}; this one is {self.digest}), without which its answers are lost; "
+                "name another folder, or move that one away"
+            )
         with replacing(path) as temporary:
             temporary.write_text(
                 json.dumps(self._content() | {"digest": self.digest}, indent=1, ensure_ascii=False), encoding="utf-8"
@@ -120,9 +129,9 @@ class Study:
                 Pair(**{**pair, "methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
             ]
             study = cls(content["protocol"], content["seed"], tuple(content["methods"]), tuple(pairs), content["provenance"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInputError(
-                f"{path} is no key of a study ({type(error).__name__}: {error}); make the study again"
+                f"{path} is no key of a study ({type(error).__name__}: {error}); restore it from a copy"
             ) from error
         if study.digest != content.get("digest"):
             raise InvalidInputError(f"{path} was changed after it was written; its answers could no longer be told apart")
@@ -180,6 +189,14 @@ def make_study(
         made.append(Pair(name, prompt, size, two, catch, (_digest(both[0]), _digest(both[1]))))
         pictures[name] = both
     return Study(protocol, seed, methods, tuple(made), provenance, pictures)
+
+
+def _digest_of(key: Path) -> object:
+    """The checksum that a key carries; whatever cannot be read belongs to no study that is known here."""
+    try:
+        return json.loads(key.read_text(encoding="utf-8")).get("digest")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return "which cannot be read"
 
 
 def _balanced(

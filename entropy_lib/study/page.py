@@ -34,12 +34,14 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
         path of the page.
 
     Raises:
-        InvalidInputError: for a study that was read back from its key and has no pictures.
+        InvalidInputError: for a study that was read back from its key and has no pictures; where the folder holds another study.
     """
     if missing := [pair.name for pair in study.pairs if pair.name not in study.pictures]:
         raise InvalidInputError(f"pair {missing[0]} has no pictures; a page is made by the call that made the study")
-    study.write_key(folder)
     path = Path(folder) / PAGE
+    if path.exists() and study.digest not in path.read_text(encoding="utf-8", errors="replace"):
+        raise InvalidInputError(f"{path} is the page of another study than {study.digest}; name another folder, or move it away")
+    study.write_key(folder)
     with replacing(path) as temporary:
         temporary.write_text(_page(study, title), encoding="utf-8")
     return path

@@ -2,12 +2,9 @@
 
 import pandas as pd
 
-from entropy_lib.metrics.catalogue import PictureScore, Score
+from entropy_lib.metrics.catalogue import PRIMARY, UNCOUNTED, PictureScore, Score
 from entropy_lib.sizes import parse_size
 from entropy_lib.sweep.comparison import Comparison
-
-ABOVE, BELOW = ("Excess",), ("Missing", "Completeness")  # of the native size: repetition and incompleteness
-UNCOUNTED = ("Repetition",)  # where nothing counts the things in a picture; above only
 
 
 def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
@@ -35,9 +32,7 @@ def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
 
 
 def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
-    """What tells of the damage at each size but the native one: things too many above, things missing and incomplete below.
-
-    Without a judge it is the repetition index above, and nothing below.
+    """What tells of the damage at each size but the native one: `metrics.catalogue.PRIMARY`, or what stands in for it.
 
     Returns:
         {size: names of metrics}.
@@ -49,7 +44,7 @@ def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
         height, width = parse_size(size)
         if (height, width) == native:
             continue
-        names = ABOVE if height * width > native[0] * native[1] else BELOW
-        counted = [name for name in names if name in wanted]
-        found[size] = counted or [name for name in UNCOUNTED if name in wanted and names == ABOVE]
+        side = "above" if height * width > native[0] * native[1] else "below"
+        counted = [name for name in PRIMARY[side] if name in wanted]
+        found[size] = counted or [name for name in UNCOUNTED[side] if name in wanted]
     return found

@@ -185,7 +185,7 @@ function thanks(state) {
   text("Thank you", make("p", {}, `All ${study.pairs.length} pairs are answered. Save the file and send it to whoever asked you.`),
     make("div", { class: "buttons" }, saver(state, "Save answers", "button main")),
     make("p", {}, "If nothing can be saved here, copy this text instead:"),
-    make("textarea", { readonly: true, "aria-label": "answers as text", onfocus: (event) => event.target.select() }, JSON.stringify(state)),
+    make("textarea", { readonly: true, "aria-label": "answers as text", onfocus: (event) => event.target.select() }, JSON.stringify(state, null, 1)),
     make("div", { class: "buttons" }, make("button", { onclick: () => { localStorage.removeItem(PLACE); welcome(); } }, "Another person")));
   document.getElementById("save").focus();
 }
