@@ -65,7 +65,12 @@ def sample(
     store = Store(checked.folder_of_store())
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
-    drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    try:
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    except KeyboardInterrupt:
+        keys = {unit.key for group in groups for unit in group}
+        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
+        raise KeyboardInterrupt(safe) from None
     say(f"{drawn:,} images drawn")
 
 
