@@ -57,7 +57,7 @@ def ended(process, presses=1, group=True):
     for _ in range(presses):
         (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
         time.sleep(0.2)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
     assert "Traceback" not in out + err
     assert "rror" not in out + err, out + err
@@ -76,7 +76,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     write_notebooks(folder, 0)
     process = start(["-c", MAIN, folder, *COMMAND, folder / "report"], folder)
-    assert process.communicate(timeout=120)[1] == ""
+    assert process.communicate(timeout=240)[1] == ""
     assert process.returncode == 0
     write_notebooks(folder, 60)
     for name in NAMES:
@@ -123,7 +123,7 @@ def test_an_interrupted_sweep_says_how_many_images_are_safe(tmp_path):
     sweep = ["-m", "entropy_lib", "sweep"]
     values = ["--profile", "smoke", "-p", "prompt_count=90", "-p", "batch=1", "-p", "steps=5"]
     planned = start([*sweep, "plan", "--no-measure", *values], tmp_path)
-    count = re.search(r"(\d+) images, plan in", planned.communicate(timeout=120)[0])[1]
+    count = re.search(r"(\d+) images, plan in", planned.communicate(timeout=240)[0])[1]
     process = start([*sweep, "sample", *values], tmp_path)
     while len(list(tmp_path.rglob("records/*/[0-9a-f]*.json"))) < 3:
         assert process.poll() is None

@@ -54,10 +54,8 @@ def output(kept, tmp_path):
     """What runs of three notebooks in profile mini-full wrote, as its kept tables say."""
     for name in ("06_metric_tables", "07_cost_and_baselines", "10_causes"):
         shutil.copytree(kept / "mini-full" / name, tmp_path / "output" / name)
-        p = profile_parameters(name, "mini-full")
-        p.model_copy(update={"output": str(tmp_path / "output" / name)}).claim()
-        record = tmp_path / "output" / name / RECORD
-        record.write_text(json.dumps({"parameters": p.model_dump()}), encoding="utf-8")
+        recorded = json.dumps({"parameters": profile_parameters(name, "mini-full").model_dump()})
+        (tmp_path / "output" / name / RECORD).write_text(recorded, encoding="utf-8")
     (tmp_path / "output" / "03_entropy_vs_tokens").mkdir()
     shutil.rmtree(kept / "mini-full")
     return tmp_path / "output"
@@ -100,7 +98,11 @@ def cut(text):
         (f"10_causes/{RECORD}", None, "is missing or does not say"),
         (f"10_causes/{RECORD}", lambda text: "{", "is missing or does not say"),
         (f"10_causes/{RECORD}", lambda text: "[]", "is missing or does not say"),
-        (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seed": 1'), "10_causes is not of profile.*seed is 1, not 0"),
+        (
+            f"10_causes/{RECORD}",
+            lambda text: text.replace('"seed": 0', '"seed": 1'),
+            "10_causes is not of profile.*seed is 1, not 0",
+        ),
         (f"10_causes/{RECORD}", lambda text: text.replace('"mini"', '"mini-weak"', 1), "model is 'mini-weak', not 'mini'"),
         (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seeed": 0'), "seed is None, not 0"),
     ],
@@ -110,8 +112,9 @@ def test_what_cannot_be_kept_is_named_before_anything_is_copied(kept, output, pa
     if edit is None:
         file.unlink()
     else:
-        assert (new := edit(old := file.read_text(encoding="utf-8"))) != old
-        file.write_text(new, encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        assert edit(text) != text
+        file.write_text(edit(text), encoding="utf-8")
     with pytest.raises(InvalidInputError, match=said) as refused:
         results.keep("mini-full", output, kept)
     assert path.partition("/")[0] in str(refused.value)

@@ -177,7 +177,9 @@ def test_a_broken_notebook_is_named_and_the_others_run(workshop, instantly, alon
     assert [run.name for run in instantly] == ["00_quickstart"]
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}', '{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "x = f()"}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"cells": []}', '{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "x = f()"}]}']
+)
 @pytest.mark.parametrize("names", [["00_quickstart"], ["00_quickstart", "11_mine"]])
 def test_a_broken_notebook_of_ones_own_stops_nothing(workshop, instantly, monkeypatch, names, content):
     monkeypatch.setattr(parameters, "FOLDER", workshop)

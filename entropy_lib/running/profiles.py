@@ -1,6 +1,6 @@
 """Profiles: the values of the notebooks' parameters, as YAML files in `notebooks/profiles/` with a section for each notebook.
 
-A profile with a line `extends: other` says only what differs from that one.
+A profile with a line `extends: other` says only what differs from that one; all that it says wins over all that the other says.
 
 Example:
     >>> profile_parameters("00_quickstart", "mini").rule

@@ -130,7 +130,9 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise InvalidInputError(f"{path} cannot be read as a table ({type(error).__name__}: {error}); run its notebook again") from None
+        raise InvalidInputError(
+            f"{path} cannot be read as a table ({type(error).__name__}: {error}); run its notebook again"
+        ) from None
 
 
 @contextmanager

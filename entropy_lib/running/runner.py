@@ -279,7 +279,7 @@ async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
             await client.async_execute(env=environment, stderr=log)  # of the process of the kernel
             error = ""
         except Exception as failure:  # of a cell, or a kernel that died
-            if asyncio.current_task().cancelling():  # which nbclient takes for a kernel that died
+            if _interrupted():  # which nbclient takes for a kernel that died
                 raise asyncio.CancelledError from None
             log.write(f"\n{failure}\n")
             cell = isinstance(failure, CellExecutionError)
@@ -287,6 +287,11 @@ async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
     with replacing(run.folder / f"{run.name}.ipynb") as temporary:
         nbformat.write(run.notebook, temporary)
     return error
+
+
+def _interrupted() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Client(NotebookClient):
@@ -306,6 +311,7 @@ class _Client(NotebookClient):
             await self.async_start_new_kernel_client()
             yield
         finally:
+            self.shutdown_kernel = "immediate" if _interrupted() else "graceful"
             if self.km is not None:
                 await self._async_cleanup_kernel()
 

@@ -91,7 +91,7 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 
 @app.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
-    """Make the metric tables of what has been drawn, into the profile's output folder."""
+    """Make the metric tables of what has been drawn, into the output folder of these parameters."""
     from entropy_lib.running.metric_tables import comparison_of
     from entropy_lib.sweep.reduce import metric_tables
 
