@@ -21,10 +21,14 @@ HOST = re.sub(r"\W", "_", socket.gethostname())
 
 
 def workplace() -> Path:
-    """The folder that relative paths of output start from: the checkout or, where installed, the folder one stands in."""
-    if WORKPLACE in os.environ:
-        return Path(os.environ[WORKPLACE])
-    return Path.cwd() if INSTALLED else ROOT
+    """The folder that relative paths of output start from: the checkout or, where installed, the folder one stands in.
+
+    A relative path in the environment is made absolute there, once, for this process and those that it starts.
+    """
+    if not os.environ.get(WORKPLACE):
+        return Path.cwd() if INSTALLED else ROOT
+    os.environ[WORKPLACE] = os.path.abspath(Path(os.environ[WORKPLACE]).expanduser())
+    return Path(os.environ[WORKPLACE])
 
 
 def restore_command(folder: str) -> str:

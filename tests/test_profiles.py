@@ -1,10 +1,12 @@
+import shutil
+
 import pytest
 import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running import profiles
-from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Sampling, Sweep
-from entropy_lib.running.profiles import available, profile_parameters
+from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, ParameterError, Sampling, Sweep
+from entropy_lib.running.profiles import available, profile_parameters, profile_run
 
 
 @pytest.mark.parametrize("profile", available())
@@ -53,3 +55,65 @@ def test_sizes_of_a_profile_suit_its_model():
             checked = profile_parameters(notebook, profile)
             for size in getattr(checked, "sizes", []) if isinstance(checked, Sampling) else []:
                 check_size(*parse_size(size), entry(checked.model).size_multiple)
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Writes a profile beside the shipped ones."""
+    shutil.copytree(profiles.PROFILES, tmp_path / "profiles")
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path / "profiles")
+    return lambda name, text: (tmp_path / "profiles" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def test_the_nearer_file_wins_over_the_sections_of_the_one_it_extends(mine):
+    mine("mine", "extends: mini\ncommon: {steps: 3}\n")
+    mine("nearer", "extends: mine\n06_metric_tables: {steps: 4}\n07_cost_and_baselines:\n")
+    mine("nearest", "extends: nearer\ncommon: {prompt_count: 12}\n")
+    assert profile_parameters("06_metric_tables", "mini").steps == 10, "a section says otherwise than common"
+    for notebook in ("00_quickstart", "06_metric_tables", "07_cost_and_baselines"):
+        assert profile_parameters(notebook, "mine").steps == 3
+    assert [profile_parameters("06_metric_tables", name).steps for name in ("nearer", "nearest")] == [4, 4]
+    assert profile_parameters("07_cost_and_baselines", "nearest").prompt_count == 12
+
+
+@pytest.mark.parametrize("profile", available())
+@pytest.mark.parametrize("notebook", CLASSES)
+def test_a_profile_gives_what_its_own_file_says(profile, notebook):
+    content = yaml.safe_load((profiles.PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    given = profiles.section(notebook, profile)
+    said = {name: value for name, value in content.get("common", {}).items() if name in given} | (content.get(notebook) or {})
+    assert {name: given[name] for name in said} == said
+
+
+@pytest.mark.parametrize("profile", ["sd21-paper", "sdxl-paper", "ldm256-paper"])
+def test_the_profiles_of_the_paper_ask_for_200_prompts_where_they_do_not_say_otherwise(profile):
+    asked = {notebook: profile_parameters(notebook, profile) for notebook in CLASSES}
+    counts = {notebook[:2]: checked.prompt_count for notebook, checked in asked.items() if hasattr(checked, "prompt_count")}
+    others = {"02": 24, "05": 16, "06": counts["06"]}
+    assert counts == dict.fromkeys(counts, 200) | others
+    assert counts["06"] >= 10_000
+
+
+def test_all_notebooks_of_a_profile_cannot_be_given_one_folder(mine):
+    mine("mine", "extends: mini\ncommon: {output: build/mine}\n")
+    with pytest.raises(UnknownNameError, match="section 'common' of profile 'mine' 'output'"):
+        profile_parameters("06_metric_tables", "mine")
+
+
+def test_other_parameters_have_folders_of_their_own(tmp_path, monkeypatch):
+    def run(**overrides):
+        return profile_run("00_quickstart", "smoke", overrides)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a zebra\na bus\n", encoding="utf-8")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "mine.txt").write_text("a bus\na zebra\n", encoding="utf-8")
+    runs = [run(), run(steps=1), run(steps=3), run(guidance=1.0), run(steps=1, guidance=1.0), run(prompts="mine.txt")]
+    monkeypatch.chdir(tmp_path / "below")
+    runs.append(run(prompts="mine.txt"))
+    assert len({one.name for one in runs}) == len({one.parameters.output for one in runs}) == len(runs)
+    assert all(one.parameters.output == f"build/output/{one.name}/00_quickstart" for one in runs)
+    assert runs[0].name == run(steps=2).name == "smoke", "its own values"
+    assert run(guidance=1.0, steps=1).name == run(steps=1, guidance=1.0).name
+    assert runs[1].changed == {"steps": 1}
+    assert run(steps=1, output="build/mine").parameters.output == "build/mine"

@@ -1,5 +1,6 @@
 """Tables that are kept, and README, which tells what they say."""
 
+import json
 import re
 import shutil
 
@@ -11,6 +12,8 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import ROOT
 from entropy_lib.running import results
 from entropy_lib.running.command_line import app
+from entropy_lib.running.parameters import RECORD
+from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.sweep.comparison import NATIVE
 from entropy_lib.sweep.reduce import REAL
 
@@ -46,15 +49,90 @@ def test_floors_are_no_rules():
     assert not [floor for floor in (REAL, NATIVE) if floor in text]
 
 
-def test_tables_are_kept_with_their_provenance(kept, tmp_path):
-    source, output = next(kept.glob("*/06_metric_tables")), tmp_path / "output"
-    shutil.copytree(source, output / "06_metric_tables")
-    (output / "03_entropy_vs_tokens").mkdir()
-    assert results.keep("mine", output, kept) == ["06_metric_tables"], "a folder without its tables is passed over"
-    assert {path.name for path in (kept / "mine" / "06_metric_tables").iterdir()} == {path.name for path in source.iterdir()}
-    assert "`mine`" in results.results_section(kept)
-    with pytest.raises(InvalidInputError, match="run `entropy_lib run --profile other`"):
-        results.keep("other", tmp_path / "nothing", kept)
+@pytest.fixture
+def output(kept, tmp_path):
+    """What runs of three notebooks in profile mini-full wrote, as its kept tables say."""
+    for name in ("06_metric_tables", "07_cost_and_baselines", "10_causes"):
+        shutil.copytree(kept / "mini-full" / name, tmp_path / "output" / name)
+        recorded = json.dumps({"parameters": profile_parameters(name, "mini-full").model_dump()})
+        (tmp_path / "output" / name / RECORD).write_text(recorded, encoding="utf-8")
+    (tmp_path / "output" / "03_entropy_vs_tokens").mkdir()
+    shutil.rmtree(kept / "mini-full")
+    return tmp_path / "output"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_tables_are_kept_with_their_provenance_and_parameters(kept, output):
+    there = ["06_metric_tables", "07_cost_and_baselines", "10_causes"]
+    assert results.keep("mini-full", output, kept) == there, "an empty folder is passed over"
+    for name in there:
+        names = {path.name for path in (output / name).iterdir()}
+        assert names == {path.name for path in (kept / "mini-full" / name).iterdir()}
+        assert RECORD in names
+    assert "`mini-full`" in results.results_section(kept)
+    with pytest.raises(InvalidInputError, match="run `entropy_lib run --profile mini`"):
+        results.keep("mini", output / "nothing", kept)
+
+
+def cut(text):
+    return "".join(text.splitlines(keepends=True)[:1])
+
+
+@pytest.mark.parametrize(
+    ("path", "edit", "said"),
+    [
+        ("07_cost_and_baselines/provenance.txt", None, "provenance.txt cannot be read"),
+        ("07_cost_and_baselines/provenance.txt", lambda text: "", "provenance.txt does not say"),
+        ("10_causes/provenance.txt", lambda text: "\n" + text, "provenance.txt does not say"),
+        ("06_metric_tables/levels.csv", None, "levels.csv cannot be read"),
+        ("06_metric_tables/levels.csv", lambda text: "", "levels.csv cannot be read"),
+        ("06_metric_tables/levels.csv", cut, "levels.csv holds no rows"),
+        ("06_metric_tables/levels.csv", lambda text: text.replace("size", "seize"), "levels.csv is not as notebooks write it"),
+        ("10_causes/dose.csv", lambda text: "{}", "dose.csv is not as|dose.csv holds no rows"),
+        ("10_causes/dose.csv", lambda text: "\0" * 9, "dose.csv"),
+        ("10_causes/dose.csv", lambda text: 'a,"b\nc', "dose.csv cannot be read"),
+        ("10_causes/shares.csv", lambda text: "", "shares.csv cannot be read"),
+        (f"10_causes/{RECORD}", None, "is missing or does not say"),
+        (f"10_causes/{RECORD}", lambda text: "{", "is missing or does not say"),
+        (f"10_causes/{RECORD}", lambda text: "[]", "is missing or does not say"),
+        (
+            f"10_causes/{RECORD}",
+            lambda text: text.replace('"seed": 0', '"seed": 1'),
+            "10_causes is not of profile.*seed is 1, not 0",
+        ),
+        (f"10_causes/{RECORD}", lambda text: text.replace('"mini"', '"mini-weak"', 1), "model is 'mini-weak', not 'mini'"),
+        (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seeed": 0'), "seed is None, not 0"),
+    ],
+)
+def test_what_cannot_be_kept_is_named_before_anything_is_copied(kept, output, path, edit, said):
+    file, before = output / path, contents(kept)
+    if edit is None:
+        file.unlink()
+    else:
+        text = file.read_text(encoding="utf-8")
+        assert edit(text) != text
+        file.write_text(edit(text), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=said) as refused:
+        results.keep("mini-full", output, kept)
+    assert path.partition("/")[0] in str(refused.value)
+    assert contents(kept) == before
+
+
+def test_tables_of_another_notebook_or_profile_are_not_kept(kept, output):
+    with pytest.raises(InvalidInputError, match="06_metric_tables is not of profile 'mini'"):
+        results.keep("mini", output, kept)
+    with pytest.raises(InvalidInputError, match="unknown profile"):
+        results.keep("mine", output, kept)
+
+
+@pytest.mark.parametrize("name", ["provenance.txt", "differences.csv"])
+def test_a_damaged_file_among_the_kept_ones_is_named(kept, name):
+    (kept / "mini-full" / "06_metric_tables" / name).write_text("", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=rf"mini-full.06_metric_tables.{name}"):
+        results.with_results(README, kept)
 
 
 def test_kept_tables_of_several_profiles_stand_below_each_other(kept):
@@ -80,3 +158,9 @@ def test_the_command_writes_readme(monkeypatch):
     monkeypatch.setattr(results, "keep", lambda profile, output: asked.append((profile, output.name)) or [])
     assert CliRunner().invoke(app, ["readme", "--keep", "mini"]).exit_code == 0
     assert asked == [("mini", "mini"), "readme"]
+
+
+def test_nothing_is_copied_where_readme_cannot_be_written(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(results, "keep", lambda *_: pytest.fail("tables were copied"))
+    monkeypatch.setattr(results.read_readme, "__defaults__", (tmp_path / "README.md",))
+    assert "in a checkout" in command("readme", "--keep", "mini").err

@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from entropy_lib.running import study_commands, sweep_commands
-from entropy_lib.running.console import console, say, say_error
+from entropy_lib.running.console import console, interruptible, say, say_error
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+
+class _Commands(typer.core.TyperGroup):
+    """All commands; typer alone would end an interrupted one without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        with interruptible():
+            return super().invoke(ctx)
+
+
+LOOKS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+app = typer.Typer(cls=_Commands, no_args_is_help=True, help=__doc__, **LOOKS)
 app.add_typer(sweep_commands.app, name="sweep")
 app.add_typer(study_commands.app, name="study")
 
@@ -118,6 +128,7 @@ def readme(
     from entropy_lib.files import workplace
     from entropy_lib.running import results
 
+    results.read_readme()  # refused before anything is copied, where it cannot be written
     if keep is not None:
         results.keep(keep, workplace() / "build" / "output" / keep)
     results.write_readme()

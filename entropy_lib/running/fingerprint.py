@@ -1,141 +1,89 @@
 """What decides the results of a notebook, in one checksum: when it changes, the notebook has to run again.
 
-Text that decides nothing is left out: comments, docstrings and formatting of the library, and modules that no notebook
-comes to, as the training of the embedded models.
+Nothing is listed by hand: every file of the library and of `data/` counts, every installed package, and every file that a
+parameter names. A notebook may so run once too often, and never once too seldom.
 """
 
-import ast
+import glob
 import hashlib
 import json
-import platform
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from entropy_lib.errors import WeightsError, extra
-from entropy_lib.files import DATA, PACKAGE, PROMPTS, sha256, workplace
-from entropy_lib.running.parameters import Causes, Parameters, Sampling, Sweep
+from entropy_lib.files import DATA, PACKAGE, sha256, workplace
+from entropy_lib.running.parameters import Parameters, Sampling
 
 with extra("notebooks"):
     import nbformat
 
-PACKAGES = (
-    "torch", "torchvision", "diffusers", "transformers", "safetensors", "open_clip_torch", "numpy", "scipy", "pandas",
-    "statsmodels", "matplotlib", "seaborn", "pillow", "datasets",
-)  # fmt: skip
-NOT_REACHED = ("mini", "running", "__main__")  # rooms of which notebooks use no more than what is imported from elsewhere
-REACHED = ("running.parameters", "running.metric_tables", "running.results")
+WRITTEN = {"output", "store"}  # parameters that name what a notebook writes
+LARGE = 2**28  # bytes; of more real pictures than that, sizes and times are looked at
 
 
 def fingerprint(notebook: Path, checked: Parameters) -> str:
-    """sha256 of everything that decides what a notebook computes and shows.
+    """sha256 of everything that decides what a notebook computes and shows, as 64 hexadecimal digits.
 
-    Its cells, its parameters, the files that these name (real pictures by size and time), the shipped data, the weights, the
-    code of the library, the versions of packages, and the kind of device.
+    Its cells, its parameters and the files that these name, the weights, the library, the shipped data, the versions of
+    packages, and the kind of device.
     """
+    cells = nbformat.read(notebook, as_version=4).cells
     facts = {
-        "cells": [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, as_version=4).cells],
+        "cells": [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells],
         "parameters": checked.model_dump(),
-        "inputs": dict(_inputs(checked)),
-        "code": code_digest(PACKAGE),
+        "named": {text: _state(text) for text in _texts(checked.model_dump(exclude=WRITTEN))},
+        "models": dict(_models(checked)),
+        "library": _state(PACKAGE),
+        "data": _state(DATA),
         "packages": versions(),
-        "python": platform.python_version_tuple()[:2],
+        "python": sys.version,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {name: _version(name) for name in PACKAGES}
+    """Versions of all packages that are installed."""
+    described = [package.metadata for package in metadata.distributions()]
+    return {package["Name"]: package["Version"] for package in reversed(described)}  # the first of a name is imported
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in what parameters are made of, but empty ones."""
+    if isinstance(value, str):
+        yield from [value] * bool(value)
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
-def _inputs(checked: Parameters) -> Iterator[tuple[str, str]]:
-    """(name, state) of what a notebook reads."""
-    for pattern in ("*/quality.json", "paper/*.csv", "results/**/*.csv", "results/**/*.txt", "calibrations/**/*.json"):
-        yield from ((path.relative_to(DATA).as_posix(), sha256(path)) for path in sorted(DATA.glob(pattern)))
+def _models(checked: Parameters) -> Iterator[tuple[str, str]]:
     if not isinstance(checked, Sampling):
         return
-    from entropy_lib.models.catalogue import resolve_device
+    from entropy_lib.models.catalogue import resolve_device, revision
 
-    yield "weights", _weights(checked.model)
     yield "device", resolve_device("auto").type if checked.device == "auto" else checked.device
-    for prompts in (PROMPTS / f"{checked.prompts}.txt", Path(checked.prompts)):
-        if prompts.is_file():
-            yield "prompts", sha256(prompts)
-    if isinstance(checked, Causes) and (own := checked.own_calibration()) is not None:
-        yield "calibration", own.digest
-    if isinstance(checked, Sweep):
-        yield from _pictures(checked.reference)
-        yield from ((path.parent.name, sha256(path)) for path in sorted(DATA.glob("*/SHA256SUMS")))
+    for model in [checked.model, *getattr(checked, "controls", [])]:
+        try:
+            yield model, revision(model)
+        except WeightsError:  # not there yet
+            yield model, "unknown"
 
 
-def _weights(model: str) -> str:
-    from entropy_lib.models.catalogue import revision
-
-    try:
-        return revision(model)
-    except WeightsError:  # not there yet
-        return "unknown"
-
-
-def _pictures(reference: str) -> Iterator[tuple[str, str]]:
-    """Files of real pictures: too many to read all of them."""
-    if reference.partition(":")[0] == "scenes":
-        yield from ((path.name, sha256(path)) for path in sorted(DATA.glob("sprites/*.parquet")))
-    elif reference and not reference.startswith("hub:"):
-        path = workplace() / reference
-        files = path.rglob("*") if path.is_dir() else path.parent.glob(path.name)
-        for file in sorted(files):
-            state = file.stat()
-            yield str(file), f"{state.st_size} bytes, {state.st_mtime_ns}"
+def _state(place: Path | str) -> str:
+    """Of a file, a folder, or all that a pattern matches; "" where there is nothing. Relative paths are the workplace's."""
+    found = {path for pattern in (glob.escape(str(workplace() / place)), str(workplace() / place)) for path in glob.glob(pattern)}
+    inside = [path for top in map(Path, found) for path in (top.rglob("*") if top.is_dir() else [top])]
+    files = sorted(path for path in inside if path.is_file() and path.parent.name != "__pycache__")
+    return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)) if files else ""
 
 
 @cache
-def code_digest(library: Path) -> str:
-    """sha256 of the code that notebooks come to, without docstrings and comments."""
-    trees = {_dotted(path, library): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(library.rglob("*.py"))}
-    digest = hashlib.sha256()
-    for name in sorted(_reached(trees)):
-        digest.update(f"{name}\n{ast.dump(_without_docstrings(trees[name]))}\n".encode())
-    return digest.hexdigest()
-
-
-def _dotted(path: Path, library: Path) -> str:
-    return ".".join(path.relative_to(library).with_suffix("").parts)
-
-
-def _reached(trees: dict[str, ast.Module]) -> set[str]:
-    """Modules of all rooms but `NOT_REACHED`, and what they import of those."""
-    found: set[str] = set()
-    waiting = [name for name in trees if name.split(".")[0] not in NOT_REACHED] + list(REACHED)
-    while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
-            waiting += [other for other in _imports(trees[name]) if other in trees]
-    return found
-
-
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Names of modules, without the library's own, that a module imports anywhere in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("entropy_lib.") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            module = node.module.removeprefix("entropy_lib.")
-            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return tree
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    read = sum(size for _, size, _ in files) <= LARGE
+    states = [(path, sha256(path) if read else f"{size} bytes, {time}") for path, size, time in files]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()

@@ -12,16 +12,17 @@ Example:
     entropy_lib.running.parameters.ParameterError: 01_theory: parameter 'seed' is missing ...
 """
 
+import json
 import os.path
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.files import PROMPTS, ROOT, workplace
+from entropy_lib.files import PROMPTS, ROOT, replacing, workplace
 from entropy_lib.running.parameters_cell import cell_values, implied_type, injected_names
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from entropy_lib.scaling.calibration import Calibration
 
 FOLDER = ROOT / "notebooks"
+RECORD = "run.json"  # in a folder of output
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
@@ -190,10 +192,26 @@ class Parameters(BaseModel):
     output: Folder
 
     def folder(self) -> Path:
-        """Where the notebook writes its figures and tables (made if need be)."""
-        path = workplace() / self.output
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """Where the notebook writes its figures and tables (made if need be); whoever writes there claims it."""
+        self.claim()
+        return workplace() / self.output
+
+    def claim(self, **facts: str) -> None:
+        """Record in the folder of output by which parameters its files were made; what was recorded before is void."""
+        path = workplace() / self.output / RECORD
+        content = json.dumps({"parameters": self.model_dump()} | facts, indent=1, ensure_ascii=False)
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            with replacing(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+
+
+def claimed(folder: Path) -> dict[str, Any]:
+    """What `Parameters.claim` recorded in a folder; {} where there is nothing that can be read."""
+    try:
+        found = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Sampling(Parameters):
@@ -516,6 +534,10 @@ class ParameterError(InvalidInputError):
     """Parameters of a notebook that cannot be used; the message lists every problem."""
 
 
+class BrokenNotebookError(ParameterError):
+    """The file of a notebook from which no run can be made."""
+
+
 class _Notebooks(Mapping[str, type[Parameters]]):
     """The class of every notebook: of `CLASSES`, or made from the parameters cell of a `NN_name.ipynb` in the folder."""
 
@@ -539,20 +561,28 @@ class _Notebooks(Mapping[str, type[Parameters]]):
 NOTEBOOKS = _Notebooks()
 
 
+def parameter_names(notebook: str) -> Collection[str]:
+    """The names of a notebook's parameters; none where it is unknown or broken."""
+    try:
+        return NOTEBOOKS[notebook].model_fields
+    except (KeyError, BrokenNotebookError):
+        return ()
+
+
 def written_values(notebook: str) -> dict[str, Any]:
     """What a notebook without a class writes in its parameters cell: its values where a profile gives no others.
 
     Raises:
-        ParameterError: for a cell that cannot be used.
+        BrokenNotebookError: for a cell that cannot be used.
     """
     if notebook in CLASSES:
         return {}
     try:
         values = cell_values(FOLDER / f"{notebook}.ipynb")
     except InvalidInputError as error:
-        raise ParameterError(f"{notebook}: {error}") from None
+        raise BrokenNotebookError(f"{notebook}: {error}") from None
     if taken := [name for name in values if name.startswith("_") or hasattr(Sampling, name)]:
-        raise ParameterError(f"{notebook}: {taken[0]!r} cannot be the name of a parameter; take another")
+        raise BrokenNotebookError(f"{notebook}: {taken[0]!r} cannot be the name of a parameter; take another")
     return values
 
 

@@ -1,14 +1,17 @@
 """Profiles: the values of the notebooks' parameters, as YAML files in `notebooks/profiles/` with a section for each notebook.
 
-A profile with a line `extends: other` says only what differs from that one.
+A profile with a line `extends: other` says only what differs from that one; all that it says wins over all that the other says.
 
 Example:
     >>> profile_parameters("00_quickstart", "mini").rule
     'paper'
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,37 @@ import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, ParameterError, Parameters, check_parameters, written_values
+from entropy_lib.running.parameters import (
+    CLASSES,
+    NOTEBOOKS,
+    ParameterError,
+    Parameters,
+    check_parameters,
+    parameter_names,
+    written_values,
+)
 
 PROFILES = ROOT / "notebooks" / "profiles"
 COMMON, EXTENDS = "common", "extends"
 
 
-def profile_parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> Parameters:
-    """The checked parameters of a notebook in a profile.
+@dataclass(frozen=True)
+class ProfileRun:
+    """A notebook in a profile.
+
+    Args:
+        parameters: checked.
+        changed: those of them that are not the profile's.
+        name: of the folders that the run has alone: the profile's, and where anything was changed a checksum of that.
+    """
+
+    parameters: Parameters
+    changed: dict[str, Any]
+    name: str
+
+
+def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> ProfileRun:
+    """A run of a notebook in a profile, with an output folder that no run with other parameters has.
 
     Args:
         notebook: its file name without ending.
@@ -36,27 +62,51 @@ def profile_parameters(notebook: str, profile: str, overrides: dict[str, Any] | 
     """
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
-    values = section(notebook, profile) | (overrides or {})
-    _check_names(f"parameter of {notebook}", values, NOTEBOOKS[notebook].model_fields)
-    return check_parameters(notebook, values)
+    own, overrides = section(notebook, profile), overrides or {}
+    _check_names(f"parameter of {notebook}", own | overrides, NOTEBOOKS[notebook].model_fields)
+    checked = check_parameters(notebook, own | overrides)
+    changed = checked.model_dump(include={name for name, value in overrides.items() if name not in own or own[name] != value})
+    if not changed:
+        return ProfileRun(checked, {}, profile)
+    name = f"{profile}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
+    if "output" not in changed:
+        checked = checked.model_copy(update={"output": output_folder(name, notebook)})
+    return ProfileRun(checked, changed, name)
+
+
+def profile_parameters(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> Parameters:
+    """The checked parameters of a notebook in a profile; see `profile_run`."""
+    return profile_run(notebook, profile, overrides).parameters
+
+
+def output_folder(run: str, notebook: str) -> str:
+    """Where a notebook writes figures and tables, in the workplace, unless its parameters say otherwise.
+
+    Example:
+        >>> output_folder("mini", "00_quickstart")
+        'build/output/mini/00_quickstart'
+    """
+    return f"build/output/{run}/{notebook}"
 
 
 def section(notebook: str, profile: str) -> dict[str, Any]:
-    """What a profile says of a notebook: those `common` values that it takes, then those of the notebook's own section.
+    """What a profile says of a notebook: its own section before its `common` values, and both before the profile it extends.
 
     Without a class of its own a notebook needs no section: what a profile does not say is as its parameters cell has it.
     """
-    content, fields = _content(profile), NOTEBOOKS[notebook].model_fields
-    if notebook in CLASSES and notebook not in content:
+    files, fields = _files(profile), NOTEBOOKS[notebook].model_fields
+    if notebook in CLASSES and not any(notebook in content for content in files):
         raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
-    common = {name: value for name, value in content.get(COMMON, {}).items() if name in fields}
-    places = {"output": f"build/output/{profile}/{notebook}", "store": f"build/sweeps/{profile}"}
-    own = {name: place for name, place in places.items() if name in fields}
-    return written_values(notebook) | common | own | content.get(notebook, {})
+    places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
+    values = written_values(notebook) | {name: place for name, place in places.items() if name in fields}
+    for content in files:
+        values |= {name: value for name, value in content.get(COMMON, {}).items() if name in fields}
+        values |= content.get(notebook, {})
+    return values
 
 
-def _content(profile: str, above: tuple[str, ...] = ()) -> dict[str, dict]:
-    """The sections of a profile, on top of those of the profile that it extends."""
+def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
+    """The sections of each file that a profile is made of: first that of the profile which extends no other, its own last."""
     if profile not in available():
         raise UnknownNameError("profile", profile, available())
     if profile in above:
@@ -64,8 +114,8 @@ def _content(profile: str, above: tuple[str, ...] = ()) -> dict[str, dict]:
             f"profiles extend each other in a circle: {' → '.join((*above, profile))}; take one of these lines out"
         )
     own = _checked_sections(profile, _read(PROFILES / f"{profile}.yaml"))
-    base = _content(own.pop(EXTENDS), (*above, profile)) if EXTENDS in own else {}
-    return base | {name: base.get(name, {}) | values for name, values in own.items()}
+    base = _files(own.pop(EXTENDS), (*above, profile)) if EXTENDS in own else []
+    return [*base, own]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -89,9 +139,9 @@ def _checked_sections(profile: str, content: dict[str, Any]) -> dict[str, Any]:
         if name != EXTENDS and not isinstance(values, dict | None):
             raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it")
     sections = {name: values if name == EXTENDS else values or {} for name, values in content.items()}
-    every = {field for parameters in NOTEBOOKS.values() for field in parameters.model_fields}
+    every = {field for notebook in NOTEBOOKS for field in parameter_names(notebook)}
     for name in sections.keys() - {EXTENDS}:
-        known = every if name == COMMON else NOTEBOOKS[name].model_fields
+        known = every - {"output"} if name == COMMON else parameter_names(name) or sections[name]  # a broken notebook has none
         _check_names(f"parameter in section {name!r} of profile {profile!r}", sections[name], known)
     return sections
 

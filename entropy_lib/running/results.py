@@ -9,7 +9,9 @@ Example:
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +22,15 @@ from entropy_lib.display.tables import means
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.catalogue import METRICS
-from entropy_lib.running.parameters import Sampling
+from entropy_lib.running.parameters import RECORD, Sampling, claimed
+from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.sweep.comparison import NATIVE
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
 RESULTS = DATA / "results"
+README = ROOT / "README.md"
 CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
 START, END = "<!-- results: written by `python -m entropy_lib readme`, not by hand -->", "<!-- end of results -->"
 
@@ -78,21 +82,100 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
     """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had any.
 
     Args:
+        profile: whose values the tables must have been made with, all of them.
         output: the folder that holds one folder for each notebook.
 
     Raises:
-        InvalidInputError: where there is nothing to keep.
+        InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing or cannot be read,
+            and for tables of other parameters.
     """
-    there = [name for name, (files, _) in ANSWERS.items() if all((output / name / f"{file}.csv").is_file() for file in files)]
+    there = [name for name in ANSWERS if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))]
     if not there:
         raise InvalidInputError(
             f"{output} holds no tables of {', '.join(ANSWERS)}; run `entropy_lib run --profile {profile}` first"
         )
     for name in there:
-        for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt"]:
-            with replacing(results / profile / name / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+        _check_whose(name, profile, output / name)
+        answer(name, output / name)
+    with tempfile.TemporaryDirectory() as folder, _readable(f"a table of {', '.join(there)} in {output}"):
+        shutil.copytree(results, folder, dirs_exist_ok=True)
+        _copy(there, output, Path(folder) / profile)
+        results_section(Path(folder))
+    _copy(there, output, results / profile)
     return there
+
+
+def _check_whose(name: str, profile: str, folder: Path) -> None:
+    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing changed."""
+    wanted = profile_parameters(name, profile).model_dump()
+    given = claimed(folder).get("parameters")
+    again = f"run `entropy_lib run {name} --profile {profile} --force`"
+    if not isinstance(given, dict):
+        raise InvalidInputError(f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}")
+    if other := sorted(key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)):
+        raise InvalidInputError(
+            f"{folder} is not of profile {profile!r}: {other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}; {again}"
+        )
+
+
+def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
+    for name in names:
+        for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt", output / name / RECORD]:
+            with replacing(kept / name / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A kept table; InvalidInputError, with its name, where it is missing, empty or malformed."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise InvalidInputError(
+            f"{path} cannot be read as a table ({type(error).__name__}: {error}); run its notebook again"
+        ) from None
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Around what makes sentences of tables; InvalidInputError for those that are not as notebooks write them."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInputError(f"{what} is not as notebooks write it ({error!r}); run the notebook again") from None
+
+
+def origin(folder: Path) -> str:
+    """Where kept tables come from, in a line.
+
+    Raises:
+        InvalidInputError: for a `provenance.txt` that is missing or says nothing.
+    """
+    path = folder / "provenance.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{path} cannot be read ({type(error).__name__}); run its notebook again") from None
+    if not lines[0].strip():
+        raise InvalidInputError(f"{path} does not say where the tables come from; run its notebook again")
+    return lines[0].rstrip()
+
+
+def answer(name: str, folder: Path) -> str:
+    """What the tables of a notebook in a folder say, in its sentence; all tables there are looked at.
+
+    Raises:
+        InvalidInputError: for a file that is missing, empty or malformed.
+    """
+    origin(folder)
+    files, sentence = ANSWERS[name]
+    tables = {path.stem: _read(path) for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in files)})}
+    for file in files:
+        if tables[file].empty:
+            raise InvalidInputError(f"{folder / file}.csv holds no rows; run its notebook again")
+    with _readable(" or ".join(str(folder / f"{file}.csv") for file in files)):
+        return sentence(*(tables[file] for file in files))
 
 
 def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path = RESULTS) -> pd.DataFrame:
@@ -104,19 +187,18 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
         profiles: those without one are left out; the table is empty where none has any.
     """
     paths = {profile: results / profile / notebook / f"{name}.csv" for profile in profiles}
-    tables = [pd.read_csv(path).assign(profile=profile) for profile, path in paths.items() if path.is_file()]
+    tables = [_read(path).assign(profile=profile) for profile, path in paths.items() if path.is_file()]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["profile"])
 
 
 def results_section(results: Path = RESULTS) -> str:
     """README's tables: what each kept table says, in the sentence of its notebook; the controls beside `mini`; their origin."""
     rows, origins = [], []
-    for name, (files, sentence) in ANSWERS.items():
+    for name in ANSWERS:
         for folder in sorted(results.glob(f"*/{name}")):
-            origin = (folder / "provenance.txt").read_text(encoding="utf-8").splitlines()[0]
-            origins.append(f"- {name}, `{folder.parent.name}`: {origin}")
+            origins.append(f"- {name}, `{folder.parent.name}`: {origin(folder)}")
             if folder.parent.name not in CONTROLS:
-                text = sentence(*(pd.read_csv(folder / f"{file}.csv") for file in files)).replace("|", "\\|")
+                text = answer(name, folder).replace("|", "\\|")
                 rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
     answers = [kept_story(results), "", "| notebook | profile | answer |", "|---|---|---|", *rows, ""]
     return "\n".join([*answers, *controls_section(results), "Measured on:", "", *origins])
@@ -157,23 +239,39 @@ def with_results(text: str, results: Path = RESULTS) -> str:
     """The text of README with the table between its marks renewed.
 
     Raises:
-        InvalidInputError: where the marks are missing.
+        InvalidInputError: where the marks are missing; as `answer`.
     """
+    before, after = _around_results(text)
+    return f"{before}{START}\n\n{results_section(results)}\n\n{END}{after}"
+
+
+def _around_results(text: str) -> tuple[str, str]:
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
         raise InvalidInputError(f"README.md has no place for the results; write the lines {START} and {END} where they belong")
-    return f"{before}{START}\n\n{results_section(results)}\n\n{END}{after}"
+    return before, after
 
 
-def write_readme(path: Path = ROOT / "README.md") -> None:
-    """Write the table of results into README.
+def read_readme(path: Path = README) -> str:
+    """The text of README.
 
     Raises:
         InvalidInputError: where there is no README (outside a checkout), or it has no marks.
     """
     if not path.is_file():
         raise InvalidInputError(f"{path} is not there; README is written in a checkout of the project")
-    text = with_results(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    _around_results(text)
+    return text
+
+
+def write_readme(path: Path = README) -> None:
+    """Write the table of results into README.
+
+    Raises:
+        InvalidInputError: as `read_readme` and `answer`.
+    """
+    text = with_results(read_readme(path))
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -3,16 +3,19 @@
     python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
     python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
 
-The runs of a profile lie together in a folder, those with other parameters in a folder of their own. What became of a
-notebook is in `<name>.result.json`, written last; its fingerprint says whether the same run would give the same again.
+The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do what they write.
+What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which the folder of output has too, says
+whether the same run would give the same again.
 """
 
 import asyncio
-import hashlib
-import json
+import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,16 +23,26 @@ from typing import Any, TextIO
 import torch
 from pydantic import TypeAdapter
 
-from entropy_lib.errors import extra
+from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.files import WORKPLACE, replacing, workplace
 from entropy_lib.running.console import say
 from entropy_lib.running.fingerprint import fingerprint, versions
-from entropy_lib.running.parameters import FOLDER, NOTEBOOKS, Parameters, drawn_images
-from entropy_lib.running.profiles import profile_parameters
+from entropy_lib.running.parameters import (
+    FOLDER,
+    NOTEBOOKS,
+    BrokenNotebookError,
+    Parameters,
+    claimed,
+    drawn_images,
+    parameter_names,
+)
+from entropy_lib.running.profiles import ProfileRun, output_folder, profile_run
 from entropy_lib.running.readiness import check_ready
 
 with extra("notebooks"):
     import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from papermill.iorw import load_notebook_node
@@ -59,13 +72,6 @@ class Result:
 def report_folder() -> Path:
     """Where the report is written by default."""
     return workplace() / "build" / "report"
-
-
-def run_folder(output: Path, profile: str, overrides: dict[str, Any]) -> Path:
-    """The folder, inside that of the report, of all runs of a profile with the same overrides."""
-    if not overrides:
-        return output / profile
-    return output / f"{profile}-{hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
 def result_file(name: str, folder: Path) -> Path:
@@ -102,42 +108,86 @@ def run(
         names: notebooks without ending; all by default.
         profile: see `notebooks/profiles/`.
         overrides: parameters that replace those of the profile, in every notebook that has them.
-        output: folder of the report; see `run_folder` for where inside it executed notebooks and logs go.
+        output: folder of the report; executed notebooks and logs go into its folders, one for all runs of the same parameters.
         force: run finished notebooks again.
         jobs: how many run at a time; by default two where there are two processors and no GPU to share.
 
     Raises:
-        EntropyLibError: for any notebook that cannot be run, before the first one starts.
+        EntropyLibError: for parameters that no notebook can be run with here, before the first one starts.
     """
-    names, overrides = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}
-    chosen = {name: profile_parameters(name, profile, _meant_for(name, names, overrides)) for name in names}
-    folder = run_folder(output or report_folder(), profile, overrides)
-    wanted = {name: fingerprint(FOLDER / f"{name}.ipynb", checked) for name, checked in chosen.items()}
-    results = {} if force else _finished(folder, wanted)
-    for name in chosen.keys() - results.keys():
-        check_ready(chosen[name])
-    waiting = [
-        _Run(name, checked, folder, Result(name, profile, overrides, False, 0.0, wanted[name]))
-        for name, checked in chosen.items()
-        if name not in results
-    ]
+    names, overrides, place = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}, output or report_folder()
+    prepared = [_prepared(name, profile, _meant_for(name, names, overrides), place) for name in names]
+    results = {one.name: one for one in prepared if isinstance(one, Result)}
+    runs = [one for one in prepared if isinstance(one, _Run)]
+    _check_alone(runs)
+    results |= {} if force else _finished(runs)
+    waiting = [run for run in runs if run.name not in results]
+    for run in waiting:
+        check_ready(run.checked)
     results |= _execute_all(waiting, jobs or _jobs())
     return [results[name] for name in names]
 
 
 def _meant_for(name: str, names: Sequence[str], overrides: dict[str, Any]) -> dict[str, Any]:
     """Those overrides that a notebook has, and those that none has: to be refused."""
-    elsewhere = {field for other in names if other in NOTEBOOKS for field in NOTEBOOKS[other].model_fields}
-    own = NOTEBOOKS[name].model_fields if name in NOTEBOOKS else {}
-    return {key: value for key, value in overrides.items() if key in own or key not in elsewhere}
+    elsewhere = {field for other in names for field in parameter_names(other)}
+    return {key: value for key, value in overrides.items() if key in parameter_names(name) or key not in elsewhere}
 
 
-def _finished(folder: Path, wanted: dict[str, str]) -> dict[str, Result]:
-    earlier = {name: read_result(result_file(name, folder)) for name in wanted}
-    same = {name: result for name, result in earlier.items() if result and result.ok and result.fingerprint == wanted[name]}
-    for name, result in same.items():
-        say(f"{name}: finished before, {result.seconds:.0f} s", "dim")
-    return {name: replace(result, skipped=True) for name, result in same.items()}
+def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -> "_Run | Result":
+    """What is to be executed; of a broken notebook, which does not stop the others, its result."""
+    try:
+        asked = profile_run(name, profile, overrides)
+        notebook = _readable_notebook(name, asked.parameters)
+    except BrokenNotebookError as error:
+        say(f"{error}; the others run", "red")
+        return Result(name, profile, overrides, False, 0.0, "", str(error))
+    wanted = fingerprint(FOLDER / f"{name}.ipynb", asked.parameters)
+    return _Run(name, asked, notebook, place / asked.name, Result(name, profile, asked.changed, False, 0.0, wanted))
+
+
+def _readable_notebook(name: str, checked: Parameters) -> nbformat.NotebookNode:
+    """A notebook with its parameters put in.
+
+    Raises:
+        BrokenNotebookError: if it is none, names no kernel of Python, or has no parameters cell.
+    """
+    try:
+        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{name}.ipynb")), checked.model_dump())
+        nbformat.validate(notebook)
+        if notebook.metadata.kernelspec.get("language", "python") != "python":
+            raise ValueError(f"its language is {notebook.metadata.kernelspec.language!r}, not 'python'")
+        if not any("parameters" in cell.metadata.tags for cell in notebook.cells):
+            raise ValueError("no cell has the tag 'parameters'")
+    except Exception as error:  # nbformat and papermill have many
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BrokenNotebookError(f"{name} is no notebook that can be run: {reason}") from None
+    return notebook
+
+
+def _check_alone(runs: Sequence["_Run"]) -> None:
+    """InvalidInputError for a folder of output, named by a parameter, that another run has already."""
+    taken: dict[Path, dict[str, Any]] = {}
+    for run in runs:
+        folder, own = workplace() / run.checked.output, run.checked.model_dump(mode="json")
+        if run.checked.output != output_folder(run.asked.name, run.name):
+            taken.setdefault(folder, claimed(folder).get("parameters", own))
+        if taken.setdefault(folder, own) != own:
+            raise InvalidInputError(
+                f"output is {run.checked.output!r}, which {run.name} would share with a run of other parameters; name another "
+                "folder, or remove that one"
+            )
+
+
+def _finished(runs: Sequence["_Run"]) -> dict[str, Result]:
+    """The results of those that need not run again: page and folder of output are of this very run."""
+    same = {}
+    for run in runs:
+        result, output = read_result(result_file(run.name, run.folder)), claimed(workplace() / run.checked.output)
+        if result and result.ok and result.fingerprint == run.result.fingerprint == output.get("fingerprint"):
+            say(f"{run.name}: finished before, {result.seconds:.0f} s", "dim")
+            same[run.name] = replace(result, skipped=True)
+    return same
 
 
 def _cores() -> int:
@@ -154,16 +204,35 @@ class _Run:
     """A notebook that is to be executed, and its result so far."""
 
     name: str
-    checked: Parameters
+    asked: ProfileRun
+    notebook: nbformat.NotebookNode
     folder: Path
     result: Result
 
+    @property
+    def checked(self) -> Parameters:
+        """Its parameters."""
+        return self.asked.parameters
 
-class _Loop(asyncio.SelectorEventLoop):
-    """Leaves Ctrl-C to Python; else the kernel started last would take it, and the next notebook would go on."""
 
-    def add_signal_handler(self, *_) -> None:
-        raise NotImplementedError
+@contextmanager
+def _one_interruption() -> Iterator[None]:
+    """The first Ctrl-C counts; a second one would break off the end of the kernels that the first began."""
+    earlier = signal.getsignal(signal.SIGINT)
+
+    def once(*event: Any) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what stopped tasks say is of no interest
+        earlier(*event)
+
+    if not callable(earlier) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
 
 
 def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
@@ -175,9 +244,10 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     async def all_of_them() -> list[Result]:
         gate = asyncio.Semaphore(jobs)
         longest_first = sorted(runs, key=lambda run: -drawn_images(run.checked))
-        return await asyncio.gather(*(_execute(run, gate, environment) for run in longest_first))
+        with _one_interruption():
+            return await asyncio.gather(*(_execute(run, gate, environment) for run in longest_first))
 
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         return {result.name: result for result in runner.run(all_of_them())}
 
 
@@ -188,6 +258,8 @@ async def _execute(run: _Run, gate: asyncio.Semaphore, environment: dict[str, st
         start = time.monotonic()
         error = await _error_of_execution(run, environment)
         result = replace(run.result, ok=not error, seconds=time.monotonic() - start, error=error)
+        if result.ok:
+            run.checked.claim(fingerprint=result.fingerprint)
         result.write(run.folder)
     if error:
         say(f"{run.name} failed: {error} (see {run.name}.ipynb and .log in {run.folder})", "red")
@@ -197,31 +269,51 @@ async def _execute(run: _Run, gate: asyncio.Semaphore, environment: dict[str, st
 
 
 async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
-    """Execute, keep the notebook as far as it came, and return in a line what ended it; "" for nothing."""
-    notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{run.name}.ipynb")), run.checked.model_dump())
-    with open(run.folder / f"{run.name}.log", "w", encoding="utf-8") as log:
-        options = {"kernel_name": "python3", "timeout": None, "extra_arguments": ["--log-level=ERROR"]}  # quiet about its transport
-        client = _Client(log, notebook, resources={"metadata": {"path": str(FOLDER)}}, **options)
+    """Execute, keep the notebook as far as it came, and return in a line what ended it; "" for nothing.
+
+    An interruption passes through, and the earlier page stays.
+    """
+    with replacing(run.folder / f"{run.name}.log") as temporary, open(temporary, "w", encoding="utf-8") as log:
+        client = _Client(log, run.notebook, timeout=None, resources={"metadata": {"path": str(FOLDER)}})
         try:
-            await client.async_execute(env=environment)
+            await client.async_execute(env=environment, stderr=log)  # of the process of the kernel
             error = ""
-        except CellExecutionError as failure:
+        except Exception as failure:  # of a cell, or a kernel that died
+            if _interrupted():  # which nbclient takes for a kernel that died
+                raise asyncio.CancelledError from None
             log.write(f"\n{failure}\n")
-            error = f"{failure.ename}: {failure.evalue}"
-        except Exception as failure:  # a kernel that died; an interruption passes through, and the earlier page stays
-            log.write(f"\n{failure}\n")
-            error = f"{type(failure).__name__}: {failure}"
+            cell = isinstance(failure, CellExecutionError)
+            error = f"{failure.ename}: {failure.evalue}" if cell else f"{type(failure).__name__}: {failure}"
     with replacing(run.folder / f"{run.name}.ipynb") as temporary:
-        nbformat.write(notebook, temporary)
+        nbformat.write(run.notebook, temporary)
     return error
 
 
+def _interrupted() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class _Client(NotebookClient):
-    """Writes what cells print into a log while they run."""
+    """Runs a notebook in the interpreter that was called, and writes what cells print into a log while they run."""
 
     def __init__(self, printed: TextIO, notebook: nbformat.NotebookNode, **options: Any):
-        super().__init__(notebook, **options)
+        quiet = logging.Logger(__name__, logging.CRITICAL + 1)  # what goes wrong is raised
+        super().__init__(notebook, extra_arguments=["--log-level=ERROR"], log=quiet, **options)
         self.printed = printed
+
+    @asynccontextmanager
+    async def async_setup_kernel(self, **options: Any) -> AsyncIterator[None]:
+        """Of nbclient, whose own goes by the kernelspecs that it finds, and leaves hooks that outlive an interruption."""
+        self.km = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), log=self.log)
+        try:
+            await self.async_start_new_kernel(**options)
+            await self.async_start_new_kernel_client()
+            yield
+        finally:
+            self.shutdown_kernel = "immediate" if _interrupted() else "graceful"
+            if self.km is not None:
+                await self._async_cleanup_kernel()
 
     def process_message(self, msg: dict, cell: nbformat.NotebookNode, cell_index: int):
         """Of nbclient: called for each message of the kernel."""

@@ -5,6 +5,7 @@ whose source changed are built again.
 """
 
 import io
+import shutil
 from pathlib import Path
 
 from entropy_lib import __version__
@@ -75,8 +76,12 @@ def write_report(output: Path, handbook: bool = True) -> Path:
     _bring_up_to_date(output / SOURCE, sources(output, handbook))
     warnings = io.StringIO()
     paths = (output / SOURCE, None, output, output / DOCTREES)
-    with patch_docutils(), docutils_namespace():  # so that it can be built again in the same process
-        Sphinx(*paths, "html", SETTINGS, status=None, warning=warnings).build()
+    try:
+        with patch_docutils(), docutils_namespace():  # so that it can be built again in the same process
+            Sphinx(*paths, "html", SETTINGS, status=None, warning=warnings).build()
+    except BaseException:
+        shutil.rmtree(output / DOCTREES, ignore_errors=True)  # else a page that was written by half would count as built
+        raise
     with replacing(output / DOCTREES / "warnings.txt") as temporary:
         temporary.write_text(warnings.getvalue(), encoding="utf-8")
     return output / "index.html"

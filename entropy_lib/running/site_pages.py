@@ -157,7 +157,7 @@ def links_to_pages(text: str, place: str, pages: set[str]) -> str:
 
 def heading(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """Title and question: the first heading and the first line under it."""
-    lines = [line for line in notebook.cells[0].source.splitlines() if line.strip()]
+    lines = [line for cell in notebook.cells for line in cell.source.splitlines() if line.strip()] or ["no title"]
     return lines[0].lstrip("# "), lines[1] if len(lines) > 1 else ""
 
 

@@ -65,7 +65,12 @@ def sample(
     store = Store(checked.folder_of_store())
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
-    drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    try:
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    except KeyboardInterrupt:
+        keys = {unit.key for group in groups for unit in group}
+        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
+        raise KeyboardInterrupt(safe) from None
     say(f"{drawn:,} images drawn")
 
 
@@ -86,7 +91,7 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 
 @app.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
-    """Make the metric tables of what has been drawn, into the profile's output folder."""
+    """Make the metric tables of what has been drawn, into the output folder of these parameters."""
     from entropy_lib.running.metric_tables import comparison_of
     from entropy_lib.sweep.reduce import metric_tables
 
