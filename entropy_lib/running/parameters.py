@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, in_words, shortened
 from entropy_lib.files import PROMPTS, ROOT, workplace
 from entropy_lib.running.parameters_cell import cell_values, implied_type, injected_names
 from entropy_lib.scaling.rules import rule
@@ -43,7 +43,7 @@ def _known_model(name: str) -> str:
 
     folder = local_folder(name)
     if folder is None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        if "/" not in name:
             entry(name)
         return name  # of the catalogue or, as owner/name, of the Hub
     if not (model_folders(name, folder)[0] / "model_index.json").is_file():
@@ -87,8 +87,8 @@ def prompt_lines(name: str) -> list[str]:
     """
     shipped = PROMPTS / f"{name}.txt"
     path = shipped if name in _prompt_lists() else Path(name)
-    if not path.is_file():
-        raise UnknownNameError("prompt list (or text file)", name, _prompt_lists())
+    if not os.path.isfile(path):  # False, too, for what is too long for a name: a prompt that was pasted
+        raise UnknownNameError("prompt list (or text file, one prompt a line)", name, _prompt_lists())
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
@@ -119,7 +119,7 @@ def _folder_of_output(text: str) -> str:
     inside = workplace() in place.parents and not text.startswith("~")
     if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
         raise InvalidInputError(f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path")
-    if file := next((path for path in (place, *place.parents) if path.is_file()), None):
+    if file := next((path for path in (place, *place.parents) if os.path.isfile(path)), None):
         raise InvalidInputError(f"{text!r} cannot be a folder: {file} is a file; name another")
     return text
 
@@ -429,8 +429,8 @@ class UserStudy(Sweep):
             raise InvalidInputError(f"sizes are {self.sizes}; at the native size the rules change nothing, so name another")
         if self.pairs > (there := len(away) * self.prompt_count):
             raise InvalidInputError(f"pairs is {self.pairs}; {self.prompt_count} prompts at {', '.join(away)} make {there}")
-        if self.answers and not (workplace() / self.answers).exists():
-            raise InvalidInputError(f'answers is {self.answers!r}, which is not there; "" simulates a panel of raters')
+        if self.answers and not os.path.exists(workplace() / self.answers):
+            raise InvalidInputError(f'answers is {shortened(self.answers)}, which is not there; "" simulates a panel of raters')
         return self
 
 
@@ -578,7 +578,7 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
     try:
         return model(**known)
     except ValidationError as error:
-        lines = [_explained(problem) for problem in error.errors()]
+        lines = [in_words(problem) for problem in error.errors()]
         raise ParameterError(f"{notebook}: {'; '.join(lines)}") from None
 
 
@@ -592,13 +592,3 @@ def drawn_images(checked: Parameters) -> int:
     rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names()) or 1
     models = 1 + len(getattr(checked, "controls", []))
     return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules * models
-
-
-def _explained(problem: dict) -> str:
-    """One problem in words: the parameter, what was given, what is allowed."""
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"parameter {name!r} is missing (misspelt in the parameters cell?)"
-    cause = problem.get("ctx", {}).get("error")
-    given = f"{problem['input']!r:.80} ({type(problem['input']).__name__})"
-    return ": ".join(filter(None, (name, str(cause) if cause else f"{problem['msg']}, got {given}")))

@@ -13,6 +13,7 @@ Real data sets are JPEG more often than not; that is said, not refused. What can
 
 import hashlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -202,7 +203,7 @@ def load_reference(source: str) -> Reference:
 def _data_set(source: str) -> dict[str, str]:
     """Arguments of `datasets.load_dataset` for a source that is there."""
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return {"path": "imagefolder", "data_dir": source, "split": "train"}
     if path.suffix in (".parquet", ".tar"):
         kind = "parquet" if path.suffix == ".parquet" else "webdataset"
@@ -225,7 +226,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
     if not source:
         return None
     path = workplace() / source
-    found = str(path) if path.exists() or "*" in source else source
+    found = str(path) if os.path.exists(path) or "*" in source else source
     return FeatureState.load(found) if found.endswith(".safetensors") else load_reference(found)
 
 
