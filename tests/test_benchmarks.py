@@ -10,11 +10,16 @@ from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("benchmarks_run", ROOT / "benchmarks" / "run.py")
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    module = benchmark("run")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "RESULTS.md")
     return module
 
@@ -56,3 +61,13 @@ def test_one_that_fails_leaves_its_section_as_it_was(run, monkeypatch, capsys):
 def test_an_unknown_benchmark_is_named(run):
     with pytest.raises(UnknownNameError, match="did you mean 'growth'"):
         run.main(["grwth"])
+
+
+def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
+    """Not of the one that started it: here that has held more than the map of one head at 4096 tokens, 64 MB."""
+    held = b"x" * 2**29
+    attention = benchmark("attention")
+    ours, formed = (attention.peak_megabytes(name, 4096) for name in ("attention_entropy", "forming the map"))
+    assert len(held) > ours * 2**20
+    assert ours > 4, "query, key and the sums, 5 MB each"
+    assert formed > ours + 64

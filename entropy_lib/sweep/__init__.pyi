@@ -9,6 +9,7 @@ from . import reduce as reduce
 from . import references as references
 from . import sample as sample
 from . import store as store
+from . import truth as truth
 from . import units as units
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
@@ -21,4 +22,5 @@ from .reduce import Tables as Tables
 from .reduce import metric_tables as metric_tables
 from .references import open_reference as open_reference
 from .store import Store as Store
+from .truth import true_layouts as true_layouts
 from .units import Unit as Unit

@@ -1,0 +1,47 @@
+"""What a perfect model would get: the truth of scenes, drawn at any size, as metrics see it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from entropy_lib.metrics.catalogue import FINDINGS, METRICS, PictureScore
+from entropy_lib.metrics.layout import Detector
+from entropy_lib.sizes import parse_size
+from entropy_lib.statistics.resampling import deal_blocks, jackknife
+
+
+def true_layouts(
+    detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
+) -> pd.DataFrame:
+    """What the judge finds in test scenes drawn at each size: what a perfect model would get, and the judge's own errors.
+
+    Args:
+        detector: of `judge.detector()`.
+        sizes: height x width in pixels, "64x96".
+        metrics: names of `metrics.catalogue.METRICS`; those of findings and of single pictures are computed.
+        count: of the scenes.
+        level: of the intervals.
+
+    Returns:
+        columns `size, method, metric, reference, estimate, low, high, images`, as `sweep.reduce.Tables.levels`.
+    """
+    from entropy_lib.mini import scenes  # reads the sprites
+
+    drawn_from = [scenes.scene(number, "test") for number in range(count)]
+    asked, blocks, rows = detector.asked_for([one.caption for one in drawn_from]), deal_blocks(range(count)), []
+    for size in sizes:
+        images = np.stack([scenes.draw(one, *parse_size(size)) for one in drawn_from])
+        summaries = detector.summaries(images)
+        for metric in (METRICS[name] for name in metrics):
+            if isinstance(metric, PictureScore):
+                values = np.array([metric.value(image) for image in images])
+            elif getattr(metric, "features", None) == FINDINGS:
+                values = metric.values(summaries, (), lambda _: asked).double().numpy()
+            else:
+                continue
+            known = np.flatnonzero(np.isfinite(values))
+            interval = jackknife(np.mean, values[known], blocks[known], level=level)
+            row = {"size": size, "method": "scenes, drawn", "metric": metric.name, "reference": metric.reference}
+            rows.append({**row, **interval.columns(), "images": len(known)})
+    return pd.DataFrame(rows)
