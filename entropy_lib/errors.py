@@ -21,7 +21,7 @@ MUST = {  # what pydantic found wrong, by its own name for it: what is allowed
     "int_from_float": "a whole number",
     "int_parsing_size": "a whole number of fewer digits",
     "float_type": "a number",
-    "finite_number": "a number that is neither infinite nor NaN",
+    "finite_number": "a finite number",
     "string_type": "a text",
     "bool_type": "true or false",
     "list_type": "a list, written as [a, b]",
@@ -29,10 +29,10 @@ MUST = {  # what pydantic found wrong, by its own name for it: what is allowed
     "dict_type": "names with their values",
     "too_short": "a list of {min_length} or more",
     "too_long": "a list of at most {max_length}",
-    "greater_than": "more than {gt:,}",
-    "greater_than_equal": "{ge:,} or more",
-    "less_than": "less than {lt:,}",
-    "less_than_equal": "{le:,} or less",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
 }
 
 
@@ -48,7 +48,8 @@ def in_words(problem: Mapping[str, Any]) -> str:
         return f"parameter {name!r} is missing; is it misspelt?"
     if "error" in context:  # one of the library's own
         return ": ".join(filter(None, (name, str(context["error"]))))
-    must = f"it must be {known.format(**context)}" if known else problem["msg"].replace("Input should be", "it must be")
+    numbers = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+    must = f"it must be {known.format(**numbers)}" if known else problem["msg"].replace("Input should be", "it must be")
     text = ", a text" if isinstance(problem["input"], str) else ""
     return f"{name} is {shortened(problem['input'])}{text}; {must}"
 

@@ -24,7 +24,8 @@ from entropy_lib.sweep.units import Unit
 PLACES = {  # {the kind of place: where it is, what is said of it}
     "below a file": ("HERE/afile/below", "a file lies where a folder should be"),
     "a file": ("HERE/afile", "a file lies where a folder should be"),
-    "too long": (f"HERE/{'long' * 80}", "name is too long"),
+    "too long": (f"HERE/{'long' * 80}", "too long"),
+    "too long further down": (f"HERE/new/{'long' * 80}/new", "too long"),
     "no real folder": ("/proc/entropy_lib", "cannot be written to"),
 }
 COMMANDS = {  # {whose value the place is: the command}

@@ -98,8 +98,8 @@ def calibrate(
     from entropy_lib.errors import InvalidInputError
     from entropy_lib.experiments.calibration import calibrate as measure
     from entropy_lib.files import workplace
-    from entropy_lib.models.catalogue import load
-    from entropy_lib.running.parameters import prompt_lines
+    from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
+    from entropy_lib.running.parameters import first_prompts
     from entropy_lib.running.readiness import check_device, check_weights, check_writable
 
     check_weights(model)
@@ -108,7 +108,8 @@ def calibrate(
     if place.is_dir():
         raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {str(place / 'own.json')!r}")
     check_device(device)
-    chosen = prompt_lines(prompts)[:prompt_count]
+    chosen = first_prompts(prompts, prompt_count)
+    resolve_dtype(dtype, resolve_device(device), model)
     found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
     say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}")
 

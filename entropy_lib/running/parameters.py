@@ -35,6 +35,7 @@ FOLDER = ROOT / "notebooks"
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes and letters that systems take
 LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
@@ -104,6 +105,19 @@ def prompt_lines(name: str) -> list[str]:
     return lines
 
 
+def first_prompts(name: str, count: int) -> list[str]:
+    """So many of the lines of a prompt list.
+
+    Raises:
+        InvalidInputError: when the list is shorter, or as `prompt_lines`.
+        UnknownNameError: as `prompt_lines`.
+    """
+    lines = prompt_lines(name)
+    if len(lines) < count:
+        raise InvalidInputError(f"prompt_count is {count}, but the prompt list {name!r} has {len(lines)}")
+    return lines[:count]
+
+
 def _prompt_lists() -> list[str]:
     return sorted(path.stem for path in PROMPTS.glob("*.txt"))
 
@@ -113,13 +127,20 @@ def _prompt_source(name: str) -> str:
     return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
 
 
+def _path_text(text: str) -> str:
+    """A text that some system may know a file by."""
+    if len(text) > LONGEST_PATH or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in Path(text).parts):
+        raise InvalidInputError(f"{shortened(text)} is too long for the name of a file or folder; name another")
+    return text
+
+
 def _folder_of_output(text: str) -> str:
     """A path that may be written to: full, or inside the workplace, and no file."""
-    place = Path(os.path.normpath(workplace() / text))
+    place = Path(os.path.normpath(workplace() / _path_text(text)))
     inside = workplace() in place.parents and not text.startswith("~")
     if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
         raise InvalidInputError(f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path")
-    if file := next((path for path in (place, *place.parents) if os.path.isfile(path)), None):
+    if file := next((path for path in (place, *place.parents) if path.is_file()), None):
         raise InvalidInputError(f"{text!r} cannot be a folder: {file} is a file; name another")
     return text
 
@@ -172,6 +193,7 @@ MethodName = Annotated[str, AfterValidator(_method_name)]
 Methods = Annotated[list[MethodName], Field(min_length=1), AfterValidator(_distinct)]
 Rules = Annotated[list[RuleName], Field(min_length=1), AfterValidator(_distinct)]
 Prompts = Annotated[str, AfterValidator(_prompt_source)]
+Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
 Folder = Annotated[str, AfterValidator(_folder_of_output)]
 Tokens = Annotated[int, Field(ge=2, le=10**6)]
 Count = Annotated[int, Field(gt=0, le=10**6)]
@@ -229,12 +251,9 @@ class Sampling(Parameters):
         """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
 
         Raises:
-            InvalidInputError: when the list is shorter, or as `prompt_lines`.
+            InvalidInputError, UnknownNameError: as `first_prompts`.
         """
-        lines = prompt_lines(self.prompts)
-        if len(lines) < self.prompt_count:
-            raise InvalidInputError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
-        return lines[: self.prompt_count]
+        return first_prompts(self.prompts, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """One seed a prompt, counting up from `seed`."""
@@ -328,7 +347,7 @@ class Sweep(Sampling):
     seeds_per_prompt: Annotated[int, Field(gt=0, le=10**4)]
     sizes: Sizes
     rules: Methods  # scale rules, or any other way to draw
-    reference: str  # see `entropy_lib.sweep.references`; "" for none
+    reference: Source  # see `entropy_lib.sweep.references`; "" for none
     batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
@@ -386,13 +405,9 @@ class CostAndBaselines(MetricTables):
 
     def native(self) -> str:
         """The label of the model's native size."""
-        from entropy_lib.models.catalogue import CATALOGUE, load  # diffusers is slow to import
+        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
 
-        if self.model in CATALOGUE:
-            return size_name(*CATALOGUE[self.model].native_size)
-        from entropy_lib.experiments.request import native_size
-
-        return size_name(*native_size(load(self.model, device="cpu")))
+        return size_name(*outline_size(self.model))
 
     def parts(self) -> list[Sweep]:
         """One of the sizes that hold a window of native size, one of the others where there are any; both with the native size."""
@@ -413,7 +428,7 @@ class UserStudy(Sweep):
     pairs: Annotated[int, Field(ge=1, le=1000)]
     catch_trials: Annotated[int, Field(ge=0, le=100)]
     raters: Annotated[int, Field(ge=2, le=1000)]  # of the simulated panel
-    answers: str  # folder of the files that raters saved; "" for a simulated panel
+    answers: Source  # folder of the files that raters saved; "" for a simulated panel
     score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
     view: Annotated[str, _one_of("view", _views)]
 
@@ -429,8 +444,8 @@ class UserStudy(Sweep):
             raise InvalidInputError(f"sizes are {self.sizes}; at the native size the rules change nothing, so name another")
         if self.pairs > (there := len(away) * self.prompt_count):
             raise InvalidInputError(f"pairs is {self.pairs}; {self.prompt_count} prompts at {', '.join(away)} make {there}")
-        if self.answers and not os.path.exists(workplace() / self.answers):
-            raise InvalidInputError(f'answers is {shortened(self.answers)}, which is not there; "" simulates a panel of raters')
+        if self.answers and not (workplace() / self.answers).exists():
+            raise InvalidInputError(f'answers is {self.answers!r}, which is not there; "" simulates a panel of raters')
         return self
 
 
@@ -447,7 +462,7 @@ class Causes(Sweep):
 
     prompt_count: Annotated[int, Field(ge=6, le=10**6)]  # three to choose by, three held out
     measured_prompts: Clusters
-    calibration: str  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+    calibration: Source  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
 
     def own_calibration(self) -> "Calibration | None":
         """The calibration of the file; None where the shipped one will do.

@@ -6,6 +6,7 @@
 import math
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from entropy_lib.files import DATA, REFUSALS, restore_command, workplace
 from entropy_lib.models.catalogue import CATALOGUE, check_folder, entry, local_folder, resolve_device
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import hub_answers
+from entropy_lib.models.outline import outline_levels
 from entropy_lib.running.parameters import MetricTables, Parameters, Sampling, Sweep
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import parse_size
@@ -66,7 +68,10 @@ def _there(folder: Path) -> Path:
     try:
         os.lstat(folder)
     except FileNotFoundError:
-        return _there(folder.parent)
+        above = _there(folder.parent)
+        with suppress(FileNotFoundError):
+            os.lstat(above / folder.name)  # which may be too long a name
+        return above
     return folder
 
 
@@ -97,10 +102,12 @@ def check_weights(model: str) -> None:
 
 
 def _check_rules(checked: Sampling) -> None:
-    """Whether every rule has a factor at every size; tokens are rounded up, so nothing that works is refused."""
+    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that works is refused."""
     if checked.model not in CATALOGUE:
         return
     known = CATALOGUE[checked.model]
+    for name in checked.rule_names():
+        rule(method(name).rule).layers(outline_levels(checked.model))
     for size in checked.image_sizes():
         scale = [side / native for side, native in zip(parse_size(size), known.native_size, strict=True)]
         for trained in known.training_tokens:

@@ -28,7 +28,7 @@ Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read a
 @app.command()
 def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
-    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.metric_tables import keep_calibration, plan_of
     from entropy_lib.running.readiness import check_device, check_writable
     from entropy_lib.sweep.cost import estimate
 
@@ -36,6 +36,7 @@ def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook
     check_writable("store", checked.folder_of_store())
     check_device(checked.device)
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
     for row in estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
