@@ -405,6 +405,7 @@ USAGE = [
 
 def calibrations():
     """That of another model, and that of this one with something changed."""
+
     def changed(change):
         content = json.loads((SHIPPED / "mini.json").read_text(encoding="utf-8"))
         change(content["lengths"], content["layers"], next(iter(content["layers"])))

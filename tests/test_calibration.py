@@ -185,7 +185,9 @@ def test_a_calibration_that_cannot_be_is_refused_where_it_is_read(tmp_path, plac
         Calibration.read(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'], ids=len)
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'], ids=len
+)
 def test_a_damaged_calibration_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"x\.json is no calibration"):

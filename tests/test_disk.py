@@ -168,5 +168,5 @@ def test_other_errors_of_the_system_stay_what_they_are():
 
 def test_another_file_that_cannot_be_read_is_not_blamed_on_the_one_that_is_written(tmp_path):
     (tmp_path / "afile").write_text("")
-    with pytest.raises(NotWrittenError, match="afile/source.csv cannot be used"), replacing(tmp_path / "copy.csv") as temporary:
+    with pytest.raises(NotWrittenError, match=r"afile/source\.csv cannot be used"), replacing(tmp_path / "copy.csv") as temporary:
         shutil.copyfile(tmp_path / "afile" / "source.csv", temporary)

@@ -235,5 +235,7 @@ def test_notebooks_import_no_inner_module(path):
     """Anywhere in their code, indented or not."""
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     code = ast.parse("\n".join(TransformerManager().transform_cell(cell) for cell in cells))
-    found = [node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom) and "entropy_lib" in ast.unparse(node)]
+    found = [
+        node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom) and "entropy_lib" in ast.unparse(node)
+    ]
     assert {ast.unparse(node) for node in found} == {"import entropy_lib as el"}

@@ -5,14 +5,14 @@ Example:
     ((64, 64), True)
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import ConfigMixin, DiffusionPipeline
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from safetensors import safe_open
 from torch import nn
 
@@ -41,7 +41,7 @@ def outline(model: str) -> nn.Module:
         return next(parts[name].build(tiny=False, device="meta") for name in DENOISERS if name in parts)
     name, kind = _part(model, DENOISERS)
     with torch.device("meta"):
-        return kind.from_config(_config(model, kind, subfolder=name))
+        return kind.from_config(_config(model, f"{name}/config.json"))
 
 
 def outline_size(model: str) -> tuple[int, int]:
@@ -54,9 +54,11 @@ def outline_size(model: str) -> tuple[int, int]:
     if model in CATALOGUE:
         return CATALOGUE[model].native_size
     name, kind = _part(model, DECODERS)
-    blocks = _config(model, kind, subfolder=name).get("block_out_channels")
+    blocks = _config(model, f"{name}/config.json").get("block_out_channels")
     if not blocks:
-        raise UnsupportedModelError(f"{model!r} has a {kind.__name__}, which does not say by how much it enlarges; give `latent_size`")
+        raise UnsupportedModelError(
+            f"{model!r} has a {kind.__name__}, which does not say by how much it enlarges; give `latent_size`"
+        )
     height, width = native_latent_size(outline(model))
     factor = 2 ** (len(blocks) - 1)
     return height * factor, width * factor
@@ -103,7 +105,7 @@ def _folder_of_weights(model: str) -> Path | None:
 
 def _part(model: str, names: Iterable[str]) -> tuple[str, Any]:
     """Name and class of the first of these components that a pipeline has."""
-    index = _config(model, DiffusionPipeline)
+    index = _config(model, "model_index.json")
     for name in names:
         library, kind = index.get(name) or (None, None)
         if library == "diffusers" and hasattr(diffusers, kind):
@@ -111,16 +113,15 @@ def _part(model: str, names: Iterable[str]) -> tuple[str, Any]:
     raise UnsupportedModelError(f"{model!r} has no {' or '.join(names)} that diffusers knows; it has {', '.join(index)}")
 
 
-def _config(model: str, kind: type[ConfigMixin], **options: Any) -> dict[str, Any]:
-    """What a component is configured as; the denoiser of a control is its own, its other parts are another model's."""
+def _config(model: str, name: str) -> dict[str, Any]:
+    """What a file of a model says: `model_index.json`, or `config.json` of a part."""
     folder = local_folder(model)
-    if folder is not None:
-        folders = model_folders(model, folder)
-        source = folders[-1] if options.get("subfolder") in DENOISERS else folders[0]
-    else:
-        source = CATALOGUE[model].source if model in CATALOGUE else model
-        options["local_files_only"] = not hub_answers()
     try:
-        return kind.load_config(str(source), **options)
+        if folder is None:
+            path = Path(hf_hub_download(model, name, local_files_only=not hub_answers()))
+        else:  # of a control its own, where it has one
+            paths = [each / name for each in model_folders(model, folder)]
+            path = next((path for path in reversed(paths) if path.is_file()), paths[0])
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"the configuration of {model!r} cannot be read: {error}; get it with `hf download {source}`") from error
+        raise WeightsError(f"{name} of {model!r} cannot be read: {error}; restore it, or `hf download {model}`") from error

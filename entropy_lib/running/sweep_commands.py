@@ -39,7 +39,8 @@ def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook
     keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
-    for row in estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
+    options = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
+    for row in estimate(chosen, store, **options).itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table, soft_wrap=True)
     say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")

@@ -85,8 +85,8 @@ class LayerResponse:
         heads = [np.asarray(head, dtype=float) for head in self.entropies]
         if not heads or not all(len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads):
             raise InvalidInputError(
-                f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as many as there are factors, "
-                f"{count}"
+                f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as many as there are "
+                f"factors, {count}"
             )
 
     def at_native(self) -> np.ndarray:

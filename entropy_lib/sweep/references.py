@@ -13,7 +13,6 @@ Real data sets are JPEG more often than not; that is said, not refused. What can
 
 import hashlib
 import io
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -203,7 +202,7 @@ def load_reference(source: str) -> Reference:
 def _data_set(source: str) -> dict[str, str]:
     """Arguments of `datasets.load_dataset` for a source that is there."""
     path = Path(source)
-    if os.path.isdir(path):
+    if path.is_dir():
         return {"path": "imagefolder", "data_dir": source, "split": "train"}
     if path.suffix in (".parquet", ".tar"):
         kind = "parquet" if path.suffix == ".parquet" else "webdataset"
@@ -226,7 +225,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
     if not source:
         return None
     path = workplace() / source
-    found = str(path) if os.path.exists(path) or "*" in source else source
+    found = str(path) if path.exists() or "*" in source else source
     return FeatureState.load(found) if found.endswith(".safetensors") else load_reference(found)
 
 

@@ -242,4 +242,3 @@ def _abandoned(temporary: Path) -> bool:
         return False
     writer = re.search(r"\.(\w+)-(\d+)-\w+\.tmp\.\w+$", temporary.name)
     return writer is not None and writer[1] == HOST and not psutil.pid_exists(int(writer[2]))
-
