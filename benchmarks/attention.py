@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -48,8 +49,9 @@ def times(tokens):
 
 
 def peak_megabytes(name, tokens):
-    """Growth of the peak memory of a fresh process by one call."""
-    code = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import attention; print(attention.growth({name!r}, {tokens}))"
+    """Memory that one call takes in a fresh process, at its peak."""
+    folder = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {folder!r}); import attention; print(attention.growth({name!r}, {tokens}))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
@@ -72,7 +74,7 @@ def main():
     print("\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|")
     for tokens in (4096, 8192, 16384):
         ours, formed_map = (peak_megabytes(name, tokens) for name in ("attention_entropy", "forming the map"))
-        print(f"| {tokens} | {ours:.0f} MB | {formed_map:.0f} MB |")
+        print(f"| {tokens} | {shown(ours)} | {shown(formed_map)} |")
 
 
 if __name__ == "__main__":

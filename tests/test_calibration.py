@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,13 +139,85 @@ def test_a_rule_that_needs_a_calibration_says_so_and_changes_nothing(network, na
     assert applied_rule(network).name == "unscaled"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"lengths": {}, "layers": {"a": {}}}', '{"lengths": {}, "layers": 3}'])
+DAMAGED = {  # {what is wrong: (where it is put into a file, the value, what is said)}
+    "no lengths": ("lengths", {}, "lengths and layers differ in 'a'"),
+    "lengths of others": ("lengths", {"b": 1.0}, "lengths and layers differ in 'a'"),
+    "no layers": ("layers", {}, "lengths and layers differ in 'a'"),
+    "a list for layers": ("layers", [], r"layers is \[\]; it must be names with their values"),
+    "a length below nought": ("lengths.a", -1.0, "lengths are .*-1.0.*; they must be numbers from 0"),
+    "a length that is none": ("lengths.a", float("nan"), "lengths are .*nan"),
+    "a length in words": ("lengths.a", "long", "lengths.a is 'long', a text; it must be a number"),
+    "a source of numbers": ("source", 3, "source is 3; it must be a text"),
+    "another field": ("model", "mini", "model is 'mini'"),
+    "tokens in words": ("layers.a.training_tokens", "16", "training_tokens is '16', a text; it must be a whole number"),
+    "half a token": ("layers.a.training_tokens", 16.5, "training_tokens is 16.5; it must be a whole number"),
+    "no tokens": ("layers.a.training_tokens", 0, "training_tokens is 0; it must be 1 or more"),
+    "a factor below nought": ("layers.a.factors", [-0.5, 1.0, 2.0], "factors are .*-0.5.*; they must be numbers above 0"),
+    "a factor of nought": ("layers.a.factors", [0.0, 1.0, 2.0], "factors are"),
+    "a factor that is none": ("layers.a.factors", [0.5, float("nan"), 2.0], "factors are"),
+    "an infinite factor": ("layers.a.factors", [0.5, 1.0, float("inf")], "factors are"),
+    "a factor in words": ("layers.a.factors", [0.5, "1", 2.0], r"factors\[1\] is '1', a text; it must be a number"),
+    "a factor of true": ("layers.a.factors", [0.5, True, 2.0], r"factors\[1\] is True; it must be a number"),
+    "falling factors": ("layers.a.factors", [2.0, 1.0, 0.5], "factors are .* ascending"),
+    "factors beside 1": ("layers.a.factors", [2.0, 3.0, 4.0], "factors are .* from below 1 to above it"),
+    "one factor": ("layers.a.factors", [1.0], "factors are"),
+    "no heads": ("layers.a.entropies", [], "entropies are"),
+    "too few entropies": ("layers.a.entropies", [[2.0, 1.0]], "entropies are .* as many as there are factors, 3"),
+    "heads that differ": ("layers.a.entropies", [[2.0, 1.0, 0.5], [2.0]], "entropies are"),
+    "entropy below nought": ("layers.a.entropies", [[2.0, 1.0, -0.5]], "entropies are"),
+    "entropy that is none": ("layers.a.entropies", [[2.0, float("nan"), 0.5]], "entropies are"),
+    "flat entropies": ("layers.a.entropies", [2.0, 1.0, 0.5], r"entropies\[0\] is 2.0; it must be a list"),
+}
+
+
+@pytest.mark.parametrize(("place", "value", "message"), DAMAGED.values(), ids=DAMAGED)
+def test_a_calibration_that_cannot_be_is_refused_where_it_is_read(tmp_path, place, value, message):
+    whole = {"factors": [0.5, 1.0, 2.0], "training_tokens": 16, "entropies": [[2.0, 1.0, 0.5]]}
+    content = inside = {"lengths": {"a": 1.0}, "layers": {"a": whole}, "source": ""}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    assert Calibration.read(tmp_path / "x.json").layers["a"].training_tokens == 16
+    *way, last = place.split(".")
+    for name in way:
+        inside = inside[name]
+    inside[last] = value
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidInputError, match=rf"x\.json is no calibration that can be read: .*{message}.*; make it again"):
+        Calibration.read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'], ids=len
+)
 def test_a_damaged_calibration_is_named(tmp_path, content):
-    (tmp_path / "x.json").write_text(content)
+    (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"x\.json is no calibration"):
         Calibration.read(tmp_path / "x.json")
-    with pytest.raises(MissingFileError, match="calibrate"):
-        Calibration.read(tmp_path / "y.json")
+    for missing in ("y.json", "y" * 300, "x.json/y.json"):
+        with pytest.raises(MissingFileError, match="calibrate"):
+            Calibration.read(tmp_path / missing)
+
+
+def test_a_calibration_that_cannot_be_cannot_be_made_either():
+    with pytest.raises(InvalidInputError, match="factors are"):
+        LayerResponse(16, (-1.0, 1.0, 2.0), [[2.0, 1.0, 0.5]])
+    with pytest.raises(InvalidInputError, match="lengths and layers differ in 'a'"):
+        Calibration({}, {"a": LayerResponse(16, (0.5, 1.0, 2.0), [[2.0, 1.0, 0.5]])})
+
+
+def test_a_calibration_of_other_heads_is_refused_though_the_weights_are_the_same(pipe):
+    shipped = Calibration.read(calibration.SHIPPED / "mini.json")
+    name, layer = next(iter(shipped.layers.items()))
+    fewer = replace(shipped, layers={**shipped.layers, name: replace(layer, entropies=layer.entropies[:-1])})
+    with pytest.raises(InvalidInputError, match=rf"{name} has \d heads and not \d"):
+        calibration.use_calibration(pipe.unet, fewer)
+
+
+def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
+    pipe = el.load("mini")
+    next(module for module in pipe.unet.modules() if hasattr(module, "to_q")).to_q = torch.nn.Identity()
+    monkeypatch.setattr("entropy_lib.experiments.calibration.generate", lambda *_, **__: pytest.fail("it was drawn"))
+    with pytest.raises(UnsupportedModelError, match="a layer without a query projection"):
+        el.calibrate(pipe, ["a snail"], [0], steps=1)
 
 
 def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_drawn(pipe, monkeypatch):

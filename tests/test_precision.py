@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from entropy_lib.scenes import judge, scenes
 
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache
 from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.precision import full_precision
+from entropy_lib.scenes import judge, scenes
 
 BACKENDS = torch.backends
 ROUNDED = [

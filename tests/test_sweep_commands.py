@@ -144,3 +144,13 @@ def test_the_command_line_ends_in_one_line_and_not_in_a_traceback():
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
     assert "make one with `python -m entropy_lib sweep plan`" in run.stderr
+
+
+def test_a_log_holds_no_progress_bars(tmp_path):
+    """Neither ours nor those of diffusers, transformers and datasets, while a model is loaded and pictures are drawn."""
+    places = ["-p", f"store={tmp_path / 'store'}", "-p", f"output={tmp_path / 'out'}"]
+    for name in ("plan", "sample", "reduce"):
+        command = [sys.executable, "-m", "entropy_lib", "sweep", name, *SMALL, *places]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+        assert run.stderr == ""
+        assert "it/s" not in run.stdout

@@ -7,6 +7,7 @@ import pandas as pd
 from diffusers import DiffusionPipeline
 
 from entropy_lib.attention.entropy import Rows
+from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.experiments.generation import generate
 from entropy_lib.experiments.request import check_sampler, check_samples, native_size
 from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
@@ -41,6 +42,7 @@ def calibrate(
 
     Raises:
         InvalidInputError: as `generate`, before anything is drawn.
+        UnsupportedModelError: for a network with projections that are fused or replaced.
 
     Example:
         >>> import entropy_lib as el
@@ -51,6 +53,12 @@ def calibrate(
     sampler = check_sampler(pipe, steps, guidance, batch)
     check_samples(prompts, seeds)
     network, training = denoiser(pipe), training_tokens(pipe)
+    own = lengths(network, training)
+    if own is None:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} has a layer without a query projection of its own, by which its calibration would be known "
+            "again; take back what fused or replaced it"
+        )
     with ResponseProbe(pipe, FACTORS, rows) as probe:
         generate(pipe, prompts, seeds, *native_size(pipe), steps=sampler.steps, guidance=sampler.guidance, batch=batch)
     table = probe.table()
@@ -59,7 +67,7 @@ def calibrate(
         for name, part in table.groupby("layer", sort=False)
     }
     source = f"{len(prompts)} prompts, {sampler.steps} steps, guidance {sampler.guidance:g}"
-    found = Calibration(lengths(network, layers) or {}, layers, source)
+    found = Calibration({name: own[name] for name in layers}, layers, source)
     use_calibration(network, found)
     return found
 

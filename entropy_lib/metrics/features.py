@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
@@ -105,7 +105,7 @@ class PictureCache(ABC):
         metadata = {"keys": json.dumps(list(keys)), "sha256": _checksum(features), "label": self.label}
         name = hashlib.sha256(metadata["keys"].encode()).hexdigest()[:32]
         with replacing(self.folder / f"{name}.safetensors") as temporary:
-            save_file({"features": features.contiguous()}, temporary, metadata)
+            temporary.write_bytes(save({"features": features.contiguous()}, metadata))
 
 
 class FeatureCache(PictureCache):

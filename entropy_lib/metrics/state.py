@@ -117,11 +117,11 @@ class FeatureState:
 
     def save(self, path: Path | str) -> None:
         """Write as safetensors: whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "extractor": self.extractor})
+            temporary.write_bytes(save(tensors, {"format": FORMAT, "extractor": self.extractor}))
 
     @classmethod
     def load(cls, path: Path | str) -> "FeatureState":

@@ -20,14 +20,18 @@ import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import is_accelerate_available
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
-from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError, shortened
 from entropy_lib.files import DATA, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import set_padding
 from entropy_lib.models.prx import mend_batches
+
+LONGEST_ON_HUB = 96  # letters of owner/name
 
 
 @dataclass(frozen=True)
@@ -303,12 +307,21 @@ def local_folder(model: str) -> Path | None:
         raise InvalidInputError(
             f"model is {model!r}; give a name of the catalogue ({', '.join(CATALOGUE)}), a folder, or 'owner/name' on the Hub"
         )
-    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(model).expanduser()
-    if path.is_dir():
+    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(os.path.expanduser(model))
+    if os.path.isdir(path):
         return path
-    if re.search(r"[/\\]", str(model)) and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(model)):
-        raise InvalidInputError(f"model {str(model)!r} is no folder that is there, and no 'owner/name' on the Hub")
+    if re.search(r"[/\\]", str(model)) and not _may_be_on_hub(str(model)):
+        raise InvalidInputError(f"model {shortened(str(model))} is no folder that is there, and no 'owner/name' on the Hub")
     return None
+
+
+def _may_be_on_hub(name: str) -> bool:
+    """Whether the Hub would take this as the name of a repository; its own client lets some pass."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.isascii() and name.count("/") == 1 and len(name) <= LONGEST_ON_HUB
 
 
 def revision(model: str) -> str:

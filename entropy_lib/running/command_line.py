@@ -105,17 +105,21 @@ def calibrate(
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
 ) -> None:
     """Measure what equal-entropy(layers), bridge and ultraimage need to know of a model; notebook 10 takes the file."""
+    from entropy_lib.errors import InvalidInputError
     from entropy_lib.experiments.calibration import calibrate as measure
     from entropy_lib.files import workplace
-    from entropy_lib.models.catalogue import load
-    from entropy_lib.running.parameters import prompt_lines
+    from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
+    from entropy_lib.running.parameters import first_prompts
     from entropy_lib.running.readiness import check_device, check_weights, check_writable
 
+    check_weights(model)
     place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
     check_writable("--output", place.parent)
+    if place.is_dir():
+        raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {str(place / 'own.json')!r}")
     check_device(device)
-    check_weights(model)
-    chosen = prompt_lines(prompts)[:prompt_count]
+    chosen = first_prompts(prompts, prompt_count)
+    resolve_dtype(dtype, resolve_device(device), model)
     found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
     say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}")
 
@@ -125,10 +129,12 @@ def readme(
     keep: Annotated[str | None, typer.Option(help="First copy the tables that this profile's run wrote to data/results/.")] = None,
 ) -> None:
     """Write README's table of results from the tables in data/results/."""
-    from entropy_lib.files import workplace
+    from entropy_lib.files import ROOT, workplace
     from entropy_lib.running import results
+    from entropy_lib.running.readiness import check_writable
 
-    results.read_readme()  # refused before anything is copied, where it cannot be written
+    check_writable("README.md", ROOT)
+    results.read_readme()  # refused before anything is copied, where it cannot be read
     if keep is not None:
         results.keep(keep, workplace() / "build" / "output" / keep)
     results.write_readme()
@@ -161,9 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: those of the process by default.
     """
     from entropy_lib.errors import EntropyLibError
+    from entropy_lib.files import disk_words
 
     try:
-        app(args=arguments)
+        with disk_words():
+            app(args=arguments)
     except EntropyLibError as error:
         say_error(error)
         raise SystemExit(2) from None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, in_words, shortened
 from entropy_lib.files import PROMPTS, ROOT, replacing, workplace
 from entropy_lib.running.parameters_cell import cell_values, implied_type, injected_names
 from entropy_lib.scaling.rules import rule
@@ -37,6 +37,7 @@ RECORD = "run.json"  # in a folder of output
 REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes and letters that systems take
 LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
@@ -45,7 +46,7 @@ def _known_model(name: str) -> str:
 
     folder = local_folder(name)
     if folder is None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        if "/" not in name:
             entry(name)
         return name  # of the catalogue or, as owner/name, of the Hub
     if not (model_folders(name, folder)[0] / "model_index.json").is_file():
@@ -89,8 +90,8 @@ def prompt_lines(name: str) -> list[str]:
     """
     shipped = PROMPTS / f"{name}.txt"
     path = shipped if name in _prompt_lists() else Path(name)
-    if not path.is_file():
-        raise UnknownNameError("prompt list (or text file)", name, _prompt_lists())
+    if not os.path.isfile(path):  # False, too, for what is too long for a name: a prompt that was pasted
+        raise UnknownNameError("prompt list (or text file, one prompt a line)", name, _prompt_lists())
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
@@ -106,6 +107,19 @@ def prompt_lines(name: str) -> list[str]:
     return lines
 
 
+def first_prompts(name: str, count: int) -> list[str]:
+    """So many of the lines of a prompt list.
+
+    Raises:
+        InvalidInputError: when the list is shorter, or as `prompt_lines`.
+        UnknownNameError: as `prompt_lines`.
+    """
+    lines = prompt_lines(name)
+    if len(lines) < count:
+        raise InvalidInputError(f"prompt_count is {count}, but the prompt list {name!r} has {len(lines)}")
+    return lines[:count]
+
+
 def _prompt_lists() -> list[str]:
     return sorted(path.stem for path in PROMPTS.glob("*.txt"))
 
@@ -115,9 +129,16 @@ def _prompt_source(name: str) -> str:
     return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
 
 
+def _path_text(text: str) -> str:
+    """A text that some system may know a file by."""
+    if len(text) > LONGEST_PATH or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in Path(text).parts):
+        raise InvalidInputError(f"{shortened(text)} is too long for the name of a file or folder; name another")
+    return text
+
+
 def _folder_of_output(text: str) -> str:
     """A path that may be written to: full, or inside the workplace, and no file."""
-    place = Path(os.path.normpath(workplace() / text))
+    place = Path(os.path.normpath(workplace() / _path_text(text)))
     inside = workplace() in place.parents and not text.startswith("~")
     if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
         raise InvalidInputError(f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path")
@@ -174,6 +195,7 @@ MethodName = Annotated[str, AfterValidator(_method_name)]
 Methods = Annotated[list[MethodName], Field(min_length=1), AfterValidator(_distinct)]
 Rules = Annotated[list[RuleName], Field(min_length=1), AfterValidator(_distinct)]
 Prompts = Annotated[str, AfterValidator(_prompt_source)]
+Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
 Folder = Annotated[str, AfterValidator(_folder_of_output)]
 Tokens = Annotated[int, Field(ge=2, le=10**6)]
 Count = Annotated[int, Field(gt=0, le=10**6)]
@@ -247,12 +269,9 @@ class Sampling(Parameters):
         """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
 
         Raises:
-            InvalidInputError: when the list is shorter, or as `prompt_lines`.
+            InvalidInputError, UnknownNameError: as `first_prompts`.
         """
-        lines = prompt_lines(self.prompts)
-        if len(lines) < self.prompt_count:
-            raise InvalidInputError(f"prompt_count is {self.prompt_count}, but the prompt list {self.prompts!r} has {len(lines)}")
-        return lines[: self.prompt_count]
+        return first_prompts(self.prompts, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """One seed a prompt, counting up from `seed`."""
@@ -346,7 +365,7 @@ class Sweep(Sampling):
     seeds_per_prompt: Annotated[int, Field(gt=0, le=10**4)]
     sizes: Sizes
     rules: Methods  # scale rules, or any other way to draw
-    reference: str  # see `entropy_lib.sweep.references`; "" for none
+    reference: Source  # see `entropy_lib.sweep.references`; "" for none
     batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
@@ -404,13 +423,9 @@ class CostAndBaselines(MetricTables):
 
     def native(self) -> str:
         """The label of the model's native size."""
-        from entropy_lib.models.catalogue import CATALOGUE, load  # diffusers is slow to import
+        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
 
-        if self.model in CATALOGUE:
-            return size_name(*CATALOGUE[self.model].native_size)
-        from entropy_lib.experiments.request import native_size
-
-        return size_name(*native_size(load(self.model, device="cpu")))
+        return size_name(*outline_size(self.model))
 
     def parts(self) -> list[Sweep]:
         """One of the sizes that hold a window of native size, one of the others where there are any; both with the native size."""
@@ -431,7 +446,7 @@ class UserStudy(Sweep):
     pairs: Annotated[int, Field(ge=1, le=1000)]
     catch_trials: Annotated[int, Field(ge=0, le=100)]
     raters: Annotated[int, Field(ge=2, le=1000)]  # of the simulated panel
-    answers: str  # folder of the files that raters saved; "" for a simulated panel
+    answers: Source  # folder of the files that raters saved; "" for a simulated panel
     score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
     view: Annotated[str, _one_of("view", _views)]
 
@@ -465,7 +480,7 @@ class Causes(Sweep):
 
     prompt_count: Annotated[int, Field(ge=6, le=10**6)]  # three to choose by, three held out
     measured_prompts: Clusters
-    calibration: str  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+    calibration: Source  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
 
     def own_calibration(self) -> "Calibration | None":
         """The calibration of the file; None where the shipped one will do.
@@ -608,7 +623,7 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
     try:
         return model(**known)
     except ValidationError as error:
-        lines = [_explained(problem) for problem in error.errors()]
+        lines = [in_words(problem) for problem in error.errors()]
         raise ParameterError(f"{notebook}: {'; '.join(lines)}") from None
 
 
@@ -622,13 +637,3 @@ def drawn_images(checked: Parameters) -> int:
     rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names()) or 1
     models = 1 + len(getattr(checked, "controls", []))
     return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules * models
-
-
-def _explained(problem: dict) -> str:
-    """One problem in words: the parameter, what was given, what is allowed."""
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"parameter {name!r} is missing (misspelt in the parameters cell?)"
-    cause = problem.get("ctx", {}).get("error")
-    given = f"{problem['input']!r:.80} ({type(problem['input']).__name__})"
-    return ": ".join(filter(None, (name, str(cause) if cause else f"{problem['msg']}, got {given}")))

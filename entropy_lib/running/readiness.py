@@ -4,21 +4,26 @@
 """
 
 import math
+import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 
 from entropy_lib.baselines.methods import method
-from entropy_lib.errors import InvalidInputError, WeightsError
-from entropy_lib.files import DATA, restore_command, workplace
-from entropy_lib.models.catalogue import CATALOGUE, check_folder, local_folder, resolve_device
+from entropy_lib.errors import InvalidInputError, WeightsError, shortened
+from entropy_lib.files import DATA, REFUSALS, restore_command, workplace
+from entropy_lib.models.catalogue import CATALOGUE, check_folder, entry, local_folder, resolve_device
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import hub_answers
+from entropy_lib.models.outline import outline_levels
 from entropy_lib.running.parameters import MetricTables, Parameters, Sampling, Sweep
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import parse_size
+
+ROOM = 2**20  # bytes that a folder must take: what a page, a plan or a table needs at least
 
 
 def check_ready(checked: Parameters) -> None:
@@ -42,12 +47,32 @@ def check_ready(checked: Parameters) -> None:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless the folder, made if need be, can be written to; `name` says whose value it is."""
+    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is not made.
+
+    Args:
+        name: whose value it is.
+        folder: that is to be written to.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=_there(folder)) as file:
+            file.write(bytes(ROOM))
     except OSError as error:
-        raise InvalidInputError(f"{name} is {str(folder)!r}, which cannot be written to: {error.strerror}; name another") from None
+        reason = REFUSALS.get(error.errno, error.strerror)
+        raise InvalidInputError(
+            f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}; make room or name another"
+        ) from None
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        above = _there(folder.parent)
+        with suppress(FileNotFoundError):
+            os.lstat(above / folder.name)  # which may be too long a name
+        return above
+    return folder
 
 
 def check_device(device: str) -> None:
@@ -60,10 +85,11 @@ def check_device(device: str) -> None:
 
 
 def check_weights(model: str) -> None:
-    """WeightsError unless a model's weights are here and whole, or can be fetched."""
-    folder, known = local_folder(model), CATALOGUE.get(model)
+    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or can be fetched."""
+    folder = local_folder(model)
     if folder is not None:
         return check_folder(model, folder)
+    known = CATALOGUE.get(model) if "/" in model else entry(model)
     source, revision = (known.source, known.revision) if known else (model, None)
     if "/" not in source:
         raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
@@ -76,10 +102,12 @@ def check_weights(model: str) -> None:
 
 
 def _check_rules(checked: Sampling) -> None:
-    """Whether every rule has a factor at every size; tokens are rounded up, so nothing that works is refused."""
+    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that works is refused."""
     if checked.model not in CATALOGUE:
         return
     known = CATALOGUE[checked.model]
+    for name in checked.rule_names():
+        rule(method(name).rule).layers(outline_levels(checked.model))
     for size in checked.image_sizes():
         scale = [side / native for side, native in zip(parse_size(size), known.native_size, strict=True)]
         for trained in known.training_tokens:

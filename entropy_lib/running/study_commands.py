@@ -42,6 +42,7 @@ def make(
     checked = checked_sweep("08_user_study", profile, parameter)
     place = output or workplace() / "build" / "study" / profile
     check_writable("--output", place)
+    check_writable("store", checked.folder_of_store())
     check_device(checked.device)
     check_weights(checked.model)
     plan, store = plan_of(checked), Store(checked.folder_of_store())
@@ -66,8 +67,10 @@ def check(folder: Folder, answers: Answers) -> Checked:
 @app.command()
 def analyse(folder: Folder, answers: Answers, level: Level = 0.95) -> None:
     """Say how much better each method is, with intervals over raters and prompts; tables go into the folder of the study."""
+    from entropy_lib.running.readiness import check_writable
     from entropy_lib.study import analysis
 
+    check_writable("folder", folder)
     used = check(folder, answers).answers
     found = {"comparison": analysis.compare(used, level)}
     if used.first_score.notna().any():

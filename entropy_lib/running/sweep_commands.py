@@ -28,16 +28,19 @@ Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read a
 @app.command()
 def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
-    from entropy_lib.running.metric_tables import plan_of
-    from entropy_lib.running.readiness import check_device
+    from entropy_lib.running.metric_tables import keep_calibration, plan_of
+    from entropy_lib.running.readiness import check_device, check_writable
     from entropy_lib.sweep.cost import estimate
 
     checked = checked_sweep(notebook, profile, parameter)
+    check_writable("store", checked.folder_of_store())
     check_device(checked.device)
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
     table = Table("size", "images", "seconds an image", "hours", "MB", box=None, title_justify="left")
-    for row in estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure).itertuples(index=False):
+    options = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
+    for row in estimate(chosen, store, **options).itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table, soft_wrap=True)
     say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
@@ -54,11 +57,12 @@ def sample(
     workers: Annotated[int, typer.Option(help="Of the engine ray.")] = 1,
 ) -> None:
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
-    from entropy_lib.running.readiness import check_device, check_weights
+    from entropy_lib.running.readiness import check_device, check_weights, check_writable
 
     checked = checked_sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
+    check_writable("store", checked.folder_of_store())
     check_device(checked.device)
     check_weights(checked.model)
     part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
@@ -93,9 +97,12 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of what has been drawn, into the output folder of these parameters."""
     from entropy_lib.running.metric_tables import comparison_of
+    from entropy_lib.running.readiness import check_writable
     from entropy_lib.sweep.reduce import metric_tables
 
     checked = checked_sweep(notebook, profile, parameter)
+    check_writable("output", workplace() / checked.output)
+    check_writable("store", checked.folder_of_store())
     tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))

@@ -19,19 +19,26 @@ Example:
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os.path
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
-from entropy_lib.errors import InvalidInputError, MissingFileError
+from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
+from entropy_lib.models.layers import training_tokens
 from entropy_lib.scaling.rules import Rule, rule
 
 SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
+STRICT = ConfigDict(strict=True, extra="forbid")
+ROUNDING = 1e-3  # nats that a measured entropy may be below 0
+OF_ANOTHER, AGAIN = "the calibration was measured on other weights", "calibrate this model, `entropy_lib.calibrate(pipe)`"
 SAME = 0.01  # relative difference of lengths up to which weights are the same, bfloat16's rounding included
 
 
@@ -56,11 +63,31 @@ class LayerResponse:
         training_tokens: T.
         factors: of the scale, ascending, 1 among them.
         entropies: in nats, `[head][factor]`.
+
+    Raises:
+        InvalidInputError: for numbers that cannot be.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     training_tokens: int
     factors: tuple[float, ...]
     entropies: Sequence[Sequence[float]]
+
+    def __post_init__(self) -> None:
+        factors, count = np.asarray(self.factors, dtype=float), len(self.factors)
+        if self.training_tokens < 1:
+            raise InvalidInputError(f"training_tokens is {self.training_tokens}; it must be 1 or more")
+        if not (np.isfinite(factors).all() and count > 1 and (np.diff(factors) > 0).all() and 0 < factors[0] <= 1 <= factors[-1]):
+            raise InvalidInputError(
+                f"factors are {shortened(self.factors)}; they must be numbers above 0, ascending, from below 1 to above it"
+            )
+        heads = [np.asarray(head, dtype=float) for head in self.entropies]
+        if not heads or not all(len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads):
+            raise InvalidInputError(
+                f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as many as there are "
+                f"factors, {count}"
+            )
 
     def at_native(self) -> np.ndarray:
         """Entropy of each head under no rule, `[head]`."""
@@ -75,11 +102,24 @@ class Calibration:
         lengths: {layer: Euclidean length of its query projection}, by which the network is recognised.
         layers: {layer: its response}.
         source: model, prompts, sampler, in words.
+
+    Raises:
+        InvalidInputError: for lengths that are not those of the layers, and none of either.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     lengths: Mapping[str, float]
     layers: Mapping[str, LayerResponse]
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if apart := sorted(set(self.lengths) ^ set(self.layers)):
+            raise InvalidInputError(f"lengths and layers differ in {apart[0]!r}; they must be of the same layers")
+        if not self.layers:
+            raise InvalidInputError("layers are none; there must be one at least")
+        if not all(0 <= length < math.inf for length in self.lengths.values()):
+            raise InvalidInputError(f"lengths are {shortened(dict(self.lengths))}; they must be numbers from 0")
 
     @property
     def digest(self) -> str:
@@ -91,8 +131,51 @@ class Calibration:
 
     def fits(self, network: nn.Module) -> bool:
         """Whether it was measured on these weights."""
-        own = lengths(network, self.lengths)
-        return own is not None and all(math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own)
+        return self.fits_lengths(lengths(network, self.lengths))
+
+    def fits_lengths(self, own: Mapping[str, float] | None) -> bool:
+        """Whether it was measured on weights whose query projections have these lengths."""
+        return own is not None and all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items())
+
+    def check_planned(self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None) -> None:
+        """Whether it is of a network, and has what rules need of it, found out without weights.
+
+        Args:
+            rules: calibrated ones that are to be drawn under.
+            network: configured as the one that will draw; see `models.outline`.
+            own: lengths of its query projections, None where they are not known yet.
+
+        Raises:
+            InvalidInputError: as `use_calibration`, for layers of other sizes, and for layers that rules need and that are missing.
+        """
+        self.check_shapes(network)
+        training = training_tokens(network)
+        for name, layer in self.layers.items():
+            if layer.training_tokens != training[name]:
+                there = f"{name} has {training[name]} tokens at native size and not {layer.training_tokens}"
+                raise InvalidInputError(f"{OF_ANOTHER}: {there}; {AGAIN}")
+        if own is not None and not self.fits_lengths(own):
+            raise InvalidInputError(f"{OF_ANOTHER}; {AGAIN}")
+        for name in (name for chosen in rules for name in chosen.layers(training)):
+            self._response(name)
+
+    def _response(self, layer: str) -> LayerResponse:
+        if layer not in self.layers:
+            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
+        return self.layers[layer]
+
+    def check_shapes(self, network: nn.Module) -> None:
+        """Whether a network, which may be without weights, has these layers with as many heads.
+
+        Raises:
+            InvalidInputError: naming a layer that it has not, or has otherwise.
+        """
+        modules = dict(network.named_modules())
+        for name, layer in self.layers.items():
+            there, heads = getattr(modules.get(name), "heads", 0), len(layer.entropies)
+            if there != heads:
+                has = f"{name} has {there} heads and not {heads}" if there else f"there is no self-attention {name!r}"
+                raise InvalidInputError(f"{OF_ANOTHER}: {has}; {AGAIN}")
 
     def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
         """What a calibrated rule does to a layer at N tokens; 1 at N = T.
@@ -100,9 +183,7 @@ class Calibration:
         Raises:
             InvalidInputError: for a layer that was not calibrated.
         """
-        if layer not in self.layers:
-            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
-        response = self.layers[layer]
+        response = self._response(layer)
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
         if chosen.formula is rule("ultraimage").formula:
@@ -154,17 +235,13 @@ class Calibration:
             MissingFileError: if it is not there.
             InvalidInputError: if it is no calibration.
         """
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise MissingFileError(f"no calibration at {path}; make one with `entropy_lib.calibrate(pipe, ...).write(path)`")
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            layers = {
-                name: LayerResponse(int(row["training_tokens"]), tuple(row["factors"]), row["entropies"])
-                for name, row in content["layers"].items()
-            }
-            return cls(content["lengths"], layers, content.get("source", ""))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInputError(f"{path} is no calibration that can be read ({error}); make it again") from None
+            return TypeAdapter(cls).validate_json(Path(path).read_bytes())
+        except ValidationError as error:
+            reason = in_words(error.errors()[0])
+            raise InvalidInputError(f"{path} is no calibration that can be read: {reason}; make it again") from None
 
 
 def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
@@ -205,15 +282,14 @@ def use_calibration(network: nn.Module, calibration: Calibration | None) -> None
     """Let calibrated rules that are applied to this network from now on take their factors from here; None: from the shipped one.
 
     Raises:
-        InvalidInputError: if it was measured on other weights.
+        InvalidInputError: if it was measured on other weights, or is of other layers.
     """
     if calibration is None:
         network.__dict__.pop(ATTRIBUTE, None)
         return
+    calibration.check_shapes(network)
     if not calibration.fits(network):
-        raise InvalidInputError(
-            "the calibration was measured on other weights; calibrate this model, `entropy_lib.calibrate(pipe)`"
-        )
+        raise InvalidInputError(f"{OF_ANOTHER}; {AGAIN}")
     setattr(network, ATTRIBUTE, calibration)
 
 
@@ -228,11 +304,22 @@ def calibration_of(network: nn.Module, name: str) -> Calibration:
         InvalidInputError: where there is none.
     """
     given = getattr(network, ATTRIBUTE, None)
-    if given is not None:
-        return given
+    return given or shipped_calibration(lambda shipped: shipped.fits(network), name)
+
+
+def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calibration:
+    """The first shipped calibration that fits.
+
+    Args:
+        fits: whether one does.
+        name: of the rule that asks.
+
+    Raises:
+        InvalidInputError: where there is none.
+    """
     for path in sorted(SHIPPED.glob("*.json")):
         shipped = Calibration.read(path)
-        if shipped.fits(network):
+        if fits(shipped):
             return shipped
     raise InvalidInputError(
         f"scale rule {name!r} takes its factors from a calibration, and there is none for these weights; "

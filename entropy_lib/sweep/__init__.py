@@ -12,6 +12,7 @@ Knows models, experiments and metrics; must not know a notebook or its parameter
     comparison  a plan, its images, and what they are compared with
     reduce      from committed images to metric tables
     counts      how many things are in each picture
+    truth       what a perfect model would get
     outcomes    every number of each picture, and which of them were decided beforehand to tell of damage
 
 A comparison is planned once and drawn by any number of processes, in any order, killed and started again as they may be:

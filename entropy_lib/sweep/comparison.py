@@ -12,12 +12,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore
 from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache, PictureCache
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
 from entropy_lib.statistics.resampling import BLOCKS
 from entropy_lib.sweep.plan import Plan, drawn_rule
@@ -171,10 +173,11 @@ def make_plan(
         calibration: digest of one that the store keeps, see `Store.keep_calibration`.
 
     Raises:
-        InvalidInputError: for sizes that the model cannot draw, or fewer than three prompts.
+        InvalidInputError: for sizes that the model cannot draw, rules of levels that it has not, or fewer than three prompts.
         WeightsError: when it is not known which state of the weights is meant.
     """
     from entropy_lib.models.catalogue import CATALOGUE
+    from entropy_lib.models.outline import outline_levels
     from entropy_lib.sweep.sample import settings
 
     if len(set(prompts)) < LEAST_PROMPTS:
@@ -189,6 +192,8 @@ def make_plan(
         raise InvalidInputError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
     for size in pixels if model in CATALOGUE else []:
         check_size(*size, CATALOGUE[model].size_multiple)
+    for chosen in (rule(method(name).rule) for name in rules):
+        chosen.layers(outline_levels(model))
     return Plan.of(shared, prompts, seeds, pixels, rules)
 
 

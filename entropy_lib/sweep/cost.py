@@ -11,19 +11,22 @@ from entropy_lib.sweep.store import Store
 PNG_BYTES = 1.6  # a pixel, where nothing has been drawn yet: photographs as PNG
 
 
-def estimate(plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True) -> pd.DataFrame:
+def estimate(
+    plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True, progress: bool = True
+) -> pd.DataFrame:
     """Cost of what is planned, one row a size and the sum.
 
     Args:
         batch, device: as the images will be drawn.
         measure: draw one batch of each size where none is there yet; those images are part of the plan and are kept. Half
             precision is not measured without a GPU.
+        progress: show a bar meanwhile.
 
     Returns:
         columns `size, images, seconds, hours, megabytes`, as text; a dash where nothing has been measured.
     """
     if measure and (torch.cuda.is_available() or plan.units[0].dtype == "float32"):
-        _draw_one_batch_of_each_size(plan, store, batch, device)
+        _draw_one_batch_of_each_size(plan, store, batch, device, progress)
     rows = [(size, *_cost(plan, store, size)) for size in plan.sizes]
     table = pd.DataFrame(rows, columns=["size", "images", "seconds", "hours", "megabytes"])
     total = ("all", table.images.sum(), float("nan"), table.hours.sum(skipna=False), table.megabytes.sum())
@@ -39,10 +42,10 @@ def estimate(plan: Plan, store: Store, *, batch: int, device: str = "auto", meas
     )
 
 
-def _draw_one_batch_of_each_size(plan: Plan, store: Store, batch: int, device: str) -> None:
+def _draw_one_batch_of_each_size(plan: Plan, store: Store, batch: int, device: str, progress: bool) -> None:
     first = {group[0].size: group for group in reversed(plan.groups(batch))}
     try:
-        local(list(first.values()), store, device=device)
+        local(list(first.values()), store, device=device, progress=progress)
     except WeightsError:
         return  # planned here, drawn elsewhere
 

@@ -13,6 +13,7 @@ from entropy_lib.experiments.generation import draw, finite, to_uint8
 from entropy_lib.experiments.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.models.layers import denoiser
+from entropy_lib.models.outline import outline_size
 from entropy_lib.scaling.calibration import use_calibration
 from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
@@ -24,14 +25,13 @@ def settings(model: str, steps: int, guidance: float, dtype: str = "auto", devic
     """What the units of a plan share. A model whose revision the catalogue pins needs no weights, so a laptop can plan for it.
 
     Raises:
-        WeightsError: for any other model whose weights are not there.
+        WeightsError: for any other model whose configuration is not there.
         UnknownNameError: for an unknown model or dtype.
     """
     listed = CATALOGUE.get(model) if "/" in model else entry(model)
     scheduler = (listed.scheduler if listed else None) or OWN
-    native = listed.native_size if listed else native_size(load(model, device="cpu"))
     chosen = str(resolve_dtype(dtype, resolve_device(device), model)).removeprefix("torch.")
-    return Settings(model, revision(model), scheduler, steps, guidance, chosen, native)
+    return Settings(model, revision(model), scheduler, steps, guidance, chosen, outline_size(model))
 
 
 class Sampler:

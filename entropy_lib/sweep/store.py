@@ -19,15 +19,13 @@ Example:
     ((8, 16, 3), True)
 """
 
-import errno
 import io
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,7 +34,7 @@ import psutil
 from jaxtyping import UInt8
 from PIL import Image
 
-from entropy_lib.errors import EntropyLibError, InvalidInputError
+from entropy_lib.errors import EntropyLibError, InvalidInputError, NotWrittenError
 from entropy_lib.files import HOST, replacing, sha256
 from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.scaling.calibration import Calibration
@@ -52,10 +50,6 @@ class DamagedImageError(EntropyLibError, RuntimeError):
 
 class NotDrawnError(EntropyLibError, LookupError):
     """An image that was never drawn, or was drawn and excluded."""
-
-
-class StoreError(EntropyLibError, OSError):
-    """The disk does not take what is written."""
 
 
 class Store:
@@ -91,25 +85,22 @@ class Store:
 
         Raises:
             InvalidInputError: for a picture of another size or type.
-            StoreError: when the disk is full or cannot be written; everything committed before stays.
+            NotWrittenError: when the disk is full or cannot be written; everything committed before stays.
         """
         if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
             raise InvalidInputError(f"picture is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}")
         content = _png(picture)
-        with _told_when_full(self.folder):
-            _write(self.image_path(unit.key), content)
-            self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
+        _write(self.image_path(unit.key), content)
+        self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
 
     def exclude(self, unit: Unit, reason: str, **facts: object) -> None:
         """Record that a unit was drawn and has no usable image, and why. It is not drawn again."""
-        with _told_when_full(self.folder):
-            self._record(unit, excluded=reason, **facts)
+        self._record(unit, excluded=reason, **facts)
 
     def keep_calibration(self, calibration: Calibration) -> str:
         """Keep a calibration beside the images that are drawn by it; returns its digest, by which units name it."""
-        with _told_when_full(self.folder):
-            calibration.write(self._calibration_path(calibration.digest))
+        calibration.write(self._calibration_path(calibration.digest))
         return calibration.digest
 
     def calibration(self, digest: str) -> Calibration:
@@ -227,7 +218,7 @@ def _png(picture: Picture) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
-        raise StoreError(errno.EIO, "the PNG does not decode to the picture it was made from; is Pillow installed properly?")
+        raise NotWrittenError("the PNG does not decode to the picture it was made from; is Pillow installed properly?")
     return encoded.getvalue()
 
 
@@ -239,7 +230,7 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         if temporary.read_bytes() != content:
-            raise StoreError(errno.EIO, f"{path.name} was not written as it should be; check the disk")
+            raise NotWrittenError(f"{path.name} was not written as it should be; check the disk")
 
 
 def _abandoned(temporary: Path) -> bool:
@@ -251,18 +242,3 @@ def _abandoned(temporary: Path) -> bool:
         return False
     writer = re.search(r"\.(\w+)-(\d+)-\w+\.tmp\.\w+$", temporary.name)
     return writer is not None and writer[1] == HOST and not psutil.pid_exists(int(writer[2]))
-
-
-@contextmanager
-def _told_when_full(folder: Path):
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(folder).free / 1e6
-        raise StoreError(
-            error.errno,
-            f"the disk of {folder} is full ({free:.0f} MB free). Everything committed so far is safe: make room, or move the "
-            "store, and start the same command again",
-        ) from error

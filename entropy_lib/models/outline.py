@@ -1,0 +1,127 @@
+"""A model as its configuration files tell it: layers and sizes, of which nothing needs the weights.
+
+Example:
+    >>> outline_size("mini"), len(list(outline("mini").parameters())) > 0
+    ((64, 64), True)
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from safetensors import safe_open
+from torch import nn
+
+from entropy_lib.errors import UnsupportedModelError, WeightsError
+from entropy_lib.models.architectures import ARCHITECTURES
+from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
+from entropy_lib.models.hub import hub_answers
+from entropy_lib.models.layers import native_latent_size, training_tokens
+
+DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
+
+
+def outline(model: str) -> nn.Module:
+    """The denoising network of a model, configured as it is, on the meta device: without weights.
+
+    Args:
+        model: as for `load`.
+
+    Raises:
+        UnknownNameError: for an unknown model.
+        UnsupportedModelError: when it has no denoiser that diffusers knows.
+        WeightsError: when its configuration is not there.
+    """
+    if model in ARCHITECTURES:
+        parts = ARCHITECTURES[model].parts
+        return next(parts[name].build(tiny=False, device="meta") for name in DENOISERS if name in parts)
+    name, kind = _part(model, DENOISERS)
+    with torch.device("meta"):
+        return kind.from_config(_config(model, f"{name}/config.json"))
+
+
+def outline_size(model: str) -> tuple[int, int]:
+    """Height and width in pixels that a model was trained on.
+
+    Raises:
+        UnsupportedModelError: when the model does not say by how much its decoder enlarges.
+        UnknownNameError, WeightsError: as `outline`.
+    """
+    if model in CATALOGUE:
+        return CATALOGUE[model].native_size
+    name, kind = _part(model, DECODERS)
+    blocks = _config(model, f"{name}/config.json").get("block_out_channels")
+    if not blocks:
+        raise UnsupportedModelError(
+            f"{model!r} has a {kind.__name__}, which does not say by how much it enlarges; give `latent_size`"
+        )
+    height, width = native_latent_size(outline(model))
+    factor = 2 ** (len(blocks) - 1)
+    return height * factor, width * factor
+
+
+def outline_levels(model: str) -> dict[str, int]:
+    """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number.
+
+    Raises:
+        UnknownNameError, UnsupportedModelError, WeightsError: as `outline`.
+
+    Example:
+        >>> outline_levels("mini")
+        {'0': 256, '1': 64, '2': 16}
+    """
+    if model in CATALOGUE:
+        return {str(level): tokens for level, tokens in enumerate(CATALOGUE[model].training_tokens)}
+    return training_tokens(outline(model))
+
+
+def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None:
+    """Euclidean length of the query projection of each layer, read from the files; None where there are none in safetensors."""
+    folder, found = _folder_of_weights(model), {}
+    for path in sorted(folder.glob("*.safetensors")) if folder else ():
+        with safe_open(path, "pt") as file:
+            keys = {f"{layer}.to_q.weight": layer for layer in layers}
+            found |= {keys[key]: float(file.get_tensor(key).double().norm()) for key in file.keys() if key in keys}  # noqa: SIM118
+    return found or None
+
+
+def _folder_of_weights(model: str) -> Path | None:
+    """Of the denoiser, where it is on this machine."""
+    folder = local_folder(model)
+    if folder is not None:
+        return next((folder / name for name in DENOISERS if (folder / name).is_dir()), None)
+    known = CATALOGUE.get(model)
+    source, revision = (known.source, known.revision) if known else (model, None)
+    for name in DENOISERS if "/" in source else ():
+        cached = try_to_load_from_cache(source, f"{name}/config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent
+    return None
+
+
+def _part(model: str, names: Iterable[str]) -> tuple[str, Any]:
+    """Name and class of the first of these components that a pipeline has."""
+    index = _config(model, "model_index.json")
+    for name in names:
+        library, kind = index.get(name) or (None, None)
+        if library == "diffusers" and hasattr(diffusers, kind):
+            return name, getattr(diffusers, kind)
+    raise UnsupportedModelError(f"{model!r} has no {' or '.join(names)} that diffusers knows; it has {', '.join(index)}")
+
+
+def _config(model: str, name: str) -> dict[str, Any]:
+    """What a file of a model says: `model_index.json`, or `config.json` of a part."""
+    folder = local_folder(model)
+    try:
+        if folder is None:
+            path = Path(hf_hub_download(model, name, local_files_only=not hub_answers()))
+        else:  # of a control its own, where it has one
+            paths = [each / name for each in model_folders(model, folder)]
+            path = next((path for path in reversed(paths) if path.is_file()), paths[0])
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{name} of {model!r} cannot be read: {error}; restore it, or `hf download {model}`") from error
