@@ -74,7 +74,7 @@ def main():
     print("\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|")
     for tokens in (4096, 8192, 16384):
         ours, formed_map = (peak_megabytes(name, tokens) for name in ("attention_entropy", "forming the map"))
-        print(f"| {tokens} | {shown(ours)} | {shown(formed_map)} |")
+        print(f"| {tokens} | {ours:.0f} MB | {formed_map:.0f} MB |")
 
 
 if __name__ == "__main__":

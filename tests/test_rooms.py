@@ -39,6 +39,7 @@ ALLOWED = {
         "attention": "the type of a choice of query rows",
         "models.catalogue": "the steps and guidance of a model",
         "models.layers": "native size, tokens at a size",
+        "models.prx": "several prompts at once",
         "models.networks": "sizes that a network can draw",
         "scaling": "drawing under a rule",
         "probes": "measuring while drawing",

@@ -9,7 +9,6 @@ from . import reduce as reduce
 from . import references as references
 from . import sample as sample
 from . import store as store
-from . import truth as truth
 from . import units as units
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
