@@ -113,9 +113,10 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         elif path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()])
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # others of Unicode's line ends may be in a caption
+            table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
     except Exception as error:  # of pandas, of pyarrow, of json
-        raise InvalidInputError(f"{path.name} cannot be read ({str(error).splitlines()[0]})") from error
+        raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
         raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
     captions = next((table[name] for name in CAPTION_COLUMNS if name in table), [None] * len(table))
