@@ -12,8 +12,9 @@ import tarfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import BinaryIO, TypedDict
 
+import numpy as np
 import pandas as pd
 
 from entropy_lib.errors import InvalidInputError
@@ -127,7 +128,7 @@ def _text(caption: object) -> str | None:
     """A caption, the first where there are several."""
     if isinstance(caption, str):
         return caption
-    return _text(caption[0]) if hasattr(caption, "__getitem__") and len(caption) else None
+    return _text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
 
 
 def in_archives(paths: Sequence[Path]) -> list[Entry]:
@@ -155,7 +156,7 @@ def _in_archive(path: Path) -> Iterator[Entry]:
             yield _sample(path, file, sample, fields)
 
 
-def _sample(path: Path, file, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
+def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
     pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
     if len(pictures) != 1:
         raise InvalidInputError(
