@@ -152,7 +152,7 @@ def write_table(path, rows, kind):
     if kind == "csv":
         table.to_csv(path / "metadata.csv", index=False, encoding="utf-8-sig")
     elif kind == "jsonl":
-        table.to_json(path / "metadata.jsonl", orient="records", lines=True)
+        table.to_json(path / "metadata.jsonl", orient="records", lines=True, force_ascii=False)
     else:
         table.to_parquet(path / "metadata.parquet")
 
@@ -162,7 +162,7 @@ def test_captions_are_those_of_the_table(tmp_path, kind):
     """Words that stand for nothing elsewhere are captions here; accents and folders may be written in two ways."""
     names = [*(f"{index}.png" for index in range(5)), "007", "caf\u00e9.png", "sub/7.png"]
     path = named(tmp_path / "real", names, captioned=False)
-    texts = ["NA", "null", "1.50", "a, b", "2024-01-02", "None", "accent", "below"]
+    texts = ["NA", "null", "1.50", "a, b", "2024-01-02", "None", "two\u2028lines", "below"]
     listed = [*names[:6], "cafe\u0301.png", "sub\\7.png"]
     write_table(path, [{"file_name": name, "caption": text} for name, text in zip(listed, texts, strict=True)], kind)
     reference = load_reference(str(path))

@@ -12,8 +12,9 @@ import tarfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import BinaryIO, TypedDict
 
+import numpy as np
 import pandas as pd
 
 from entropy_lib.errors import InvalidInputError
@@ -113,9 +114,10 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         elif path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()])
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # others of Unicode's line ends may be in a caption
+            table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
     except Exception as error:  # of pandas, of pyarrow, of json
-        raise InvalidInputError(f"{path.name} cannot be read ({str(error).splitlines()[0]})") from error
+        raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
         raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
     captions = next((table[name] for name in CAPTION_COLUMNS if name in table), [None] * len(table))
@@ -126,7 +128,7 @@ def _text(caption: object) -> str | None:
     """A caption, the first where there are several."""
     if isinstance(caption, str):
         return caption
-    return _text(caption[0]) if hasattr(caption, "__getitem__") and len(caption) else None
+    return _text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
 
 
 def in_archives(paths: Sequence[Path]) -> list[Entry]:
@@ -154,7 +156,7 @@ def _in_archive(path: Path) -> Iterator[Entry]:
             yield _sample(path, file, sample, fields)
 
 
-def _sample(path: Path, file, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
+def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
     pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
     if len(pictures) != 1:
         raise InvalidInputError(
