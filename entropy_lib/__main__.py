@@ -1,6 +1,6 @@
 """`python -m entropy_lib`: see `entropy_lib.running.command_line`."""
 
-from entropy_lib.running.console import interruptible
+from entropy_lib.running.interruption import interruptible
 
 
 def main() -> None:
