@@ -3,7 +3,7 @@
 import os
 import sys
 
-from entropy_lib.running.console import interruptible
+from entropy_lib.running.interruption import interruptible
 
 QUIET = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")  # each is read where its library is imported
 

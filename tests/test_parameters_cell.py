@@ -46,7 +46,7 @@ def test_a_notebook_that_is_one_file_has_checked_parameters_in_every_profile(wri
     checked = profile_parameters("07_example", "sd21", {"threshold": 1, "sizes": ["512x512"]})
     assert (checked.model, checked.steps, checked.guidance) == ("sd21-base", 50, 7.5), "the profile's"
     assert (checked.threshold, checked.colours, checked.wide) == (1.0, ["red", "blue"], True)
-    assert checked.output == "build/output/sd21/07_example"
+    assert profile_parameters("07_example", "smoke").output == "build/output/smoke/07_example"
     assert checked.rule_names() == ["unscaled", "paper"]
     assert drawn_images(checked) == 24 * 1 * 2
     assert len(profile_parameters("07_example", "mini").sampling()["prompts"]) == 3

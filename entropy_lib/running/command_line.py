@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from entropy_lib.running import study_commands, sweep_commands
-from entropy_lib.running.console import console, interruptible, say, say_error
+from entropy_lib.running.console import console, say, say_error
+from entropy_lib.running.interruption import interruptible
 
 
 class _Commands(typer.core.TyperGroup):
