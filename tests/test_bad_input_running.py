@@ -400,6 +400,7 @@ USAGE = [
     ("run", "--profile"),
     ("sweep", "nonsense"),
     ("sweep", "sample", "--workers", "two"),
+    ("sweep", "sample", "--engine", "ray", "--workers", "0"),
 ]
 
 

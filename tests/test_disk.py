@@ -26,7 +26,8 @@ PLACES = {  # {the kind of place: where it is, what is said of it}
     "a file": ("HERE/afile", "a file lies where a folder should be"),
     "too long": (f"HERE/{'long' * 80}", "too long"),
     "too long further down": (f"HERE/new/{'long' * 80}/new", "too long"),
-    "no real folder": ("/proc/entropy_lib", "cannot be written to"),
+    "no real folder": ("/proc/entropy_lib", "no folder can be made there"),
+    "a link to nowhere": ("HERE/dangling", "no folder can be made there"),
 }
 COMMANDS = {  # {whose value the place is: the command}
     "store": ["sweep plan --no-measure -p store=PLACE", "sweep sample -p store=PLACE", "run 06_metric_tables -p store=PLACE"],
@@ -57,6 +58,7 @@ def largest_file(size):
 def here(tmp_path, monkeypatch):
     """A workplace in which no work can begin."""
     (tmp_path / "afile").write_bytes(b"kept")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv(WORKPLACE, str(tmp_path))
     monkeypatch.setattr(runner, "_execute_all", lambda *_: pytest.fail("a notebook was started"))
     monkeypatch.setattr(engines, "local", lambda *_, **__: pytest.fail("drawing was started"))

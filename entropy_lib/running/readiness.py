@@ -57,7 +57,7 @@ def check_writable(name: str, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=_there(folder)) as file:
             file.write(bytes(ROOM))
     except OSError as error:
-        reason = REFUSALS.get(error.errno, error.strerror)
+        reason = REFUSALS.get(error.errno, "no folder can be made there")
         raise InvalidInputError(
             f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}; make room or name another"
         ) from None

@@ -54,7 +54,7 @@ def sample(
     notebook: Notebook = DEFAULT,
     shard: Annotated[str, typer.Option(help="i/n: draw every n-th batch. By default what SLURM or torchrun say, else all.")] = "",
     engine: Annotated[str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")] = "local",
-    workers: Annotated[int, typer.Option(help="Of the engine ray.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
 ) -> None:
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
     from entropy_lib.running.readiness import check_device, check_weights, check_writable
