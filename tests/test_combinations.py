@@ -132,22 +132,22 @@ def unchanged(pipe):
     return pipe
 
 
+SLICED = (AttentionNotSeenError, "disable_attention_slicing")
 MASKED = (InvalidInputError, "was called with a mask")  # there the perturbed branch attends to nothing but itself, by a mask
-NOT_SEEN = (AttentionNotSeenError, "does not call scaled_dot_product_attention")
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 # name: (architecture, preparation, what the patch does, what the probe does, options of the call)
 COMBINATIONS = {
     "default": ("sd21-base", unchanged, WORKS, WORKS, {}),
     "convolutional projections": ("sd15", unchanged, WORKS, WORKS, {}),
-    "plain attention": ("sd21-base", with_processors(attention_processor.AttnProcessor), WORKS, NOT_SEEN, {}),
-    "sliced attention": ("sd21-base", sliced, WORKS, NOT_SEEN, {}),
-    "xformers": ("sd21-base", xformers, WORKS, NOT_SEEN, {}),
-    "fused projections": ("sd21-base", fused, (ScaleNotAppliedError, "unfuse_qkv_projections"), WORKS, {}),
-    "fused projections, joint": ("sd3", fused, (ScaleNotAppliedError, "unfuse_qkv_projections"), WORKS, {}),
+    "plain attention": ("sd21-base", with_processors(attention_processor.AttnProcessor), WORKS, WORKS, {}),
+    "sliced attention": ("sd21-base", sliced, WORKS, SLICED, {}),
+    "xformers": ("sd21-base", xformers, WORKS, WORKS, {}),
+    "fused projections": ("sd21-base", fused, WORKS, WORKS, {}),
+    "fused projections, joint": ("sd3", fused, WORKS, WORKS, {}),
     "fused projections, normalised": ("flux", fused, WORKS, WORKS, {}),
     "attention backend native": ("flux", backend("native"), WORKS, WORKS, {}),
     "attention backend math": ("flux", backend("_native_math"), WORKS, WORKS, {}),
-    "attention backend flex": ("flux", backend("flex"), WORKS, NOT_SEEN, {}),
+    "attention backend flex": ("flux", backend("flex"), WORKS, WORKS, {}),
     "CPU offload": ("sd21-base", offloaded, WORKS, WORKS, {}),
     "LoRA": ("sd21-base", lora, WORKS, WORKS, {}),
     "LoRA, joint": ("sd3", lora, WORKS, WORKS, {}),
@@ -223,11 +223,7 @@ def test_the_measured_factor_is_the_rule_s(combination):
         combination.run()
     table = probe.table()
     expected = [el.rule(RULE).factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
-    if combination.name.startswith("fused"):
-        assert table.factor.isna().all(), "the projection alone is not there to compare with"
-        return
-    tolerance = 0.05 if "LoRA" in combination.name else 1e-4
-    assert table.factor.to_numpy() == pytest.approx(expected, rel=tolerance)
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-6)
     assert (table.factor != 1).all()
 
 
@@ -285,7 +281,7 @@ def test_rules_of_a_level_a_window_and_each_head_go_with_additions(beside, kind)
         after = beside.run()
     table = probe.table()
     expected = [expected_factor(beside.pipe, el.rule(kind), row) for row in table.itertuples()]
-    assert table.factor.to_numpy() == pytest.approx(expected, rel=0.05 if beside.name == "LoRA" else 1e-3)
+    assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-6)
     assert len({round(factor, 3) for factor in expected}) > 1, "a rule that is the same everywhere proves nothing"
     assert not np.array_equal(before, after)
     assert np.array_equal(beside.run(), before), "restored"
@@ -318,14 +314,6 @@ def test_arms_go_with_additions_and_with_a_rule(beside, arm):
     assert np.array_equal(beside.run(), before), "restored"
 
 
-def test_an_image_prompt_asked_by_the_same_query_is_refused():
-    pipe = build("flux", tiny=True)
-    attention = pipe.transformer.transformer_blocks[0].attn
-    attention.processor.to_k_ip = []  # what FluxIPAdapterAttnProcessor is recognised by
-    with pytest.raises(ScaleNotAppliedError, match="Unload the IP-Adapter"), el.scaled(pipe, RULE):
-        call(pipe)
-
-
 def one_level(network):
     """A network like another, with attention at one resolution: compiling takes seconds a layer."""
     levels = {"block_out_channels": (16,), "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",)}
@@ -355,7 +343,7 @@ def test_compiled_models_are_compiled_again_with_the_patch():
     with el.scaled(network, RULE):
         patched, parts = run()
     assert whole == 1
-    assert whole < parts <= 1 + 3 * len(el.training_tokens(network)), "three hooks a layer break the graph, as documented"
+    assert whole < parts, "hooks break the graph, as documented"
     assert torch.allclose(patched, expected, atol=1e-5)
     assert not torch.allclose(patched, plain, atol=1e-5)
     assert torch.equal(run()[0], plain)

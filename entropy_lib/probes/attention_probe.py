@@ -15,7 +15,7 @@ from entropy_lib.attention.entropy import Rows, row_indices
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 
-PLACE = ("layer", "height", "width", "tokens", "training_tokens", "step", "timestep")
+PLACE = ("layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep")
 PARTS = ("branch", "image", "head")  # what the sums of one layer at one step are kept apart by
 ORDER = ("image", "step", "layer", "height", "width", "branch", "head")
 
@@ -28,6 +28,7 @@ class AttentionProbe(AttentionWatcher):
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
 
     Raises:
         InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
@@ -39,9 +40,15 @@ class AttentionProbe(AttentionWatcher):
     measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
 
     def __init__(
-        self, model: DiffusionModel, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False
+        self,
+        model: DiffusionModel,
+        rows: Rows = None,
+        layers: str | Sequence[str] | None = None,
+        *,
+        per_image: bool = False,
+        latent_size: tuple[int, int] | None = None,
     ):
-        super().__init__(model, layers)
+        super().__init__(model, layers, latent_size=latent_size)
         self.rows, self.per_image = rows, per_image
         row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
         self._names: tuple[str, ...] = ()
@@ -63,7 +70,8 @@ class AttentionProbe(AttentionWatcher):
         self._names = tuple(statistics)
         values = (*statistics.values(), torch.ones_like(rows[..., 0]))
         sums = torch.stack([value.sum(-1, dtype=torch.float64) for value in values]).cpu()
-        self._add(call.place, sums.unflatten(1, (-1, call.place.call.images)))
+        branches, images = len(call.place.call.branches), call.place.call.images
+        self._add(call.place, sums.unflatten(1, (branches, images, -1)).sum(3))
 
     def _add(self, place: LayerStep, sums: Tensor) -> None:
         if not self.per_image:

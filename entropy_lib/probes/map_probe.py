@@ -70,11 +70,11 @@ class MapProbe(AttentionWatcher):
             return
         index = branches.index(chosen) * place.call.images
         query, key = call.query[index].float(), call.key[index].float()  # [head, tokens, dim]
-        first = place.tokens - place.height * place.width if call.layer.text_first else 0
-        own = slice(first, first + place.height * place.width)
-        entropy = attention_entropy(query[None, :, own], key[None], call.scale)[0].mean(0).reshape(place.height, place.width).cpu()
+        size = place.height * place.width
+        asks, own = (slice(first, first + size) for first in (call.first_query, call.first_key))
+        entropy = attention_entropy(query[None, :, asks], key[None], call.scale)[0].mean(0).reshape(place.height, place.width).cpu()
         row, column = self._token(entropy)
-        asking = query[:, first + row * place.width + column, None]
+        asking = query[:, call.first_query + row * place.width + column, None]
         weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(place.height, place.width).cpu()
         counts = place.tokens, place.training_tokens
         self.maps.append(AttentionMap(place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()))
