@@ -49,6 +49,7 @@ ALLOWED = {
         "attention.entropy": "the type of a choice of query rows",
         "probes": "measuring while drawing",
         "models.layers": "the network, its native size",
+        "models.kernels": "saying that a call goes on, in another window",
         "models.padding": "what convolutions see beyond the border",
         "models.hub": "upscalers come from the Hub",
         "models.networks": "which networks take latents as they are",

@@ -65,6 +65,9 @@ class Listener:
     def start(self, run: "Run", args: tuple, kwargs: dict) -> None:
         """Before a forward pass."""
 
+    def again(self, run: "Run", args: tuple, kwargs: dict) -> None:
+        """Before another pass within the same call of the network, as through another window."""
+
     def factor(self, run: "Run", layer: str, call: KernelCall) -> float | Tensor:
         """What to multiply the scale by: a number, or `[batch, head or 1, 1, 1]`."""
         return 1.0
@@ -197,6 +200,15 @@ def leave(network: nn.Module, listener: Listener) -> None:
     if not station.listeners:
         station.close()
         delattr(network, STATION)
+
+
+def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Tell who listens that a call of a network goes on with other arguments than it was given, as one that looks through windows."""
+    station: Station | None = getattr(network, STATION, None)
+    run = None if station is None else station.run()
+    if station is not None and run is not None:
+        for listener in station.listeners:
+            listener.again(run, args, kwargs)
 
 
 _HERE = threading.local()  # the runs of each thread

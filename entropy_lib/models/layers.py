@@ -240,7 +240,7 @@ class CallTokens:
 
     def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
         """Refuse a layer that ran without its self-attention coming by."""
-        if self.seen[layer] or getattr(self.network, "is_cache_enabled", False):  # a cache may hand out an earlier output
+        if self.seen[layer] or may_skip(module):
             return
         processor = type(getattr(module, "processor", module)).__name__
         if layer in self.strange:
@@ -253,6 +253,12 @@ class CallTokens:
             f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel that is known here. Set "
             "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
         )
+
+
+def may_skip(module: nn.Module) -> bool:
+    """Whether a cache of diffusers may hand out an earlier output of a module in place of a new one."""
+    hooks = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    return any(hasattr(hook, "new_forward") for hook in hooks.values())
 
 
 def _submodule(network: nn.Module, name: str) -> nn.Module | None:

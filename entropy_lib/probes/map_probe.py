@@ -36,6 +36,7 @@ class MapProbe(AttentionWatcher):
             query that looks at the fewest tokens.
         layers: names or glob patterns of the layers to look at; all self-attention by default.
         steps: positions in the schedule, from 0; None for all.
+        latent_size: as for `EntropyProbe`.
 
     Attributes:
         maps: one a layer and step, in the order of calls.
@@ -50,8 +51,10 @@ class MapProbe(AttentionWatcher):
         place: tuple[float, float] | None = None,
         layers: str | Sequence[str] | None = None,
         steps: Collection[int] | None = None,
+        *,
+        latent_size: tuple[int, int] | None = None,
     ):
-        super().__init__(model, layers)
+        super().__init__(model, layers, latent_size=latent_size)
         if place is not None and (len(place) != 2 or not all(0 <= share <= 1 for share in place)):
             raise InvalidInputError(f"place is {place}; give two shares of height and width, each from 0 to 1, as (0.5, 0.5)")
         self.place, self.steps = place, steps

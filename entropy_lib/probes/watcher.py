@@ -23,6 +23,7 @@ from entropy_lib.models.layers import (
     denoiser,
     forget_compiled,
     grid,
+    may_skip,
     native_latent_size,
     select_layers,
     training_tokens,
@@ -123,15 +124,18 @@ class AttentionWatcher(Listener):
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the denoiser."""
-        self._tokens = CallTokens.of(self.network, args, kwargs, self.native)
+        self.again(run, args, kwargs)
         self._tokens.check(run.station.watched, self.layers, AttentionNotSeenError)
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        self._rows = {}
         self._call = self._tracker.advance(
             caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
         )
+
+    def again(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a pass within it."""
+        self._tokens, self._rows = CallTokens.of(self.network, args, kwargs, self.native), {}
 
     @torch.no_grad()
     def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
@@ -149,7 +153,7 @@ class AttentionWatcher(Listener):
         count, first = len(used.query) // each, self._rows.get(layer, 0)
         self._rows[layer] = first + count
         whole = count == self._tokens.batch
-        if not whole and getattr(self.network, "is_cache_enabled", False):
+        if not whole and may_skip(self.network):
             raise AttentionNotSeenError(
                 f"a cache lets {layer!r} attend for {count} of {self._tokens.batch} rows of the batch (as FasterCache does), and which "
                 "branch of guidance they are is not known. Call disable_cache() on the network."

@@ -85,8 +85,12 @@ class ModelScale(Listener):
         """Before a forward pass: note whether it is in the rule's window, and what its layers will attend to."""
         window = self.arguments["scale_rule"].window
         self.in_window = window is None or self.arguments["scale_rule"].holds(progress(self.network, args, kwargs))
-        self.call = CallTokens.of(self.network, args, kwargs)
+        self.again(run, args, kwargs)
         self.call.check(run.station.watched, self.layers, ScaleNotAppliedError)
+
+    def again(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a pass within it: note what its layers will attend to."""
+        self.call = CallTokens.of(self.network, args, kwargs)
 
     def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
         """What to multiply the scale by. At N = T it is 1 and nothing is touched: the images are those of the unpatched model."""
