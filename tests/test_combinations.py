@@ -5,7 +5,9 @@ the probe's measured factor is compared with the rule's; where only the patch wo
 a pipeline without the addition. Nothing may be silent.
 """
 
+import warnings
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 from types import SimpleNamespace
 
 import accelerate
@@ -22,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import entropy_lib as el
 from entropy_lib.baselines.noise_level import retold, shifted
 from entropy_lib.baselines.padding import padded
-from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError
+from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
 from entropy_lib.models.layers import denoiser
@@ -39,7 +41,7 @@ def call(pipe, **options):
     """Two prompts at 64 x 96 px, two steps, guided."""
     generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     common = {"num_inference_steps": 2, "guidance_scale": 3.0, "generator": generator, "output_type": "np"}
-    return pipe(["a zebra", "a cup of tea"], **common | {"height": 64, "width": 96} | options).images
+    return pipe(prompt=["a zebra", "a cup of tea"], **common | {"height": 64, "width": 96} | options).images
 
 
 def with_processors(kind):
@@ -132,7 +134,73 @@ def unchanged(pipe):
     return pipe
 
 
+def changed(**config):
+    """The same pipeline around a network of another configuration."""
+
+    def prepare(pipe):
+        network = denoiser(pipe)
+        own = {key: value for key, value in network.config.items() if not key.startswith("_")}
+        torch.manual_seed(6)
+        setattr(pipe, "unet" if hasattr(pipe, "unet") else "transformer", type(network).from_config(own | config).eval())
+        return pipe
+
+    return prepare
+
+
+def both(*preparations):
+    return lambda pipe: reduce(lambda made, prepare: prepare(made), preparations, pipe)
+
+
+def cached(make):
+    """A deeper network with a cache; `make` is given what diffusers exports."""
+
+    def prepare(pipe):
+        pipe = changed(num_layers=2, num_single_layers=2)(pipe)
+        pipe.transformer.enable_cache(make(diffusers))
+        return pipe
+
+    return prepare
+
+
+def faster_cache(pipe):
+    config = diffusers.FasterCacheConfig(
+        spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(-1, 1001), unconditional_batch_skip_range=2,
+        unconditional_batch_timestep_skip_range=(-1, 1001), current_timestep_callback=lambda: 500, tensor_format="BCHW",
+        attention_weight_callback=lambda _: 0.5,
+        _unconditional_conditional_input_kwargs_identifiers=("hidden_states", "encoder_hidden_states", "timestep", "pooled_projections"),
+    )  # fmt: skip
+    diffusers.hooks.apply_faster_cache(pipe.transformer, config)
+    return pipe
+
+
+class SharedAttention(attention_processor.AttnProcessor2_0):
+    """Every picture attends to the keys of its neighbour in the batch, too (StyleAligned, cross-frame attention)."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+        shared = torch.cat([hidden_states, hidden_states.roll(1, 0)], 1)
+        return super().__call__(attn, hidden_states, shared if encoder_hidden_states is None else encoder_hidden_states)
+
+
+def merged(pipe):
+    """What tomesd does, less its choice of tokens: every other token attends, and its output stands for two."""
+    for name, module in pipe.unet.named_modules():
+        if name.endswith("attn1"):
+            own = module.forward
+            module.forward = lambda x, *args, own=own, **kwargs: own(x[:, ::2], *args, **kwargs).repeat_interleave(2, 1)
+    return pipe
+
+
+def gligen(pipe):
+    torch.manual_seed(7)
+    pipe = changed(attention_type="gated", cross_attention_dim=32)(pipe)
+    return other_pipeline("StableDiffusionGLIGENPipeline")(pipe)
+
+
 SLICED = (AttentionNotSeenError, "disable_attention_slicing")
+LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
+OTHER_KEYS = "joins tokens of other pictures or merges tokens"
+SIX = {"num_inference_steps": 6}
+PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
 MASKED = (InvalidInputError, "was called with a mask")  # there the perturbed branch attends to nothing but itself, by a mask
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 # name: (architecture, preparation, what the patch does, what the probe does, options of the call)
@@ -164,6 +232,33 @@ COMBINATIONS = {
     "several images a prompt": ("sd21-base", unchanged, WORKS, WORKS, {"num_images_per_prompt": 2, "generator": None}),
     "guidance off": ("sd21-base", unchanged, WORKS, WORKS, {"guidance_scale": 1.0}),
     "true guidance of FLUX": ("flux", unchanged, WORKS, WORKS, {"true_cfg_scale": 2.0, "negative_prompt": ["", ""]}),
+    "InstructPix2Pix": ("sd21-base", both(changed(in_channels=8), other_pipeline("StableDiffusionInstructPix2PixPipeline")), WORKS,
+                        WORKS, PIX2PIX),
+    "PAG on PixArt-Sigma": ("pixart", other_pipeline("PixArtSigmaPAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, WORKS,
+                            {"use_resolution_binning": False}),
+    "image-only attention beside joint (SD3.5)": ("sd3", changed(dual_attention_layers=(0,)), WORKS, WORKS, {}),
+    "reference picture (FLUX Kontext)": ("flux", other_pipeline("FluxKontextPipeline"), WORKS, WORKS,
+                                         {"image": [PICTURE] * 2, "_auto_resize": False, "max_area": 64 * 96}),
+    "LoRA, fused projections": ("sd21-base", both(lora, fused), (ScaleNotAppliedError, LEAVES_LORA_OUT),
+                                (AttentionNotSeenError, LEAVES_LORA_OUT), {}),
+    "LoRA, fused projections, joint": ("flux", both(lora, fused), (ScaleNotAppliedError, LEAVES_LORA_OUT),
+                                       (AttentionNotSeenError, LEAVES_LORA_OUT), {}),
+    "shared attention": ("sd21-base", with_processors(SharedAttention), (ScaleNotAppliedError, OTHER_KEYS),
+                         (AttentionNotSeenError, OTHER_KEYS), {}),
+    "merged tokens (tomesd)": ("sd21-base", merged, (ScaleNotAppliedError, OTHER_KEYS), (AttentionNotSeenError, OTHER_KEYS), {}),
+    "GLIGEN": ("sd21-base", gligen, (UnsupportedModelError, "fuser"), (UnsupportedModelError, "fuser"),
+               {"gligen_phrases": ["a cup"] * 2, "gligen_boxes": [[0.1, 0.1, 0.5, 0.5]] * 2, "generator": None}),
+    "FirstBlockCache": ("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), WORKS, WORKS, SIX),
+    "MagCache": ("flux", cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)), WORKS,
+                 WORKS, SIX),
+    "pyramid attention broadcast": ("flux", cached(lambda d: d.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(0, 1001),
+        current_timestep_callback=lambda: 500)), WORKS, WORKS, SIX),
+    "TaylorSeer": ("flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)), WORKS, WORKS, SIX),
+    "FasterCache": ("sd3", faster_cache, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
+    "Euler ancestral": ("sd21-base", scheduler("EulerAncestralDiscreteScheduler"), WORKS, WORKS, {}),
+    "SDE-DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"), WORKS, WORKS, {}),
+    "EDM": ("sd21-base", scheduler("EDMEulerScheduler"), WORKS, WORKS, {}),
     "PNDM": ("sd21-base", scheduler("PNDMScheduler", skip_prk_steps=True), WORKS, WORKS, {}),
     "Euler": ("sd21-base", scheduler("EulerDiscreteScheduler"), WORKS, WORKS, {}),
     "DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler"), WORKS, WORKS, {}),
@@ -212,7 +307,7 @@ def test_the_probe_works_or_is_refused(combination):
     table = probe.table()
     if combination.probe is WORKS:
         assert set(table.layer) == set(el.training_tokens(combination.pipe))
-        assert table.step.nunique() == 2
+        assert table.step.nunique() == COMBINATIONS[combination.name][4].get("num_inference_steps", 2)
         assert table.image.nunique() == (4 if combination.name == "several images a prompt" else 2)
 
 
@@ -233,6 +328,8 @@ BRANCHES = {
     "guidance off": {"all"},
     "true guidance of FLUX": {"all", "extra"},
     "PNDM": {"cond", "uncond"},
+    "InstructPix2Pix": {"all"},
+    "PAG on PixArt-Sigma": {"cond", "uncond", "perturbed"},
     "Heun": {"cond", "uncond"},
 }
 

@@ -92,7 +92,7 @@ def test_rows_of_one_batch_may_differ(pipe):
 def test_all_probes_and_rules_go_with_it(pipe):
     found = el.experiments.calibration.calibrate(pipe, PROMPTS[:1], [0], steps=2, guidance=3.0, rows=None)
     assert set(found.layers) == set(el.training_tokens(pipe))
-    for rule in ("power(2)[0]", "power(2)@0-0.5", "paper"):
+    for rule in ("power(30)[0]", "power(30)@0-0.5", "power(30)"):
         assert not np.array_equal(draw(pipe, "64x96", rule), draw(pipe, "64x96")), rule
     with el.LogitProbe(pipe, rows=4) as shape, el.probes.MapProbe(pipe) as maps:
         draw(pipe, "64x96")

@@ -4,6 +4,7 @@ A probe says what to sum (`statistics`) and what to make of the means (`columns`
 images they belong to is kept here.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -78,13 +79,35 @@ class AttentionProbe(AttentionWatcher):
             place, sums = replace(place, call=replace(place.call, first_image=0, images=1)), sums.sum(2, keepdim=True)
         self._sums[place] = self._sums.get(place, 0) + sums
 
-    def table(self) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe."""
+    def table(self, *, shared_steps: bool = False) -> pd.DataFrame:
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe.
+
+        Where a cache lets layers out at some steps a warning says so: means of layers are then over different steps.
+
+        Args:
+            shared_steps: keep only steps at which all layers attended.
+        """
+        skipped = {step for step, layers in self._steps.items() if set(self.layers) - layers}
+        if skipped and not shared_steps:
+            warnings.warn(self._skipped(), stacklevel=2)
+        dropped = {step for _, step in skipped} if shared_steps else set()
         columns = [*PLACE, *(name for name in PARTS if name != "image" or self.per_image), "rows", *self.measured]
-        parts = [self._part(place, sums) for place, sums in self._sums.items()]
+        parts = [self._part(place, sums) for place, sums in self._sums.items() if place.call.step not in dropped]
         if not parts:
             return pd.DataFrame(columns=columns)
         return self._in_order(pd.concat(parts, ignore_index=True))[columns]
+
+    def _skipped(self) -> str:
+        """Which layers attended at how many steps."""
+        calls = len(self._steps)
+        seen = {name: sum(name in layers for layers in self._steps.values()) for name in self.layers}
+        fewest = min(seen, key=lambda name: seen[name])
+        many = sum(count < calls for count in seen.values())
+        return (
+            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed out earlier "
+            "outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all have, and "
+            "disable_cache() measures all."
+        )
 
     def _part(self, place: LayerStep, sums: Tensor) -> pd.DataFrame:
         """Table of one layer at one step: one row for each branch, image and head."""

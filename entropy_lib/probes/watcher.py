@@ -106,6 +106,7 @@ class AttentionWatcher(Listener):
         self._tracker = DenoiserCallTracker()
         self._call: DenoiserCall | None = None
         self._tokens = CallTokens()
+        self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
         self._rows: dict[str, int] = {}  # of the batch that each layer has attended for: joint PAG takes its branches in turn
 
     def measure(self, call: AttentionCall) -> None:
@@ -129,9 +130,10 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        self._call = self._tracker.advance(
+        self._call = call = self._tracker.advance(
             caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
         )
+        self._steps.setdefault((call.first_image, call.step), set())
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a pass within it."""
@@ -160,6 +162,7 @@ class AttentionWatcher(Listener):
             )
         branches = call.branches[first // call.images : self._rows[layer] // call.images]
         if branches:
+            self._steps[call.first_image, call.step].add(layer)
             for part in self._parts(layer, asked, used, replace(call, branches=branches), each):
                 self.measure(part)
 

@@ -212,7 +212,7 @@ def scaled(
     """
     network = denoiser(model)
     earlier = getattr(network, ATTRIBUTE, None)
-    apply_scale(network, scale_rule, layers, latent_size=latent_size)
+    apply_scale(model, scale_rule, layers, latent_size=latent_size)
     try:
         yield model
     finally:
