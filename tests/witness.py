@@ -26,7 +26,7 @@ def witness(network):
     handles = []
     for name, module in network.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: running.pop() and None))
+        handles.append(module.register_forward_hook(lambda *_: [running.pop()] and None))
 
     def kernel(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
         if running and not query.is_meta:

@@ -19,7 +19,7 @@ from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, listening
 from entropy_lib.models.networks import Family, layouts
 
-LONGER = 8  # text tokens more, to see what grows with the text
+LONGER = 64  # text tokens more, to see what grows with the text; some networks pad it to multiples of 32
 SOME = 32  # latent pixels a side, where the native size is not known
 _LOCK = threading.RLock()  # twins are shared, and changed for as long as they are run
 
@@ -86,7 +86,7 @@ def _structure(network_class: type, config: tuple) -> Structure:
             failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
     raise UnsupportedModelError(
         f"how {network_class.__name__} is called could not be found out from its signature and configuration "
-        f"({failures[0][:200]}), so its attention is not known"
+        f"({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not known"
     )
 
 
@@ -94,7 +94,7 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     text = family.text_tokens or 1
     height, width = _reference(family, dict(config))
     base = _first_calls(trace_at(network_class, config, family, height, width, text))
-    wide, ratio = _other_width(network_class, config, family, height, width, text)
+    wide, ratio = _at_another_size(network_class, config, family, height, width, text)
     try:
         longer = _first_calls(trace_at(network_class, config, family, height, width, text + LONGER))
     except Exception:  # a network of a fixed number of text tokens
@@ -117,14 +117,20 @@ def _reference(family: Family, config: dict) -> tuple[int, int]:
     return tuple(1 << (max(side, 1) - 1).bit_length() for side in size)
 
 
-def _other_width(
+def _at_another_size(
     network_class: type, config: tuple, family: Family, height: int, width: int, text: int
 ) -> tuple[dict[str, TracedCall], float]:
-    """First calls at twice the width, or half of it where no more fits, and the ratio of widths."""
-    try:
-        return _first_calls(trace_at(network_class, config, family, height, 2 * width, text)), 2.0
-    except Exception:  # a network with an end to its positions
-        return _first_calls(trace_at(network_class, config, family, height, width // 2, text)), 0.5
+    """First calls at another size that the network takes, and its area over the one given."""
+    others = ((height, 2 * width), (height, width // 2), (2 * height, 2 * width), (height // 2, width // 2))
+    failure: Exception | None = None
+    for rows, columns in others:
+        try:
+            calls = _first_calls(trace_at(network_class, config, family, rows, columns, text))
+        except Exception as error:  # a network with an end to its positions, or of square pictures only
+            failure = error
+        else:
+            return calls, rows * columns / (height * width)
+    raise failure or ValueError("no other size")
 
 
 def _attention(base: TracedCall, wide: TracedCall, longer: TracedCall, ratio: float, text: int) -> Attention:

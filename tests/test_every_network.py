@@ -1,0 +1,63 @@
+"""Every network class of diffusers that can be built tiny: patch and probe against a witness at the kernel."""
+
+import pytest
+import torch
+from tiny_networks import OWN, tiny
+from torch.utils._pytree import tree_map
+from witness import self_attention, witness
+
+import entropy_lib as el
+from entropy_lib.models.layers import layers_at
+from entropy_lib.models.networks import family
+
+pytestmark = pytest.mark.slow
+NATIVE, WIDE, RULE = (8, 8), (8, 16), "power(3)"
+SQUARE = ("DiTTransformer2DModel",)  # takes no other shape
+
+
+def arguments(network, size, seed=1):
+    known = family(network)
+    inputs = known.inputs(dict(network.config), *size, known.text_tokens and 24)
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(value):
+        noise = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and value.shape[-1] > 4
+        return torch.randn(value.shape, generator=generator) if noise else value
+
+    return {name: value if name.endswith("_ids") else tree_map(drawn, value) for name, value in inputs.items()}
+
+
+def run(network, size):
+    with torch.no_grad(), witness(network) as seen:
+        output = network(**arguments(network, size), return_dict=False)[0]
+    return (output[0] if isinstance(output, list | tuple) else output), seen
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_patch_and_probe_agree_with_a_witness_at_the_kernel(name):
+    network = tiny(name)
+    wide = (16, 16) if name in SQUARE else WIDE
+    _, narrow_calls = run(network, NATIVE)
+    plain, wide_calls = run(network, wide)
+    expected = self_attention(narrow_calls, wide_calls)
+    assert expected, "a network without self-attention proves nothing"
+    assert set(layers_at(network, *NATIVE)) == set(expected)
+    with el.scaled(network, RULE, latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
+        output, calls = run(network, wide)
+        report = el.scale_report(network).set_index("layer")
+    table = probe.table()
+    assert not torch.equal(output, plain)
+    assert set(report.index) == set(table.layer) == set(expected)
+    for layer, keys in expected.items():
+        row, part = report.loc[layer], table[table.layer == layer]
+        assert set(part.tokens) == keys == {row.tokens}
+        factor = el.rule(RULE).factor(row.tokens, row.training_tokens)
+        assert row.factor == factor
+        assert part.factor.to_numpy() == pytest.approx(factor, rel=1e-6)
+    first = next(call for call in calls if call.module == next(iter(expected)))
+    before = next(call for call in wide_calls if call.module == first.module)
+    assert first.scale / before.scale == pytest.approx(report.loc[first.module].factor, rel=1e-5), "before any layer has changed"
+    native, _ = run(network, NATIVE)
+    with el.scaled(network, RULE, latent_size=NATIVE):
+        assert torch.equal(run(network, NATIVE)[0], native)
+    assert torch.equal(run(network, wide)[0], plain), "restored"
