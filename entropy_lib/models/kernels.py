@@ -9,7 +9,7 @@ embeddings, LoRA, fused projections. Names of classes, projections and norms dec
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, wraps
@@ -60,7 +60,8 @@ class KernelCall:
 class Listener:
     """What stands by at a network's kernels. `layers`: the modules whose calls it is told of."""
 
-    layers: Sequence[str] = ()
+    layers: Collection[str] = ()
+    observes = False  # whether calls are to be shown to it as the kernel gets them
 
     def start(self, run: "Run", args: tuple, kwargs: dict) -> None:
         """Before a forward pass."""
@@ -109,6 +110,9 @@ class Station:
     watched: dict[str, nn.Module]
     listeners: list[Listener] = field(default_factory=list)
     handles: list = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.heads = {name: getattr(module, "heads", 1) for name, module in self.watched.items()}
 
     def open(self) -> None:
         """Put the hooks on the network and on the modules that are watched."""
@@ -180,13 +184,14 @@ def _leave(station: Station, name: str, failed: bool) -> None:
                 listener.leave(run, name)
 
 
-def listen(network: nn.Module, watched: Mapping[str, nn.Module], listener: Listener) -> None:
+def listen(network: nn.Module, listener: Listener) -> None:
     """Let a listener hear of every kernel call of a network from its next forward pass on."""
     station: Station | None = getattr(network, STATION, None)
     listeners = [listener] if station is None else [*station.listeners, listener]
     if station is not None:
         station.close()
-    station = Station(network, dict(watched), listeners)
+    watched = {name: network.get_submodule(name) for each in listeners for name in each.layers}
+    station = Station(network, watched, listeners)
     setattr(network, STATION, station)
     station.open()
 
@@ -214,6 +219,7 @@ def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
 _HERE = threading.local()  # the runs of each thread
 _LOCK = threading.Lock()
 _installed = 0
+_replaced: list[tuple["Place", Callable, Callable]] = []  # where, what was there, what is there now
 
 
 def _runs() -> list[Run]:
@@ -245,8 +251,16 @@ def _caller() -> FrameType:
 
 @lru_cache(maxsize=256)
 def _outside_graphs(function: Callable) -> Callable:
-    """A function that `torch.compile` calls and does not look into."""
-    return torch.compiler.disable(function) if "torch._dynamo" in sys.modules else function
+    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being compiled."""
+    if "torch._dynamo" not in sys.modules:
+        return function
+    outside = torch.compiler.disable(function)
+
+    @wraps(function)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (outside if torch.compiler.is_compiling() else function)(*args, **kwargs)
+
+    return either
 
 
 def _install() -> None:
@@ -255,7 +269,9 @@ def _install() -> None:
         _installed += 1
         if _installed == 1:
             for kind, place in _places():
-                place.put(_wrapped(place.get(), kind))
+                original = place.get()
+                _replaced.append((place, original, _wrapped(original, kind)))
+                place.put(_replaced[-1][2])
 
 
 def _uninstall() -> None:
@@ -263,10 +279,10 @@ def _uninstall() -> None:
     with _LOCK:
         _installed -= 1
         if not _installed:
-            for _, place in _places():
-                own = getattr(place.get(), "_entropy_lib_original", None)
-                if own is not None:
-                    place.put(own)
+            for place, original, wrapped in _replaced:
+                if place.get() is wrapped:  # else somebody else has replaced it meanwhile
+                    place.put(original)
+            _replaced.clear()
 
 
 @dataclass(frozen=True)
@@ -371,9 +387,7 @@ def _wrapped(original: Callable, kind: Kind) -> Callable:
         finally:
             _HERE.inside = False
 
-    told = _outside_graphs(kernel)
-    told._entropy_lib_original = original
-    return told
+    return _outside_graphs(kernel)
 
 
 def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -> Any:
@@ -382,14 +396,15 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     if not listeners:
         return original(*args, **kwargs)
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
-    heads = getattr(run.station.watched[layer], "heads", 1)
+    heads = run.station.heads[layer]
     asked = used = kind.read(arguments, heads)
     factors = [factor for factor in (listener.factor(run, layer, asked) for listener in listeners) if not _is_one(factor)]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
-    if factors:
+    observers = [listener for listener in listeners if listener.observes]
+    if factors and observers:
         used = kind.read(arguments, heads)
-    for listener in listeners:
+    for listener in observers:
         listener.observe(run, layer, asked, used)
     return original(**arguments) if factors else original(*args, **kwargs)
 
@@ -399,9 +414,9 @@ def _is_one(factor: float | Tensor) -> bool:
 
 
 @contextmanager
-def listening(network: nn.Module, watched: Mapping[str, nn.Module], listener: Listener) -> Iterator[None]:
+def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
     """`listen` for a `with` block."""
-    listen(network, watched, listener)
+    listen(network, listener)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ neither time nor memory and works for any size.
 import fnmatch
 import operator
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
-from entropy_lib.models.kernels import KernelCall, visible_keys
-from entropy_lib.models.networks import Family, family, frozen, sample_of
+from entropy_lib.models.kernels import KernelCall, Run, visible_keys
+from entropy_lib.models.networks import Family, config_of, family, sample_of
 from entropy_lib.models.trace import Structure, TracedCall, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def layers_at(network: nn.Module, height: int, width: int, text_tokens: int | No
     height, width = check_latent_size((height, width))
     made = _structure(network)
     text = made.family.text_tokens if text_tokens is None else text_tokens
-    return _layers(type(network), frozen(network.config), height, width, text)
+    return _layers(type(network), config_of(network), height, width, text)
 
 
 @lru_cache(maxsize=64)
@@ -127,13 +127,7 @@ def _layers(network_class: type, config: tuple, height: int, width: int, text: i
 
 
 def _structure(network: nn.Module) -> Structure:
-    return structure(type(network), frozen(network.config))
-
-
-def attention_modules(model: DiffusionModel) -> dict[str, nn.Module]:
-    """The modules of a network that call a softmax kernel, by name."""
-    network = denoiser(model)
-    return {name: network.get_submodule(name) for name in _structure(network).attention}
+    return structure(type(network), config_of(network))
 
 
 def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, LayerTokens]:
@@ -146,9 +140,9 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     height, width = known.latent_size(args, kwargs)
     text = known.text_length(args, kwargs) if known.text_tokens else 0
     plain = layers_at(network, height, width, text)
-    with torch.device("meta"):
-        usual = known.inputs(dict(network.config), height, width, known.text_length(args, kwargs))
-    if _shapes(args, kwargs, known) == _shapes((), usual, known):
+    if _shapes(args, kwargs, known) == _usual_shapes(
+        type(network), config_of(network), height, width, known.text_length(args, kwargs)
+    ):
         return plain
     calls = _calls(network, args, kwargs)
     made = {call.module: call for call in reversed(calls)}
@@ -223,20 +217,24 @@ class CallTokens:
         return [(count, count + beside) for count in keys]
 
     def check(self, watched: Mapping[str, nn.Module], layers: Iterable[str], error: type[EntropyLibError]) -> None:
-        """Refuse a network whose layers are not those that are listened to, or that leaves its LoRA out."""
-        assert self.network is not None
-        names = [name for name in layers if _submodule(self.network, name) is not watched[name]]
-        if names:
-            raise error(
-                f"{len(names)} of {len(list(layers))} patched attention layers did not run, the first being {names[0]!r}: they were "
-                "replaced or bypassed after the patch or the probe was put in. Put it in again once the model is complete."
-            )
+        """Refuse a network that leaves its LoRA out."""
         for name in layers:
             if getattr(watched[name], "fused_projections", False) and _has_lora(watched[name]):
                 raise error(
                     f"the projections of {name!r} are fused, and diffusers then leaves its LoRA out. Call "
                     "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are fused."
                 )
+
+    def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
+        """Refuse a call that left layers out because others stand in their place now."""
+        assert self.network is not None
+        missed = [name for name in layers if name not in run.ran]
+        names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
+        if names:
+            raise error(
+                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being {names[0]!r}: they were "
+                "replaced or bypassed after the patch or the probe was put in. Put it in again once the model is complete."
+            )
 
     def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
         """Refuse a layer that ran without its self-attention coming by."""
@@ -274,6 +272,13 @@ def _has_lora(module: nn.Module) -> bool:
     return any(part.active_adapters and not part.merged and not part.disable_adapters for part in layers)
 
 
+@lru_cache(maxsize=64)
+def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
+    known = structure(network_class, config).family
+    with torch.device("meta"):
+        return _shapes((), known.inputs(dict(config), height, width, text), known)
+
+
 def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
     """The shapes of what a call hands over, batch aside, by parameter."""
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
@@ -285,7 +290,7 @@ def _calls(network: nn.Module, args: tuple, kwargs: dict) -> tuple[TracedCall, .
     """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an IP-Adapter."""
     leaves, _ = tree_flatten((args, kwargs))
     shapes = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
-    key = type(network), frozen(network.config), tuple(kwargs), shapes
+    key = type(network), config_of(network), tuple(kwargs), shapes
     if key not in _TRACED_CALLS:
         if len(_TRACED_CALLS) > 64:
             _TRACED_CALLS.clear()

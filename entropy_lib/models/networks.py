@@ -104,7 +104,18 @@ def family(network: nn.Module) -> Family:
     """
     from entropy_lib.models.trace import structure
 
-    return structure(type(network), frozen(network.config)).family
+    return structure(type(network), config_of(network)).family
+
+
+CONFIG = "_entropy_lib_config"  # attribute of a network: its configuration, and a hashable copy of it
+
+
+def config_of(network: nn.Module) -> tuple:
+    """A hashable copy of a network's configuration, made once for each."""
+    kept = network.__dict__.get(CONFIG)
+    if kept is None or kept[0] is not network.config:
+        kept = network.__dict__[CONFIG] = (network.config, frozen(network.config))
+    return kept[1]
 
 
 def frozen(config: Any) -> Any:

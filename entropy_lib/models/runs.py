@@ -59,7 +59,7 @@ def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
     if schedule is None or not len(schedule):
         return None
     rounding = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0
-    entries, given = [float(each) for each in schedule], float(timestep)
+    entries, given = schedule.tolist(), float(timestep)
     for meant in (given, given * TRAINING_TIMESTEPS):
         nearest = min(entries, key=lambda entry: abs(entry - meant))
         if abs(nearest - meant) <= rounding * abs(meant):
@@ -76,7 +76,7 @@ def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
     schedule = caller.schedule
     entry = current(caller, given)
     if schedule is not None and entry is not None:
-        entries = list(dict.fromkeys(float(each) for each in schedule))
+        entries = list(dict.fromkeys(schedule.tolist()))
         return entries.index(entry) / len(entries)
     timestep = float(given)
     return 1 - (timestep if not given.is_floating_point() or timestep > 1 else timestep * TRAINING_TIMESTEPS) / TRAINING_TIMESTEPS

@@ -168,7 +168,7 @@ def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = (
         twin = _twin(network_class, config)
         recorder, joined = _Recorder(), _Joined()
         recorder.joined, recorder.layers = joined.parts, tuple(name for name, _ in twin.named_modules())
-        with listening(twin, dict(twin.named_modules()), recorder), joined:
+        with listening(twin, recorder), joined:
             twin(*tree_map(_weightless, positional), **tree_map(_weightless, inputs))
     return tuple(recorder.calls)
 
@@ -184,6 +184,8 @@ def _twin(network_class: type, config: tuple) -> nn.Module:
 
 class _Recorder(Listener):
     """Writes down every kernel call, with the innermost module that runs."""
+
+    observes = True
 
     def __init__(self) -> None:
         self.calls: list[TracedCall] = []

@@ -88,7 +88,7 @@ class DenoiserCallTracker:
         """
         entry = current(caller, given)
         if entry is not None and caller.schedule is not None:
-            entries = [float(each) for each in caller.schedule]
+            entries = caller.schedule.tolist()
             return list(dict.fromkeys(entries)).index(entry), entry, entries.count(entry)
         timestep = float(given[0])
         if timestep not in self._unlisted:

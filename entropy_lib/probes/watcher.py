@@ -18,7 +18,6 @@ from entropy_lib.models.kernels import KernelCall, Listener, Run, leave, listen,
 from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
-    attention_modules,
     check_latent_size,
     denoiser,
     forget_compiled,
@@ -92,6 +91,8 @@ class AttentionWatcher(Listener):
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
 
+    observes = True
+
     def __init__(
         self,
         model: DiffusionModel,
@@ -114,7 +115,7 @@ class AttentionWatcher(Listener):
         raise NotImplementedError
 
     def __enter__(self) -> Any:
-        listen(self.network, attention_modules(self.network), self)
+        listen(self.network, self)
         forget_compiled()
         return self
 
@@ -165,6 +166,10 @@ class AttentionWatcher(Listener):
             self._steps[call.first_image, call.step].add(layer)
             for part in self._parts(layer, asked, used, replace(call, branches=branches), each):
                 self.measure(part)
+
+    def end(self, run: Run) -> None:
+        """After a call of the denoiser."""
+        self._tokens.check_ran(run, self.layers, AttentionNotSeenError)
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""

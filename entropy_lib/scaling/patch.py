@@ -26,7 +26,6 @@ from entropy_lib.models.kernels import KernelCall, Listener, Run, leave, listen
 from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
-    attention_modules,
     check_latent_size,
     denoiser,
     forget_compiled,
@@ -57,6 +56,7 @@ class LayerScale:
     tokens: int = 0
     factors: LayerFactors = NOTHING
     calls: int = 0
+    known: dict[tuple[int, int], LayerFactors] = field(default_factory=dict)  # by N and T
 
     @property
     def factor(self) -> float:
@@ -65,6 +65,11 @@ class LayerScale:
 
     def factors_at(self, tokens: int, training_tokens: int) -> LayerFactors:
         """Of the heads, or one for all, where a softmax has so many keys."""
+        if (tokens, training_tokens) not in self.known:
+            self.known[tokens, training_tokens] = self._factors(tokens, training_tokens)
+        return self.known[tokens, training_tokens]
+
+    def _factors(self, tokens: int, training_tokens: int) -> LayerFactors:
         if self.calibration is not None:
             measured = self.calibration.layers[self.name].training_tokens if self.name in self.calibration.layers else tokens
             return self.calibration.factors(self.rule, self.name, round(tokens * measured / training_tokens))
@@ -119,6 +124,7 @@ class ModelScale(Listener):
 
     def end(self, run: Run) -> None:
         """After a forward pass: every patched layer must have been called."""
+        self.call.check_ran(run, self.layers, ScaleNotAppliedError)
         missed = [name for name, layer in self.layers.items() if layer.calls == 0]
         if missed:
             raise ScaleNotAppliedError(_missed(missed, self.layers))
@@ -183,7 +189,7 @@ def apply_scale(
         {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
         {name: LayerScale(name, chosen_rule, training[name], calibration, kinds[name]) for name in names},
     )
-    listen(network, attention_modules(network), state)
+    listen(network, state)
     setattr(network, ATTRIBUTE, state)
     note_training_size(network, latent_size)
     forget_compiled()
