@@ -22,7 +22,7 @@ WIDTH = {
 }  # fmt: skip
 UNET = {
     "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": 2, "cross_attention_dim": 32,
-    "sample_size": 8,
+    "sample_size": 8, "num_attention_heads": None, "in_channels": 4, "out_channels": 4,
 }  # fmt: skip
 DOWN_UP = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
 # what else a class needs; None: its default configuration holds together by itself and is made tiny in depth only
@@ -40,7 +40,6 @@ OWN = {
     "DiTTransformer2DModel": {"sample_size": 8},
     "Flux2Transformer2DModel": {"in_channels": 8, "axes_dims_rope": (4, 4, 4, 4)},
     "FluxTransformer2DModel": {"in_channels": 8},
-    "HunyuanImageTransformer2DModel": {"in_channels": 4, "out_channels": 4, "rope_axes_dim": (8, 8), "patch_size": (1, 1)},
     "HunyuanVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "LongCatImageTransformer2DModel": {"in_channels": 8},
     "NucleusMoEImageTransformer2DModel": {"in_channels": 8, "out_channels": 8},
@@ -53,6 +52,11 @@ OWN = {
     "UNet2DConditionModel": UNET | DOWN_UP,
     "UNet2DModel": {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 8, "in_channels": 4,
                     "down_block_types": ("AttnDownBlock2D",) * 2, "up_block_types": ("AttnUpBlock2D",) * 2},
+    "UNet3DConditionModel": UNET | {"down_block_types": ("CrossAttnDownBlock3D",) * 2, "up_block_types": ("CrossAttnUpBlock3D",) * 2,
+                                    "attention_head_dim": 8},
+    "UNetMotionModel": UNET | {"down_block_types": ("CrossAttnDownBlockMotion",) * 2,
+                               "up_block_types": ("CrossAttnUpBlockMotion",) * 2, "motion_num_attention_heads": 2,
+                               "num_attention_heads": 2},
     "WanTransformer3DModel": {"in_channels": 4, "out_channels": 4},
 }  # fmt: skip
 
@@ -61,7 +65,7 @@ def classes():
     """Every network of diffusers that denoises, by name."""
     found = {}
     for name in dir(diffusers):
-        if not any(word in name for word in ("Transformer", "UNet", "DiTModel", "UniDiffuserModel", "UVit2DModel")):
+        if not any(word in name for word in ("Transformer", "UNet", "DiTModel", "UniDiffuserModel", "UVit2DModel", "DiT2DModel")):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
