@@ -54,7 +54,7 @@ def row(name, kind):
     try:
         attention = structure(kind, config_of(network)).attention
     except EntropyLibError as error:
-        return "refused", "", "", str(error).split("(", 1)[1].rsplit(")", 1)[0][:160]
+        return "refused", "", "", str(error).split("pipe(...)` (", 1)[1].rsplit(")", 1)[0][:160]
     found = Counter(each.attends for each in attention.values() if each.is_self)
     if not found:
         return "refused", "", "", "no self-attention that ends at a softmax kernel"

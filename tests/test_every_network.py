@@ -1,5 +1,6 @@
 """Every network class of diffusers that can be built tiny: patch and probe against a witness at the kernel."""
 
+import diffusers
 import pytest
 import torch
 from tiny_networks import OWN, tiny
@@ -8,7 +9,8 @@ from witness import self_attention, witness
 
 import entropy_lib as el
 from entropy_lib.models.layers import layers_at
-from entropy_lib.models.networks import family
+from entropy_lib.errors import UnsupportedModelError
+from entropy_lib.models.networks import family, recording
 
 pytestmark = pytest.mark.slow
 NATIVE, WIDE, RULE = (8, 8), (8, 16), "power(3)"
@@ -61,3 +63,51 @@ def test_patch_and_probe_agree_with_a_witness_at_the_kernel(name):
     with el.scaled(network, RULE, latent_size=NATIVE):
         assert torch.equal(run(network, NATIVE)[0], native)
     assert torch.equal(run(network, wide)[0], plain), "restored"
+
+
+RECORDED = {
+    "AnyFlowTransformer3DModel": (
+        {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4, "text_dim": 32,
+         "freq_dim": 16, "ffn_dim": 64, "rope_max_seq_len": 128},
+        lambda h, w: {"hidden_states": torch.randn(1, 1, 4, h, w), "timestep": torch.full((1, 1), 500.0), "r_timestep":
+                      torch.full((1, 1), 400.0), "encoder_hidden_states": torch.randn(1, 7, 32)},
+    ),
+    "CogVideoXTransformer3DModel": (
+        {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4,
+         "text_embed_dim": 32, "time_embed_dim": 16, "sample_width": 8, "sample_height": 8, "sample_frames": 9,
+         "max_text_seq_length": 7},
+        lambda h, w: {"hidden_states": torch.randn(1, 3, 4, h, w), "timestep": torch.tensor([500]), "encoder_hidden_states":
+                      torch.randn(1, 7, 32)},
+    ),
+    "UNetSpatioTemporalConditionModel": (
+        {"block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "num_attention_heads": (2, 4),
+         "down_block_types": ("CrossAttnDownBlockSpatioTemporal",) * 2, "up_block_types": ("CrossAttnUpBlockSpatioTemporal",) * 2,
+         "num_frames": 2, "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24},
+        lambda h, w: {"sample": torch.randn(1, 2, 8, h, w), "timestep": torch.tensor(5.0), "encoder_hidden_states":
+                      torch.randn(1, 1, 32), "added_time_ids": torch.randn(1, 3)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_a_signature_does_not_say_is_learnt_from_one_call(name):
+    config, make = RECORDED[name]
+    torch.manual_seed(0)
+    network = getattr(diffusers, name)(**config).eval()
+    with pytest.raises(UnsupportedModelError, match=r"recording\(pipe.transformer\)"):
+        el.apply_scale(network, RULE, latent_size=NATIVE)
+    with torch.no_grad(), recording(network):
+        network(**make(*NATIVE))
+    calls = {}
+    for size in (NATIVE, WIDE):
+        with torch.no_grad(), witness(network) as calls[size]:
+            network(**make(*size))
+    expected = self_attention(calls[NATIVE], calls[WIDE])
+    with torch.no_grad(), el.scaled(network, RULE, latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
+        network(**make(*WIDE))
+    table = probe.table()
+    assert set(table.layer) == set(expected)
+    factors = [el.rule(RULE).factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    assert table.factor.to_numpy() == pytest.approx(factors, rel=1e-6)
+    assert all(set(part.tokens) == expected[layer] for layer, part in table.groupby("layer"))
+    assert (table.tokens > table.training_tokens).all()

@@ -6,12 +6,14 @@ without weights (`models.layers`). Classes are not named, but for what no config
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 
@@ -43,6 +45,7 @@ class Family:
     layout: str
     latent_multiple: int = 1
     text_tokens: int = 0
+    recorded: "Recorded | None" = None
 
     @property
     def packed(self) -> bool:
@@ -51,6 +54,8 @@ class Family:
 
     def inputs(self, config: Config, height: int, width: int, text: int) -> dict:
         """Keyword arguments of one forward pass of zeros: latent height and width, text tokens (1 where text is kept apart)."""
+        if self.recorded is not None:
+            return self.recorded.at(height, width, text)
         return dict(_arguments(self.parameters, self.layout, dict(config), height, width, max(text, 1)))
 
     def native_size(self, config: Config) -> Size:
@@ -125,6 +130,75 @@ def frozen(config: Any) -> Any:
     return tuple(frozen(item) for item in config) if isinstance(config, list | tuple) else config
 
 
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One real call of a network: its arguments, without their numbers.
+
+    Attributes:
+        arguments: by name, tensors on the meta device.
+        size: height and width in latent pixels; for packed latents, as they say.
+        text: tokens of `encoder_hidden_states`.
+    """
+
+    arguments: dict
+    size: Size
+    text: int
+
+    def at(self, height: int, width: int, text: int) -> dict:
+        """The arguments of a call at another size, or with another length of text."""
+        tokens = self.size[0] * self.size[1]
+        lengths = {self.text: max(text, 1)} if self.text > 1 and text else {}
+        packed = {tokens // each: height * width // each for each in (1, 4, 16) if tokens // each > 1}
+
+        def resized(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if value.ndim >= 4 and tuple(value.shape[-2:]) == self.size:
+                return value.new_zeros(*value.shape[:-2], height, width)
+            inner = value.shape[1:-1] if value.ndim > 2 else value.shape[:-1] if value.ndim == 2 else ()
+            grown = [lengths.get(each, packed.get(each, each)) for each in inner]
+            ends = (value.shape[:1], value.shape[-1:]) if value.ndim > 2 else ((), value.shape[-1:])
+            return value.new_zeros(*ends[0], *grown, *ends[1]) if grown else value
+
+        return tree_map(resized, self.arguments)
+
+
+RECORDED: dict[tuple, Recorded] = {}  # by class and configuration
+
+
+@contextmanager
+def recording(network: nn.Module) -> Iterator[None]:
+    """Learn from real calls how a network is called, where its signature and configuration do not say it.
+
+    Args:
+        network: the denoiser, as `pipe.transformer`.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> pipe = el.load("mini")
+        >>> with recording(pipe.unet):
+        ...     _ = pipe("a penguin", num_inference_steps=1)
+        >>> len(el.training_tokens(pipe))
+        10
+    """
+    from entropy_lib.models.trace import forget
+
+    def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        given = dict(zip(_parameters(type(module)), args, strict=False)) | kwargs
+        text = given.get("encoder_hidden_states")
+        length = text.shape[1] if isinstance(text, Tensor) and text.ndim == 3 else 0
+        size = tuple(sample_of(args, kwargs).shape[-2:])
+        bare = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, given)
+        RECORDED[type(module), config_of(module)] = Recorded(bare, size, length)
+
+    handle = network.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+        forget()
+
+
 def sample_of(args: tuple, kwargs: dict) -> Tensor:
     """The noisy picture of a call."""
     sample = args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
@@ -141,6 +215,9 @@ def layouts(network_class: type, config: Config) -> Iterator[Family]:
     patch = config.get("patch_size") or 1
     multiple = patch if isinstance(patch, int) else patch[-1]
     packed = any(name in parameters for name in PACKED)
+    recorded = RECORDED.get((network_class, frozen(config)))
+    if recorded is not None and not packed:
+        yield Family(parameters, "picture", multiple, recorded.text, recorded)
     text = max((tokens for name, tokens in TEXT_TOKENS.items() if name in parameters), default=77)
     text = 0 if not any(name in parameters for name in ("encoder_hidden_states", "cap_feats")) else text
     for layout in ("packed",) if packed else ("picture", "video", "frames"):

@@ -76,6 +76,11 @@ def structure(network_class: type, config: tuple) -> Structure:
         return _structure(network_class, config)
 
 
+def forget() -> None:
+    """Look anew at every network, for how one is called has been learnt."""
+    _structure.cache_clear()
+
+
 @lru_cache(maxsize=64)
 def _structure(network_class: type, config: tuple) -> Structure:
     failures = []
@@ -85,7 +90,8 @@ def _structure(network_class: type, config: tuple) -> Structure:
         except Exception as error:  # networks raise whatever they like where a call does not suit them
             failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
     raise UnsupportedModelError(
-        f"how {network_class.__name__} is called could not be found out from its signature and configuration "
+        f"how {network_class.__name__} is called could not be found out from its signature and configuration; show it once, "
+        "`with entropy_lib.models.networks.recording(pipe.transformer): pipe(...)` "
         f"({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not known"
     )
 
@@ -179,7 +185,7 @@ def _weightless(value: Any) -> Any:
 
 @lru_cache(maxsize=16)
 def _twin(network_class: type, config: tuple) -> nn.Module:
-    return network_class.from_config(dict(config)).eval()
+    return network_class.from_config(dict(config)).eval().to("meta")  # a few parameters ignore the device that they are made for
 
 
 class _Recorder(Listener):
