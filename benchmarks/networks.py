@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py
 
-Each class is built from its default configuration, less deep, on the meta device, and traced there; nothing is computed. Whether what is
-traced is what happens is tried on tiny networks with numbers in tests/test_every_network.py.
+Each class is built from its default configuration, less deep, on the meta device, and traced there; nothing is computed.
+Whether what is traced is what happens is tried on tiny networks with numbers in tests/test_every_network.py.
 """
 
 import sys
@@ -25,10 +25,11 @@ from tiny_networks import DEPTH, OWN, classes
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """# Networks of diffusers {version}
 
-Written by `python benchmarks/networks.py`: every network class of the installed diffusers that denoises. *Works*: patch and probes know its
-self-attention; {tried} of these are compared with an independent witness at the softmax kernel by `tests/test_every_network.py` (marked ✓).
-*Refused*: with an error that says so. *Not built*: its default configuration does not hold together by itself. T is "asked for" where the
-configuration does not say the native size: give `latent_size`.
+Written by `python benchmarks/networks.py`: every network class of the installed diffusers that denoises. *Works*: patch and
+probes know its self-attention; {tried} classes are compared with an independent witness at the softmax kernel by
+`tests/test_every_network.py` (marked ✓). *Refused*: with an error that says so; most can be learnt from one call of their pipeline
+(`entropy_lib.models.networks.recording`). *Not built*: its default configuration does not hold together by itself. T is "asked
+for" where the configuration does not say the native size: give `latent_size`.
 
 {counts}.
 
@@ -71,7 +72,9 @@ def main():
     states = Counter(state.split(" ✓")[0] for state, *_ in rows.values())
     counts = f"{len(rows)} classes: " + ", ".join(f"{count} {state}" for state, count in states.most_common())
     lines = [f"| {name} | " + " | ".join(part.replace("|", "/") for part in parts) + " |" for name, parts in rows.items()]
-    PAGE.write_text(HEAD.format(version=diffusers.__version__, tried=len(OWN), counts=counts) + "\n".join(lines) + "\n", encoding="utf-8")
+    PAGE.write_text(
+        HEAD.format(version=diffusers.__version__, tried=len(OWN), counts=counts) + "\n".join(lines) + "\n", encoding="utf-8"
+    )
     print(counts)
 
 

@@ -167,7 +167,9 @@ def faster_cache(pipe):
         spatial_attention_block_skip_range=3, spatial_attention_timestep_skip_range=(-1, 1001), unconditional_batch_skip_range=2,
         unconditional_batch_timestep_skip_range=(-1, 1001), current_timestep_callback=lambda: 500, tensor_format="BCHW",
         attention_weight_callback=lambda _: 0.5,
-        _unconditional_conditional_input_kwargs_identifiers=("hidden_states", "encoder_hidden_states", "timestep", "pooled_projections"),
+        _unconditional_conditional_input_kwargs_identifiers=(
+            "hidden_states", "encoder_hidden_states", "timestep", "pooled_projections"
+        ),
     )  # fmt: skip
     diffusers.hooks.apply_faster_cache(pipe.transformer, config)
     return pipe
@@ -249,12 +251,13 @@ COMBINATIONS = {
     "GLIGEN": ("sd21-base", gligen, (UnsupportedModelError, "fuser"), (UnsupportedModelError, "fuser"),
                {"gligen_phrases": ["a cup"] * 2, "gligen_boxes": [[0.1, 0.1, 0.5, 0.5]] * 2, "generator": None}),
     "FirstBlockCache": ("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), WORKS, WORKS, SIX),
-    "MagCache": ("flux", cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)), WORKS,
-                 WORKS, SIX),
+    "MagCache": ("flux", cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)),
+                 WORKS, WORKS, SIX),
     "pyramid attention broadcast": ("flux", cached(lambda d: d.PyramidAttentionBroadcastConfig(
         spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(0, 1001),
         current_timestep_callback=lambda: 500)), WORKS, WORKS, SIX),
-    "TaylorSeer": ("flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)), WORKS, WORKS, SIX),
+    "TaylorSeer": ("flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)), WORKS,
+                   WORKS, SIX),
     "FasterCache": ("sd3", faster_cache, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
     "Euler ancestral": ("sd21-base", scheduler("EulerAncestralDiscreteScheduler"), WORKS, WORKS, {}),
     "SDE-DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"), WORKS, WORKS, {}),

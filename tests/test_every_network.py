@@ -8,8 +8,8 @@ from torch.utils._pytree import tree_map
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.models.layers import layers_at
 from entropy_lib.errors import UnsupportedModelError
+from entropy_lib.models.layers import layers_at
 from entropy_lib.models.networks import family, recording
 
 pytestmark = pytest.mark.slow
@@ -78,13 +78,6 @@ RECORDED = {
          "max_text_seq_length": 7},
         lambda h, w: {"hidden_states": torch.randn(1, 3, 4, h, w), "timestep": torch.tensor([500]), "encoder_hidden_states":
                       torch.randn(1, 7, 32)},
-    ),
-    "UNetSpatioTemporalConditionModel": (
-        {"block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "num_attention_heads": (2, 4),
-         "down_block_types": ("CrossAttnDownBlockSpatioTemporal",) * 2, "up_block_types": ("CrossAttnUpBlockSpatioTemporal",) * 2,
-         "num_frames": 2, "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24},
-        lambda h, w: {"sample": torch.randn(1, 2, 8, h, w), "timestep": torch.tensor(5.0), "encoder_hidden_states":
-                      torch.randn(1, 1, 32), "added_time_ids": torch.randn(1, 3)},
     ),
 }  # fmt: skip
 

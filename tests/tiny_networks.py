@@ -15,7 +15,8 @@ DEPTH = dict.fromkeys(
      "mmdit_layers"), 2
 ) | dict.fromkeys(("num_refiner_layers", "n_refiner_layers"), 1)  # fmt: skip
 WIDTH = {
-    "num_attention_heads": 2, "attention_head_dim": 16, "joint_attention_dim": 32, "caption_channels": 32, "cross_attention_dim": 32,
+    "num_attention_heads": 2, "attention_head_dim": 16, "joint_attention_dim": 32, "caption_channels": 32,
+    "cross_attention_dim": 32,
     "caption_projection_dim": 32, "pooled_projection_dim": 16, "text_embed_dim": 32, "time_embed_dim": 16, "condition_dim": 8,
     "text_dim": 32, "freq_dim": 16, "ffn_dim": 64, "rope_axes_dim": (4, 6, 6), "axes_dims_rope": (4, 6, 6), "context_in_dim": 32,
     "guidance_embeds": False, "rope_max_seq_len": 128,
@@ -52,8 +53,13 @@ OWN = {
     "UNet2DConditionModel": UNET | DOWN_UP,
     "UNet2DModel": {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 8, "in_channels": 4,
                     "down_block_types": ("AttnDownBlock2D",) * 2, "up_block_types": ("AttnUpBlock2D",) * 2},
-    "UNet3DConditionModel": UNET | {"down_block_types": ("CrossAttnDownBlock3D",) * 2, "up_block_types": ("CrossAttnUpBlock3D",) * 2,
-                                    "attention_head_dim": 8},
+    "UNet3DConditionModel": UNET | {"down_block_types": ("CrossAttnDownBlock3D",) * 2, "attention_head_dim": 8,
+                                    "up_block_types": ("CrossAttnUpBlock3D",) * 2},
+    "UNetSpatioTemporalConditionModel": {
+        "block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "num_attention_heads": (2, 4),
+        "down_block_types": ("CrossAttnDownBlockSpatioTemporal",) * 2, "up_block_types": ("CrossAttnUpBlockSpatioTemporal",) * 2,
+        "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24, "sample_size": 8,
+    },
     "UNetMotionModel": UNET | {"down_block_types": ("CrossAttnDownBlockMotion",) * 2,
                                "up_block_types": ("CrossAttnUpBlockMotion",) * 2, "motion_num_attention_heads": 2,
                                "num_attention_heads": 2},

@@ -24,9 +24,13 @@ def witness(network):
     """A list that fills with the kernel calls of a network."""
     running, seen, plain = [], [], getattr(functional, KERNEL)
     handles = []
+
+    def left():
+        running.pop()
+
     for name, module in network.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: [running.pop()] and None))
+        handles.append(module.register_forward_hook(lambda *_: left()))
 
     def kernel(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
         if running and not query.is_meta:

@@ -208,7 +208,7 @@ def leave(network: nn.Module, listener: Listener) -> None:
 
 
 def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Tell who listens that a call of a network goes on with other arguments than it was given, as one that looks through windows."""
+    """Tell who listens that a call of a network goes on with other arguments than it was given, as through windows."""
     station: Station | None = getattr(network, STATION, None)
     run = None if station is None else station.run()
     if station is not None and run is not None:

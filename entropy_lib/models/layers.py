@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -244,7 +244,7 @@ class CallTokens:
         if layer in self.strange:
             raise error(
                 f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself has "
-                f"{self.layers[layer].keys}: {processor}, or what was put around it, joins tokens of other pictures or merges tokens, "
+                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other pictures or merges tokens, "
                 "and what T is then is not known. Undo that, or leave this layer out by `layers`."
             )
         raise error(
@@ -282,7 +282,9 @@ def _usual_shapes(network_class: type, config: tuple, height: int, width: int, t
 def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
     """The shapes of what a call hands over, batch aside, by parameter."""
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
-    leaves = {name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)] for name, value in given.items()}
+    leaves = {
+        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)] for name, value in given.items()
+    }
     return {name: shapes for name, shapes in leaves.items() if any(shapes)}
 
 

@@ -21,8 +21,8 @@ Config = dict
 Size = tuple[int, int]
 SAMPLES = ("sample", "hidden_states", "x", "latents")  # what the noisy picture is called
 TEXT_WIDTHS = (
-    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim", "cap_feat_dim", "text_dim",
-    "cross_attention_input_dim", "encoder_hidden_size", "cross_attention_dim_context", "text_in_dim", "cond_token_dim", "in_visual_dim",
+    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim", "cap_feat_dim",
+    "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim", "cond_token_dim",
 )  # fmt: skip
 TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}  # of a default call, by a parameter that such networks have
 FLUX_LIKE = (128, 128)  # latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one

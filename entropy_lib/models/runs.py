@@ -1,7 +1,7 @@
 """Where in a pipeline's run a call of its network is. Pipelines do not tell the network; their own variables say it.
 
-`t`, `latents` and `do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a call of the network is
-made from among them.
+`t`, `latents` and `do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a call of the
+network is made from among them.
 """
 
 import sys

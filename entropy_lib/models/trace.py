@@ -41,7 +41,7 @@ class Attention:
     """What one module's attention is.
 
     Attributes:
-        attends: "image", "image+text", "text" (what does not grow with the picture) or "cross" (a picture that asks something else).
+        attends: "image", "image+text", "text" (what does not grow with the picture) or "cross" (a picture asks something else).
         text: how many keys each token of text adds.
         other: keys that are neither picture nor text.
         part: which of the parts that the keys are joined from is the picture.
@@ -157,9 +157,7 @@ def _first_calls(calls: tuple[TracedCall, ...]) -> dict[str, TracedCall]:
 
 
 @lru_cache(maxsize=64)
-def trace_at(
-    network_class: type, config: tuple, family: Family, height: int, width: int, text: int
-) -> tuple[TracedCall, ...]:
+def trace_at(network_class: type, config: tuple, family: Family, height: int, width: int, text: int) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
     with torch.device("meta"):
         inputs = family.inputs(dict(config), height, width, text)

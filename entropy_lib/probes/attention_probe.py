@@ -104,8 +104,8 @@ class AttentionProbe(AttentionWatcher):
         fewest = min(seen, key=lambda name: seen[name])
         many = sum(count < calls for count in seen.values())
         return (
-            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed out earlier "
-            "outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all have, and "
+            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed "
+            "out earlier outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all have, and "
             "disable_cache() measures all."
         )
 

@@ -14,7 +14,6 @@ Example:
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from entropy_lib.models.runs import Caller, current
@@ -97,7 +96,7 @@ class DenoiserCallTracker:
 
 
 def _images(caller: Caller, batch: int) -> int | None:
-    """How many pictures a pipeline is drawing, by its own latents; None where it does not say, or they are not rows of the batch."""
+    """How many pictures a pipeline is drawing, by its own latents; None where it does not say, or they are no rows."""
     latents = caller.variables.get("latents")
     images = latents.shape[0] if isinstance(latents, Tensor) and latents.ndim > 1 else 0
     return images if images and batch % images == 0 else None
@@ -113,7 +112,11 @@ def _branches(caller: Caller, batch: int, images: int | None) -> tuple[str, ...]
     perturbed = bool(getattr(pipeline, "do_perturbed_attention_guidance", False))
     if guided is None:
         guided = rows == 2 + perturbed
-    names = (*(("uncond",) if guided else ()), *(("cond",) if guided or perturbed else ("all",)), *(("perturbed",) if perturbed else ()))
+    names = (
+        *(("uncond",) if guided else ()),
+        *(("cond",) if guided or perturbed else ("all",)),
+        *(("perturbed",) if perturbed else ()),
+    )
     if rows is None:
         return names if batch % len(names) == 0 else ("all",)
     return names if rows == len(names) else ("all",) * rows

@@ -152,14 +152,16 @@ class AttentionWatcher(Listener):
                 "(`disable_attention_slicing()`), and run again."
             )
         self._check_mask(layer, used)
-        each = self._tokens.layers[layer].rows // used.query.shape[1]  # rows of one picture: frames, where they attend by themselves
+        each = (
+            self._tokens.layers[layer].rows // used.query.shape[1]
+        )  # rows of one picture: frames, where they attend by themselves
         count, first = len(used.query) // each, self._rows.get(layer, 0)
         self._rows[layer] = first + count
         whole = count == self._tokens.batch
         if not whole and may_skip(self.network):
             raise AttentionNotSeenError(
-                f"a cache lets {layer!r} attend for {count} of {self._tokens.batch} rows of the batch (as FasterCache does), and which "
-                "branch of guidance they are is not known. Call disable_cache() on the network."
+                f"a cache lets {layer!r} attend for {count} of {self._tokens.batch} rows of the batch (as FasterCache does), and "
+                "which branch of guidance they are is not known. Call disable_cache() on the network."
             )
         branches = call.branches[first // call.images : self._rows[layer] // call.images]
         if branches:
@@ -207,7 +209,7 @@ class AttentionWatcher(Listener):
         return LayerStep(layer, known.attends, *grid(known.image, *call.latent_size), *counts, call)
 
     def _factor(self, layer: str, asked: KernelCall, used: KernelCall) -> Tensor:
-        """Measured from a few rows of the query: what the kernel gets over what the network asks for, in the network's own scale."""
+        """From a few rows of the query: what the kernel gets over what the network asks for, in the network's own scale."""
         scale = used.scale / self._tokens.layers[layer].scale
         if used.query.data_ptr() == asked.query.data_ptr():
             return used.query.new_full(used.query.shape[:2], scale, dtype=torch.float32)

@@ -105,8 +105,8 @@ class ModelScale(Listener):
         if not math.isclose(call.scale, self.call.layers[layer].scale, rel_tol=1e-4):
             raise ScaleNotAppliedError(
                 f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself has "
-                f"{self.call.layers[layer].scale:.4g}: it is rescaled already (as LuminaPipeline does by `proportional_attn`), and a "
-                "rule on top would act twice. Switch that off, or take the rule away."
+                f"{self.call.layers[layer].scale:.4g}: it is rescaled already (as LuminaPipeline does by "
+                "`proportional_attn`), and a rule on top would act twice. Switch that off, or take the rule away."
             )
         counts = self.call.counts(layer, call)
         patched.tokens, patched.training_tokens = max(counts)
@@ -234,11 +234,11 @@ def applied_rule(model: DiffusionModel) -> Rule:
 
 
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
-    """What the patch did in the latest calls: one row a layer, with `layer, attends, tokens, training_tokens, factor, calls, clamped`.
+    """What the patch did in the latest calls: one row a layer.
 
-    `attends` is "image", or "image+text" where text joins the softmax. `tokens` and `factor` are those of the latest call (0 and 1.0 before the first); the factor is the mean of the heads where
-    they differ. `clamped` says of how many factors the entropy that the rule wants is out of reach. Without a patch the table
-    is empty.
+    Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens, training_tokens, factor` of the
+    latest call (0 and 1.0 before the first; the factor is the mean of the heads where they differ); `calls`; `clamped`, of how
+    many factors the entropy that the rule wants is out of reach. Without a patch the table is empty.
     """
     state = getattr(denoiser(model), ATTRIBUTE, None)
     columns = ["layer", "attends", "tokens", "training_tokens", "factor", "calls", "clamped"]
