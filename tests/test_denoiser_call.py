@@ -96,3 +96,13 @@ def test_continuous_timesteps_are_found_by_the_pipeline_s_own_variable():
     tracker = DenoiserCallTracker()
     steps = [tracker.advance(Caller(who, {"t": t}), 1, t * 7, (8, 12)).step for t in who.scheduler.timesteps]
     assert steps == [0, 1, 2]
+
+
+def test_branches_of_a_modular_pipeline_are_those_of_its_guider():
+    told, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
+    tracker, who = DenoiserCallTracker(), pipeline(900)
+    for name in told:
+        state = SimpleNamespace(**{"__guidance_identifier__": name})
+        variables = {"latents": torch.zeros(2, 4, 8, 12), "guider_state_batch": state}
+        branches.append(tracker.advance(Caller(who, variables), 2, torch.tensor(900), (8, 12)).branches)
+    assert branches == [("cond",), ("uncond",), ("perturbed",)]

@@ -105,8 +105,8 @@ class AttentionProbe(AttentionWatcher):
         many = sum(count < calls for count in seen.values())
         return (
             f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed "
-            "out earlier outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all have, and "
-            "disable_cache() measures all."
+            "out earlier outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all "
+            "have, and disable_cache() measures all."
         )
 
     def _part(self, place: LayerStep, sums: Tensor) -> pd.DataFrame:

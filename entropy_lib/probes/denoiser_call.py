@@ -19,6 +19,7 @@ from torch import Tensor
 from entropy_lib.models.runs import Caller, current
 
 GUIDED = "do_classifier_free_guidance"
+GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class DenoiserCallTracker:
         branches = _branches(caller, batch, known)
         images = batch // len(branches)
         first_image = self._count(step, caller.schedule)
-        branches = ("extra",) if self._calls > planned and len(branches) == 1 else branches
+        branches = ("extra",) if self._calls > planned and branches == ("all",) else branches
         self.latest = DenoiserCall(step, value, branches, images, first_image, latent_size)
         return self.latest
 
@@ -107,6 +108,9 @@ def _branches(caller: Caller, batch: int, images: int | None) -> tuple[str, ...]
 
     Twice as many rows as pictures, where a pipeline says nothing of guidance, are [uncond, cond].
     """
+    told = getattr(caller.variables.get("guider_state_batch"), "__guidance_identifier__", None)
+    if told is not None:  # a guider calls the network once for each branch
+        return (GUIDER_BRANCHES.get(told, "perturbed"),)
     pipeline, rows = caller.pipeline, None if images is None else batch // images
     guided = getattr(pipeline, GUIDED, caller.variables.get(GUIDED))
     perturbed = bool(getattr(pipeline, "do_perturbed_attention_guidance", False))
