@@ -120,3 +120,21 @@ def test_the_page_is_of_the_installed_diffusers_and_leaves_none_out():
     rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in page.splitlines() if line.startswith("| ")}
     assert set(classes()) <= set(rows)
     assert {name for name, state in rows.items() if state == "works ✓"} == set(OWN)
+
+
+@pytest.mark.parametrize("name", ["WanTransformer3DModel", "HunyuanVideoTransformer3DModel"])
+def test_frames_of_a_video_count_in_n_and_in_t(name):
+    network, frames = tiny(name), 3
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns in (NATIVE, WIDE):
+        inputs = arguments(network, (rows, columns))
+        inputs["hidden_states"] = torch.randn(1, 4, frames, rows, columns, generator=generator)
+        with torch.no_grad():
+            plain = network(**inputs, return_dict=False)[0]
+            with el.scaled(network, "paper", latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
+                patched = network(**inputs, return_dict=False)[0]
+        table = probe.table()
+        text = 0 if name.startswith("Wan") else 24
+        assert set(table.training_tokens) == {frames * 16 + text}
+        assert set(table.tokens) == {frames * rows * columns // 4 + text}
+        assert torch.equal(patched, plain) == ((rows, columns) == NATIVE)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import Family, config_of, family, sample_of
+from entropy_lib.models.networks import Family, Recorded, config_of, family, sample_of
 from entropy_lib.models.trace import Structure, TracedCall, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -158,6 +158,29 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     }
 
 
+def training_of_call(
+    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, int]
+) -> dict[str, LayerTokens]:
+    """The tokens at training size of a call that has all else in common with this one: frames of a video, text, boxes.
+
+    Raises:
+        UnsupportedModelError: where a video cannot be followed.
+    """
+    known, plain = family(network), layers_at(network, *native)
+    size = known.latent_size(args, kwargs)
+    usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
+    if known.packed or all(layer.keys == usual[name].keys for name, layer in layers.items()):
+        return plain
+    given = dict(zip(known.parameters, args, strict=False)) | kwargs
+    there = Recorded(tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, given), tuple(size), 0)
+    made = {call.module: call.keys for call in reversed(_calls(network, (), there.at(*native, 0)))}
+    if not set(layers) <= set(made):
+        raise UnsupportedModelError(
+            f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
+        )
+    return {name: replace(plain[name], image=layer.image + made[name] - layer.keys) for name, layer in layers.items()}
+
+
 @dataclass
 class CallTokens:
     """What the self-attention of one call of a network attends to, and what of it has come by.
@@ -186,7 +209,7 @@ class CallTokens:
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
         layers = layers_of_call(network, args, kwargs)
         batch = sample_of(args, kwargs).shape[0]
-        return cls(network, layers, layers_at(network, *native), size, batch, dict.fromkeys(layers, 0))
+        return cls(network, layers, training_of_call(network, args, kwargs, layers, native), size, batch, dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others with the same query.
@@ -214,6 +237,11 @@ class CallTokens:
         beside = self.training[layer].image - self.layers[layer].image
         visible = visible_keys(call)
         keys = [call.keys] if visible is None else visible.sum(-1).tolist()
+        if min(keys) < self.layers[layer].image:
+            raise InvalidInputError(
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the picture itself, and what T is then is "
+                "not known. Call the model without the mask, or leave this layer out by `layers`."
+            )
         return [(count, count + beside) for count in keys]
 
     def check(self, watched: Mapping[str, nn.Module], layers: Iterable[str], error: type[EntropyLibError]) -> None:

@@ -187,7 +187,12 @@ def recording(network: nn.Module) -> Iterator[None]:
         given = dict(zip(_parameters(type(module)), args, strict=False)) | kwargs
         text = given.get("encoder_hidden_states")
         length = text.shape[1] if isinstance(text, Tensor) and text.ndim == 3 else 0
-        size = tuple(sample_of(args, kwargs).shape[-2:])
+        sample = sample_of(args, kwargs)
+        if sample.ndim < 4:
+            raise UnsupportedModelError(
+                f"{type(module).__name__} takes its latents as {list(sample.shape)}, which says nothing of height and width"
+            )
+        size = tuple(sample.shape[-2:])
         bare = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, given)
         RECORDED[type(module), config_of(module)] = Recorded(bare, size, length)
 

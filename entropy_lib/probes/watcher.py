@@ -178,8 +178,8 @@ class AttentionWatcher(Listener):
         self._tokens.check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
 
     def _check_mask(self, layer: str, used: KernelCall) -> None:
-        short = min(count for count, _ in self._tokens.counts(layer, used)) < self._tokens.layers[layer].image
-        if weighs(used) or short:
+        self._tokens.counts(layer, used)
+        if weighs(used):
             raise InvalidInputError(
                 f"the self-attention of {layer!r} was called with a mask that hides or weighs keys: rows then differ in their "
                 "number of keys, and ln N is no longer what their entropy compares with. Call the model without the mask, or leave "
