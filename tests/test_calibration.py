@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from diffusers.models.attention_processor import SlicedAttnProcessor
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, MissingFileError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.experiments import noise_level
 from entropy_lib.models.architectures import build
 from entropy_lib.scaling import calibration
-from entropy_lib.scaling.calibration import Calibration, LayerResponse, equal_entropy
-from entropy_lib.scaling.patch import applied_rule, scale_heads
+from entropy_lib.scaling.calibration import Calibration, LayerResponse, equal_entropy, lengths, use_calibration
+from entropy_lib.scaling.patch import applied_rule
 from entropy_lib.scaling.rules import distinct_rules
 from entropy_lib.scenes import scenes
 
@@ -227,14 +228,24 @@ def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_dr
         el.generate(pipe, ["an owl"], [0], 8, 8, scale_rule="equal-entropy(layers)")
 
 
-def test_heads_are_multiplied_one_by_one():
-    query = torch.randn(2, 5, 12)
-    found = scale_heads(query, [1.0, 2.0, 3.0]).unflatten(-1, (3, 4))
-    assert torch.equal(found, query.unflatten(-1, (3, 4)) * torch.tensor([1.0, 2.0, 3.0])[:, None])
-    by_head = torch.randn(2, 3, 5, 4)
-    assert torch.equal(scale_heads(by_head, [1.0, 2.0, 3.0]), by_head * torch.tensor([1.0, 2.0, 3.0])[:, None, None])
-    with pytest.raises(ScaleNotAppliedError, match="heads"):
-        scale_heads(torch.randn(2, 3, 3, 4), [1.0, 2.0, 3.0])
+def test_heads_are_multiplied_one_by_one(network, call):
+    """What reaches the kernel, head by head, and the refusal where heads come in slices."""
+    training, factors = el.training_tokens(network), (0.25, 0.5, 1.0, 2.0, 4.0)
+    curves = {
+        name: [[math.log(n) * (1 - f / (8 + 4 * head)) for f in factors] for head in range(2)] for name, n in training.items()
+    }
+    layers = {name: LayerResponse(training[name], factors, curve) for name, curve in curves.items()}
+    found = Calibration(lengths(network, layers), layers)
+    use_calibration(network, found)
+    with el.scaled(network, "equal-entropy(heads)"), el.EntropyProbe(network) as probe:
+        call(network, 24, 24)
+    for row in probe.table().itertuples():
+        expected = found.factors(el.rule("equal-entropy(heads)"), row.layer, row.tokens).factors
+        assert expected[0] != expected[1]
+        assert row.factor == pytest.approx(expected[row.head], rel=1e-6)
+    network.set_attn_processor(SlicedAttnProcessor(1))
+    with el.scaled(network, "equal-entropy(heads)"), pytest.raises(ScaleNotAppliedError, match="disable_attention_slicing"):
+        call(network, 24, 24)
 
 
 def test_the_bridge_leads_over_the_paper(pipe):

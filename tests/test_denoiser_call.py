@@ -4,12 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
-from entropy_lib.models.networks import FAMILIES
+from entropy_lib.models.runs import Caller
 from entropy_lib.probes.denoiser_call import DenoiserCallTracker
-
-UNET, FLUX = FAMILIES["UNet2DConditionModel"], FAMILIES["FluxTransformer2DModel"]
 
 
 def pipeline(*timesteps, **words):
@@ -17,15 +14,10 @@ def pipeline(*timesteps, **words):
     return SimpleNamespace(**schedule, **words)
 
 
-def latents(batch, height=8, width=12, doubled=False):
-    drawn = torch.randn(batch // 2 if doubled else batch, 4, height, width, generator=torch.Generator().manual_seed(0))
-    return torch.cat([drawn, drawn]) if doubled else drawn
-
-
-def follow(who, family, *calls):
+def follow(who, *calls, **variables):
     """Each call is (timestep, batch): what becomes of them."""
-    tracker = DenoiserCallTracker(who, family)
-    return [tracker.advance((latents(batch), torch.as_tensor(timestep)), {}) for timestep, batch in calls]
+    tracker = DenoiserCallTracker()
+    return [tracker.advance(Caller(who, variables), batch, torch.as_tensor(timestep), (8, 12)) for timestep, batch in calls]
 
 
 GUIDED, PERTURBED = {"do_classifier_free_guidance": True}, {"do_perturbed_attention_guidance": True}
@@ -45,43 +37,72 @@ TABLE = {
     "two batches of one run each": (pipeline(900, 400, **GUIDED), [(900, 4), (400, 4), (900, 2), (400, 2)],
                                     [(0, ("uncond", "cond"), 2, 0), (1, ("uncond", "cond"), 2, 0),
                                      (0, ("uncond", "cond"), 1, 2), (1, ("uncond", "cond"), 1, 2)]),
-    "a bare network has no branches": (nn.Identity(), [(500, 4), (250, 4)], [(0, ("all",), 4, 0), (1, ("all",), 4, 0)]),
+    "a bare network has no branches": (None, [(500, 4), (250, 4)], [(0, ("all",), 4, 0), (1, ("all",), 4, 0)]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("who", "calls", "expected"), TABLE.values(), ids=TABLE.keys())
 def test_calls_are_numbered(who, calls, expected):
-    found = follow(who, UNET, *calls)
+    found = follow(who, *calls)
     assert [(call.step, call.branches, call.images, call.first_image) for call in found] == expected
     assert [call.timestep for call in found] == [timestep for timestep, _ in calls]
-    assert {call.latent_size for call in found} == {(8, 12)}
 
 
 def test_runs_of_one_step_are_told_apart_by_their_schedules():
-    who = pipeline(900, **GUIDED)
-    tracker, firsts = DenoiserCallTracker(who, UNET), []
+    who, tracker, firsts = pipeline(900, **GUIDED), DenoiserCallTracker(), []
     for _ in range(3):
         who.scheduler.timesteps = torch.tensor([900])  # as every run sets it anew
-        firsts.append(tracker.advance((latents(4), torch.tensor(900)), {}).first_image)
+        firsts.append(tracker.advance(Caller(who), 4, torch.tensor(900), (8, 12)).first_image)
     assert firsts == [0, 2, 4]
 
 
-@pytest.mark.parametrize(("doubled", "branches"), [(True, ("uncond", "cond")), (False, ("all",))])
-def test_a_pipeline_that_does_not_say_is_known_by_its_doubled_latents(doubled, branches):
-    tracker = DenoiserCallTracker(pipeline(900), UNET)
-    assert tracker.advance((), {"sample": latents(4, doubled=doubled), "timestep": torch.tensor(900)}).branches == branches
+# what the pipeline says, its pictures, rows of the batch, then branches and pictures of each
+WORDS = {
+    "nothing, twice as many rows": ({}, 2, 4, ("uncond", "cond"), 2),
+    "nothing, two equal pictures": ({}, 2, 2, ("all",), 2),
+    "guided": (GUIDED, 2, 4, ("uncond", "cond"), 2),
+    "three branches (InstructPix2Pix)": (GUIDED, 2, 6, ("all",) * 3, 2),
+    "not guided, and is (Panorama)": ({"do_classifier_free_guidance": False}, 1, 2, ("all",) * 2, 1),
+    "guided, one branch a call": (GUIDED, 2, 2, ("all",), 2),
+    "guided and perturbed": (GUIDED | PERTURBED, 2, 6, ("uncond", "cond", "perturbed"), 2),
+}
+
+
+@pytest.mark.parametrize(("words", "pictures", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
+def test_branches_are_what_the_pipeline_s_words_and_pictures_account_for(words, pictures, rows, branches, images):
+    (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(pictures, 4, 8, 12))
+    assert (found.branches, found.images) == (branches, images)
+
+
+def test_a_pipeline_s_own_variable_says_whether_it_guides():
+    (found,) = follow(pipeline(900), (900, 4), do_classifier_free_guidance=True)
+    assert found.branches == ("uncond", "cond")
 
 
 def test_a_step_between_the_timesteps_is_numbered_by_appearance():
-    found = follow(pipeline(900, 400), UNET, (900, 1), (650, 1), (400, 1), (650, 1))
+    found = follow(pipeline(900, 400), (900, 1), (650, 1), (400, 1), (650, 1))
     assert [(call.step, call.timestep) for call in found] == [(0, 900), (0, 650), (1, 400), (0, 650)]
 
 
 def test_flux_hands_over_a_thousandth_in_low_precision():
-    tracker, places = DenoiserCallTracker(pipeline(1000.0, 752.9, 256.1), FLUX), torch.zeros(1, 24, 3)
-    places[..., 1], places[..., 2] = torch.arange(4).repeat_interleave(6), torch.arange(6).repeat(4)
-    given = {"hidden_states": torch.zeros(1, 24, 64), "img_ids": places}
-    calls = [tracker.advance((), given | {"timestep": torch.tensor([t / 1000]).bfloat16()}) for t in (1000.0, 752.9, 256.1)]
+    times = (1000.0, 752.9, 256.1)
+    calls = follow(pipeline(*times), *[(torch.tensor([t / 1000]).bfloat16(), 1) for t in times])
     assert [call.step for call in calls] == [0, 1, 2]
-    assert [call.timestep for call in calls] == pytest.approx([1000.0, 752.9, 256.1])
-    assert {call.latent_size for call in calls} == {(8, 12)}
+    assert [call.timestep for call in calls] == pytest.approx(list(times))
+
+
+def test_continuous_timesteps_are_found_by_the_pipeline_s_own_variable():
+    who = pipeline(1.1, 0.2, -1.6)
+    tracker = DenoiserCallTracker()
+    steps = [tracker.advance(Caller(who, {"t": t}), 1, t * 7, (8, 12)).step for t in who.scheduler.timesteps]
+    assert steps == [0, 1, 2]
+
+
+def test_branches_of_a_modular_pipeline_are_those_of_its_guider():
+    told, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
+    tracker, who = DenoiserCallTracker(), pipeline(900)
+    for name in told:
+        state = SimpleNamespace(**{"__guidance_identifier__": name})
+        variables = {"latents": torch.zeros(2, 4, 8, 12), "guider_state_batch": state}
+        branches.append(tracker.advance(Caller(who, variables), 2, torch.tensor(900), (8, 12)).branches)
+    assert branches == [("cond",), ("uncond",), ("perturbed",)]

@@ -6,12 +6,13 @@ import pytest
 import torch
 from diffusers import PNDMScheduler
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from torch.nn import functional
 
 import entropy_lib as el
-from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, UnknownNameError
+from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, ScaleNotAppliedError, UnknownNameError
 
 COLUMNS = [
-    "layer", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
+    "layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
     "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor",
 ]  # fmt: skip
 PROBES = [el.EntropyProbe, el.LogitProbe]
@@ -25,11 +26,19 @@ class FormsTheMap(AttnProcessor):
         self.maps = []
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, **kwargs):
-        if encoder_hidden_states is None:
-            query, key = (attn.head_to_batch_dim(layer(hidden_states)) for layer in (attn.to_q, attn.to_k))
-            logits = (query.double() @ key.double().mT * attn.scale).unflatten(0, (-1, attn.heads))
-            self.maps.append(logits)
-        return super().__call__(attn, hidden_states, encoder_hidden_states, **kwargs)
+        if encoder_hidden_states is not None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, **kwargs)
+        plain = attn.get_attention_scores
+
+        def keeping(*arguments):
+            weights = plain(*arguments)
+            self.maps.append(weights.double().log().unflatten(0, (-1, attn.heads)))  # logits, but for a constant of each row
+            return weights
+
+        attn.get_attention_scores = keeping
+        output = super().__call__(attn, hidden_states, **kwargs)
+        del attn.get_attention_scores
+        return output
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 14)])
@@ -101,14 +110,25 @@ def test_the_training_size_goes_with_the_patch(network):
     assert el.training_tokens(network) == native != given
 
 
+class Sharper(AttnProcessor2_0):
+    """Asks the kernel for twice the scale: a rule that the patch knows nothing of."""
+
+    def __call__(self, attn, hidden_states, *args, **kwargs):
+        query, key, value = (
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        output = functional.scaled_dot_product_attention(query, key, value, scale=2 * query.shape[-1] ** -0.5)
+        return attn.to_out[0](output.transpose(1, 2).flatten(-2))
+
+
 def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
     layer = next(iter(el.training_tokens(network)))
-    block = network.get_submodule(layer)
-    hook = block.to_q.register_forward_hook(lambda module, args, output: 2 * output)
+    network.get_submodule(layer).set_processor(Sharper())
     with el.EntropyProbe(network, layers=layer) as probe:
         call(network)
-    hook.remove()
-    assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-5)
+    assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-6)
+    with pytest.raises(ScaleNotAppliedError, match="rescaled already"), el.scaled(network, "paper"):
+        call(network)
 
 
 def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
@@ -197,9 +217,18 @@ def test_layers_are_selected_and_unknown_ones_refused(network, call):
         el.EntropyProbe(network, rows=0)
 
 
+class ByHand(AttnProcessor2_0):
+    """Forms the softmax itself, without any kernel."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        weights = (attn.to_q(hidden_states) @ attn.to_k(source).mT).softmax(-1)
+        return attn.to_out[0](weights @ attn.to_v(source))
+
+
 def test_attention_that_cannot_be_seen_is_an_error_and_the_model_is_restored(network, call):
     before = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
-    network.set_attn_processor(AttnProcessor())
+    network.set_attn_processor(ByHand())
     with pytest.raises(AttentionNotSeenError, match="AttnProcessor2_0"), el.EntropyProbe(network):
         call(network)
     assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == before
@@ -242,9 +271,9 @@ def test_all_probes_lay_out_their_tables_alike(pipe, probe):
     """The same places in the same order; images in a column of their own where they are kept apart, and nowhere else."""
     with probe(pipe, rows=2) as together, probe(pipe, rows=2, per_image=True) as apart:
         el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], 32, 32, steps=2, batch=2)
-    place = COLUMNS[:10]
-    assert list(together.table().columns[:10]) == place
-    assert list(apart.table().columns[:11]) == [*place[:8], "image", *place[8:]]
+    place = COLUMNS[:11]
+    assert list(together.table().columns[:11]) == place
+    assert list(apart.table().columns[:12]) == [*place[:9], "image", *place[9:]]
     table = apart.table()
     assert table.image.is_monotonic_increasing
     assert table[table.image == 2].step.is_monotonic_increasing
@@ -293,12 +322,12 @@ def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
     def fail(*_):
         raise InterruptedError
 
-    layer = pipe.unet.get_submodule(next(iter(el.training_tokens(pipe))))
+    layer, kernel = pipe.unet.get_submodule(next(iter(el.training_tokens(pipe)))), functional.scaled_dot_product_attention
     with el.EntropyProbe(pipe) as probe:
         hook = layer.to_out[0].register_forward_hook(fail)
         with pytest.raises(InterruptedError):
             el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1)
         hook.remove()
-        assert probe._layer is None, "the attention of the text encoder would be taken for that of the layer"
+        assert functional.scaled_dot_product_attention is kernel, "the attention of the text encoder would be taken for a layer's"
         el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1)
     assert set(probe.table().tokens) == {64, 16, 4}

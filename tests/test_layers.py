@@ -8,7 +8,8 @@ from torch.utils._pytree import tree_leaves
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.models.layers import _trace_tokens, denoiser, grid, is_attention, select_layers, tokens_at
+from entropy_lib.models import trace
+from entropy_lib.models.layers import _layers, denoiser, grid, select_layers, tokens_at
 
 
 def test_training_tokens_of_the_embedded_model(pipe):
@@ -22,7 +23,7 @@ def test_training_tokens_of_the_embedded_model(pipe):
 def test_traced_counts_are_those_of_a_real_run(network, call, size):
     seen = {}
     for name, module in network.named_modules():
-        if is_attention(module):
+        if hasattr(module, "to_k"):
             module.to_k.register_forward_hook(lambda m, i, out, name=name: seen.update({name: out.shape[1]}))
     call(network, *size)
     expected = {name: keys for name, keys in seen.items() if name.endswith("attn1")}
@@ -102,7 +103,8 @@ class OffMeta(TorchDispatchMode):
 
 def test_tracing_takes_no_memory(network):
     """Neither for weights nor for the 262,144 tokens of this size."""
-    _trace_tokens.cache_clear()
+    for cached in (_layers, trace.trace_at, trace._structure, trace._twin):
+        cached.cache_clear()
     with OffMeta() as made:
         tokens_at(network, 512, 512)
     assert made.elements <= 1

@@ -27,13 +27,15 @@ ALLOWED = {
     "scaling": {
         "theory": "the factor of equal entropy, and what each rule does by the exact law",
         "models.layers": "where the queries are, and T",
-        "models.networks": "how many text tokens join",
+        "models.kernels": "where the scale is",
+        "models.runs": "how much of a run lies behind",
     },
     "probes": {
         "theory": "Eq. 5 beside what is measured",
         "attention": "what is measured",
         "models.layers": "which layers to watch, and T",
-        "models.networks": "text tokens, branches of guidance",
+        "models.kernels": "where query and key are",
+        "models.runs": "what calls the network, and when",
     },
     "experiments": {
         "attention": "the type of a choice of query rows",
@@ -48,6 +50,7 @@ ALLOWED = {
         "attention.entropy": "the type of a choice of query rows",
         "probes": "measuring while drawing",
         "models.layers": "the network, its native size",
+        "models.kernels": "saying that a call goes on, in another window",
         "models.padding": "what convolutions see beyond the border",
         "models.hub": "upscalers come from the Hub",
         "models.networks": "which networks take latents as they are",

@@ -18,8 +18,9 @@ from entropy_lib.baselines.windows import Size, cover
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.experiments.generation import generate
 from entropy_lib.experiments.request import check_pipeline, check_sizes
+from entropy_lib.models.kernels import announce
 from entropy_lib.models.layers import check_latent_size, denoiser, native_latent_size
-from entropy_lib.models.networks import FAMILIES, Family, family
+from entropy_lib.models.networks import family
 from entropy_lib.scaling.rules import Rule
 
 
@@ -91,11 +92,18 @@ def windowed(network: nn.Module, window: Size, overlap: float = OVERLAP) -> Iter
     Raises:
         UnsupportedModelError: for another network.
     """
-    if family(network).latent_size is not Family.latent_size:
-        able = ", ".join(name for name, known in FAMILIES.items() if known.latent_size is Family.latent_size)
-        raise UnsupportedModelError(f"{type(network).__name__} packs its latents and cannot see through windows; these can: {able}")
+    if family(network).packed:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} packs its latents and cannot see through windows; networks that take them as "
+            "[batch, channel, height, width] can"
+        )
     own, before = network.forward, vars(network).get("forward")
-    network.forward = lambda *args, **kwargs: averaged(own, args, kwargs, window, overlap)
+
+    def seen(*args: object, **kwargs: object) -> object:
+        announce(network, args, kwargs)
+        return own(*args, **kwargs)
+
+    network.forward = lambda *args, **kwargs: averaged(seen, args, kwargs, window, overlap)
     try:
         yield
     finally:

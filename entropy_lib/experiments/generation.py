@@ -4,17 +4,20 @@ Every image has its own random generator, so the batch it is drawn in does not m
 by at most one grey level, from the order of floating-point sums.
 """
 
+import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from entropy_lib.errors import NotFiniteError
+from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.experiments.request import check_sampler, check_samples, check_sizes, distinct_rules_at
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.scaling.patch import applied_rule, scaled
@@ -52,7 +55,7 @@ def generate(
 
     Raises:
         InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that cannot fit into
-            memory, and a rule that has no factor at this size; before anything is drawn.
+            memory, a rule that has no factor at this size, and a scheduler whose noise no seed fixes; before anything is drawn.
         UnknownNameError: for an unknown rule.
         UnsupportedModelError: when `pipe` is no pipeline, or one around an unknown network.
         NotFiniteError: when the model draws NaN.
@@ -65,6 +68,7 @@ def generate(
     sampler = check_sampler(pipe, steps, guidance, batch)
     check_samples(prompts, seeds)
     check_sizes(pipe, [(height, width)], batch)
+    check_noise(pipe.scheduler)
     if scale_rule is not None:
         distinct_rules_at(pipe, [scale_rule], height, width)  # fails here where the rule has no factor
     images = []
@@ -76,11 +80,48 @@ def generate(
     return np.concatenate(images)
 
 
+def check_noise(scheduler: object) -> None:
+    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on copies, in a step each.
+
+    Raises:
+        InvalidInputError: as DPM++ SDE does by torchsde: then no seed fixes a picture, and paired differences are noise.
+    """
+    try:
+        one, other = (_first_step(copy.deepcopy(scheduler)) for _ in range(2))
+    except Exception:  # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen in `draw`
+        return
+    if not torch.equal(one, other):
+        raise InvalidInputError(_unseeded(scheduler))
+
+
+def _first_step(scheduler: Any) -> Tensor:
+    asked = inspect.signature(scheduler.set_timesteps).parameters
+    scheduler.set_timesteps(4, **({"mu": 1.0} if "mu" in asked else {}))
+    accepted, given = inspect.signature(scheduler.step).parameters, torch.Generator("cpu").manual_seed(0)
+    sample = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.seed()  # as different as the numbers of any two runs
+        options = {"generator": given} if "generator" in accepted else {}
+        return scheduler.step(sample, scheduler.timesteps[0], sample, **options).prev_sample
+
+
+def _unseeded(scheduler: object) -> str:
+    return (
+        f"{type(scheduler).__name__} takes noise from a source of its own, so that no seed fixes a picture and differences between "
+        "rules would be noise. Take a deterministic scheduler, as DPMSolverMultistepScheduler, or one whose step takes a generator."
+    )
+
+
 def draw(
     pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, *, steps: int, guidance: float
 ) -> Float[np.ndarray, "image height width 3"]:
-    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1]."""
-    return mend_batches(pipe)(
+    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1].
+
+    Raises:
+        InvalidInputError: when the pipeline took random numbers that no seed fixes.
+    """
+    before = torch.get_rng_state()
+    images = mend_batches(pipe)(
         list(prompts),
         height=height,
         width=width,
@@ -90,6 +131,9 @@ def draw(
         output_type="np",
         **own_options(pipe),
     ).images
+    if not torch.equal(torch.get_rng_state(), before):
+        raise InvalidInputError(_unseeded(pipe.scheduler))
+    return images
 
 
 def finite(images: Float[np.ndarray, "image height width 3"]) -> Bool[np.ndarray, " image"]:

@@ -1,24 +1,27 @@
 """Finding the self-attention of a diffusers model: which layers, at how many tokens, on what grid.
 
-A layer is self-attention when its keys come from its own input; joint attention, where text and image tokens attend to
-all of both, counts too. That is decided by running the model: block names and key counts mislead (a cross-attention may
-carry the name attn1; a 7 x 11 grid has as many keys as a prompt, 77). The run uses a weightless twin on the meta device,
-so it costs neither time nor memory and works for any size.
+A layer is self-attention when its keys grow with the picture; joint attention, where text and image tokens attend to all of both,
+counts too. That is decided by running the model: block names and key counts mislead (a cross-attention may carry the name attn1; a
+7 x 11 grid has as many keys as a prompt, 77). The run uses a weightless twin on the meta device (`models.trace`), so it costs
+neither time nor memory and works for any size.
 """
 
 import fnmatch
 import operator
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
 
-from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
-from entropy_lib.models.networks import FAMILIES, family
+from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
+from entropy_lib.models.kernels import KernelCall, Run, visible_keys
+from entropy_lib.models.networks import Family, Recorded, config_of, family, sample_of
+from entropy_lib.models.trace import Structure, TracedCall, structure, trace, trace_at
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -50,39 +53,6 @@ def forget_compiled() -> None:
         torch.compiler.reset()
 
 
-def is_attention(module: nn.Module) -> bool:
-    """Whether a module is an attention layer of diffusers, recognised by its projections."""
-    return hasattr(module, "heads") and (hasattr(module, "to_q") or hasattr(module, "to_qkv"))
-
-
-def is_joint(attention: nn.Module) -> bool:
-    """Whether text has queries of its own in an attention layer, so that text and image tokens share one softmax."""
-    return getattr(attention, "add_q_proj", None) is not None
-
-
-@dataclass(frozen=True)
-class SelfAttentionInput:
-    """What enters a call of self-attention: the layer's hidden states, and text where the layer is joint."""
-
-    hidden: Tensor
-    text: Tensor | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Keys of the call: those of the image, and of the text that joins them."""
-        hidden, own = self.hidden, 0 if self.text is None else self.text.shape[1]
-        return own + (hidden.shape[1] if hidden.ndim == 3 else hidden.shape[-2] * hidden.shape[-1])
-
-
-def self_attention_input(attention: nn.Module, args: tuple, kwargs: dict) -> SelfAttentionInput | None:
-    """The input of an attention call whose keys come from it, or None where they come from elsewhere."""
-    hidden = args[0] if args else kwargs["hidden_states"]
-    source = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
-    if source is None or source is hidden:
-        return SelfAttentionInput(hidden)
-    return SelfAttentionInput(hidden, source) if is_joint(attention) else None
-
-
 def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int | None = None) -> dict[str, int]:
     """Tokens of every self-attention layer for latents of the given size, traced on a weightless twin.
 
@@ -100,15 +70,268 @@ def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int |
         UnsupportedModelError: when the network is of no known family.
         InvalidInputError: when it has no self-attention, and for a size that is none.
     """
-    network = denoiser(model)
-    height, width = check_latent_size((height, width))
-    text = family(network).text_tokens if text_tokens is None else text_tokens
-    counts = dict(_trace_tokens(type(network), _hashable(dict(network.config)), height, width, text))
+    counts = {name: layer.keys for name, layer in layers_at(denoiser(model), height, width, text_tokens).items()}
     if not counts:
         raise InvalidInputError(
-            f"{type(network).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
+            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
         )
     return counts
+
+
+@dataclass(frozen=True)
+class LayerTokens:
+    """The tokens of one self-attention layer at one size of the picture.
+
+    Attributes:
+        keys: of its softmax, text and other tokens included.
+        queries: of it.
+        image: those of the picture.
+        first: where the picture's keys begin.
+        scale: λ that the network asks for.
+        rows: of all heads, for each row of a batch.
+        attends: "image", or "image+text".
+    """
+
+    keys: int
+    queries: int
+    image: int
+    first: int
+    scale: float
+    rows: int
+    attends: str
+
+    @property
+    def first_query(self) -> int:
+        """Where the picture's queries begin: where its keys do, if text has queries too."""
+        return self.first if self.queries == self.keys else 0
+
+
+def layers_at(network: nn.Module, height: int, width: int, text_tokens: int | None = None) -> dict[str, LayerTokens]:
+    """The tokens of every self-attention layer for latents of the given size, in the order of execution; see `tokens_at`."""
+    height, width = check_latent_size((height, width))
+    made = _structure(network)
+    text = made.family.text_tokens if text_tokens is None else text_tokens
+    return _layers(type(network), config_of(network), height, width, text)
+
+
+@lru_cache(maxsize=64)
+def _layers(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, LayerTokens]:
+    made, found = structure(network_class, config), {}
+    for call in trace_at(network_class, config, made.family, height, width, text):
+        kind = made.attention.get(call.module)
+        if kind is not None and kind.is_self and call.module not in found:
+            image = call.keys - kind.text * max(text, 1) - kind.other
+            first = sum(call.parts[: kind.part]) if kind.text or kind.other else 0
+            found[call.module] = LayerTokens(call.keys, call.queries, image, first, call.scale, call.rows, kind.attends)
+    return found
+
+
+def _structure(network: nn.Module) -> Structure:
+    return structure(type(network), config_of(network))
+
+
+def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, LayerTokens]:
+    """The tokens of every self-attention layer in a call with these arguments, by what the network itself does with them.
+
+    Raises:
+        UnsupportedModelError: where the call runs self-attention that is not there in a default one.
+    """
+    known = family(network)
+    height, width = known.latent_size(args, kwargs)
+    text = known.text_length(args, kwargs) if known.text_tokens else 0
+    plain = layers_at(network, height, width, text)
+    if _shapes(args, kwargs, known) == _usual_shapes(
+        type(network), config_of(network), height, width, known.text_length(args, kwargs)
+    ):
+        return plain
+    calls = _calls(network, args, kwargs)
+    made = {call.module: call for call in reversed(calls)}
+    strange = [name for name in made if name not in _structure(network).attention]
+    if strange:
+        raise UnsupportedModelError(
+            f"this call of {type(network).__name__} runs attention that a default call has not, the first being {strange[0]!r} (as "
+            "GLIGEN does for boxes): whether it is self-attention, and its T, is not known. Leave that argument out."
+        )
+    return {
+        name: replace(layer, keys=made[name].keys, queries=made[name].queries) if name in made else layer
+        for name, layer in plain.items()
+    }
+
+
+def training_of_call(
+    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, int]
+) -> dict[str, LayerTokens]:
+    """The tokens at training size of a call that has all else in common with this one: frames of a video, text, boxes.
+
+    Raises:
+        UnsupportedModelError: where a video cannot be followed.
+    """
+    known, plain = family(network), layers_at(network, *native)
+    size = known.latent_size(args, kwargs)
+    usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
+    if known.packed or all(layer.keys == usual[name].keys for name, layer in layers.items()):
+        return plain
+    given = dict(zip(known.parameters, args, strict=False)) | kwargs
+    there = Recorded(tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, given), tuple(size), 0)
+    made = {call.module: call.keys for call in reversed(_calls(network, (), there.at(*native, 0)))}
+    if not set(layers) <= set(made):
+        raise UnsupportedModelError(
+            f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
+        )
+    return {name: replace(plain[name], image=layer.image + made[name] - layer.keys) for name, layer in layers.items()}
+
+
+@dataclass
+class CallTokens:
+    """What the self-attention of one call of a network attends to, and what of it has come by.
+
+    Attributes:
+        layers: by what the network itself does with the arguments of the call.
+        training: at the size that it was trained at.
+        latent_size: height and width of the picture that is drawn, in latent pixels.
+        batch: rows of the call.
+        seen: rows of all heads that have attended in each layer.
+        strange: keys of a softmax that is not the layer's self-attention.
+    """
+
+    network: nn.Module | None = None
+    layers: dict[str, LayerTokens] = field(default_factory=dict)
+    training: dict[str, LayerTokens] = field(default_factory=dict)
+    latent_size: tuple[int, int] = (0, 0)
+    batch: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    strange: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, int] | None = None) -> "CallTokens":
+        """Of the call that a network is about to get."""
+        size = family(network).latent_size(args, kwargs)
+        native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
+        layers = layers_of_call(network, args, kwargs)
+        batch = sample_of(args, kwargs).shape[0]
+        return cls(network, layers, training_of_call(network, args, kwargs, layers, native), size, batch, dict.fromkeys(layers, 0))
+
+    def is_self(self, layer: str, call: KernelCall) -> bool:
+        """Whether a kernel call is the self-attention of a layer; a processor may make others with the same query.
+
+        Those come later: once all rows have attended, what follows is something else, as an image prompt.
+        """
+        known = self.layers[layer]
+        whole = self.seen[layer] < known.rows * self.batch
+        if whole and (call.queries, call.keys) == (known.queries, known.keys):
+            self.seen[layer] += call.query.shape[:2].numel()
+            return True
+        self.strange[layer] = call.keys
+        return False
+
+    def counts(self, layer: str, call: KernelCall) -> list[tuple[int, int]]:
+        """N and T of a call: one pair for each row of the batch, or one for all where a mask hides nothing.
+
+        Keys beside the picture, as text and reference pictures, were there in training too.
+        """
+        if call.mask is not None and not isinstance(call.mask, Tensor):
+            raise InvalidInputError(
+                f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N differs from query to "
+                "query. Take an attention without it, or leave this layer out by `layers`."
+            )
+        beside = self.training[layer].image - self.layers[layer].image
+        visible = visible_keys(call)
+        keys = [call.keys] if visible is None else visible.sum(-1).tolist()
+        if min(keys) < self.layers[layer].image:
+            raise InvalidInputError(
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the picture itself, and what T is then is "
+                "not known. Call the model without the mask, or leave this layer out by `layers`."
+            )
+        return [(count, count + beside) for count in keys]
+
+    def check(self, watched: Mapping[str, nn.Module], layers: Iterable[str], error: type[EntropyLibError]) -> None:
+        """Refuse a network that leaves its LoRA out."""
+        for name in layers:
+            if getattr(watched[name], "fused_projections", False) and _has_lora(watched[name]):
+                raise error(
+                    f"the projections of {name!r} are fused, and diffusers then leaves its LoRA out. Call "
+                    "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are fused."
+                )
+
+    def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
+        """Refuse a call that left layers out because others stand in their place now."""
+        assert self.network is not None
+        missed = [name for name in layers if name not in run.ran]
+        names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
+        if names:
+            raise error(
+                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being {names[0]!r}: they were "
+                "replaced or bypassed after the patch or the probe was put in. Put it in again once the model is complete."
+            )
+
+    def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
+        """Refuse a layer that ran without its self-attention coming by."""
+        if self.seen[layer] or may_skip(module):
+            return
+        processor = type(getattr(module, "processor", module)).__name__
+        if layer in self.strange:
+            raise error(
+                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself has "
+                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other pictures or merges tokens, "
+                "and what T is then is not known. Undo that, or leave this layer out by `layers`."
+            )
+        raise error(
+            f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel that is known here. Set "
+            "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
+        )
+
+
+def may_skip(module: nn.Module) -> bool:
+    """Whether a cache of diffusers may hand out an earlier output of a module in place of a new one."""
+    hooks = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    return any(hasattr(hook, "new_forward") for hook in hooks.values())
+
+
+def _submodule(network: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _has_lora(module: nn.Module) -> bool:
+    """Whether a module has an adapter that is to act; merged ones are in the weights."""
+    layers = [part for part in module.modules() if hasattr(part, "lora_A") and hasattr(part, "active_adapters")]
+    return any(part.active_adapters and not part.merged and not part.disable_adapters for part in layers)
+
+
+@lru_cache(maxsize=64)
+def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
+    known = structure(network_class, config).family
+    with torch.device("meta"):
+        return _shapes((), known.inputs(dict(config), height, width, text), known)
+
+
+def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
+    """The shapes of what a call hands over, batch aside, by parameter."""
+    given = dict(zip(known.parameters, args, strict=False)) | kwargs
+    leaves = {
+        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)] for name, value in given.items()
+    }
+    return {name: shapes for name, shapes in leaves.items() if any(shapes)}
+
+
+def _calls(network: nn.Module, args: tuple, kwargs: dict) -> tuple[TracedCall, ...]:
+    """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an IP-Adapter."""
+    leaves, _ = tree_flatten((args, kwargs))
+    shapes = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
+    key = type(network), config_of(network), tuple(kwargs), shapes
+    if key not in _TRACED_CALLS:
+        if len(_TRACED_CALLS) > 64:
+            _TRACED_CALLS.clear()
+        try:
+            _TRACED_CALLS[key] = trace(*key[:2], kwargs, args)
+        except Exception:  # networks raise whatever they like
+            _TRACED_CALLS[key] = ()
+    return _TRACED_CALLS[key]
+
+
+_TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 
 TRAINING_SIZE = "_entropy_lib_training_size"  # attribute of a network whose training size is not what its config says
@@ -128,7 +351,14 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that of the config.
     """
     network = denoiser(model)
-    return getattr(network, TRAINING_SIZE, None) or family(network).native_size(dict(network.config))
+    noted = getattr(network, TRAINING_SIZE, None)
+    if noted is not None:
+        return noted
+    known, pixels = family(network), getattr(model, "default_sample_size", None)
+    unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
+    if unsaid and "img_ids" not in known.parameters and isinstance(pixels, int):
+        return (pixels // model.vae_scale_factor,) * 2  # PRX says it in pixels, in its pipeline
+    return known.native_size(dict(network.config))
 
 
 def training_tokens(
@@ -207,33 +437,3 @@ def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
     while height * width > tokens and (height > 1 or width > 1):
         height, width = -(-height // 2), -(-width // 2)
     return (height, width) if height * width == tokens else (0, 0)
-
-
-def _hashable(config: dict):
-    """A hashable copy of a config (nested lists and dicts become tuples)."""
-    if isinstance(config, dict):
-        return tuple((key, _hashable(value)) for key, value in config.items() if not key.startswith("_"))
-    return tuple(_hashable(item) for item in config) if isinstance(config, list | tuple) else config
-
-
-@lru_cache(maxsize=64)
-def _trace_tokens(network_class: type, frozen_config: tuple, height: int, width: int, text: int) -> tuple[tuple[str, int], ...]:
-    from diffusers.models.attention_dispatch import attention_backend  # not before there is a network of diffusers
-
-    config, counts = dict(frozen_config), {}
-    with torch.device("meta"), torch.no_grad(), attention_backend("native"):  # others, as flex, refuse the meta device
-        twin = network_class.from_config(config).eval()
-        for name, module in twin.named_modules():
-            if is_attention(module):
-                module.register_forward_pre_hook(_count_tokens(name, counts), with_kwargs=True)
-        twin(**FAMILIES[network_class.__name__].inputs(config, height, width, text))
-    return tuple(counts.items())
-
-
-def _count_tokens(name: str, counts: dict[str, int]):
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        given = self_attention_input(module, args, kwargs)
-        if given is not None:
-            counts[name] = given.tokens
-
-    return hook

@@ -4,6 +4,7 @@ A probe says what to sum (`statistics`) and what to make of the means (`columns`
 images they belong to is kept here.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from entropy_lib.attention.entropy import Rows, row_indices
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 
-PLACE = ("layer", "height", "width", "tokens", "training_tokens", "step", "timestep")
+PLACE = ("layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep")
 PARTS = ("branch", "image", "head")  # what the sums of one layer at one step are kept apart by
 ORDER = ("image", "step", "layer", "height", "width", "branch", "head")
 
@@ -28,6 +29,7 @@ class AttentionProbe(AttentionWatcher):
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
 
     Raises:
         InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
@@ -39,9 +41,15 @@ class AttentionProbe(AttentionWatcher):
     measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
 
     def __init__(
-        self, model: DiffusionModel, rows: Rows = None, layers: str | Sequence[str] | None = None, *, per_image: bool = False
+        self,
+        model: DiffusionModel,
+        rows: Rows = None,
+        layers: str | Sequence[str] | None = None,
+        *,
+        per_image: bool = False,
+        latent_size: tuple[int, int] | None = None,
     ):
-        super().__init__(model, layers)
+        super().__init__(model, layers, latent_size=latent_size)
         self.rows, self.per_image = rows, per_image
         row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
         self._names: tuple[str, ...] = ()
@@ -63,20 +71,43 @@ class AttentionProbe(AttentionWatcher):
         self._names = tuple(statistics)
         values = (*statistics.values(), torch.ones_like(rows[..., 0]))
         sums = torch.stack([value.sum(-1, dtype=torch.float64) for value in values]).cpu()
-        self._add(call.place, sums.unflatten(1, (-1, call.place.call.images)))
+        branches, images = len(call.place.call.branches), call.place.call.images
+        self._add(call.place, sums.unflatten(1, (branches, images, -1)).sum(3))
 
     def _add(self, place: LayerStep, sums: Tensor) -> None:
         if not self.per_image:
             place, sums = replace(place, call=replace(place.call, first_image=0, images=1)), sums.sum(2, keepdim=True)
         self._sums[place] = self._sums.get(place, 0) + sums
 
-    def table(self) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe."""
+    def table(self, *, shared_steps: bool = False) -> pd.DataFrame:
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe.
+
+        Where a cache lets layers out at some steps a warning says so: means of layers are then over different steps.
+
+        Args:
+            shared_steps: keep only steps at which all layers attended.
+        """
+        skipped = {step for step, layers in self._steps.items() if set(self.layers) - layers}
+        if skipped and not shared_steps:
+            warnings.warn(self._skipped(), stacklevel=2)
+        dropped = {step for _, step in skipped} if shared_steps else set()
         columns = [*PLACE, *(name for name in PARTS if name != "image" or self.per_image), "rows", *self.measured]
-        parts = [self._part(place, sums) for place, sums in self._sums.items()]
+        parts = [self._part(place, sums) for place, sums in self._sums.items() if place.call.step not in dropped]
         if not parts:
             return pd.DataFrame(columns=columns)
         return self._in_order(pd.concat(parts, ignore_index=True))[columns]
+
+    def _skipped(self) -> str:
+        """Which layers attended at how many steps."""
+        calls = len(self._steps)
+        seen = {name: sum(name in layers for layers in self._steps.values()) for name in self.layers}
+        fewest = min(seen, key=lambda name: seen[name])
+        many = sum(count < calls for count in seen.values())
+        return (
+            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed "
+            "out earlier outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all "
+            "have, and disable_cache() measures all."
+        )
 
     def _part(self, place: LayerStep, sums: Tensor) -> pd.DataFrame:
         """Table of one layer at one step: one row for each branch, image and head."""

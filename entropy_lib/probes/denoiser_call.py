@@ -1,25 +1,25 @@
 """What each call of a denoiser is: at which step, for which branches of guidance, for which images.
 
-Pipelines do not tell; it follows from the arguments of the call, the scheduler's list of timesteps and the pipeline's own
-words on guidance. Nothing here needs a network, so the bookkeeping can be tried on a table of calls.
+Pipelines do not tell; it follows from the arguments of the call, the scheduler's list of timesteps and the pipeline's own words and
+variables (`models.runs`). Nothing here needs a network, so the bookkeeping can be tried on a table of calls.
 
 Example:
     >>> from types import SimpleNamespace
-    >>> from entropy_lib.models.networks import FAMILIES
     >>> pipeline = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.tensor([900, 400])), do_classifier_free_guidance=True)
-    >>> tracker = DenoiserCallTracker(pipeline, FAMILIES["UNet2DConditionModel"])
-    >>> call = tracker.advance((torch.zeros(4, 4, 8, 12), torch.tensor(400)), {})
-    >>> call.step, call.branches, call.images, call.latent_size
-    (1, ('uncond', 'cond'), 2, (8, 12))
+    >>> call = DenoiserCallTracker().advance(Caller(pipeline), 4, torch.tensor(400), (8, 12))
+    >>> call.step, call.branches, call.images
+    (1, ('uncond', 'cond'), 2)
 """
 
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from entropy_lib.models.networks import Family
+from entropy_lib.models.runs import Caller, current
+
+GUIDED = "do_classifier_free_guidance"
+GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,30 @@ class DenoiserCall:
 
 
 class DenoiserCallTracker:
-    """Follows the calls of one denoiser through steps, runs and batches.
+    """Follows the calls of one denoiser through steps, runs and batches."""
 
-    Args:
-        pipeline: what calls the denoiser: anything with a `scheduler` and the properties of guidance that diffusers'
-            pipelines have; a bare network has none of them.
-        family: of the network.
-    """
-
-    def __init__(self, pipeline: object, family: Family):
-        self.pipeline, self.family = pipeline, family
+    def __init__(self) -> None:
         self.latest: DenoiserCall | None = None
         self._calls = 0  # at the present step
         self._schedule: Tensor | None = None  # of the run in progress; a new run brings a new tensor
         self._unlisted: list[float] = []  # timesteps that are in no schedule
 
-    def advance(self, args: tuple, kwargs: dict) -> DenoiserCall:
-        """The call that the network is about to get with these arguments."""
-        sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
-        given = args[1] if len(args) > 1 and "timestep" not in kwargs else kwargs["timestep"]
-        schedule = getattr(getattr(self.pipeline, "scheduler", None), "timesteps", None)
-        step, timestep, planned = self._step(torch.as_tensor(given), schedule)
-        first_image = self._count(step, schedule)
-        branches = ("extra",) if self._calls > planned else self._branches(sample)
-        images, size = sample.shape[0] // len(branches), self.family.latent_size(sample, kwargs)
-        self.latest = DenoiserCall(step, timestep, branches, images, first_image, size)
+    def advance(self, caller: Caller, batch: int, timestep: Tensor, latent_size: tuple[int, int]) -> DenoiserCall:
+        """The call that the network is about to get.
+
+        Args:
+            caller: the pipeline, and the variables that it calls from.
+            batch: rows of the network's input.
+            timestep: that it is told.
+            latent_size: of the picture that is drawn.
+        """
+        step, value, planned = self._step(caller, timestep.flatten())
+        known = _images(caller, batch)
+        branches = _branches(caller, batch, known)
+        images = batch // len(branches)
+        first_image = self._count(step, caller.schedule)
+        branches = ("extra",) if self._calls > planned and branches == ("all",) else branches
+        self.latest = DenoiserCall(step, value, branches, images, first_image, latent_size)
         return self.latest
 
     def _count(self, step: int, schedule: Tensor | None) -> int:
@@ -81,30 +80,47 @@ class DenoiserCallTracker:
             return 0
         return earlier.first_image + (0 if same_run and step >= earlier.step else earlier.images)
 
-    def _branches(self, sample: Tensor) -> tuple[str, ...]:
-        """What the batch is made of, in the order of diffusers. Pipelines that do not say have doubled their latents."""
-        guided = getattr(self.pipeline, "do_classifier_free_guidance", None)
-        if guided is None and self.family.guidance_in_batch and not isinstance(self.pipeline, nn.Module):
-            guided = sample.shape[0] % 2 == 0 and torch.equal(*sample.chunk(2))
-        perturbed = bool(getattr(self.pipeline, "do_perturbed_attention_guidance", False))
-        if not guided and not perturbed:
-            return ("all",)
-        branches = (*(("uncond",) if guided else ()), "cond", *(("perturbed",) if perturbed else ()))
-        return branches if sample.shape[0] % len(branches) == 0 else ("all",)
+    def _step(self, caller: Caller, given: Tensor) -> tuple[int, float, float]:
+        """Position of a call in the schedule, the timestep there, and how many calls the schedule plans at it.
 
-    def _step(self, given: Tensor, schedule: Tensor | None) -> tuple[int, float, float]:
-        """Position of a timestep in the schedule, its value there, and how many calls the schedule plans at it.
-
-        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. FLUX hands over a thousandth of
-        the timestep in the model's precision, so the nearest one is meant. Without a schedule, or where a sampler takes a
-        step between its timesteps, timesteps are numbered in the order of first appearance.
+        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. Without a schedule, or where a sampler
+        takes a step between its timesteps, timesteps are numbered in the order of first appearance.
         """
-        timestep = float(given.flatten()[0]) * self.family.timestep_unit
-        rounding = torch.finfo(given.dtype).eps if given.is_floating_point() else 0.0
-        listed = [] if schedule is None else [float(t) for t in schedule]
-        nearest = min(listed, key=lambda t: abs(t - timestep), default=math.inf)
-        if abs(nearest - timestep) <= rounding * abs(timestep):
-            return list(dict.fromkeys(listed)).index(nearest), nearest, listed.count(nearest)
+        entry = current(caller, given)
+        if entry is not None and caller.schedule is not None:
+            entries = caller.schedule.tolist()
+            return list(dict.fromkeys(entries)).index(entry), entry, entries.count(entry)
+        timestep = float(given[0])
         if timestep not in self._unlisted:
             self._unlisted.append(timestep)
         return self._unlisted.index(timestep), timestep, math.inf
+
+
+def _images(caller: Caller, batch: int) -> int | None:
+    """How many pictures a pipeline is drawing, by its own latents; None where it does not say, or they are no rows."""
+    latents = caller.variables.get("latents")
+    images = latents.shape[0] if isinstance(latents, Tensor) and latents.ndim > 1 else 0
+    return images if images and batch % images == 0 else None
+
+
+def _branches(caller: Caller, batch: int, images: int | None) -> tuple[str, ...]:
+    """What the batch is made of, in the order of diffusers; nothing is guessed where the pipeline's words do not account for it.
+
+    Twice as many rows as pictures, where a pipeline says nothing of guidance, are [uncond, cond].
+    """
+    told = getattr(caller.variables.get("guider_state_batch"), "__guidance_identifier__", None)
+    if told is not None:  # a guider calls the network once for each branch
+        return (GUIDER_BRANCHES.get(told, "perturbed"),)
+    pipeline, rows = caller.pipeline, None if images is None else batch // images
+    guided = getattr(pipeline, GUIDED, caller.variables.get(GUIDED))
+    perturbed = bool(getattr(pipeline, "do_perturbed_attention_guidance", False))
+    if guided is None:
+        guided = rows == 2 + perturbed
+    names = (
+        *(("uncond",) if guided else ()),
+        *(("cond",) if guided or perturbed else ("all",)),
+        *(("perturbed",) if perturbed else ()),
+    )
+    if rows is None:
+        return names if batch % len(names) == 0 else ("all",)
+    return names if rows == len(names) else ("all",) * rows

@@ -32,6 +32,7 @@ class EntropyProbe(AttentionProbe):
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
 
     Raises:
         InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
@@ -40,7 +41,8 @@ class EntropyProbe(AttentionProbe):
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
 
     `table()` has one row per layer x step x branch x head (and image, with `per_image`):
-        layer, height, width, tokens, training_tokens: where (height and width of the layer's token grid).
+        layer, attends, height, width, tokens, training_tokens: where (height and width of the layer's token grid), and to what:
+            "image", or "image+text".
         step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when and in which part.
         rows: query rows summarised.
         entropy, entropy_std: mean and standard deviation over rows, in nats.
@@ -48,7 +50,7 @@ class EntropyProbe(AttentionProbe):
         logit_std: b, the square root of the mean within-row variance of the scaled logits.
         gaussian_entropy: what Eq. 5 predicts from it.
         beyond_freezing: share of rows with b > sqrt(2 ln N).
-        factor: measured length of the query used over that of the query projected, times sqrt(d) x the scale used.
+        factor: scale times length of the query, measured at the kernel, over what the network by itself would have there.
 
     Example:
         >>> import entropy_lib as el
@@ -70,7 +72,7 @@ class EntropyProbe(AttentionProbe):
             "entropy_squared": entropy.square(),
             "logit_variance": variance,
             "beyond_freezing": (variance.sqrt() > freezing_std(call.place.tokens)).float(),
-            "factor": call.layer.measured_factor(call.query, call.scale).unsqueeze(-1).expand_as(entropy),
+            "factor": call.factor.unsqueeze(-1).expand_as(entropy),
         }
 
     def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:

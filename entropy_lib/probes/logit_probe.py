@@ -39,7 +39,7 @@ class LogitProbe(AttentionProbe):
     Args and Raises: as `EntropyProbe`, but 32 rows by default.
 
     `table()` has one row per layer x step x branch x head (and image, with `per_image`); means over query rows:
-        layer, height, width, tokens, training_tokens, step, timestep, branch, head, rows: as in `EntropyProbe`.
+        layer, attends, height, width, tokens, training_tokens, step, timestep, branch, head, rows: as in `EntropyProbe`.
         entropy: measured, nats.
         logit_std: b, root of the mean within-row variance.
         spread_of_std: standard deviation over rows of each row's own logit_std.
@@ -62,9 +62,15 @@ class LogitProbe(AttentionProbe):
     )  # fmt: skip
 
     def __init__(
-        self, model: DiffusionModel, rows: Rows = 32, layers: str | Sequence[str] | None = None, *, per_image: bool = False
+        self,
+        model: DiffusionModel,
+        rows: Rows = 32,
+        layers: str | Sequence[str] | None = None,
+        *,
+        per_image: bool = False,
+        latent_size: tuple[int, int] | None = None,
     ):
-        super().__init__(model, rows, layers, per_image=per_image)
+        super().__init__(model, rows, layers, per_image=per_image, latent_size=latent_size)
         self._quantiles: dict[tuple[str, int], tuple[Tensor, int]] = {}
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:

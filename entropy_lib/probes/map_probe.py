@@ -36,6 +36,7 @@ class MapProbe(AttentionWatcher):
             query that looks at the fewest tokens.
         layers: names or glob patterns of the layers to look at; all self-attention by default.
         steps: positions in the schedule, from 0; None for all.
+        latent_size: as for `EntropyProbe`.
 
     Attributes:
         maps: one a layer and step, in the order of calls.
@@ -50,8 +51,10 @@ class MapProbe(AttentionWatcher):
         place: tuple[float, float] | None = None,
         layers: str | Sequence[str] | None = None,
         steps: Collection[int] | None = None,
+        *,
+        latent_size: tuple[int, int] | None = None,
     ):
-        super().__init__(model, layers)
+        super().__init__(model, layers, latent_size=latent_size)
         if place is not None and (len(place) != 2 or not all(0 <= share <= 1 for share in place)):
             raise InvalidInputError(f"place is {place}; give two shares of height and width, each from 0 to 1, as (0.5, 0.5)")
         self.place, self.steps = place, steps
@@ -70,11 +73,11 @@ class MapProbe(AttentionWatcher):
             return
         index = branches.index(chosen) * place.call.images
         query, key = call.query[index].float(), call.key[index].float()  # [head, tokens, dim]
-        first = place.tokens - place.height * place.width if call.layer.text_first else 0
-        own = slice(first, first + place.height * place.width)
-        entropy = attention_entropy(query[None, :, own], key[None], call.scale)[0].mean(0).reshape(place.height, place.width).cpu()
+        size = place.height * place.width
+        asks, own = (slice(first, first + size) for first in (call.first_query, call.first_key))
+        entropy = attention_entropy(query[None, :, asks], key[None], call.scale)[0].mean(0).reshape(place.height, place.width).cpu()
         row, column = self._token(entropy)
-        asking = query[:, first + row * place.width + column, None]
+        asking = query[:, call.first_query + row * place.width + column, None]
         weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(place.height, place.width).cpu()
         counts = place.tokens, place.training_tokens
         self.maps.append(AttentionMap(place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()))

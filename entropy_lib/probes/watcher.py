@@ -1,70 +1,36 @@
 """Stands by while a model runs and hands over query and key of every self-attention call.
 
-The watcher stands at `scaled_dot_product_attention`, where query and key arrive exactly as they are used: after norms,
+The watcher stands at the softmax kernel (`models.kernels`), where query and key arrive exactly as they are used: after norms,
 rotary embeddings, LoRA and any scale rule. What to do with them is left to its children, the probes. It changes nothing,
 so images are the same bit for bit, and it is gone after the `with` block. When a call takes place, and for which images, is
 told by `denoiser_call`.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError
+from entropy_lib.models.kernels import KernelCall, Listener, Run, leave, listen, visible_keys, weighs
 from entropy_lib.models.layers import (
+    CallTokens,
     DiffusionModel,
-    SelfAttentionInput,
+    check_latent_size,
     denoiser,
     forget_compiled,
     grid,
+    may_skip,
+    native_latent_size,
     select_layers,
-    self_attention_input,
     training_tokens,
 )
-from entropy_lib.models.networks import family, text_length
+from entropy_lib.models.runs import Caller, caller_of, timestep_of
 from entropy_lib.probes.denoiser_call import DenoiserCall, DenoiserCallTracker
 
 FACTOR_ROWS = 4  # query rows from which the factor is measured
-
-
-@dataclass
-class LayerCall:
-    """One call of a self-attention layer."""
-
-    name: str
-    module: nn.Module
-    given: SelfAttentionInput
-    text_first: bool  # where the image's rows begin in joint attention
-    rows_seen: int = 0  # of the batch: joint PAG attends for its branches one after the other
-
-    @property
-    def seen(self) -> bool:
-        """Whether the layer has called the attention."""
-        return self.rows_seen > 0
-
-    def measured_factor(self, query: Tensor, scale: float) -> Tensor:
-        """Effective scale times sqrt(d), `[batch, heads]`, from the lengths of a few query rows of the image.
-
-        The projection is called by its `forward`, which passes by any hook, so this is the query of the unpatched model.
-        Rotary embeddings turn a query but keep its length. NaN where the layer has no projection of its own.
-        """
-        batch, heads, _, dim = query.shape
-        if getattr(self.module, "fused_projections", False) or self.given.hidden.ndim != 3:
-            return query.new_full((batch, heads), math.nan, dtype=torch.float32)
-        own = slice(self.rows_seen - batch, self.rows_seen)
-        states = self.module.to_q.forward(self.given.hidden[own, :FACTOR_ROWS]).unflatten(-1, (heads, dim)).transpose(1, 2)
-        norm = getattr(self.module, "norm_q", None)
-        states = norm.forward(states) if isinstance(norm, nn.Module) else states
-        first = self.given.text.shape[1] if self.text_first and self.given.text is not None else 0
-        rows = query[..., first : first + FACTOR_ROWS, :]
-        used, projected = (x.float().square().sum((-1, -2)).sqrt() for x in (rows, states))
-        return scale * dim**0.5 * used / projected
 
 
 @dataclass(frozen=True)
@@ -73,13 +39,15 @@ class LayerStep:
 
     Attributes:
         layer: its name.
+        attends: "image", or "image+text".
         height, width: of its grid of image tokens; 0 where no level of the network has as many.
-        tokens: keys N of the call, joint text included.
+        tokens: keys N of the call, joint text included, masked ones left out.
         training_tokens: T of the layer.
         call: of the denoiser.
     """
 
     layer: str
+    attends: str
     height: int
     width: int
     tokens: int
@@ -93,129 +61,157 @@ class AttentionCall:
 
     Attributes:
         place: layer and step.
-        layer: the call of the layer that it is part of.
-        query, key: as used, `[batch, head, tokens, dim]`.
+        query, key: as used, `[batch, head, tokens, dim]`, without keys that a mask hides.
         scale: λ, as used.
+        factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself would have.
+        first_query, first_key: where those of the picture begin.
     """
 
     place: LayerStep
-    layer: LayerCall
     query: Tensor
     key: Tensor
     scale: float
+    factor: Tensor
+    first_query: int
+    first_key: int
 
 
-class AttentionWatcher(TorchFunctionMode):
+class AttentionWatcher(Listener):
     """Calls `measure` at every self-attention call made inside a `with` block.
 
     Args:
         model: a diffusers pipeline, or its denoising network.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
 
     Raises:
-        ValueError: when the model has no self-attention; and, from the model's own call, where a mask hides keys.
+        ValueError: when the model has no self-attention, or its training size is not known; and, from the model's own call, where a
+            mask hides keys of the picture, or others from each query.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
 
-    def __init__(self, model: DiffusionModel, layers: str | Sequence[str] | None = None):
-        super().__init__()
-        self.network = denoiser(model)
-        self.family = family(self.network)
-        self.training_tokens = training_tokens(self.network)
+    observes = True
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        layers: str | Sequence[str] | None = None,
+        *,
+        latent_size: tuple[int, int] | None = None,
+    ):
+        self.model, self.network = model, denoiser(model)
+        self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
+        self.training_tokens = training_tokens(self.network, self.native)
         self.layers = select_layers(list(self.training_tokens), layers)
-        self._tracker = DenoiserCallTracker(model, self.family)
-        self._handles: list = []
+        self._tracker = DenoiserCallTracker()
         self._call: DenoiserCall | None = None
-        self._layer: LayerCall | None = None
-        self._text = self.family.text_tokens
+        self._tokens = CallTokens()
+        self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
+        self._rows: dict[str, int] = {}  # of the batch that each layer has attended for: joint PAG takes its branches in turn
 
     def measure(self, call: AttentionCall) -> None:
         """What to do with one call."""
         raise NotImplementedError
 
-    def __enter__(self):
-        self._handles = [self.network.register_forward_pre_hook(self._denoiser_starts, with_kwargs=True)]
-        for name in self.layers:
-            module = self.network.get_submodule(name)
-            self._handles += [
-                module.register_forward_pre_hook(self._layer_starts(name), with_kwargs=True),
-                module.register_forward_hook(self._layer_ends, always_call=True),
-            ]
+    def __enter__(self) -> Any:
+        listen(self.network, self)
         forget_compiled()
-        return super().__enter__()
+        return self
 
-    def __exit__(self, *exception: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._call, self._layer = [], None, None
-        super().__exit__(*exception)
+    def __exit__(self, *exception: object) -> None:
+        leave(self.network, self)
+        self._call = None
         forget_compiled()
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is functional.scaled_dot_product_attention and self._layer is not None:
-            self._attention(*_attention_arguments(*args, **kwargs))
-        return function(*args, **kwargs)
+    def start(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a call of the denoiser."""
+        self.again(run, args, kwargs)
+        self._tokens.check(run.station.watched, self.layers, AttentionNotSeenError)
+        caller = caller_of(self.network)
+        if caller.pipeline is None and self.model is not self.network:
+            caller = Caller(self.model)
+        self._call = call = self._tracker.advance(
+            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
+        )
+        self._steps.setdefault((call.first_image, call.step), set())
+
+    def again(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a pass within it."""
+        self._tokens, self._rows = CallTokens.of(self.network, args, kwargs, self.native), {}
 
     @torch.no_grad()
-    def _attention(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> None:
-        call, layer, tokens = self._call, self._layer, key.shape[-2]
-        first, layer.rows_seen = layer.rows_seen, layer.rows_seen + query.shape[0]
-        branches = call.branches[first // call.images : layer.rows_seen // call.images]  # PAG leaves one out, or takes it later
-        if not branches:
-            return  # all rows have attended: this is something else, as an image prompt asked by the same query
-        if mask is not None and _hides(mask):
+    def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
+        """Look at a kernel call, if it is the layer's self-attention."""
+        call = self._call
+        if call is None or not self._tokens.is_self(layer, used):
+            return
+        if not used.whole:
+            raise AttentionNotSeenError(
+                f"the heads of {layer!r} attend in slices, so that no call of its softmax is whole. Undo attention slicing "
+                "(`disable_attention_slicing()`), and run again."
+            )
+        self._check_mask(layer, used)
+        each = (
+            self._tokens.layers[layer].rows // used.query.shape[1]
+        )  # rows of one picture: frames, where they attend by themselves
+        count, first = len(used.query) // each, self._rows.get(layer, 0)
+        self._rows[layer] = first + count
+        whole = count == self._tokens.batch
+        if not whole and may_skip(self.network):
+            raise AttentionNotSeenError(
+                f"a cache lets {layer!r} attend for {count} of {self._tokens.batch} rows of the batch (as FasterCache does), and "
+                "which branch of guidance they are is not known. Call disable_cache() on the network."
+            )
+        branches = call.branches[first // call.images : self._rows[layer] // call.images]
+        if branches:
+            self._steps[call.first_image, call.step].add(layer)
+            for part in self._parts(layer, asked, used, replace(call, branches=branches), each):
+                self.measure(part)
+
+    def end(self, run: Run) -> None:
+        """After a call of the denoiser."""
+        self._tokens.check_ran(run, self.layers, AttentionNotSeenError)
+
+    def leave(self, run: Run, layer: str) -> None:
+        """Check that the layer's self-attention came by."""
+        self._tokens.check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
+
+    def _check_mask(self, layer: str, used: KernelCall) -> None:
+        self._tokens.counts(layer, used)
+        if weighs(used):
             raise InvalidInputError(
-                f"the self-attention of {layer.name!r} was called with a mask that hides or weighs keys: rows then differ in their "
+                f"the self-attention of {layer!r} was called with a mask that hides or weighs keys: rows then differ in their "
                 "number of keys, and ln N is no longer what their entropy compares with. Call the model without the mask, or leave "
                 "this layer out by `layers`."
             )
-        height, width = grid(tokens - self._text, *call.latent_size)
-        place = LayerStep(layer.name, height, width, tokens, self.training_tokens[layer.name], replace(call, branches=branches))
-        self.measure(AttentionCall(place, layer, query, key, query.shape[-1] ** -0.5 if scale is None else scale))
 
-    def _denoiser_starts(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._text = text_length(module, args, kwargs)
-        self.training_tokens = training_tokens(module, text_tokens=self._text)
-        self._call = self._tracker.advance(args, kwargs)
-
-    def _layer_starts(self, name: str):
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            given = self_attention_input(module, args, kwargs)
-            self._layer = None if given is None else LayerCall(name, module, given, self.family.text_first)
-
-        return hook
-
-    def _layer_ends(self, module: nn.Module, args: tuple, output: object) -> None:
-        layer, self._layer = self._layer, None
-        failed = output is None  # the layer raised; its own error goes on
-        if layer is not None and not layer.seen and not failed:
-            raise AttentionNotSeenError(
-                f"the attention of {layer.name!r} was not seen: its processor {type(module.processor).__name__} does not call "
-                "scaled_dot_product_attention. Undo attention slicing, xformers or another attention backend: set diffusers' "
-                "AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
+    def _parts(self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, each: int) -> Iterator[AttentionCall]:
+        """The call as a whole, or picture by picture where a mask leaves them different keys."""
+        known, factor = self._tokens.layers[layer], self._factor(layer, asked, used)
+        visible, counts = visible_keys(used), self._tokens.counts(layer, used)
+        if visible is None:
+            place = self._place(layer, counts[0], call)
+            yield AttentionCall(place, used.query, used.key, used.scale, factor, known.first_query, known.first)
+            return
+        for row, kept in enumerate(visible):
+            branch, image = divmod(row // each, call.images)
+            own = replace(call, branches=call.branches[branch : branch + 1], images=1, first_image=call.first_image + image)
+            first, part = int(kept[: known.first].sum()), slice(row, row + 1)
+            key = used.key[part, :, kept]
+            first_query = first if known.first_query else 0
+            yield AttentionCall(
+                self._place(layer, counts[row], own), used.query[part], key, used.scale, factor[part], first_query, first
             )
 
+    def _place(self, layer: str, counts: tuple[int, int], call: DenoiserCall) -> LayerStep:
+        known = self._tokens.layers[layer]
+        return LayerStep(layer, known.attends, *grid(known.image, *call.latent_size), *counts, call)
 
-def _attention_arguments(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None, float | None]:
-    """The arguments of scaled_dot_product_attention that decide its weights."""
-    if is_causal:
-        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-    return query, key, attn_mask, scale
-
-
-def _hides(mask: Tensor) -> bool:
-    """Whether a mask changes anything: pipelines pass one that is all True, or all zeros, where there is nothing to hide."""
-    return not bool(mask.all()) if mask.dtype == torch.bool else bool(mask.any())
+    def _factor(self, layer: str, asked: KernelCall, used: KernelCall) -> Tensor:
+        """From a few rows of the query: what the kernel gets over what the network asks for, in the network's own scale."""
+        scale = used.scale / self._tokens.layers[layer].scale
+        if used.query.data_ptr() == asked.query.data_ptr():
+            return used.query.new_full(used.query.shape[:2], scale, dtype=torch.float32)
+        lengths = [call.query[..., :FACTOR_ROWS, :].float().square().sum((-1, -2)).sqrt() for call in (used, asked)]
+        return scale * lengths[0] / lengths[1]

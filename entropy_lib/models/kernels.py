@@ -1,0 +1,453 @@
+"""The calls of softmax kernels that a network makes while it runs: the one place where attention is met.
+
+Nearly all attention of diffusers' networks ends at `torch.nn.functional.scaled_dot_product_attention`, an attribute that is
+looked up at each call; what is left goes through the table of backends, `Attention.get_attention_scores` or xformers. While a
+network runs that somebody listens to, those functions are wrapped by plain ones, in its own thread; at all other times they are
+what they were. What arrives there is query, key, mask and scale exactly as the softmax sees them: after norms, rotary
+embeddings, LoRA, fused projections. Names of classes, projections and norms decide nothing.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, wraps
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from entropy_lib.errors import AttentionNotSeenError
+
+ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+MASKED = -1e4  # diffusers hides keys by adding this much to their logits, or more
+STATION = "_entropy_lib_station"  # where a network that is listened to keeps its hooks
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """What a softmax kernel is called with.
+
+    Attributes:
+        query, key: `[batch, head, tokens, dim]`, views of what is handed over.
+        mask: what is added to the logits or, boolean, lets keys take part (True); None where all do.
+        scale: λ.
+        causal: whether each query sees the keys up to its own place only.
+        whole: whether a batch's heads have come together; slices of them have not.
+    """
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    scale: float
+    causal: bool = False
+    whole: bool = True
+
+    @property
+    def queries(self) -> int:
+        """Queries of the call."""
+        return self.query.shape[-2]
+
+    @property
+    def keys(self) -> int:
+        """Keys of the call, masked ones included."""
+        return self.key.shape[-2]
+
+
+class Listener:
+    """What stands by at a network's kernels. `layers`: the modules whose calls it is told of."""
+
+    layers: Collection[str] = ()
+    observes = False  # whether calls are to be shown to it as the kernel gets them
+
+    def start(self, run: "Run", args: tuple, kwargs: dict) -> None:
+        """Before a forward pass."""
+
+    def again(self, run: "Run", args: tuple, kwargs: dict) -> None:
+        """Before another pass within the same call of the network, as through another window."""
+
+    def factor(self, run: "Run", layer: str, call: KernelCall) -> float | Tensor:
+        """What to multiply the scale by: a number, or `[batch, head or 1, 1, 1]`."""
+        return 1.0
+
+    def observe(self, run: "Run", layer: str, asked: KernelCall, used: KernelCall) -> None:
+        """Look at a call, as the network asks for it and as the kernel gets it."""
+
+    def leave(self, run: "Run", layer: str) -> None:
+        """After a layer that did not fail."""
+
+    def end(self, run: "Run") -> None:
+        """After a forward pass that did not fail."""
+
+
+@dataclass
+class Run:
+    """One forward pass of a network that is listened to."""
+
+    station: "Station"
+    frame: FrameType  # of the call of the network: stale when it is over, as after Ctrl-C, which no hook of torch's notices
+    modules: list[str] = field(default_factory=list)  # watched ones that run, the innermost last
+    ran: set[str] = field(default_factory=set)
+
+    @property
+    def running(self) -> bool:
+        """Whether the forward pass is under way; a frame that is cannot be cleared, and clearing one that is over is harmless."""
+        try:
+            self.frame.clear()
+        except RuntimeError:
+            return True
+        return False
+
+
+@dataclass
+class Station:
+    """The hooks on one network, and who listens."""
+
+    network: nn.Module
+    watched: dict[str, nn.Module]
+    listeners: list[Listener] = field(default_factory=list)
+    handles: list = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.heads = {name: getattr(module, "heads", 1) for name, module in self.watched.items()}
+
+    def open(self) -> None:
+        """Put the hooks on the network and on the modules that are watched."""
+        begin, end, enter, leave = (_outside_graphs(hook) for hook in (_begin, _end, _enter, _leave))
+        self.handles = [
+            self.network.register_forward_pre_hook(lambda _, args, kwargs: begin(self, args, kwargs), with_kwargs=True),
+            self.network.register_forward_hook(lambda _, args, output: end(self, output is None), always_call=True),
+        ]
+        for name, module in self.watched.items():
+            self.handles += [
+                module.register_forward_pre_hook(lambda _, args, name=name: enter(self, name)),
+                module.register_forward_hook(
+                    lambda _, args, output, name=name: leave(self, name, output is None), always_call=True
+                ),
+            ]
+
+    def close(self) -> None:
+        """Take the hooks away, and end what Ctrl-C left."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+        _forget(self)
+
+    def run(self) -> Run | None:
+        """The forward pass that is under way in this thread."""
+        return next((run for run in reversed(_runs()) if run.station is self), None)
+
+
+def _begin(station: Station, args: tuple, kwargs: dict) -> None:
+    _forget_stale()
+    run = Run(station, _caller())
+    _runs().append(run)
+    _install()
+    for listener in station.listeners:
+        listener.start(run, args, kwargs)
+
+
+def _end(station: Station, failed: bool) -> None:
+    run = station.run()
+    if run is None:
+        return
+    _runs().remove(run)
+    _uninstall()
+    if not failed:
+        for listener in station.listeners:
+            listener.end(run)
+
+
+def _enter(station: Station, name: str) -> None:
+    run = station.run()
+    if run is None:
+        raise AttentionNotSeenError(
+            f"{name!r} was called outside its network's own call, where neither patch nor probe can follow, as gradient "
+            "checkpointing does. Switch that off (`disable_gradient_checkpointing()`), or take patch and probe away."
+        )
+    run.modules.append(name)
+    run.ran.add(name)
+
+
+def _leave(station: Station, name: str, failed: bool) -> None:
+    run = station.run()
+    if run is None or name not in run.modules:
+        return
+    while run.modules.pop() != name:
+        pass
+    if not failed:  # else its own error goes on
+        for listener in station.listeners:
+            if name in listener.layers:
+                listener.leave(run, name)
+
+
+def listen(network: nn.Module, listener: Listener) -> None:
+    """Let a listener hear of every kernel call of a network from its next forward pass on."""
+    station: Station | None = getattr(network, STATION, None)
+    listeners = [listener] if station is None else [*station.listeners, listener]
+    if station is not None:
+        station.close()
+    watched = {name: network.get_submodule(name) for each in listeners for name in each.layers}
+    station = Station(network, watched, listeners)
+    setattr(network, STATION, station)
+    station.open()
+
+
+def leave(network: nn.Module, listener: Listener) -> None:
+    """Take a listener away, and the hooks with the last one."""
+    station: Station | None = getattr(network, STATION, None)
+    if station is None:
+        return
+    station.listeners = [each for each in station.listeners if each is not listener]
+    if not station.listeners:
+        station.close()
+        delattr(network, STATION)
+
+
+def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Tell who listens that a call of a network goes on with other arguments than it was given, as through windows."""
+    station: Station | None = getattr(network, STATION, None)
+    run = None if station is None else station.run()
+    if station is not None and run is not None:
+        for listener in station.listeners:
+            listener.again(run, args, kwargs)
+
+
+_HERE = threading.local()  # the runs of each thread
+_LOCK = threading.Lock()
+_installed = 0
+_replaced: list[tuple["Place", Callable, Callable]] = []  # where, what was there, what is there now
+
+
+def _runs() -> list[Run]:
+    runs = _HERE.__dict__.get("runs")
+    if runs is None:
+        runs = _HERE.runs = []
+    return runs
+
+
+def _forget_stale() -> None:
+    while _runs() and not _runs()[-1].running:
+        _runs().pop()
+        _uninstall()
+
+
+def _forget(station: Station) -> None:
+    for run in [run for run in _runs() if run.station is station and not run.running]:
+        _runs().remove(run)
+        _uninstall()
+
+
+def _caller() -> FrameType:
+    """The frame that calls a hook; those of torch's compiler in between are over as soon as the hook is."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.endswith(("eval_frame.py", __file__)):
+        frame = frame.f_back
+    return frame
+
+
+@lru_cache(maxsize=256)
+def _outside_graphs(function: Callable) -> Callable:
+    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being compiled."""
+    if "torch._dynamo" not in sys.modules:
+        return function
+    outside = torch.compiler.disable(function)
+
+    @wraps(function)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (outside if torch.compiler.is_compiling() else function)(*args, **kwargs)
+
+    return either
+
+
+def _install() -> None:
+    global _installed
+    with _LOCK:
+        _installed += 1
+        if _installed == 1:
+            for kind, place in _places():
+                original = place.get()
+                _replaced.append((place, original, _wrapped(original, kind)))
+                place.put(_replaced[-1][2])
+
+
+def _uninstall() -> None:
+    global _installed
+    with _LOCK:
+        _installed -= 1
+        if not _installed:
+            for place, original, wrapped in _replaced:
+                if place.get() is wrapped:  # else somebody else has replaced it meanwhile
+                    place.put(original)
+            _replaced.clear()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a kernel is looked up: an attribute, or an entry of a table."""
+
+    owner: Any
+    name: Any
+
+    def get(self) -> Callable:
+        """The function that is there."""
+        return self.owner[self.name] if isinstance(self.owner, dict) else getattr(self.owner, self.name)
+
+    def put(self, function: Callable) -> None:
+        """Put another one there."""
+        if isinstance(self.owner, dict):
+            self.owner[self.name] = function
+        else:
+            setattr(self.owner, self.name, function)
+
+
+def _places() -> Iterator[tuple["Kind", Place]]:
+    yield TORCH, Place(functional, "scaled_dot_product_attention")
+    dispatch = sys.modules.get("diffusers.models.attention_dispatch")
+    if dispatch is not None:
+        backends = dispatch._AttentionBackendRegistry._backends
+        yield from ((BACKEND, Place(backends, name)) for name in backends)
+    processors = sys.modules.get("diffusers.models.attention_processor")
+    if processors is not None:
+        yield SCORES, Place(processors.Attention, "get_attention_scores")
+        if getattr(processors, "xformers", None) is not None:
+            yield XFORMERS, Place(processors.xformers.ops, "memory_efficient_attention")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the batch"."""
+
+    names: tuple[str, ...]
+    heads: str
+    mask: str = "attn_mask"
+
+    def read(self, arguments: dict, heads: int) -> KernelCall:
+        """What the kernel is asked for."""
+        query, key = (self._by_head(arguments[name], heads) for name in ("query", "key"))
+        if query.shape[1] != key.shape[1]:  # grouped keys
+            key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+        mask, scale = arguments.get(self.mask), arguments.get("scale")
+        if isinstance(mask, Tensor) and self.heads == "in the batch" and mask.ndim == 3 and len(mask) == len(arguments["query"]):
+            mask = mask.unflatten(0, query.shape[:2])
+        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape == (query.shape[0], key.shape[-2]) and self is not TORCH:
+            mask = mask[:, None, None]
+        if scale is None:
+            scale = arguments["self"].scale if "self" in arguments else query.shape[-1] ** -0.5
+        whole = self.heads != "in the batch" or len(arguments["query"]) % heads == 0
+        return KernelCall(query, key, mask, scale, bool(arguments.get("is_causal")), whole)
+
+    def rescale(self, arguments: dict, heads: int, factor: float | Tensor) -> dict:
+        """The same arguments with another scale."""
+        if not isinstance(factor, Tensor) and "scale" in arguments:
+            own = arguments["scale"]
+            return arguments | {"scale": (arguments["query"].shape[-1] ** -0.5 if own is None else own) * factor}
+        if not isinstance(factor, Tensor) and self is TORCH:
+            return arguments | {"scale": arguments["query"].shape[-1] ** -0.5 * factor}
+        query = arguments["query"]
+        if isinstance(factor, Tensor):
+            scaled = self._by_head(query, heads) * factor.to(query)
+            query = scaled.flatten(0, 1) if query.ndim == 3 else scaled.transpose(1, 2) if self.heads == "last" else scaled
+        else:
+            query = query * factor
+        return arguments | {"query": query}
+
+    def _by_head(self, tensor: Tensor, heads: int) -> Tensor:
+        if tensor.ndim == 3:
+            return tensor.unflatten(0, (-1, heads)) if len(tensor) % heads == 0 else tensor[:, None]
+        return tensor.transpose(1, 2) if self.heads == "last" else tensor
+
+
+TORCH = Kind(ARGUMENTS, "first")
+BACKEND = Kind(ARGUMENTS, "last")
+SCORES = Kind(("self", "query", "key", "attention_mask"), "in the batch", "attention_mask")
+XFORMERS = Kind(("query", "key", "value", "attn_bias", "p", "scale"), "in the batch", "attn_bias")
+
+
+@lru_cache(maxsize=256)
+def _wrapped(original: Callable, kind: Kind) -> Callable:
+    """A kernel that tells the listeners of the network that runs in this thread."""
+
+    @wraps(original)
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        runs = _HERE.__dict__.get("runs")
+        if not runs or _HERE.__dict__.get("inside"):
+            return original(*args, **kwargs)
+        if not runs[-1].running:
+            _forget_stale()
+            return kernel(*args, **kwargs)
+        if not runs[-1].modules:
+            return original(*args, **kwargs)
+        _HERE.inside = True
+        try:
+            return _tell(runs[-1], original, kind, args, kwargs)
+        finally:
+            _HERE.inside = False
+
+    return _outside_graphs(kernel)
+
+
+def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -> Any:
+    layer = run.modules[-1]
+    listeners = [listener for listener in run.station.listeners if layer in listener.layers]
+    if not listeners:
+        return original(*args, **kwargs)
+    arguments = dict(zip(kind.names, args, strict=False)) | kwargs
+    heads = run.station.heads[layer]
+    asked = used = kind.read(arguments, heads)
+    factors = [factor for factor in (listener.factor(run, layer, asked) for listener in listeners) if not _is_one(factor)]
+    for factor in factors:
+        arguments = kind.rescale(arguments, heads, factor)
+    observers = [listener for listener in listeners if listener.observes]
+    if factors and observers:
+        used = kind.read(arguments, heads)
+    for listener in observers:
+        listener.observe(run, layer, asked, used)
+    return original(**arguments) if factors else original(*args, **kwargs)
+
+
+def _is_one(factor: float | Tensor) -> bool:
+    return not isinstance(factor, Tensor) and factor == 1.0
+
+
+@contextmanager
+def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
+    """`listen` for a `with` block."""
+    listen(network, listener)
+    try:
+        yield
+    finally:
+        leave(network, listener)
+
+
+def visible_keys(call: KernelCall) -> Tensor | None:
+    """Which keys each picture of a batch has, `[batch, key]`; None where each has all.
+
+    A mask that differs between queries or heads hides a key only where it hides it from all of them.
+    """
+    mask = call.mask
+    if not isinstance(mask, Tensor):
+        return None
+    seen = mask if mask.dtype == torch.bool else mask > MASKED
+    while seen.ndim < 4:
+        seen = seen[None]
+    seen = seen.any(2).any(1).expand(call.query.shape[0], call.keys)
+    return None if bool(seen.all()) else seen
+
+
+def weighs(call: KernelCall) -> bool:
+    """Whether a mask does more than to hide the same keys from all queries and heads."""
+    mask = call.mask
+    if call.causal:
+        return True
+    if not isinstance(mask, Tensor):
+        return mask is not None
+    if mask.dtype != torch.bool and bool(((mask > MASKED) & (mask != 0)).any()):
+        return True
+    seen = mask if mask.dtype == torch.bool else mask > MASKED
+    while seen.ndim < 4:
+        seen = seen[None]
+    return bool((seen != seen[:, :1, :1]).any())

@@ -1,0 +1,94 @@
+"""Tiny configurations of diffusers' network classes, made from the signatures of their constructors.
+
+Depth 2, two heads of 16, and what of a default configuration cannot follow from that, by class.
+"""
+
+import inspect
+import warnings
+
+import diffusers
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+
+DEPTH = dict.fromkeys(
+    ("num_layers", "num_single_layers", "depth", "n_layers", "num_hidden_layers", "num_mmdit_layers", "num_single_dit_layers",
+     "mmdit_layers"), 2
+) | dict.fromkeys(("num_refiner_layers", "n_refiner_layers"), 1)  # fmt: skip
+WIDTH = {
+    "num_attention_heads": 2, "attention_head_dim": 16, "joint_attention_dim": 32, "caption_channels": 32,
+    "cross_attention_dim": 32,
+    "caption_projection_dim": 32, "pooled_projection_dim": 16, "text_embed_dim": 32, "time_embed_dim": 16, "condition_dim": 8,
+    "text_dim": 32, "freq_dim": 16, "ffn_dim": 64, "rope_axes_dim": (4, 6, 6), "axes_dims_rope": (4, 6, 6), "context_in_dim": 32,
+    "guidance_embeds": False, "rope_max_seq_len": 128,
+}  # fmt: skip
+UNET = {
+    "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": 2, "cross_attention_dim": 32,
+    "sample_size": 8, "num_attention_heads": None, "in_channels": 4, "out_channels": 4,
+}  # fmt: skip
+DOWN_UP = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
+# what else a class needs; None: its default configuration holds together by itself and is made tiny in depth only
+OWN = {
+    "AllegroTransformer3DModel": {"attention_head_dim": 24, "cross_attention_dim": 48, "sample_height": 8, "sample_width": 8,
+                                  "sample_frames": 1},
+    "AuraFlowTransformer2DModel": {"sample_size": 8, "caption_projection_dim": 32, "pos_embed_max_size": 256},
+    "BriaTransformer2DModel": {"in_channels": 8},
+    "ChromaTransformer2DModel": {"in_channels": 8, "approximator_num_channels": 16, "approximator_hidden_dim": 32,
+                                 "approximator_layers": 1},
+    "ChronoEditTransformer3DModel": {"in_channels": 4, "out_channels": 4},
+    "CogView3PlusTransformer2DModel": {"in_channels": 4, "out_channels": 4, "sample_size": 8, "pos_embed_max_size": 32},
+    "CogView4Transformer2DModel": {"in_channels": 4, "out_channels": 4, "sample_size": 8, "pos_embed_max_size": 32,
+                                   "rope_axes_dim": (32, 32)},
+    "DiTTransformer2DModel": {"sample_size": 8},
+    "Flux2Transformer2DModel": {"in_channels": 8, "axes_dims_rope": (4, 4, 4, 4)},
+    "FluxTransformer2DModel": {"in_channels": 8},
+    "HunyuanVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4},
+    "LongCatImageTransformer2DModel": {"in_channels": 8},
+    "NucleusMoEImageTransformer2DModel": {"in_channels": 8, "out_channels": 8},
+    "OvisImageTransformer2DModel": {"in_channels": 8},
+    "PixArtTransformer2DModel": {"sample_size": 8},
+    "PRXTransformer2DModel": {"in_channels": 4, "hidden_size": 32, "num_heads": 2, "axes_dim": (8, 8)},
+    "QwenImageTransformer2DModel": {"in_channels": 8, "out_channels": 8},
+    "SD3Transformer2DModel": {"sample_size": 8, "in_channels": 4, "pos_embed_max_size": 32},
+    "SkyReelsV2Transformer3DModel": {"in_channels": 4, "out_channels": 4},
+    "UNet2DConditionModel": UNET | DOWN_UP,
+    "UNet2DModel": {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 8, "in_channels": 4,
+                    "down_block_types": ("AttnDownBlock2D",) * 2, "up_block_types": ("AttnUpBlock2D",) * 2},
+    "UNet3DConditionModel": UNET | {"down_block_types": ("CrossAttnDownBlock3D",) * 2, "attention_head_dim": 8,
+                                    "up_block_types": ("CrossAttnUpBlock3D",) * 2},
+    "UNetSpatioTemporalConditionModel": {
+        "block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "num_attention_heads": (2, 4),
+        "down_block_types": ("CrossAttnDownBlockSpatioTemporal",) * 2, "up_block_types": ("CrossAttnUpBlockSpatioTemporal",) * 2,
+        "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24, "sample_size": 8,
+    },
+    "UNetMotionModel": UNET | {"down_block_types": ("CrossAttnDownBlockMotion",) * 2,
+                               "up_block_types": ("CrossAttnUpBlockMotion",) * 2, "motion_num_attention_heads": 2,
+                               "num_attention_heads": 2},
+    "WanTransformer3DModel": {"in_channels": 4, "out_channels": 4},
+}  # fmt: skip
+
+
+def classes():
+    """Every network of diffusers that denoises, by name."""
+    found = {}
+    for name in dir(diffusers):
+        if not any(word in name for word in ("Transformer", "UNet", "DiTModel", "UniDiffuserModel", "UVit2DModel", "DiT2DModel")):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind = getattr(diffusers, name, None)
+        if inspect.isclass(kind) and issubclass(kind, ModelMixin) and kind.__module__.startswith("diffusers.models"):
+            found[name] = kind
+    return found
+
+
+def tiny(name):
+    """A tiny network with random weights, gates included, or what its constructor said against it."""
+    kind = getattr(diffusers, name)
+    accepted = inspect.signature(kind.__init__).parameters
+    wanted = DEPTH | WIDTH | OWN.get(name, {})
+    config = {key: value for key, value in wanted.items() if key in accepted}
+    torch.manual_seed(0)
+    network = kind(**config).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
+    return network
