@@ -239,8 +239,8 @@ class CallTokens:
         keys = [call.keys] if visible is None else visible.sum(-1).tolist()
         if min(keys) < self.layers[layer].image:
             raise InvalidInputError(
-                f"the self-attention of {layer!r} was called with a mask that hides keys of the picture itself, and what T is then is "
-                "not known. Call the model without the mask, or leave this layer out by `layers`."
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the picture itself, and what T is "
+                "then is not known. Call the model without the mask, or leave this layer out by `layers`."
             )
         return [(count, count + beside) for count in keys]
 

@@ -270,12 +270,18 @@ def _bridge(response: LayerResponse, tokens: int, place: float) -> LayerFactors:
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
-    """Euclidean length of the query projection of each layer; None where a layer is missing or has none of its own."""
+    """Euclidean length of the projection that each layer's query comes from; None where a layer or its projection is missing."""
     modules = dict(network.named_modules())
     try:
-        return {name: float(modules[name].to_q.weight.detach().double().norm()) for name in layers}
-    except (KeyError, AttributeError):
+        return {name: float(_projection(modules[name]).weight.detach().double().norm()) for name in layers}
+    except (KeyError, AttributeError, StopIteration):
         return None
+
+
+def _projection(attention: nn.Module) -> nn.Module:
+    """Where query, key and value come from one product, as in PRX, that is it: the first product of the layer."""
+    own = getattr(attention, "to_q", None)
+    return own if own is not None else next(part for part in attention.modules() if isinstance(part, nn.Linear))
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
