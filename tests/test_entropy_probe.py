@@ -128,7 +128,7 @@ def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
         call(network)
     assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-6)
     with pytest.raises(ScaleNotAppliedError, match="rescaled already"), el.scaled(network, "paper"):
-        call(network)
+        call(network, 24, 24)
 
 
 def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):

@@ -93,6 +93,24 @@ def test_threads_do_not_see_each_other(network, call):
     assert all(torch.equal(found, expected if patched else plain) for patched, found in results)
 
 
+def test_one_network_may_run_in_several_threads(network, call):
+    sizes = [(16, 16), (24, 24), (32, 16), (9, 14)]
+    with el.scaled(network, RULE):
+        expected = {size: call(network, *size) for size in sizes}
+        results = []
+
+        def repeated(size):
+            results.extend((size, call(network, *size)) for _ in range(5))
+
+        threads = [threading.Thread(target=repeated, args=(size,)) for size in sizes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == 20
+    assert all(torch.allclose(found, expected[size], atol=1e-5) for size, found in results)
+
+
 def test_a_network_within_the_run_of_another_is_let_alone(network, call):
     """As a ControlNet that a hook calls."""
     other = copy.deepcopy(network)

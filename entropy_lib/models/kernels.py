@@ -91,6 +91,7 @@ class Run:
     frame: FrameType  # of the call of the network: stale when it is over, as after Ctrl-C, which no hook of torch's notices
     modules: list[str] = field(default_factory=list)  # watched ones that run, the innermost last
     ran: set[str] = field(default_factory=set)
+    notes: dict[int, Any] = field(default_factory=dict)  # of listeners, by id: threads may run one network at a time each
 
     @property
     def running(self) -> bool:
@@ -398,7 +399,7 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
     heads = run.station.heads[layer]
     asked = used = kind.read(arguments, heads)
-    factors = [factor for factor in (listener.factor(run, layer, asked) for listener in listeners) if not _is_one(factor)]
+    factors = [factor for factor in (listener.factor(run, layer, asked) for listener in listeners) if not is_one(factor)]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
     observers = [listener for listener in listeners if listener.observes]
@@ -409,7 +410,8 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     return original(**arguments) if factors else original(*args, **kwargs)
 
 
-def _is_one(factor: float | Tensor) -> bool:
+def is_one(factor: float | Tensor) -> bool:
+    """Whether a factor leaves the scale as it is."""
     return not isinstance(factor, Tensor) and factor == 1.0
 
 

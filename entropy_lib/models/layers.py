@@ -209,7 +209,8 @@ class CallTokens:
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
         layers = layers_of_call(network, args, kwargs)
         batch = sample_of(args, kwargs).shape[0]
-        return cls(network, layers, training_of_call(network, args, kwargs, layers, native), size, batch, dict.fromkeys(layers, 0))
+        training = training_of_call(network, args, kwargs, layers, native)
+        return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others with the same query.

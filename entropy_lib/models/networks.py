@@ -270,6 +270,13 @@ def _arguments(parameters: Mapping, layout: str, config: Config, height: int, wi
         "original_size": lambda: torch.zeros(1, 2),
         "target_size": lambda: torch.zeros(1, 2),
         "crop_coords": lambda: torch.zeros(1, 2),
+        "padding_mask": lambda: torch.zeros(1, 1, height, width),
+        "clip_text_pooled": lambda: torch.zeros(1, 1, config.get("clip_text_pooled_in_channels") or 1280),
+        "text_embedding_mask": lambda: torch.ones(1, text),
+        "encoder_mask": lambda: torch.ones(1, text),
+        "image_latents": lambda: torch.zeros(1, config.get("in_channels") or 4, 1, height, width),
+        "image_embeddings": lambda: torch.zeros(1, config.get("cross_attention_dim") or 1024),
+        "global_hidden_states": lambda: torch.zeros(1, 1, config.get("global_states_input_dim") or 1536),
         "added_time_ids": lambda: torch.zeros(1, 3),
         "fps": lambda: torch.tensor([24]) if parameters["fps"].default is inspect.Parameter.empty else None,
     }

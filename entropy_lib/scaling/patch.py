@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from entropy_lib.errors import ScaleNotAppliedError
-from entropy_lib.models.kernels import KernelCall, Listener, Run, leave, listen
+from entropy_lib.models.kernels import KernelCall, Listener, Run, is_one, leave, listen
 from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
@@ -83,48 +83,47 @@ class ModelScale(Listener):
     network: nn.Module
     arguments: dict
     layers: dict[str, LayerScale]
-    call: CallTokens = field(default_factory=CallTokens)
-    in_window: bool = True  # whether the denoiser's present call is one that the rule is for
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a forward pass: note whether it is in the rule's window, and what its layers will attend to."""
-        window = self.arguments["scale_rule"].window
-        self.in_window = window is None or self.arguments["scale_rule"].holds(progress(self.network, args, kwargs))
-        self.again(run, args, kwargs)
-        self.call.check(run.station.watched, self.layers, ScaleNotAppliedError)
+        chosen = self.arguments["scale_rule"]
+        inside = chosen.window is None or chosen.holds(progress(self.network, args, kwargs))
+        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), inside
+        run.notes[id(self)][0].check(run.station.watched, self.layers, ScaleNotAppliedError)
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a pass within it: note what its layers will attend to."""
-        self.call = CallTokens.of(self.network, args, kwargs)
+        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), run.notes[id(self)][1]
 
     def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
         """What to multiply the scale by. At N = T it is 1 and nothing is touched: the images are those of the unpatched model."""
-        if not self.call.is_self(layer, call):
+        tokens, inside = run.notes[id(self)]
+        if not tokens.is_self(layer, call):
             return 1.0
-        patched = self.layers[layer]
-        if not math.isclose(call.scale, self.call.layers[layer].scale, rel_tol=1e-4):
-            raise ScaleNotAppliedError(
-                f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself has "
-                f"{self.call.layers[layer].scale:.4g}: it is rescaled already (as LuminaPipeline does by "
-                "`proportional_attn`), and a rule on top would act twice. Switch that off, or take the rule away."
-            )
-        counts = self.call.counts(layer, call)
+        patched, counts = self.layers[layer], tokens.counts(layer, call)
         patched.tokens, patched.training_tokens = max(counts)
-        if not self.in_window:
+        if not inside:
             patched.factors = NOTHING
             return 1.0
         rows = [patched.factors_at(*count) for count in counts]
         patched.factors = rows[counts.index(max(counts))]
-        return _multiplier(rows, call)
+        multiplier, own = _multiplier(rows, call), tokens.layers[layer].scale
+        if not is_one(multiplier) and not math.isclose(call.scale, own, rel_tol=1e-4):
+            raise ScaleNotAppliedError(
+                f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself has {own:.4g}: it is "
+                "rescaled already (as LuminaPipeline does by `proportional_attn`), and a rule on top would act twice. Switch "
+                "that off, or take the rule away."
+            )
+        return multiplier
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""
-        self.call.check_seen(run.station.watched[layer], layer, ScaleNotAppliedError)
+        run.notes[id(self)][0].check_seen(run.station.watched[layer], layer, ScaleNotAppliedError)
         self.layers[layer].calls += 1
 
     def end(self, run: Run) -> None:
         """After a forward pass: every patched layer must have been called."""
-        self.call.check_ran(run, self.layers, ScaleNotAppliedError)
+        run.notes[id(self)][0].check_ran(run, self.layers, ScaleNotAppliedError)
         missed = [name for name, layer in self.layers.items() if layer.calls == 0]
         if missed:
             raise ScaleNotAppliedError(_missed(missed, self.layers))
