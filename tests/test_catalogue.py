@@ -23,9 +23,19 @@ def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
 
 def test_catalogue_lists_what_can_be_loaded():
     table = el.catalogue()
-    assert {"mini", "mini-weak", "mini-circular", "sd21-base", "ldm-256", "sd15", "sdxl", "sd3", "flux", "pixart"} == set(
-        table.model
-    )
+    assert {
+        "mini",
+        "mini-dit",
+        "mini-weak",
+        "mini-circular",
+        "sd21-base",
+        "ldm-256",
+        "sd15",
+        "sdxl",
+        "sd3",
+        "flux",
+        "pixart",
+    } == set(table.model)
     assert table.drop(columns=["revision", "scheduler", "parts"]).notna().all(axis=None)
     assert (table.memory_gb > table.weights_gb).all()
 
@@ -34,6 +44,19 @@ def test_the_catalogue_knows_the_embedded_model(pipe):
     known = entry("mini")
     assert round(sum(p.numel() for p in pipe.unet.parameters()) / 1e6, 2) == known.parameters
     assert set(el.training_tokens(pipe).values()) == set(known.training_tokens)
+
+
+def test_the_embedded_transformer_is_loaded_without_a_word_and_known_again(caplog):
+    pipe = el.load("mini-dit", device="cpu")
+    assert type(pipe).__name__ == entry("mini-dit").pipeline
+    assert not [record for record in caplog.records if record.name.startswith("diffusers")]
+    assert recognise(pipe) == "mini-dit"
+    assert set(el.training_tokens(pipe, text_tokens=24).values()) == set(entry("mini-dit").training_tokens)
+    assert el.native_size(pipe) == (64, 64)
+    images = el.generate(pipe, ["an owl on a red background", "two words of another world"], [0, 1], 32, 96, steps=2)
+    assert images.shape == (2, 32, 96, 3)
+    with pytest.raises(InvalidInputError, match="60"):
+        el.generate(pipe, ["an owl"], [0], 60, 64)
 
 
 CONTROLS = {"mini-weak": "zeros", "mini-circular": "circular"}

@@ -26,7 +26,7 @@ from training import autoencoder, masked_text_encoder, mini, pictures, transform
 MODEL = DATA / "mini-dit"
 TWINS = pictures.RUNS / "twins"  # what a gate needs and nobody else
 TEXT_STEPS = 1500
-STEPS = 3200
+STEPS = 4800
 
 
 def encoder() -> CLIPTextModel:
