@@ -4,6 +4,7 @@ Pipelines do not tell; it follows from the arguments of the call, the scheduler'
 variables (`models.runs`). Nothing here needs a network, so the bookkeeping can be tried on a table of calls.
 
 Example:
+    >>> import torch
     >>> from types import SimpleNamespace
     >>> pipeline = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.tensor([900, 400])), do_classifier_free_guidance=True)
     >>> call = DenoiserCallTracker().advance(Caller(pipeline), 4, torch.tensor(400), (8, 12))

@@ -108,6 +108,7 @@ class AttentionWatcher(Listener):
         self._call: DenoiserCall | None = None
         self._tokens = CallTokens()
         self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
+        self._attended: set[str] = set()  # at the present call
         self._rows: dict[str, int] = {}  # of the batch that each layer has attended for: joint PAG takes its branches in turn
 
     def measure(self, call: AttentionCall) -> None:
@@ -131,10 +132,10 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        self._call = call = self._tracker.advance(
+        self._call = self._tracker.advance(
             caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
         )
-        self._steps.setdefault((call.first_image, call.step), set())
+        self._attended = set()
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a pass within it."""
@@ -165,13 +166,15 @@ class AttentionWatcher(Listener):
             )
         branches = call.branches[first // call.images : self._rows[layer] // call.images]
         if branches:
-            self._steps[call.first_image, call.step].add(layer)
+            self._attended.add(layer)
             for part in self._parts(layer, asked, used, replace(call, branches=branches), each):
                 self.measure(part)
 
     def end(self, run: Run) -> None:
         """After a call of the denoiser."""
         self._tokens.check_ran(run, self.layers, AttentionNotSeenError)
+        if self._call is not None:
+            self._steps.setdefault((self._call.first_image, self._call.step), set()).update(self._attended)
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""
