@@ -23,6 +23,7 @@ from jaxtyping import UInt8
 
 from entropy_lib.experiments.generation import draw, to_uint8
 from entropy_lib.models.catalogue import load
+from entropy_lib.probes import EntropyProbe
 from entropy_lib.scenes import judge, scenes
 from training.card import share, shown, write_measured
 from training.mini_dit import MODEL, TWINS
@@ -35,7 +36,7 @@ BARS = {"one thing, exactly": 0.95, "two things, exactly": 0.85, "colour of the 
 HALF = 0.5  # of the exact pictures: what uniform attention may leave at most
 NAMEABLE = 0.9
 NAMED = MODEL / "named.csv"  # what a person saw who had not read the prompts, of `training.naming`
-LAYER_PROMPTS = 50
+LAYER_PROMPTS, PROBED = 50, 16
 
 
 def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "image height width 3"]:
@@ -92,13 +93,24 @@ def named() -> dict[str, float]:
 def layers(
     pipe: PRXPipeline, prompts: Sequence[str], native: UInt8[np.ndarray, "image height width 3"], detector: judge.Judge
 ) -> pd.DataFrame:
-    """What each block's attention is for: exact pictures and change of the picture (grey levels) with it made uniform."""
+    """What each block's attention is for (exact pictures, change of the picture in grey levels with it made uniform), and how it is.
+
+    Returns:
+        columns `block, change, exact, entropy, entropy_ratio, logit_std, of_freezing`: means over prompts, steps, branches, heads and rows.
+    """
+    with EntropyProbe(pipe) as probe:
+        pictures(pipe, prompts[:PROBED])
+    table = probe.table().assign(of_freezing=lambda t: t.logit_std / np.sqrt(2 * np.log(t.tokens)))
+    measured = (
+        table.groupby("layer", sort=False)[["entropy", "entropy_ratio", "logit_std", "of_freezing"]].mean().to_dict("records")
+    )
     rows = []
     for index in range(len(pipe.transformer.blocks)):
         with uniform(pipe, [index]):
             images = pictures(pipe, prompts)
         change = float(np.abs(images.astype(float) - native).mean())
-        rows.append({"block": index, "change": change, "exact": judged(images, prompts, detector).exact.mean()})
+        exact = judged(images, prompts, detector).exact.mean()
+        rows.append({"block": index, "change": change, "exact": exact, **measured[index]})
     return pd.DataFrame(rows)
 
 
@@ -132,7 +144,8 @@ def card_tables(report: dict) -> str:
         f"{exact.to_markdown(index=False)}\n\n"
         f"Named rightly by a person who had not read the prompts (`named.csv`): {shown(report['named by a person'])} of "
         f"{report['named by a person']['count']} pictures.\n\n{holds}\n\n"
-        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255):\n\n"
+        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255), and how it is by itself "
+        f"(H in nats, H / ln N, b, b / b_c; {PROBED} pictures, all steps, text and image in one softmax):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
     )
 
