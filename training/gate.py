@@ -93,17 +93,17 @@ def named() -> dict[str, float]:
 def layers(
     pipe: PRXPipeline, prompts: Sequence[str], native: UInt8[np.ndarray, "image height width 3"], detector: judge.Judge
 ) -> pd.DataFrame:
-    """What each block's attention is for (exact pictures, change of the picture in grey levels with it made uniform), and how it is.
+    """What each block's attention is for, and how it is by itself.
 
     Returns:
-        columns `block, change, exact, entropy, entropy_ratio, logit_std, of_freezing`: means over prompts, steps, branches, heads and rows.
+        columns `block`; `change` of the picture in grey levels and share of `exact` pictures with it made uniform; `entropy,
+        entropy_ratio, logit_std, of_freezing`, means over prompts, steps, branches, heads and rows.
     """
     with EntropyProbe(pipe) as probe:
         pictures(pipe, prompts[:PROBED])
     table = probe.table().assign(of_freezing=lambda t: t.logit_std / np.sqrt(2 * np.log(t.tokens)))
-    measured = (
-        table.groupby("layer", sort=False)[["entropy", "entropy_ratio", "logit_std", "of_freezing"]].mean().to_dict("records")
-    )
+    values = ["entropy", "entropy_ratio", "logit_std", "of_freezing"]
+    measured = table.groupby("layer", sort=False)[values].mean().to_dict("records")
     rows = []
     for index in range(len(pipe.transformer.blocks)):
         with uniform(pipe, [index]):
@@ -144,8 +144,8 @@ def card_tables(report: dict) -> str:
         f"{exact.to_markdown(index=False)}\n\n"
         f"Named rightly by a person who had not read the prompts (`named.csv`): {shown(report['named by a person'])} of "
         f"{report['named by a person']['count']} pictures.\n\n{holds}\n\n"
-        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255), and how it is by itself "
-        f"(H in nats, H / ln N, b, b / b_c; {PROBED} pictures, all steps, text and image in one softmax):\n\n"
+        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255), and how it is "
+        f"by itself (H in nats, H / ln N, b, b / b_c; {PROBED} pictures, all steps, text and image in one softmax):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
     )
 
