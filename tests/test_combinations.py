@@ -20,6 +20,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from PIL import Image
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from witness import self_attention, witness
 
 import entropy_lib as el
 from entropy_lib.baselines.noise_level import retold, shifted
@@ -39,9 +40,11 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96, 3),
 
 def call(pipe, **options):
     """Two prompts at 64 x 96 px, two steps, guided."""
+    torch.manual_seed(0)  # for those that are given no generator
     generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     common = {"num_inference_steps": 2, "guidance_scale": 3.0, "generator": generator, "output_type": "np"}
-    return pipe(prompt=["a zebra", "a cup of tea"], **common | {"height": 64, "width": 96} | options).images
+    given = common | {"height": 64, "width": 96} | options
+    return pipe(prompt=["a zebra", "a cup of tea"], **{key: value for key, value in given.items() if value is not ...}).images
 
 
 def with_processors(kind):
@@ -270,20 +273,32 @@ COMBINATIONS = {
 SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")  # as without the addition
 
 
+def narrower(options):
+    """The same call for 64 x 64 px."""
+    pictures = {key: [each.crop((0, 0, 64, 64)) for each in options[key]] for key in ("image", "mask_image") if key in options}
+    return options | pictures | {"width": ... if options.get("width") is ... else 64}
+
+
 @pytest.fixture(params=COMBINATIONS)
 def combination(request):
     """A prepared pipeline, its call, and what must come of patch and probe."""
     architecture, prepare, patch, probe, options = COMBINATIONS[request.param]
-    options = {key: None if value is ... else value for key, value in options.items()}
     pipe = prepare(build(architecture, tiny=True))
     pipe.set_progress_bar_config(disable=True)
 
-    def run(other=None):
+    def run(other=None, given=options):
         if hasattr(denoiser(pipe), "_diffusers_hook"):
             denoiser(pipe)._diffusers_hook.reset_stateful_hooks()  # which not every pipeline does after a run
-        return call(other or pipe, **options)
+        return call(other or pipe, **given)
 
-    yield SimpleNamespace(name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture)
+    def seen(replay=None, given=options):
+        with witness(denoiser(pipe), replay) as calls:
+            return run(given=given), calls
+
+    yield SimpleNamespace(
+        name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture, seen=seen,
+        narrow=lambda: seen(given=narrower(options))[1],
+    )  # fmt: skip
     _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)  # diffusers sets it for all models at once
 
 
@@ -311,28 +326,34 @@ def refused(outcome):
 
 
 def test_the_patch_works_or_is_refused(combination):
-    before = combination.run()
+    """Where it works, a witness at the softmax, which knows nothing of the library, sees no self-attention that is left out."""
+    before, calls = combination.seen()
     with refused(combination.patch), el.scaled(combination.pipe, RULE):
         after = combination.run()
-        report = el.scale_report(combination.pipe)
-        assert (report.calls > 0).all()
+        report = el.scale_report(combination.pipe).set_index("layer")
+        expected = self_attention(combination.narrow(), calls)
+        assert set(report.index) == set(expected)
+        assert all(row.tokens in expected[layer] for layer, row in report.iterrows())
+        _, patched = combination.seen(replay=calls)
+        measured = {(call.module, now.scale / call.scale) for call, now in zip(calls, patched, strict=True)}
+        for layer, factor in measured:
+            assert factor == pytest.approx(report.factor.get(layer, 1.0), rel=1e-4), layer
         assert np.abs(after.astype(float) - before).max() > 1e-6, "a rule that changes nothing proves nothing"
         if combination.name in SAME_IMAGES:
             plain = build(combination.architecture, tiny=True)
             with el.scaled(plain, RULE):
                 assert np.allclose(combination.run(plain), after, atol=2e-4)
-    if "generator" not in COMBINATIONS[combination.name][4]:
-        assert np.array_equal(combination.run(), before), "restored"
+    assert np.array_equal(combination.run(), before), "restored"
 
 
 def test_the_probe_works_or_is_refused(combination):
     with refused(combination.probe), el.EntropyProbe(combination.pipe, per_image=True) as probe:
-        combination.run()
+        _, calls = combination.seen()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*did not attend at all")
         table = probe.table()
     if combination.probe is WORKS:
-        assert set(table.layer) == set(el.training_tokens(combination.pipe))
+        assert set(table.layer) == set(self_attention(combination.narrow(), calls))
         assert table.step.nunique() == 2 or combination.name in CACHES
         assert table.image.nunique() == (4 if combination.name == "several images a prompt" else 2)
 

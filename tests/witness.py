@@ -1,29 +1,37 @@
-"""Sees query, key, mask and scale where the softmax kernel is called, by the module that runs, and knows nothing of the library."""
+"""Sees query, key, mask and scale where the softmax is computed, by the module that runs, and knows nothing of the library."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
+import torch
 from torch.nn import functional
+from torch.nn.attention import flex_attention as flex
 
-KERNEL = "scaled_dot_product_attention"
+WRITTEN = (torch.Tensor, "softmax")
+KERNELS = ((functional, "scaled_dot_product_attention"), (flex, "flex_attention"), WRITTEN)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One kernel call: the innermost module of the network that ran, its keys without masked ones, and the effective scale."""
+    """One softmax: the innermost module of the network that ran, its keys without masked ones, and the effective scale."""
 
     module: str
     queries: int
     keys: tuple[int, ...]
     scale: float
+    output: torch.Tensor = field(repr=False, compare=False)
 
 
 @contextmanager
-def witness(network):
-    """A list that fills with the kernel calls of a network."""
-    running, seen, plain = [], [], getattr(functional, KERNEL)
-    handles = []
+def witness(network, replay=None):
+    """A list that fills with the softmaxes of a network: of torch's kernels, and those written out.
+
+    Where the calls of an earlier run are to be replayed, each gives what it gave then: what reaches any layer is what reached it
+    then, so that its scale differs by what was done to this layer alone.
+    """
+    running, seen, plain = [], [], {where: getattr(*where) for where in KERNELS}
+    handles, earlier = [], iter(replay or ())
 
     def left():
         running.pop()
@@ -32,20 +40,40 @@ def witness(network):
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
         handles.append(module.register_forward_hook(lambda *_: left()))
 
-    def kernel(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
-        if running and not query.is_meta:
-            length = query.float().square().sum((-1, -2, 1)).mean().sqrt()
-            own = float((query.shape[-1] ** -0.5 if scale is None else scale) * length)
-            seen.append(Seen(running[-1], query.shape[-2], _kept(attn_mask, query, key), own))
-        return plain(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **options)
+    def noted(attend, queries, keys, scale):
+        output = attend() if replay is None else next(earlier).output
+        seen.append(Seen(running[-1], queries, keys, scale, output))
+        return output
+
+    def kernel(where):
+        def attend(*args, **options):
+            given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | options
+            query, scale = given["query"], given.get("scale")
+            if not running or query.is_meta:
+                return plain[where](*args, **options)
+            own = (query.shape[-1] ** -0.5 if scale is None else scale) * _length(query)
+            keys = _kept(given.get("attn_mask"), query, given["key"])
+            return noted(lambda: plain[where](*args, **options), query.shape[-2], keys, own)
+
+        return attend
+
+    def softmax(logits, *args, **options):
+        if not running or logits.is_meta or logits.ndim < 3:
+            return plain[WRITTEN](logits, *args, **options)
+        return noted(lambda: plain[WRITTEN](logits, *args, **options), logits.shape[-2], tuple(logits.shape[-1:]), _length(logits))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, KERNEL, kernel)
+        for where in KERNELS:
+            patch.setattr(*where, softmax if where is WRITTEN else kernel(where))
         try:
             yield seen
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _length(values):
+    return float(values.float().square().flatten(1).sum(1).mean().sqrt())
 
 
 def _kept(mask, query, key):
