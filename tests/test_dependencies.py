@@ -82,7 +82,7 @@ def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
 
 def foreign(tree: ast.AST) -> set[tuple[str, str]]:
     beside = {path.stem for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")}
-    ours = {"entropy_lib", *sys.stdlib_module_names} | beside
+    ours = {"entropy_lib", "training", *sys.stdlib_module_names} | beside
     return {(module, extra) for module, extra in imports(tree) if module not in ours}
 
 
@@ -104,7 +104,9 @@ def test_what_a_module_imports_is_declared_or_asked_for_with_its_extra(name):
 
 def test_what_notebooks_tests_and_benchmarks_import_is_declared():
     everything = set().union(*declared().values())
-    sources = [path.read_text(encoding="utf-8") for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")]
+    sources = [
+        path.read_text(encoding="utf-8") for folder in ("training", "tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")
+    ]
     for module, _ in set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()])):
         assert distributions(module) & everything, module
 
@@ -115,7 +117,7 @@ def test_notebooks_need_no_more_than_their_extra():
 
 
 def test_what_is_declared_is_used():
-    folders = ("entropy_lib", "tests", "benchmarks")  # not all that lies there: .venv imports everything
+    folders = ("entropy_lib", "training", "tests", "benchmarks")  # not all that lies there: .venv imports everything
     sources = [path.read_text(encoding="utf-8") for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
     used = set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()]))
     packages = set().union(*(distributions(module) for module, _ in used))

@@ -133,9 +133,9 @@ def coverage(share, raters, panels):
 
 
 COVERED = [
-    [float(cell) for cell in line.strip(" |").split("|")]
+    [float(cell) for cell in line.split()]
     for line in two_way_mean.__doc__.splitlines()
-    if re.match(r"\s*\| \d", line)
+    if re.fullmatch(r"\s*\d+ ( +\d\.\d\d){4}", line)
 ]
 
 

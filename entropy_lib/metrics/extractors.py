@@ -181,7 +181,8 @@ def known_extractor(name: str) -> str:
 
 def _check_activation(model: str, tag: str) -> None:
     """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other way."""
-    import open_clip
+    with extra("metrics"):
+        import open_clip
 
     model = model.replace("/", "-")  # as open_clip reads it
     weights, network = open_clip.get_pretrained_cfg(model, tag), open_clip.get_model_config(model)

@@ -5,11 +5,11 @@ ln(N/T), whatever its logits look like. The factor that gives it back its native
 entropy at native size under factors around 1, as `entropy_lib.calibrate` measures it. Where no factor on the curve will do, the
 last one is taken, and `scale_report` says of how many heads.
 
-A calibration is a small JSON file. It knows the model by the lengths of its query projections.
+A calibration is a small JSON file. It knows the model by the lengths of the projections that its queries come from.
 
 Example:
     >>> import numpy as np
-    >>> factors = np.geomspace(0.25, 4, 65)
+    >>> factors = np.geomspace(0.5, 2, 65)
     >>> curve = [[float(np.log(64) - 0.5 * f**2) for f in factors]]  # one head of Gaussian logits with b = 1
     >>> layer = LayerResponse(64, tuple(factors), curve)
     >>> [round(f, 2) for f in equal_entropy(layer, 80, per_head=True).factors]

@@ -36,12 +36,14 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
     the bounds, has a width however much raters agree, and `p_value` rests on the variance that there would be at 0. How often such
     intervals, at 95 %, held the true share in 2,000 panels whose raters differ by one logit and prompts by one (24 prompts):
 
-    | raters | share 0.5 | 0.8 | 0.95 | 1 |
-    |---|---|---|---|---|
-    | 1 | 0.97 | 0.97 | 0.95 | 1.00 |
-    | 2 | 1.00 | 1.00 | 1.00 | 1.00 |
-    | 5 | 0.97 | 0.97 | 0.99 | 1.00 |
-    | 10 | 0.96 | 0.96 | 0.96 | 1.00 |
+    ======  =========  ====  ====  ====
+    raters  share 0.5  0.8   0.95  1
+    ======  =========  ====  ====  ====
+    1       0.97       0.97  0.95  1.00
+    2       1.00       1.00  1.00  1.00
+    5       0.97       0.97  0.99  1.00
+    10      0.96       0.96  0.96  1.00
+    ======  =========  ====  ====  ====
 
     Args:
         values: one answer of each rater to each prompt; NaN where there is none.

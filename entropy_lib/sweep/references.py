@@ -247,7 +247,8 @@ def _reader(source: str) -> Callable[[], "datasets.Dataset"]:
 
 
 def _loaded(**arguments: object) -> "datasets.Dataset":
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     return datasets.load_dataset(**arguments)
 
@@ -259,7 +260,8 @@ def _from_hub(**arguments: str) -> "datasets.Dataset":
 
 def _of_entries(entries: Sequence[Entry]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the entries say."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     if not entries:
         raise InvalidInputError("it holds no pictures")
