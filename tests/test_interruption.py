@@ -20,7 +20,13 @@ parameters.FOLDER = runner.FOLDER = pathlib.Path(sys.argv.pop(1))
 from entropy_lib.running.command_line import main
 main()
 """
-SLEEP = "import pathlib, time\nprint('begun')\npathlib.Path(output + '.begun').touch()\ntime.sleep({seconds})"
+SLEEP = """
+import pathlib, time
+print('begun')
+begun = pathlib.Path(output + '.begun')
+begun.parent.mkdir(parents=True, exist_ok=True)
+begun.touch()
+time.sleep({seconds})"""
 NAMES = ("91_sleep", "92_sleep")
 COMMAND = ("run", *NAMES, "--no-site", "--output")
 

@@ -127,7 +127,7 @@ def test_the_gate_asks_for_a_function():
     def report(one, native, ablated, twin, seen):
         exact = {"as it is": native, "its attention made uniform": ablated, "twin trained with uniform attention": twin}
         quality = {"one thing, exactly": one, "two things, exactly": 0.9, "colour of the ground": 1.0}
-        named = {"named by a person": {"share": seen}}
+        named = {"named without the prompt": {"share": seen}}
         return named | {kind: {k: {"share": v} for k, v in d.items()} for kind, d in (("quality", quality), ("exact", exact))}
 
     assert all(gate.gate(report(0.96, 0.94, 0.1, 0.4, 0.9)).values())

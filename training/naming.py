@@ -1,4 +1,4 @@
-"""Can a person name what `mini-dit` makes? Sixty pictures, labelled by someone who has not seen their prompts.
+"""Can what `mini-dit` makes be named? Sixty pictures, labelled by looking at them without their prompts.
 
     python -m training.naming --draw          # numbered sheets to look at, in build/naming
     python -m training.naming --read FILE     # labels (CSV: number, seen) beside what was asked for, into data/mini-dit/named.csv

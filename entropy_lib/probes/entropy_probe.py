@@ -41,8 +41,7 @@ class EntropyProbe(AttentionProbe):
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
 
     `table()` has one row per layer x step x branch x head (and image, with `per_image`):
-        layer, attends, height, width, tokens, training_tokens: where (height and width of the layer's token grid), and to what:
-            "image", or "image+text".
+        layer, attends ("image" or "image+text"), height and width of its token grid, tokens, training_tokens: where, and to what.
         step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when and in which part.
         rows: query rows summarised.
         entropy, entropy_std: mean and standard deviation over rows, in nats.
