@@ -5,7 +5,7 @@ import math
 import pytest
 
 import entropy_lib as el
-from entropy_lib.errors import UnsupportedModelError, WeightsError
+from entropy_lib.errors import InvalidInputError, UnsupportedModelError, WeightsError
 from entropy_lib.models import outline as module
 from entropy_lib.models.architectures import ARCHITECTURES, build
 from entropy_lib.models.catalogue import CATALOGUE
@@ -33,7 +33,13 @@ def test_a_folder_is_outlined_as_it_is_loaded(saved):
     assert stored_lengths(folder, training) == pytest.approx(lengths(denoiser(pipe), training))
 
 
-@pytest.mark.parametrize("model", CATALOGUE)
+def test_a_network_that_does_not_say_its_size_is_refused_by_the_parameter_that_tells_it():
+    """PRX's native size is said by its pipeline, and an outline is of the network alone."""
+    with pytest.raises(InvalidInputError, match="latent_size"):
+        el.training_tokens(outline("mini-dit"))
+
+
+@pytest.mark.parametrize("model", [model for model in CATALOGUE if model != "mini-dit"])
 def test_the_catalogue_is_outlined_as_it_says(model):
     if model in ARCHITECTURES or CATALOGUE[model].source == model:
         assert sorted(set(el.training_tokens(outline(model)).values()), reverse=True) == list(CATALOGUE[model].training_tokens)
