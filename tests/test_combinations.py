@@ -165,10 +165,11 @@ def cached(make):
     return prepare
 
 
-def faster_cache(pipe):
+def faster_cache(pipe, attention_timesteps=(-1, 1001)):
     config = diffusers.FasterCacheConfig(
-        spatial_attention_block_skip_range=3, spatial_attention_timestep_skip_range=(-1, 1001), unconditional_batch_skip_range=2,
-        unconditional_batch_timestep_skip_range=(-1, 1001), current_timestep_callback=lambda: 500, tensor_format="BCHW",
+        spatial_attention_block_skip_range=3, spatial_attention_timestep_skip_range=attention_timesteps,
+        unconditional_batch_skip_range=2, unconditional_batch_timestep_skip_range=(-1, 1001),
+        current_timestep_callback=lambda: 500, tensor_format="BCHW",
         attention_weight_callback=lambda _: 0.5,
         _unconditional_conditional_input_kwargs_identifiers=(
             "hidden_states", "encoder_hidden_states", "timestep", "pooled_projections"
@@ -176,6 +177,11 @@ def faster_cache(pipe):
     )  # fmt: skip
     diffusers.hooks.apply_faster_cache(pipe.transformer, config)
     return pipe
+
+
+def unconditional_skipped(pipe):
+    """Every layer attends at every step, but at some for the conditional half of the batch alone."""
+    return faster_cache(pipe, attention_timesteps=(-1, 0))
 
 
 class SharedAttention(attention_processor.AttnProcessor2_0):
@@ -262,6 +268,7 @@ COMBINATIONS = {
     "TaylorSeer": ("flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)), WORKS,
                    WORKS, SIX),
     "FasterCache": ("sd3", faster_cache, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
+    "FasterCache, unconditional passes alone": ("sd3", unconditional_skipped, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
     "Euler ancestral": ("sd21-base", scheduler("EulerAncestralDiscreteScheduler"), WORKS, WORKS, {}),
     "SDE-DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"), WORKS, WORKS, {}),
     "EDM": ("sd21-base", scheduler("EDMEulerScheduler"), WORKS, WORKS, {}),
@@ -354,6 +361,7 @@ def test_the_probe_works_or_is_refused(combination):
         table = probe.table()
     if combination.probe is WORKS:
         assert set(table.layer) == set(self_attention(combination.narrow(), calls))
+        assert (table.height * table.width > 0).all(), "a layer without its grid"
         assert table.step.nunique() == 2 or combination.name in CACHES
         assert table.image.nunique() == (4 if combination.name == "several images a prompt" else 2)
 
