@@ -377,6 +377,18 @@ def test_the_measured_factor_is_the_rule_s(combination):
     assert (table.factor != 1).all()
 
 
+def test_windows_of_one_run_are_of_the_same_pictures():
+    """Panorama calls its network for each window, and gives the scheduler a copy of its state each time."""
+    pipe = other_pipeline("StableDiffusionPanoramaPipeline")(build("sd21-base", tiny=True))
+    arguments = {"height": 64, "width": 576, "num_inference_steps": 2, "output_type": "np"}
+    with el.EntropyProbe(pipe, rows=4, per_image=True) as probe:
+        for prompts in (["a snail", "a boat"], ["an owl", "a bus"]):
+            pipe(prompts, **arguments)
+    table = probe.table()
+    assert set(table.image) == {0, 1, 2, 3}, "two runs of two pictures, two windows each"
+    assert set(table.step) == {0, 1}
+
+
 BRANCHES = {
     "PAG": {"cond", "uncond", "perturbed"},
     "PAG without guidance": {"cond", "perturbed"},

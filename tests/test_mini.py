@@ -14,7 +14,7 @@ from entropy_lib.models.checksums import verify
 from entropy_lib.scenes import scenes, sprites
 from entropy_lib.scenes.judge import pixels
 from entropy_lib.theory import freezing_std
-from training import autoencoder, mini, pictures, quality, text_encoder, unet
+from training import autoencoder, loop, mini, pictures, quality, text_encoder, unet
 from training.tokenizer import GRID, learn_merges, round_trip, tokenizer_of
 
 pytestmark = pytest.mark.slow
@@ -137,10 +137,10 @@ def test_the_denoiser_trains_and_resumes(tmp_path, tokenizer, monkeypatch):
     unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 2)
     network = unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 3)
     assert sum(p.abs().sum().item() for name, p in network.named_parameters() if name.startswith("conv_out")) > 0
-    exported = unet.last(tmp_path / "a.safetensors", unet.Recipe()).state_dict()
+    exported = loop.averaged(tmp_path / "a.safetensors", unet.build(unet.Recipe())).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in network.state_dict().items())
     with pytest.raises(WeightsError, match="train first"):
-        unet.last(tmp_path / "nothing.safetensors", unet.Recipe())
+        loop.averaged(tmp_path / "nothing.safetensors", unet.build(unet.Recipe()))
 
 
 def test_the_colour_of_the_ground_is_named():

@@ -1,15 +1,18 @@
 """The transformer that is nothing but attention: its parts are diffusers' own, and its gate asks for a function."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 from torch.nn import functional
 
-from entropy_lib.errors import WeightsError
+from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.scenes import scenes
-from training import gate, masked_text_encoder, mini_dit, pictures, transformer
+from training import gate, loop, masked_text_encoder, mini_dit, naming, pictures, transformer
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +100,10 @@ def test_it_trains_and_resumes(tmp_path, tokenizer, monkeypatch):
     transformer.train(tmp_path / "a.safetensors", recipe, latents, encoder, 2)
     trained = transformer.train(tmp_path / "a.safetensors", recipe, latents, encoder, 3)
     assert all(value.isfinite().all() for value in trained.state_dict().values())
-    exported = transformer.last(tmp_path / "a.safetensors").state_dict()
+    exported = loop.averaged(tmp_path / "a.safetensors", transformer.build()).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in trained.state_dict().items())
     with pytest.raises(WeightsError, match="train first"):
-        transformer.last(tmp_path / "nothing.safetensors")
+        loop.averaged(tmp_path / "nothing.safetensors", transformer.build())
 
 
 def test_a_pipeline_of_its_parts_is_diffusers_own(tmp_path, tokenizer, network, monkeypatch):
@@ -132,6 +135,29 @@ def test_the_gate_asks_for_a_function():
 
     assert all(gate.gate(report(0.96, 0.94, 0.1, 0.4, 0.9)).values())
     assert list(gate.gate(report(0.94, 0.94, 0.48, 0.8, 0.89)).values()) == [False, True, True, False, False, False]
+
+
+def test_without_a_twin_the_gate_does_not_say_that_attention_is_needed():
+    shares = {"as it is": {"share": 0.9}, "its attention made uniform": {"share": 0.1}}
+    quality = {name: {"share": 1.0} for name in gate.BARS}
+    found = gate.gate({"exact": shares, "quality": quality, "named without the prompt": {"share": 1.0}})
+    assert [value for name, value in found.items() if "twin" in name] == [None]
+
+
+def test_the_card_is_what_was_measured():
+    report = json.loads((mini_dit.MODEL / "quality.json").read_text(encoding="utf-8"))
+    assert report["gate"] == gate.gate(report)
+    assert gate.card_tables(report) in (mini_dit.MODEL / "README.md").read_text(encoding="utf-8")
+    assert report["named without the prompt"] == gate.named()
+    named = pd.read_csv(gate.NAMED)
+    pd.testing.assert_frame_equal(named, naming.with_labels(named))
+
+
+@pytest.mark.parametrize("seen", ["rocket", None])
+def test_labels_that_are_no_names_are_refused(seen):
+    labels = pd.read_csv(gate.NAMED).assign(seen=lambda table: table.seen.where(table.number != 7, seen))
+    with pytest.raises(InvalidInputError, match=r"labels hold .* give one of apple"):
+        naming.with_labels(labels)
 
 
 def test_made_uniform_and_back(network, call):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from entropy_lib.scenes import scenes
 from entropy_lib.scenes.judge import pixels
 from training import pictures
-from training.loop import epoch_batch, loop, step_generator
+from training.loop import descend, epoch_batch, loop, step_generator
 from training.muon import muon_and_adamw
 from training.precision import mixed
 
@@ -67,11 +67,7 @@ def train(path: Path, steps: int) -> AutoencoderKL:
             output = model.decode(posterior.sample(generator=generator)).sample.float()
         reconstruction = reconstruction_loss(output, target)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        (reconstruction + KL_WEIGHT * kl).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
+        descend(reconstruction + KL_WEIGHT * kl, model, optimizers)
         error = (output.detach() - target).abs().mean().item() / 2
         return {"reconstruction": reconstruction.item(), "error": error, "kl": kl.item()}
 

@@ -4,11 +4,13 @@ import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from entropy_lib.errors import WeightsError
 from entropy_lib.files import replacing
 
 SEED = 2306
@@ -71,6 +73,39 @@ def resume(path: Path, modules: Modules, optimizers: Optimizers) -> int:
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})
     return step
+
+
+def descend(loss: torch.Tensor, model: torch.nn.Module, optimizers: Optimizers, longest: float = 1.0) -> float:
+    """One step of all optimisers down the gradient of a loss, which is cut to `longest`; returns how long it was."""
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), longest)
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad()
+    return norm.item()
+
+
+def follow(average: torch.nn.Module, model: torch.nn.Module, step: int, decay: float) -> None:
+    """Move the average of the weights towards a model's, faster at first."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
+
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def averaged(path: Path, model: Model) -> Model:
+    """A model with the averaged weights of the last checkpoint.
+
+    Raises:
+        WeightsError: when there is none.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path} is not there; train first")
+    with safe_open(path, framework="pt") as file:
+        named = ((key, key.removeprefix("average|")) for key in file.keys() if key.startswith("average|"))  # noqa: SIM118
+        model.load_state_dict({name: file.get_tensor(key) for key, name in named})
+    return model.eval()
 
 
 class Log:

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from entropy_lib.scenes import scenes
 from training import text_encoder
-from training.loop import loop, step_generator
+from training.loop import descend, loop, step_generator
 from training.muon import muon_and_adamw
 from training.tokenizer import GRID, MAX_TOKENS, tokenizer_of
 
@@ -85,12 +85,7 @@ def train(path: Path, steps: int) -> CLIPTextModel:
         states = model["encoder"](ids[rows], attention_mask=mask[rows]).last_hidden_state
         output = model["teller"](states[portrait[rows]].unflatten(0, (len(rows), -1)))
         loss = (output - wanted[rows]).square().mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        return {"loss": loss.item(), "norm": norm.item()}
+        return {"loss": loss.item(), "norm": descend(loss, model, optimizers)}
 
     loop(path, {"model": model}, optimizers, steps, update)
     return model["encoder"].eval()

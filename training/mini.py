@@ -25,6 +25,7 @@ from entropy_lib.files import DATA, replacing, sha256
 from entropy_lib.models.checksums import verify, write_checksums
 from entropy_lib.scenes import scenes
 from training import autoencoder, pictures, text_encoder, unet
+from training.loop import averaged
 from training.tokenizer import round_trip, tokenizer_of
 from training.unet import build_scheduler
 
@@ -114,7 +115,7 @@ def main() -> None:
     if arguments.parts:
         return save_parts(*train_parts(), arguments.output / MODEL.name)
     recipe, path = unet.RECIPES[arguments.recipe], RUNS / f"{arguments.recipe}.safetensors"
-    denoiser = unet.last(path, recipe) if arguments.export else trained(path, recipe, arguments.steps)
+    denoiser = averaged(path, unet.build(recipe)) if arguments.export else trained(path, recipe, arguments.steps)
     return export(denoiser, arguments.recipe, arguments.output)
 
 

@@ -22,6 +22,7 @@ from entropy_lib.files import DATA, replacing, sha256
 from entropy_lib.models.checksums import write_checksums
 from entropy_lib.scenes import scenes
 from training import autoencoder, masked_text_encoder, mini, pictures, transformer
+from training.loop import averaged
 
 MODEL = DATA / "mini-dit"
 TWINS = pictures.RUNS / "twins"  # what a gate needs and nobody else
@@ -80,7 +81,7 @@ def main() -> None:
         return print(encoder().num_parameters(), len(encoded()))
     path = pictures.RUNS / f"{arguments.recipe}.safetensors"
     if arguments.export:
-        denoiser = transformer.last(path)
+        denoiser = averaged(path, transformer.build())
     else:
         denoiser = transformer.train(path, transformer.RECIPES[arguments.recipe], encoded(), encoder(), arguments.steps)
     return print(export(denoiser, arguments.recipe))

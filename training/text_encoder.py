@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from entropy_lib.scenes import scenes
 from entropy_lib.scenes.judge import pixels
-from training.loop import loop, step_generator
+from training.loop import descend, loop, step_generator
 from training.muon import muon_and_adamw
 from training.tokenizer import GRID, MAX_TOKENS, encode, tokenizer_of
 
@@ -97,12 +97,7 @@ def train(path: Path, steps: int) -> CLIPTextModel:
         rows = torch.randint(len(texts), (BATCH,), generator=step_generator(step))
         output = model["teller"](model["encoder"](ids[rows]).last_hidden_state[:, -(GRID**2) :])
         loss = (output - wanted[rows]).square().mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        return {"loss": loss.item(), "norm": norm.item()}
+        return {"loss": loss.item(), "norm": descend(loss, model, optimizers)}
 
     loop(path, {"model": model}, optimizers, steps, update)
     return model["encoder"].eval()

@@ -18,14 +18,12 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, PRXTransformer2DModel
 from diffusers.models.transformers.transformer_prx import PRXAttention, apply_rope
 from jaxtyping import Bool, Float
-from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from entropy_lib.errors import WeightsError
 from entropy_lib.scenes import scenes
 from training import masked_text_encoder
-from training.loop import epoch_batch, loop, step_generator
+from training.loop import descend, epoch_batch, follow, loop, step_generator
 from training.muon import muon_and_adamw
 from training.precision import mixed
 from training.text_encoder import UNCONDITIONAL, WIDTH
@@ -131,14 +129,9 @@ def train(
             output = model(noisy, share, states[said], masks[said]).sample.float()
         error = (output - (noise - clean)).square().mean((1, 2, 3))
         loss = error.mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        return {"loss": loss.item(), "high_noise": error[share > 0.75].mean().item(), "norm": norm.item()}
+        norm = descend(loss, model, optimizers)
+        follow(average, model, step, EMA_DECAY)
+        return {"loss": loss.item(), "high_noise": error[share > 0.75].mean().item(), "norm": norm}
 
     loop(path, {"model": model, "average": average}, optimizers, steps, update)
     return average.eval()
@@ -147,18 +140,3 @@ def train(
 def stratified_times(generator: torch.Generator) -> Float[Tensor, "batch"]:
     """Shares of noise in (0, 1), evenly spread over a batch."""
     return (stratified_timesteps(BATCH, 1_000_000, generator) + 0.5) / 1_000_000
-
-
-def last(path: Path) -> PRXTransformer2DModel:
-    """The averaged denoiser of the last checkpoint.
-
-    Raises:
-        WeightsError: when there is none.
-    """
-    if not path.exists():
-        raise WeightsError(f"{path} is not there; train first")
-    average = build()
-    with safe_open(path, framework="pt") as file:
-        named = ((key, key.removeprefix("average|")) for key in file.keys() if key.startswith("average|"))  # noqa: SIM118
-        average.load_state_dict({name: file.get_tensor(key) for key, name in named})
-    return average.eval()

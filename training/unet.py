@@ -17,18 +17,16 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel
 
 from entropy_lib.attention import logit_moments
-from entropy_lib.errors import WeightsError
 from entropy_lib.models.padding import set_padding
 from entropy_lib.scenes import scenes
 from entropy_lib.theory import freezing_std
 from training import text_encoder
-from training.loop import epoch_batch, loop, step_generator
+from training.loop import descend, epoch_batch, follow, loop, step_generator
 from training.muon import muon_and_adamw
 from training.precision import mixed
 
@@ -210,31 +208,11 @@ def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, s
             output = model(scheduler.add_noise(clean, noise, times), times, states[said]).sample.float()
         error = (output - scheduler.get_velocity(clean, noise, times)).square().mean((1, 2, 3))
         loss, (penalty, ratios) = (loss_weight(signal[times]) * error).mean(), processor.collect()
-        (loss + PENALTY_WEIGHT * penalty).backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        norm = descend(loss + PENALTY_WEIGHT * penalty, model, optimizers)
+        follow(average, model, step, EMA_DECAY)
         high = error[-BATCH // 4 :].mean()  # timesteps above 750, where the caption decides
         losses = {"loss": loss, "error": error.mean(), "error_high_noise": high, "penalty": penalty, "norm": norm}
-        return {name: value.item() for name, value in losses.items()} | ratios
+        return {name: float(value) for name, value in losses.items()} | ratios
 
     loop(path, {"model": model, "average": average}, optimizers, steps, update)
-    return average.eval()
-
-
-def last(path: Path, recipe: Recipe) -> UNet2DConditionModel:
-    """The averaged denoiser of the last checkpoint.
-
-    Raises:
-        WeightsError: when there is none.
-    """
-    if not path.exists():
-        raise WeightsError(f"{path} is not there; train first")
-    average = build(recipe)
-    with safe_open(path, framework="pt") as file:
-        named = ((key, key.removeprefix("average|")) for key in file.keys() if key.startswith("average|"))  # noqa: SIM118
-        average.load_state_dict({name: file.get_tensor(key) for key, name in named})
     return average.eval()

@@ -7,6 +7,7 @@ network is made from among them.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Caller:
 
     pipeline: object = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    frame: FrameType | None = None  # of the loop: one run of a pipeline has one
 
     @property
     def schedule(self) -> Tensor | None:
@@ -39,7 +41,7 @@ def caller_of(network: nn.Module) -> Caller:
             if name in names:
                 owner = frame.f_locals.get(name)
                 if not isinstance(owner, nn.Module) and hasattr(getattr(owner, "scheduler", None), "timesteps"):
-                    return Caller(owner, frame.f_locals)
+                    return Caller(owner, frame.f_locals, frame)
         frame = frame.f_back
     return Caller()
 

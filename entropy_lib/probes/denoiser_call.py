@@ -14,6 +14,7 @@ Example:
 
 import math
 from dataclasses import dataclass
+from types import FrameType
 
 from torch import Tensor
 
@@ -51,7 +52,8 @@ class DenoiserCallTracker:
     def __init__(self) -> None:
         self.latest: DenoiserCall | None = None
         self._calls = 0  # at the present step
-        self._schedule: Tensor | None = None  # of the run in progress; a new run brings a new tensor
+        self._frame: FrameType | None = None  # of the run in progress; a new run brings a new one
+        self._schedule: Tensor | None = None  # of the latest call; a new run brings a new tensor
         self._unlisted: list[float] = []  # timesteps that are in no schedule
 
     def advance(self, caller: Caller, batch: int, timestep: Tensor, latent_size: tuple[int, int]) -> DenoiserCall:
@@ -67,15 +69,23 @@ class DenoiserCallTracker:
         known = _images(caller, batch)
         branches = _branches(caller, batch, known)
         images = batch // len(branches)
-        first_image = self._count(step, caller.schedule)
+        first_image = self._count(step, caller)
         branches = ("extra",) if self._calls > planned and branches == ("all",) else branches
         self.latest = DenoiserCall(step, value, branches, images, first_image, latent_size)
         return self.latest
 
-    def _count(self, step: int, schedule: Tensor | None) -> int:
-        """Count the calls at a step, and return the images of the batches before this one."""
-        earlier, same_run = self.latest, schedule is self._schedule
-        self._schedule = schedule
+    def rest(self) -> None:
+        """Let go of what the latest run still holds."""
+        self._frame = self._schedule = None
+
+    def _count(self, step: int, caller: Caller) -> int:
+        """Count the calls at a step, and return the images of the batches before this one.
+
+        Either sign of a run will do: Panorama copies the schedule for each window, modular pipelines call from a frame a step.
+        """
+        earlier, schedule = self.latest, caller.schedule
+        same_run = schedule is self._schedule or (caller.frame is not None and caller.frame is self._frame)
+        self._frame, self._schedule = caller.frame, schedule
         self._calls = 1 + (self._calls if earlier is not None and same_run and step == earlier.step else 0)
         if earlier is None:
             return 0

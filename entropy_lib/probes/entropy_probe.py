@@ -1,7 +1,7 @@
 """Watches every self-attention call of a running model and returns one tidy table.
 
 Each call's query and key are reduced at once to a few sums, without the attention map. The probe knows nothing of the
-patch; its `factor` column is measured from the query.
+patch; its `factor` column is measured at the kernel.
 
 Example:
     >>> import entropy_lib as el

@@ -123,6 +123,7 @@ class AttentionWatcher(Listener):
     def __exit__(self, *exception: object) -> None:
         leave(self.network, self)
         self._call = None
+        self._tracker.rest()
         forget_compiled()
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
