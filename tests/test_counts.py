@@ -5,7 +5,7 @@ import pytest
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import FINDINGS
-from entropy_lib.metrics.features import FindingsCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.sweep.comparison import Comparison
 from entropy_lib.sweep.counts import things_found
@@ -27,7 +27,7 @@ def comparison(tmp_path):
         return [[Detection("owl", (0, 0, 8, 8), 1, 0.9 - 0.8 * (index == 4), 1) for index in range(p.max())] for p in pictures]
 
     detector = Detector("levels", ["owl", "bus"], find, lambda prompt: ("owl", 2 if "two" in prompt else 1))
-    return Comparison(plan, store, {FINDINGS: FindingsCache(tmp_path / "features", detector)})
+    return Comparison(plan, store, {FINDINGS: FeatureCache(tmp_path / "features", detector)})
 
 
 def test_things_are_counted_picture_by_picture(comparison):

@@ -12,9 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, PictureScore, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
-from entropy_lib.metrics.features import FeatureCache, FindingsCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
-from entropy_lib.metrics.repetition import repetition
+from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife
 from entropy_lib.sweep.comparison import NATIVE, Comparison
@@ -174,7 +174,7 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
         return [[Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else [] for mean in means]
 
     detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
-    cache = FindingsCache(tmp_path / "findings", detector)
+    cache = FeatureCache(tmp_path / "findings", detector)
     tables = metric_tables(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
     cell = comparison.plan.cells["48x48", "paper"]
     means = np.array([comparison.store.read(unit).mean() for unit in cell])
@@ -314,7 +314,7 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
     tables = metric_tables(replace(comparison, store=store, reference=replace(reference, caption=None)))
     found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in ("unscaled", "paper", NATIVE, REAL)}
     cell = plan.cells["64x96", "unscaled"]
-    values = np.array([repetition(store.read(unit)).index for unit in cell])
+    values = np.array([repetition_index(store.read(unit)) for unit in cell])
     expected = jackknife(np.mean, values, deal_blocks([unit.prompt for unit in cell]))
     assert (found["unscaled"].low, found["unscaled"].high) == pytest.approx((expected.low, expected.high), rel=1e-5)
     assert found["unscaled"].estimate == pytest.approx(values.mean(), rel=1e-6)

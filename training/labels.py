@@ -103,7 +103,7 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
         {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in pictures
         in which every thing could be named; `mean difference`: the judge's count of all things less the label's.
     """
-    summaries = [detector.summaries(image[None])[0].tolist() for image in decoded(table)]
+    summaries = [detector.pictures(image[None])[0].tolist() for image in decoded(table)]
     named = np.array([sum(row[: len(detector.names)]) for row in summaries])
     found = named + np.array([row[len(detector.names)] for row in summaries])
     things = {number: table[f"things_{number}"].to_numpy() for number in PASSES}

@@ -15,7 +15,7 @@ from torch import Tensor
 from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore
-from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache, PictureCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
@@ -70,7 +70,7 @@ class Comparison:
 
     plan: Plan
     store: Store
-    caches: Mapping[str, FeatureCache | FindingsCache]
+    caches: Mapping[str, FeatureCache]
     reference: Reference | FeatureState | None = None
     level: float = 0.95
     blocks: int = BLOCKS
@@ -115,12 +115,12 @@ class Comparison:
         drawn = next(len(units) for (label, _), units in self.plan.cells.items() if label == size)
         return {rule: cell.only(common) for rule, cell in cells.items()}, drawn - len(common)
 
-    def numbers(self, metric: PictureScore) -> NumberCache:
+    def numbers(self, metric: PictureScore) -> FeatureCache:
         """What keeps the numbers of a metric, beside the features."""
-        return NumberCache(self.store.folder / FEATURES, metric.name, metric.value)
+        return FeatureCache(self.store.folder / FEATURES, metric)
 
     def features(
-        self, cache: PictureCache, images: UsableImages, size: tuple[int, int] | None = None
+        self, cache: FeatureCache, images: UsableImages, size: tuple[int, int] | None = None
     ) -> Float[Tensor, "image dim"]:
         """Of drawn images, or of the same brought to another size.
 
@@ -133,7 +133,7 @@ class Comparison:
         )
 
     def real_features(
-        self, cache: PictureCache, indices: Sequence[int], size: tuple[int, int] | None = None
+        self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "picture dim"]:
         """Of real pictures, as they are or brought to a size."""
         digests = {index: digest for digest, index in self.reference.keys.items()}
@@ -231,7 +231,7 @@ def open_comparison(
     if CAPTIONS in wanted:
         caches[CAPTIONS] = _caption_cache(folder, score_extractor, device, view, caches.get(DISTANCES))
     if FINDINGS in wanted and (detector := _detector(plan)):
-        caches[FINDINGS] = FindingsCache(folder / FEATURES, detector)
+        caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
     return Comparison(plan, Store(folder), caches, pictures, level, metrics=metrics)
 
 

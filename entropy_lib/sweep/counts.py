@@ -4,7 +4,7 @@ import pandas as pd
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import FINDINGS
-from entropy_lib.metrics.layout import things
+from entropy_lib.metrics.layout import layout_values
 from entropy_lib.sweep.comparison import Comparison
 
 
@@ -31,6 +31,6 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
         usable = comparison.usable(size, rule)
         table = pd.DataFrame([{"prompt": unit.prompt, "seed": unit.seed} for unit in usable.keys])
         asked = cache.captions(list(table.prompt))
-        found = things(comparison.features(cache, usable), asked)
+        found = layout_values(comparison.features(cache, usable), asked)["things"]
         tables.append(table.assign(size=size, rule=rule, asked=asked[:, 1].int().numpy(), things=found.int().numpy()))
     return pd.concat(tables, ignore_index=True)[["size", "rule", "prompt", "seed", "asked", "things"]]

@@ -27,7 +27,7 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
 from entropy_lib.metrics.extractors import CutCaptionWarning
-from entropy_lib.metrics.features import PictureCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
@@ -121,7 +121,7 @@ class Sample:
         cls,
         comparison: Comparison,
         prompts: list[str],
-        features_of: Callable[[PictureCache], Tensor],
+        features_of: Callable[[FeatureCache], Tensor],
         scored: bool,
         captioned: bool = True,
     ) -> "Sample":
