@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, MissingFileError
@@ -69,13 +71,9 @@ class FeatureState:
             InvalidInputError: if `part` is not smaller.
         """
         self.check(part)
-        count = self.count - part.count
-        if count < 1:
+        if self.count <= part.count:
             raise InvalidInputError(f"cannot take {part.count} images out of {self.count}")
-        mean = self.mean + part.count / count * (self.mean - part.mean)
-        shift = part.mean - mean
-        between = count * part.count / self.count * torch.outer(shift, shift)
-        return FeatureState(count, mean, self.scatter - part.scatter - between, self.extractor)
+        return self + FeatureState(-part.count, part.mean, -part.scatter, part.extractor)
 
     def check(self, other: "FeatureState") -> None:
         """Raise InvalidInputError unless both states may be added or compared."""
@@ -96,8 +94,6 @@ class FeatureState:
 
     def save(self, path: Path | str) -> None:
         """Write as safetensors: whole or not at all."""
-        from safetensors.torch import save
-
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
         with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, {"format": FORMAT, "extractor": self.extractor}))
@@ -109,8 +105,6 @@ class FeatureState:
         Raises:
             InvalidInputError: if the file is damaged, or is something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not Path(path).is_file():
             raise MissingFileError(f"no file {str(path)!r}; write a state there with FeatureState.save")
         try:
