@@ -45,6 +45,7 @@ THEORY = {
     "cumulants as text": (lambda: theory.cumulant_entropy(64, "abc"), "cumulants is 'abc'"),
     "a cumulant of text": (lambda: theory.cumulant_entropy(64, [1.0, "x"]), "κ3"),
     "a cumulant nan": (lambda: theory.cumulant_entropy(64, [nan]), "κ2"),
+    "freezing without tokens": (lambda: theory.freezing_std(0), "tokens is 0"),
     "slope from one training token": (lambda: theory.paper_slope(1, 1), "training_tokens is 1"),
     "slope of text": (lambda: theory.paper_slope("a", 16), "training_tokens is 'a'"),
     "exact law, too many tokens": (lambda: theory.exact_entropy(2e9, 1.0), "at most 1e[+]09"),

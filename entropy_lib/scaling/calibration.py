@@ -32,7 +32,7 @@ from torch import nn
 from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.layers import training_tokens
-from entropy_lib.scaling.rules import Rule, rule
+from entropy_lib.scaling.rules import FORMULAS, Rule
 
 SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
@@ -129,12 +129,9 @@ class Calibration:
     def _text(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
-    def fits(self, network: nn.Module) -> bool:
-        """Whether it was measured on these weights."""
-        return self.fits_lengths(lengths(network, self.lengths))
-
-    def fits_lengths(self, own: Mapping[str, float] | None) -> bool:
-        """Whether it was measured on weights whose query projections have these lengths."""
+    def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
+        """Whether it was measured on the weights of a network, or on those whose query projections have these lengths."""
+        own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
         return own is not None and all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items())
 
     def check_planned(self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None) -> None:
@@ -154,7 +151,7 @@ class Calibration:
             if layer.training_tokens != training[name]:
                 there = f"{name} has {training[name]} tokens at native size and not {layer.training_tokens}"
                 raise InvalidInputError(f"{OF_ANOTHER}: {there}; {AGAIN}")
-        if own is not None and not self.fits_lengths(own):
+        if own is not None and not self.fits(own):
             raise InvalidInputError(f"{OF_ANOTHER}; {AGAIN}")
         for name in (name for chosen in rules for name in chosen.layers(training)):
             self._response(name)
@@ -186,10 +183,8 @@ class Calibration:
         response = self._response(layer)
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
-        if chosen.formula is rule("ultraimage").formula:
+        if chosen.formula is FORMULAS["ultraimage"]:
             return self._ultraimage(response, tokens, chosen.parameter)
-        if chosen.formula is rule("bridge(1)").formula:
-            return _bridge(response, tokens, chosen.parameter)
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
@@ -258,15 +253,6 @@ def _solve(response: LayerResponse, curve: np.ndarray, more: float) -> tuple[flo
     wanted = np.interp(0.0, logs, falling) - more
     factor = math.exp(np.interp(-wanted, -falling, logs))
     return factor, not falling[-1] <= wanted <= falling[0]
-
-
-def _bridge(response: LayerResponse, tokens: int, place: float) -> LayerFactors:
-    """Geometric between no rule at 0, the paper's at 1 and equal entropy of the layer at 2, and beyond both ends."""
-    paper = rule("paper").factor(tokens, response.training_tokens)
-    if place <= 1:
-        return LayerFactors((paper**place,))
-    equal = equal_entropy(response, tokens, per_head=False)
-    return LayerFactors((paper ** (2 - place) * equal.factors[0] ** (place - 1),), equal.clamped)
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:

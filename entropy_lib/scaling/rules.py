@@ -1,7 +1,7 @@
 """Scale rules: by what factor the softmax scale 1/sqrt(d) changes when N tokens meet a model trained on T.
 
 A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file name and a
-table cell. To add one, write a function of (tokens, training_tokens, parameter) and give it a line in `FORMULAS`.
+table cell. To add one, give its formula, of N, T and a parameter, a line in `FORMULAS`.
 
 Any rule can be kept to a part of the network and to a part of the way from noise to picture:
 
@@ -22,20 +22,8 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError
 Counts = Sequence[float] | Mapping[str, float]  # tokens of every self-attention layer, in a list or by name
 
 
-def _unscaled(tokens: int, training_tokens: int, _: None) -> float:
-    return 1.0
-
-
-def _paper(tokens: int, training_tokens: int, _: None) -> float:
-    return _power(tokens, training_tokens, 0.5)  # Eq. 7
-
-
-def _power(tokens: int, training_tokens: int, exponent: float) -> float:
-    return (math.log(tokens) / math.log(training_tokens)) ** exponent
-
-
 @functools.lru_cache(maxsize=1024)  # a patched layer asks at every call
-def _equal_entropy(tokens: int, training_tokens: int, logit_std: float) -> float:
+def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> float:
     from entropy_lib.theory import equal_entropy_factor  # scipy is slow to import
 
     factor = equal_entropy_factor(tokens, training_tokens, logit_std)
@@ -47,52 +35,60 @@ def _equal_entropy(tokens: int, training_tokens: int, logit_std: float) -> float
     return factor
 
 
-def _gamma(tokens: int, training_tokens: int, gamma: float) -> float:
-    return math.sqrt(gamma * math.log(tokens) / math.log(training_tokens))
-
-
 @dataclass(frozen=True)
 class Formula:
-    """One family of rules: its formula, its source, and the parameter it takes (None, or the example to show)."""
+    """One family of rules.
+
+    Attributes:
+        factor: of N, T and the parameter; None where all factors come from a calibration.
+        source: what it is, and where it comes from.
+        example: of its parameter; None for a family without one.
+        default: the parameter where none is written.
+        least, largest: parameters that are accepted; 0 itself only where less is.
+        identity: whether the factor is 1 at N = T.
+        words: parameters that are no numbers; the factors then come from a calibration.
+    """
 
     factor: Callable[[float, float, float | None], float] | None
     source: str
     example: float | None = None
-    default: float | None = None  # the parameter where none is written
-    least: float = 0.0  # parameter that is accepted; 0 itself only where less is
+    default: float | None = None
+    least: float = 0.0
     largest: float = 100.0
-    identity: bool = True  # whether the factor is 1 at N = T
-    words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
-    calibrated: bool = False  # whether they do for every parameter
+    identity: bool = True
+    words: tuple[str, ...] = ()
 
 
 FORMULAS = {
-    "unscaled": Formula(_unscaled, "the model as it is: 1"),
-    "paper": Formula(_paper, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
+    "unscaled": Formula(lambda n, t, _: 1.0, "the model as it is: 1"),
+    "paper": Formula(lambda n, t, _: (math.log(n) / math.log(t)) ** 0.5, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
     "power": Formula(
-        _power,
+        lambda n, t, p: (math.log(n) / math.log(t)) ** p,
         "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021), p < 0 the opposite",
-        0.75,
+        example=0.75,
         least=-100.0,
     ),
     "equal-entropy": Formula(
         _equal_entropy,
         "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T; of layers or heads: as measured",
-        1.2,
+        example=1.2,
         default=1.0,
         largest=20.0,
         words=("layers", "heads"),
     ),
-    "bridge": Formula(
-        None, "from no rule (0) over the paper's (1) to equal entropy of each layer (2)", 1.5, least=-2.0, largest=4.0,
-        calibrated=True,
-    ),
     "ultraimage": Formula(
-        None, "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only", 1.3, default=1.3,
-        calibrated=True,
+        None,
+        "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only",
+        example=1.3,
+        default=1.3,
     ),
-    "gamma": Formula(_gamma, "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T", 1.4, identity=False),
-}  # fmt: skip
+    "gamma": Formula(
+        lambda n, t, gamma: math.sqrt(gamma * math.log(n) / math.log(t)),
+        "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T",
+        example=1.4,
+        identity=False,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Rule:
     @property
     def calibrated(self) -> bool:
         """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
-        return self.formula.calibrated or isinstance(self.parameter, str)
+        return self.formula.factor is None or isinstance(self.parameter, str)
 
     @property
     def exponent(self) -> float | None:
@@ -206,7 +202,7 @@ def rule(text: str | Rule) -> Rule:
     Args:
         text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either sign, the others
             positive, up to 100 (b: 20; "equal-entropy" alone means b = 1); "equal-entropy(layers)", "equal-entropy(heads)",
-            "bridge(t)", "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
+            "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
             "@0-0.4", behind it. A `Rule` is returned as it is.
 
     Raises:
@@ -298,11 +294,7 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
     return parsed
 
 
-def distinct_rules(
-    rules: Sequence[str | Rule],
-    tokens: Counts,
-    training_tokens: Counts,
-) -> dict[str, list[str]]:
+def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens: Counts) -> dict[str, list[str]]:
     """Which rules do the same to a model at one size, so that only one of them has to be drawn.
 
     Two rules are the same where their factors are, in every layer: at native size all but `gamma`, everywhere `paper` and
@@ -324,31 +316,25 @@ def distinct_rules(
         >>> distinct_rules(["unscaled", "paper", "gamma(1.4)"], [256, 64], [256, 64])
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
+    counts, training = (
+        dict(given) if isinstance(given, Mapping) else dict(enumerate(given)) for given in (tokens, training_tokens)
+    )
+    if not counts or set(counts) != set(training):
+        raise InvalidInputError("tokens and training_tokens are not of the same layers; give one count of each for every layer")
     groups: dict[tuple, list[str]] = {}
-    pairs = dict(enumerate(_layer_counts(tokens, training_tokens)))
     for each in rule_list(rules):
-        groups.setdefault(_effect(each, pairs), []).append(each.name)
+        groups.setdefault(_effect(each, counts, training), []).append(each.name)
     return {names[0]: names for names in groups.values()}
 
 
-def _effect(chosen: Rule, pairs: Mapping[object, tuple[float, float]]) -> tuple:
-    """What a rule does to layers of given (N, T); equal for rules that do the same. Calibrated ones are taken as unlike others."""
-    training = {layer: training_tokens for layer, (_, training_tokens) in pairs.items()}
-    native = all(tokens == training_tokens for tokens, training_tokens in pairs.values())
-    reached = chosen.layers(training) if not native else list(pairs)  # a level that is missing here does nothing at native size
+def _effect(chosen: Rule, tokens: Mapping, training: Mapping) -> tuple:
+    """What a rule does to layers; equal for rules that do the same. Calibrated ones are taken as unlike others."""
+    native = tokens == training
     if chosen.calibrated and not native:
         return (chosen.name,)
-    factors = tuple(chosen.factor(*pair) if layer in reached else 1.0 for layer, pair in pairs.items())
+    reached = list(training) if native else chosen.layers(training)  # a level that is missing does nothing at native size
+    factors = tuple(chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens)
     return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
-
-
-def _layer_counts(tokens: Counts, training_tokens: Counts) -> list[tuple[float, float]]:
-    """(N, T) of every layer."""
-    if isinstance(tokens, Mapping) and isinstance(training_tokens, Mapping) and set(tokens) == set(training_tokens):
-        return [(count, training_tokens[layer]) for layer, count in tokens.items()]
-    if isinstance(tokens, Mapping) or isinstance(training_tokens, Mapping) or not 0 < len(tokens) == len(training_tokens):
-        raise InvalidInputError("tokens and training_tokens are not of the same layers; give one count of each for every layer")
-    return list(zip(tokens, training_tokens, strict=True))
 
 
 def _check_count(name: str, value: float) -> None:
@@ -364,14 +350,10 @@ def _example(name: str) -> str:
 
 def _number(text: str, formula: Formula) -> float | None:
     """The number that a parameter is written as, or None where it is none that the formula takes."""
-    if not re.fullmatch(r"\s*[+-]?[0-9.]+(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
+    if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    fits = 0 < value <= formula.largest if formula.least >= 0 else formula.least <= value <= formula.largest
-    return value + 0.0 if fits else None  # + 0.0: -0 is 0
+    value = float(text) + 0.0  # -0 is 0
+    return value if formula.least <= value <= formula.largest and (value or formula.least < 0) else None
 
 
 def _shortest(number: float) -> str:
