@@ -56,17 +56,17 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
     """
     check_level(level)
     _some(answers)
-    nothing = _nothing(answers)
-    rows = []
+    nothing, rows = _nothing(answers), []
     for (first, second), part in answers.groupby(["first", "second"], sort=False):
-        for size, here in _by_size(part):
+        sizes = [(str(size), here) for size, here in part.groupby("size", sort=False)]
+        for size, here in [*sizes, (ALL, part)] if len(sizes) > 1 else sizes:
             values = answer_table(here)
             found = two_way_mean(values - nothing, level, _reach(answers))
             bootstrap = two_way_bootstrap(values, level, seed=seed)
-            limits = {"estimate": found.estimate + nothing, "low": found.low + nothing, "high": found.high + nothing}
             row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
-            row |= limits | {"nothing": nothing}
-            row |= {"p_value": found.p_value, "bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
+            row |= {name: value + nothing for name, value in found.columns().items()}
+            row |= {"nothing": nothing, "p_value": found.p_value}
+            row |= {"bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
             rows.append(row | _over_prompts(np.nanmean(values, axis=0) - nothing))
     return pd.DataFrame(rows)
 
@@ -195,11 +195,6 @@ def _over_prompts(away: np.ndarray) -> dict[str, float]:
         return {"sign_p": np.nan, "wilcoxon_p": np.nan}
     sign = stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue
     return {"sign_p": float(sign), "wilcoxon_p": float(stats.wilcoxon(moved).pvalue)}
-
-
-def _by_size(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    found = [(str(size), here) for size, here in part.groupby("size", sort=False)]
-    return [*found, (ALL, part)] if len(found) > 1 else found
 
 
 def _nothing(answers: pd.DataFrame) -> float:
