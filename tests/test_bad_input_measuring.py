@@ -97,7 +97,7 @@ ATTENTION = {
     "mask elsewhere": (lambda: entropy(mask=torch.zeros(9, 5, device="meta")), "on meta"),
     "unknown kernel": (lambda: entropy(kernel="flush"), "'flush' is unknown"),
     "kernel as a number": (lambda: entropy(kernel=3), "kernel 3 is unknown"),
-    "kernel that does not serve": (lambda: find_kernel(QUERY, KEY, "flash"), "does not serve"),
+    "kernel that does not serve": (lambda: find_kernel(QUERY, KEY, "efficient"), "does not serve"),
     "fused kernel with a mask": (lambda: entropy(kernel="cpu", mask=torch.zeros(9, 5)), "takes no mask"),
     "moments of numpy": (lambda: moments(QUERY.numpy()), "query is of type ndarray"),
     "moments of order 5": (lambda: moments(order=5), "order is 5"),
