@@ -84,13 +84,13 @@ def test_reference_values_at_4096_tokens(share_or_std, exact, gaussian):
 
 @pytest.mark.parametrize(("logit_std", "value"), [(0.5, 8.193), (1, 7.818), (2, 6.365)])
 def test_first_correction_at_4096_tokens(logit_std, value):
-    assert theory.finite_entropy(4096, logit_std) == pytest.approx(value, abs=6e-4)
+    assert theory.laws.finite_law(4096, logit_std) == pytest.approx(value, abs=6e-4)
 
 
 @pytest.mark.parametrize(("tokens", "logit_std"), [(64, 0.5), (256, 1.0), (1024, 1.0)])
 def test_first_correction_is_better_than_none(tokens, logit_std):
     exact = exact_entropy(tokens, logit_std)
-    assert abs(theory.finite_entropy(tokens, logit_std) - exact) < 0.2 * abs(theory.gaussian_entropy(tokens, logit_std) - exact)
+    assert abs(theory.laws.finite_law(tokens, logit_std) - exact) < 0.2 * abs(theory.gaussian_entropy(tokens, logit_std) - exact)
 
 
 @pytest.mark.parametrize(

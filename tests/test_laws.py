@@ -68,7 +68,6 @@ def test_a_law_says_where_it_gives_no_entropy(tokens, logit_std, third):
     """Whatever it is given, and in whatever form: below 0 or above ln N there is none."""
     for law, second in (
         (theory.gaussian_entropy, logit_std),
-        (theory.finite_entropy, logit_std),
         (theory.cumulant_entropy, [logit_std**2, third]),
     ):
         value, said = warned(law, tokens, second)

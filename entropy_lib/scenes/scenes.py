@@ -88,11 +88,16 @@ class Thing:
     right: float
     mirrored: bool = False
 
+    def extent(self, shorter: float) -> tuple[float, float]:
+        """Height and width in the unit of `shorter`, the frame's shorter side."""
+        picture = sprite(self.name, self.design)
+        scale = self.side * shorter / max(picture.size)
+        return picture.height * scale, picture.width * scale
+
     def box(self, height: float, width: float) -> tuple[float, float, float, float]:
         """Top, left, bottom and right in a frame of this height and width."""
-        shorter, picture = min(height, width), sprite(self.name, self.design)
-        scale = self.side * shorter / max(picture.size)
-        high, wide = picture.height * scale, picture.width * scale
+        shorter = min(height, width)
+        high, wide = self.extent(shorter)
         top = MARGIN * shorter + self.down * (height - high - 2 * MARGIN * shorter)
         left = MARGIN * shorter + self.right * (width - wide - 2 * MARGIN * shorter)
         return top, left, top + high, left + wide

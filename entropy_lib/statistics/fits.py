@@ -62,10 +62,8 @@ def slope_on_log_tokens(
 
     check_level(level)
     data = _columns(table, [value, tokens, cluster])
-    if data.isna().any(axis=None):
-        raise InvalidInputError(
-            f"{int(data.isna().any(axis=1).sum())} rows have missing values in {value}, {tokens} or {cluster}; drop them first"
-        )
+    if missing := int(data.isna().any(axis=1).sum()):
+        raise InvalidInputError(f"{missing} rows have missing values in {value}, {tokens} or {cluster}; drop them first")
     if not (data[tokens] > 0).all():
         raise InvalidInputError(f"{tokens} goes down to {data[tokens].min()}; token counts must be above 0")
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
@@ -102,15 +100,16 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
     """
     needed = _columns(table, ["prompt", "tokens", "rule", "entropy"])
     wide, rows = needed.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+
+    def slope(values: pd.Series) -> Interval:
+        return slope_on_log_tokens(values.rename("entropy").reset_index(), level=level).slope
+
     for name in rules:
         _check_found("rule", name, wide)
     for name in rules:
-        fit = slope_on_log_tokens(wide[name].rename("entropy").reset_index(), level=level)
-        row = {"rule": name, **fit.slope.columns("slope"), "clusters": fit.slope.blocks}
-        if name != rules[0]:
-            paired = slope_on_log_tokens((wide[name] - wide[rules[0]]).rename("entropy").reset_index(), level=level).slope
-            row |= {"change": paired.estimate, "change_low": paired.low, "change_high": paired.high}
-        rows.append(row)
+        own = slope(wide[name])
+        paired = slope(wide[name] - wide[rules[0]]).columns().values() if name != rules[0] else [np.nan] * 3
+        rows.append((name, *own.columns().values(), own.blocks, *paired))
     return pd.DataFrame(rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"])
 
 
@@ -168,9 +167,9 @@ def share_removed(
     rows = []
     for size, scale_rule in wide.columns:
         if size != native and scale_rule != "unscaled" and (size, "unscaled") in wide.columns:
-            pair = pd.DataFrame({"change": wide[size, "unscaled"] - reference, "left": wide[size, scale_rule] - reference}).dropna()
-            share = _share(pair, level)
-            rows.append({"size": size, "rule": scale_rule, **share.columns("share"), "clusters": share.blocks})
+            changes = {"change": wide[size, "unscaled"] - reference, "left": wide[size, scale_rule] - reference}
+            share = _share(pd.DataFrame(changes).dropna(), level)
+            rows.append((size, scale_rule, *share.columns().values(), share.blocks))
     return pd.DataFrame(rows, columns=["size", "rule", "share", "low", "high", "clusters"])
 
 

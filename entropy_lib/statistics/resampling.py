@@ -171,9 +171,8 @@ def jackknife_difference(
         0.999 [0.997, 1]
     """
     check_pairs(len(first), len(second))
-    return _delete_blocks(
-        lambda kept: statistic(first[kept]) - statistic(second[kept]), check_labels(labels, len(first)), level, correct_bias
-    )
+    labels = check_labels(labels, len(first))
+    return _delete_blocks(lambda kept: statistic(first[kept]) - statistic(second[kept]), labels, level, correct_bias)
 
 
 def check_pairs(first: int, second: int) -> None:

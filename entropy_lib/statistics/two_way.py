@@ -65,9 +65,9 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
     error = _standard_error(found, ways)
     if bounds is None:
         return Interval.around(found.mean(), error, level, blocks)
-    low, high = bounds
-    if found.min() < low or found.max() > high:
-        raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; these bounds allow {low:g} to {high:g}")
+    if found.min() < bounds[0] or found.max() > bounds[1]:
+        allowed = f"these bounds allow {bounds[0]:g} to {bounds[1]:g}"
+        raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; {allowed}")
     return _within(float(found.mean()), error, level, blocks, bounds)
 
 

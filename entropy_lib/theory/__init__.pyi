@@ -6,7 +6,6 @@ from .exact import exact_entropy as exact_entropy
 from .laws import BeyondLawWarning as BeyondLawWarning
 from .laws import cumulant_entropy as cumulant_entropy
 from .laws import equal_entropy_factor as equal_entropy_factor
-from .laws import finite_entropy as finite_entropy
 from .laws import freezing_std as freezing_std
 from .laws import gaussian_entropy as gaussian_entropy
 from .laws import paper_slope as paper_slope

@@ -5,8 +5,8 @@ nats, lies between 0 and ln N. If the logits are Gaussian with standard deviatio
 
     H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
 
-Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_entropy` (its first correction
-in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_law` (its first correction in
+1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
 say what a scale rule would have to be.
 
 All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
@@ -93,36 +93,20 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
 
 
 def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """The formula of `gaussian_entropy`, unchecked: to be shown beside what it is compared with."""
+    """The formula of `gaussian_entropy`, unchecked, beside what it is compared with."""
     return _log(tokens) - logit_std**2 / 2
 
 
-def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """Entropy of a softmax over Gaussian logits to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N).
+def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is compared with.
 
     By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
     below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
 
-    Args:
-        tokens: number of keys N.
-        logit_std: standard deviation b of the scaled logits within a row (of the law they are drawn from).
-
-    Returns:
-        Entropy in nats.
-
-    Warns:
-        BeyondLawWarning: where it is negative or above ln N.
-
     Example:
-        >>> round(finite_entropy(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
+        >>> round(finite_law(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
         (6.365, 6.351)
     """
-    check(tokens=(tokens, TOKENS), logit_std=(logit_std, SPREAD._replace(most=26)))  # exp(26²) is the last in float64
-    return _told(finite_law(tokens, logit_std), _log(tokens))
-
-
-def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """The formula of `finite_entropy`, unchecked: to be shown beside what it is compared with."""
     square = logit_std**2
     return gaussian_law(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
 
