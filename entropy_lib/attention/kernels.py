@@ -51,9 +51,6 @@ def find_kernel(
 
     Returns:
         None where rows have to be taken in blocks: no kernel fits, or `name` is "blocks".
-
-    Raises:
-        InvalidInputError: when the named kernel is unknown or does not serve these tensors.
     """
     if name == BLOCKS:
         return None

@@ -56,9 +56,6 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
     Returns:
         `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN also where the row's
         logit_std is beyond `SPLINE_STD`.
-
-    Raises:
-        InvalidInputError: when logits are no floating-point tensor or have no keys, or the grid is not two whole numbers.
     """
     _check_logits(logits, grid)
     tokens = logits.shape[-1]
@@ -138,9 +135,6 @@ def expected_maximum(tokens: int) -> float:
     About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N (extreme-value theory); here
     by integration, ∫ x dΦ(x)^N.
 
-    Raises:
-        InvalidInputError: when N is no whole number of at least 1.
-
     Example:
         >>> round(expected_maximum(2), 6) == round(1 / math.sqrt(math.pi), 6)
         True
@@ -162,9 +156,6 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         table: of `LogitProbe.table()`, with the columns `by`.
         tolerance: nats; an error within it is a pass.
         by: columns to tell apart.
-
-    Raises:
-        InvalidInputError: when columns are missing, the table is empty, or the tolerance is not a positive number.
 
     Returns:
         indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,

@@ -153,13 +153,9 @@ class Calibration:
                 raise InvalidInputError(f"{OF_ANOTHER}: {there}; {AGAIN}")
         if own is not None and not self.fits(own):
             raise InvalidInputError(f"{OF_ANOTHER}; {AGAIN}")
-        for name in (name for chosen in rules for name in chosen.layers(training)):
-            self._response(name)
-
-    def _response(self, layer: str) -> LayerResponse:
-        if layer not in self.layers:
-            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
-        return self.layers[layer]
+        for chosen in rules:
+            for name in chosen.layers(training):
+                self.factors(chosen, name, training[name])
 
     def check_shapes(self, network: nn.Module) -> None:
         """Whether a network, which may be without weights, has these layers with as many heads.
@@ -180,7 +176,9 @@ class Calibration:
         Raises:
             InvalidInputError: for a layer that was not calibrated.
         """
-        response = self._response(layer)
+        if layer not in self.layers:
+            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
+        response = self.layers[layer]
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
         if chosen.formula is FORMULAS["ultraimage"]:
@@ -240,19 +238,15 @@ class Calibration:
 
 
 def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
-    """The factors that give a layer, or each of its heads, its native entropy at N tokens."""
-    curves = np.asarray(response.entropies, dtype=float)
-    curves = curves if per_head else curves.mean(0, keepdims=True)
-    solved = [_solve(response, curve, math.log(tokens / response.training_tokens)) for curve in curves]
-    return LayerFactors(tuple(factor for factor, _ in solved), sum(clamped for _, clamped in solved))
-
-
-def _solve(response: LayerResponse, curve: np.ndarray, more: float) -> tuple[float, bool]:
-    """The factor under which the native entropy is less by `more` nats, and whether it had to be cut to the curve's ends."""
-    logs, falling = np.log(response.factors), np.minimum.accumulate(curve)
-    wanted = np.interp(0.0, logs, falling) - more
-    factor = math.exp(np.interp(-wanted, -falling, logs))
-    return factor, not falling[-1] <= wanted <= falling[0]
+    """The factors that give a layer, or each of its heads, its native entropy at N tokens: at T, less by ln(N / T)."""
+    curves, logs = np.asarray(response.entropies, dtype=float), np.log(response.factors)
+    factors, clamped = [], 0
+    for curve in curves if per_head else curves.mean(0, keepdims=True):
+        falling = np.minimum.accumulate(curve)
+        wanted = np.interp(0.0, logs, falling) - math.log(tokens / response.training_tokens)
+        factors.append(math.exp(np.interp(-wanted, -falling, logs)))
+        clamped += bool(not falling[-1] <= wanted <= falling[0])
+    return LayerFactors(tuple(factors), clamped)
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
@@ -309,8 +303,7 @@ def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calib
     Raises:
         InvalidInputError: where there is none.
     """
-    for path in sorted(SHIPPED.glob("*.json")):
-        shipped = Calibration.read(path)
+    for shipped in map(Calibration.read, sorted(SHIPPED.glob("*.json"))):
         if fits(shipped):
             return shipped
     raise InvalidInputError(

@@ -29,9 +29,6 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
     Returns:
         `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where a rule has no
         factor, as `equal-entropy` at small sizes.
-
-    Raises:
-        InvalidInputError, UnknownNameError: as `rule_list`.
     """
     table = []
     for each in rule_list(rules):

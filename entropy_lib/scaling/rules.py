@@ -174,8 +174,9 @@ class Rule:
             >>> round(rule("paper").factor(9216, 4096), 4)
             1.0476
         """
-        _check_count("tokens", tokens)
-        _check_count("training_tokens", training_tokens)
+        for name, count in (("tokens", tokens), ("training_tokens", training_tokens)):
+            if isinstance(count, bool) or not isinstance(count, Real) or not 1 <= count < math.inf:
+                raise InvalidInputError(f"{name} is {count!r}; it must be a number of tokens, at least 1")
         if tokens == 1 or training_tokens == 1 or (tokens == training_tokens and self.formula.identity):
             return 1.0
         if self.calibrated:
@@ -207,8 +208,7 @@ def rule(text: str | Rule) -> Rule:
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
-        InvalidInputError: when the parameter is missing, unwanted, or not a number that can be used; for levels and windows that
-            cannot be.
+        InvalidInputError: for a parameter, levels or a window that cannot be.
 
     Example:
         >>> rule("power(1)").factor(4096, 1024), rule("paper [1, 0] @ 0 - .4").name
@@ -220,19 +220,22 @@ def rule(text: str | Rule) -> Rule:
     if match is None or match["name"] not in FORMULAS:
         raise UnknownNameError("scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS))
     formula, name = FORMULAS[match["name"]], match["name"]
-    parameter = _parameter(text, name, match["parameter"])
-    levels, window = _levels(text, match["levels"]), _window(text, match["window"])
-    written = "" if parameter is None else f"({parameter if isinstance(parameter, str) else _shortest(parameter)})"
-    written += "" if levels is None else f"[{','.join(map(str, levels))}]"
-    written += "" if window is None else f"@{_shortest(window[0])}-{_shortest(window[1])}"
-    return Rule(name + written, formula, parameter, levels, window)
+    parameter, levels, window = _parameter(text, name, match["parameter"]), None, None
+    if parameter is not None:
+        name += f"({parameter if isinstance(parameter, str) else _shortest(parameter)})"
+    if match["levels"] is not None:
+        levels = _levels(text, match["levels"])
+        name += f"[{','.join(map(str, levels))}]"
+    if match["window"] is not None:
+        window = _window(text, match["window"])
+        name += f"@{_shortest(window[0])}-{_shortest(window[1])}"
+    return Rule(name, formula, parameter, levels, window)
 
 
 SYNTAX = r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
 
 
 def _parameter(text: str, name: str, argument: str | None) -> float | str | None:
-    """The parameter of a rule's string."""
     formula = FORMULAS[name]
     if formula.example is None:
         if argument is not None:
@@ -250,20 +253,14 @@ def _parameter(text: str, name: str, argument: str | None) -> float | str | None
     return parameter
 
 
-def _levels(text: str, written: str | None) -> tuple[int, ...] | None:
-    """The levels of a rule's string, in order."""
-    if written is None:
-        return None
+def _levels(text: str, written: str) -> tuple[int, ...]:
     parts = [part.strip() for part in written.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise InvalidInputError(f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'")
     return tuple(sorted(map(int, parts)))
 
 
-def _window(text: str, written: str | None) -> tuple[float, float] | None:
-    """The window of a rule's string."""
-    if written is None:
-        return None
+def _window(text: str, written: str) -> tuple[float, float]:
     match = re.fullmatch(r"\s*(\d*\.?\d+)\s*-\s*(\d*\.?\d+)\s*", written, re.ASCII)
     start, end = map(float, match.groups()) if match else (1.0, 0.0)
     if not 0 <= start < end <= 1:
@@ -308,10 +305,6 @@ def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens:
     Returns:
         {rule: the rules that do the same, itself the first}; keys in the order given.
 
-    Raises:
-        InvalidInputError: as `rule_list`, for layers that do not match, and where a rule has no factor.
-        UnknownNameError: as `rule`.
-
     Example:
         >>> distinct_rules(["unscaled", "paper", "gamma(1.4)"], [256, 64], [256, 64])
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
@@ -335,11 +328,6 @@ def _effect(chosen: Rule, tokens: Mapping, training: Mapping) -> tuple:
     reached = list(training) if native else chosen.layers(training)  # a level that is missing does nothing at native size
     factors = tuple(chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens)
     return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
-
-
-def _check_count(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}; it must be a number of tokens, at least 1")
 
 
 def _example(name: str) -> str:

@@ -90,9 +90,6 @@ def find(
         images: of one size, at least 24 px a side.
         threshold: least score of a centre.
         batch: pictures at once.
-
-    Raises:
-        InvalidInputError: when a picture is too small or not uint8 RGB.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__

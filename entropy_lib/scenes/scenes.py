@@ -154,9 +154,6 @@ def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
         number: from 0 on, any.
         split: "train", "test" or "judge"; each has its own scenes.
         world: what it is made of.
-
-    Raises:
-        InvalidInputError: for a negative number or an unknown split.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -216,11 +213,7 @@ def background(colour: str, random: np.random.Generator) -> Background:
 
 
 def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture of a scene.
-
-    Raises:
-        InvalidInputError: when the things do not fit into the frame, or overlap in it.
-    """
+    """The picture of a scene."""
     boxes = [thing.box(height, width) for thing in one.things]
     for thing, (top, left, bottom, right) in zip(one.things, boxes, strict=True):
         if top < 0 or left < 0 or bottom > height or right > width:

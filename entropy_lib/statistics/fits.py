@@ -52,10 +52,6 @@ def slope_on_log_tokens(
         table: one row a measurement, already averaged over what is not a sample (rows, heads, layers, steps).
         value, tokens, cluster: column names.
         level: of the interval.
-
-    Raises:
-        InvalidInputError: with fewer than two token counts, fewer than two clusters, missing values or columns, or a level
-            outside 0 to 1.
     """
     with extra("metrics"):
         import statsmodels.api as sm
@@ -89,9 +85,6 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
     Returns:
         one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN for the first.
 
-    Raises:
-        InvalidInputError: as `slope_on_log_tokens`, and for a rule that is not in the table.
-
     Example:
         >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
         >>> b = a.assign(rule="paper", entropy=a.entropy - 0.1 * np.log(a.tokens))
@@ -120,9 +113,6 @@ def cluster_mean(
 
     Returns:
         columns of `by`, then `estimate, low, high, clusters`. With one cluster the limits are NaN.
-
-    Raises:
-        InvalidInputError: for columns that are not there, or a level outside 0 to 1.
     """
     check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
@@ -151,9 +141,6 @@ def share_removed(
 
     Returns:
         one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
-
-    Raises:
-        InvalidInputError: for columns that are not there, no rows of native size, or a level outside 0 to 1.
     """
     check_level(level)
     _columns(table, ["prompt", "size", "rule", value, *([by] if by else [])])

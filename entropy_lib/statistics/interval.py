@@ -77,9 +77,6 @@ def _freedom(blocks: int | None) -> float:
 def wilson(hits: int, count: int, level: float = 0.95) -> Interval:
     """The share `hits` / `count` of independent images with Wilson's limits (J. Am. Stat. Assoc. 22, 1927).
 
-    Raises:
-        InvalidInputError: unless hits and count are whole, 0 <= hits <= count and count > 0; for a level outside 0 to 1.
-
     Example:
         >>> share = wilson(0, 20)
         >>> share.estimate, round(share.low, 3), round(share.high, 3)

@@ -15,9 +15,6 @@ def paired_change(table: pd.DataFrame, rule: str, against: str, level: float = 0
         rule, against: which two.
         level: of the t interval.
 
-    Raises:
-        InvalidInputError: for a rule that is not there, or a level outside 0 to 1.
-
     Example:
         >>> rows = [(p, 0, rule, p + change) for p in range(4) for rule, change in (("unscaled", 0), ("paper", -1))]
         >>> table = pd.DataFrame(rows, columns=["prompt", "seed", "rule", "value"])
@@ -42,9 +39,6 @@ def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float 
 
     Returns:
         one row for each size, metric and rule: `size, metric, rule, estimate, low, high, p_value, p_holm`.
-
-    Raises:
-        InvalidInputError: as `paired_change`.
     """
     rows = []
     for (size, metric), part in table.groupby(["size", "metric"], sort=False):
@@ -70,9 +64,6 @@ def best_on_tuning(
     Returns:
         one row for each of `against`: `rule, against, tuned, estimate, low, high, p_value, prompts`; `tuned` is the difference on
         the tuning prompts, which is too good to be true.
-
-    Raises:
-        InvalidInputError: where no prompt is left to choose by or to hold out, and for rules that are not there.
     """
     chosen_by = table["prompt"].isin(tuning)
     if chosen_by.all() or not chosen_by.any():
@@ -92,9 +83,6 @@ def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
     Args:
         table: columns `prompt, dose, value`, every dose for each prompt. NaN are left out.
         level: of the t interval over prompts.
-
-    Raises:
-        InvalidInputError: for fewer than two doses.
 
     Example:
         >>> rows = [(p, dose, 10 * p - 2 * dose) for p in range(4) for dose in (-1, 0, 1)]

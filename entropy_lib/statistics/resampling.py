@@ -52,9 +52,6 @@ def deal_blocks(
     Returns:
         The block of each image, 0 to blocks - 1.
 
-    Raises:
-        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts.
-
     Example:
         >>> deal_blocks(["a zebra", "a zebra", "a tree", "a boat"], blocks=3)
         array([1, 1, 0, 2])
@@ -82,9 +79,6 @@ def deal_together(
     Returns:
         The block of each image, of both samples; every block holds images of both.
 
-    Raises:
-        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts of either sample.
-
     Example:
         >>> deal_together(["a zebra", "a tree", "a boat"], ["a boat", "a boat", "a cup", "a zebra"], blocks=3)
         (array([1, 2, 0]), array([0, 0, 2, 1]))
@@ -105,11 +99,7 @@ def _check_blocks(blocks: int, prompts: int) -> None:
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
-    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty.
-
-    Raises:
-        InvalidInputError: otherwise.
-    """
+    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty."""
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise InvalidInputError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
@@ -135,9 +125,6 @@ def jackknife(
         level: of the interval.
         correct_bias: take off the bias of order 1/n that the deletions reveal (Quenouille 1956).
 
-    Raises:
-        InvalidInputError: for labels that do not fit.
-
     Example:
         >>> numbers = np.arange(40.0)
         >>> corrected = jackknife(np.var, numbers, deal_blocks(range(40), 40)).estimate
@@ -161,9 +148,6 @@ def jackknife_difference(
     Args:
         statistic, labels, level, correct_bias: as for `jackknife`; the same blocks are deleted from both.
         first, second: `[n, ...]`, paired by row.
-
-    Raises:
-        InvalidInputError: for unequal lengths, or labels that do not fit.
 
     Example:
         >>> before, noise = np.random.default_rng(0).normal(size=(2, 200))

@@ -50,9 +50,6 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
         level: of the interval.
         bounds: the least and the largest answer that can be given; None: t limits, for answers without bounds.
 
-    Raises:
-        InvalidInputError: where there is no answer, for one outside the bounds, or for a level outside 0 to 1.
-
     Example:
         >>> print(two_way_mean(np.ones((1, 6)), bounds=(0, 1)))  # six answers of one rater, all the same
         1 [0.431, 1]
@@ -110,9 +107,6 @@ def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RES
         values, level: as for `two_way_mean`.
         resamples: how many times.
         seed: of the draws.
-
-    Raises:
-        InvalidInputError: as `two_way_mean`, and for fewer than 100 resamples.
     """
     check_level(level)
     if resamples < 100:
@@ -147,9 +141,6 @@ def mixed_model(values: Answers, level: float = 0.95) -> Components:
 
     Args:
         values, level: as for `two_way_mean`.
-
-    Raises:
-        InvalidInputError: as `two_way_mean`; for fewer than two raters or prompts; for answers that are all the same.
     """
     import pandas as pd
 
@@ -182,9 +173,6 @@ def power(effect: float, components: Components, raters: int, prompts: int, leve
         components: what answers vary by, from a pilot (`mixed_model`) or assumed.
         raters, prompts: of the study that is planned.
         level: of the interval.
-
-    Raises:
-        InvalidInputError: for fewer than two raters or prompts, or a level outside 0 to 1.
 
     Example:
         >>> assumed = Components(Interval.around(0, 1), rater=0.1, prompt=0.2, residual=0.4)

@@ -50,9 +50,6 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
         one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, nothing, p_value,
         bootstrap_low, bootstrap_high, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
         the second, no difference counting half; `nothing` is where no difference lies, 0 or one half, and `p_value` against it.
-
-    Raises:
-        InvalidInputError: where there are no answers, or for a level outside 0 to 1.
     """
     check_level(level)
     _some(answers)
@@ -80,9 +77,6 @@ def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Returns:
         columns `size, method, estimate, low, high, raters, pairs`.
-
-    Raises:
-        InvalidInputError: for answers without scores.
     """
     _some(answers)
     if answers.first_score.isna().all():
@@ -121,9 +115,6 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     Args:
         answers: from `check_answers`.
         level, resamples, seed: of the limits.
-
-    Raises:
-        InvalidInputError: for fewer than two raters.
     """
     with extra("metrics"):
         import evalica
@@ -152,9 +143,6 @@ def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, 
 
     Returns:
         one row a method: `method, estimate, low, high`, strongest first.
-
-    Raises:
-        InvalidInputError: where there are no answers.
     """
     _some(answers)
     names = list(dict.fromkeys(itertools.chain(answers["first"], answers["second"])))

@@ -57,9 +57,6 @@ def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> di
         raters: how many.
         truth: what they answer by.
         seed: of everything that is left to chance.
-
-    Raises:
-        InvalidInputError: for fewer than one rater.
     """
     if not isinstance(raters, int) or raters < 1:
         raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")

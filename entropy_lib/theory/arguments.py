@@ -38,9 +38,6 @@ SPREAD = Domain("a standard deviation", 0)
 def check(**given: tuple[object, Domain]) -> list[np.ndarray]:
     """The float64 arrays of `name=(value, domain)`.
 
-    Raises:
-        InvalidInputError: for what is no real number or lies outside its domain, and for shapes that do not broadcast.
-
     Example:
         >>> check(tokens=(0, TOKENS))
         Traceback (most recent call last):

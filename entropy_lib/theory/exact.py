@@ -57,9 +57,6 @@ def exact_entropy(tokens: Numbers, logit_std: Numbers) -> Numbers:
     Returns:
         Entropy in nats.
 
-    Raises:
-        InvalidInputError: outside these ranges, and for what is no number.
-
     Example:
         >>> round(exact_entropy(4096, 3.0), 3)
         4.421

@@ -42,9 +42,6 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
         rows: simulated rows a point; fewer where N is so large that they would not fit.
         seed: of the simulation.
 
-    Raises:
-        InvalidInputError: for fewer than 2 tokens or rows, or a negative share.
-
     Returns:
         one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite, exact`.
     """
@@ -74,9 +71,6 @@ def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> F
 
 def validity_limit(tokens: float, tolerance: float) -> float:
     """The largest b up to which Eq. 5 is within `tolerance` nats of the exact entropy, to 0.01.
-
-    Raises:
-        InvalidInputError: for a tolerance that is not above 0 and at most 10 nats.
 
     Example:
         >>> 1.5 < validity_limit(4096, 0.05) < 2.5
