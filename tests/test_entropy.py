@@ -75,25 +75,12 @@ def test_a_row_that_attends_nowhere_has_no_entropy():
     assert entropy[0, 1].isnan()
 
 
-def test_agrees_with_scipy():
-    query, key = torch.randn(5, 16), torch.randn(40, 16)
-    weights = (query @ key.mT / 4).double().softmax(-1)
-    assert np.allclose(attention_entropy(query, key), scipy.stats.entropy(weights.numpy(), axis=-1), atol=1e-5)
-
-
 def test_fused_and_blocked_paths_agree(monkeypatch):
     query, key = torch.randn(2, 3, 50, 16), torch.randn(2, 3, 33, 16)
     assert kernels.find_kernel(query, key).name == "cpu", "the fused path is not being tested here"
     fused = attention_entropy(query, key)
     monkeypatch.setattr("entropy_lib.attention.entropy.BLOCK_ELEMENTS", 2 * 3 * 33 * 7)  # blocks of 7 rows, the last one of 1
     assert torch.allclose(attention_entropy(query, key, kernel="blocks"), fused, atol=1e-5)
-
-
-def test_leading_axes_are_kept():
-    query, key = torch.randn(2, 3, 4, 5, 8), torch.randn(2, 3, 4, 6, 8)
-    entropy = attention_entropy(query, key)
-    assert entropy.shape == (2, 3, 4, 5)
-    assert torch.allclose(entropy[1, 2], attention_entropy(query[1, 2], key[1, 2]), atol=1e-5)
 
 
 @settings(deadline=None, max_examples=40)
@@ -314,28 +301,15 @@ def test_the_next_kernel_takes_over_and_each_is_tried_once(monkeypatch):
     assert calls == [8]
 
 
-@pytest.mark.usefixtures("untried")
-def test_a_trial_under_fake_tensors_is_a_real_one():
-    with FakeTensorMode():
-        query = torch.empty(1, 1, 4, 8)
-        assert kernels.find_kernel(query, query).name == "cpu"
-
-
 def test_a_kernel_can_be_named():
     query, key = torch.randn(2, 3, 9, 8), torch.randn(2, 3, 5, 8)
     expected = softmax_loop(query, key)
     for name in ("cpu", "blocks"):
         assert (attention_entropy(query, key, kernel=name) - expected).abs().max() <= 1e-5
-    with pytest.raises(ValueError, match=r"'flush' is unknown; .*'efficient'.*'blocks'"):
-        attention_entropy(query, key, kernel="flush")
-    with pytest.raises(ValueError, match=r"'efficient' does not serve torch.float32 of shape \[2, 3, 9, 8\] on cpu"):
-        attention_entropy(query, key, kernel="efficient")
 
 
 def test_a_mask_is_served_by_blocks_alone(monkeypatch):
     query, mask = torch.randn(1, 2, 4, 8), torch.ones(4, 4, dtype=torch.bool).tril()
-    with pytest.raises(ValueError, match="'cpu' takes no mask"):
-        attention_entropy(query, query, mask=mask, kernel="cpu")
     monkeypatch.setattr(
         "entropy_lib.attention.entropy.find_kernel", lambda *arguments: pytest.fail("a fused kernel would ignore the mask")
     )

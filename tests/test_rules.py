@@ -56,19 +56,14 @@ def test_factor_is_on_the_side_of_the_size_and_guarded(tokens, training_tokens):
         assert el.rule("power(1)").factor(tokens, training_tokens) == pytest.approx(factor**2)
 
 
-@pytest.mark.parametrize("text", EXAMPLES)
-def test_names_survive_a_round_trip(text):
-    assert str(el.rule(el.rule(text))) == text
-
-
 def test_an_unknown_rule_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         el.rule("papper")
 
 
 def test_names_of_different_rules_differ():
-    near = ["power(0.1234567)", "power(0.1234568)"]
-    assert [str(el.rule(text)) for text in near] == near
+    near = ["power(0.1234567)", "power(0.1234568)", *EXAMPLES]
+    assert [str(el.rule(el.rule(text))) for text in near] == near
     assert str(el.rule("power( .50 )")) == "power(0.5)"
 
 

@@ -62,12 +62,6 @@ def test_the_bootstrap_of_both_ways_is_near_where_both_vary_and_wider_where_neit
     assert two_way_bootstrap(lively, seed=1) == two_way_bootstrap(lively, seed=1)
 
 
-def test_the_mixed_model_finds_what_answers_vary_by():
-    found = mixed_model(panel(3, 40, 50, rater=0.5, prompt=0.8, residual=1.0, effect=0.4))
-    assert (found.rater, found.prompt, found.residual) == pytest.approx((0.5, 0.8, 1.0), rel=0.3)
-    assert found.mean.low <= 0.4 <= found.mean.high
-
-
 def analysis_of_variance(values):
     """Expected mean squares of the crossed design, which restricted maximum likelihood equals where nothing is missing."""
     raters, prompts = values.shape
@@ -82,7 +76,7 @@ def analysis_of_variance(values):
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_mixed_model_agrees_with_the_analysis_of_variance(seed):
     """Also where a variance is small, where optimisers that follow the gradient stop early and say so."""
     values = 10 * panel(seed, 15, 50, rater=0.1, prompt=0.2, residual=1.0)
@@ -94,21 +88,12 @@ def test_the_mixed_model_agrees_with_the_analysis_of_variance(seed):
         assert min(found.rater, found.prompt) == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.parametrize(("raters", "prompts", "effect"), [(12, 30, 0.3), (30, 20, 0.4)])
-def test_power_is_what_simulated_studies_have(raters, prompts, effect):
+def test_power_is_what_simulated_studies_have():
+    raters, prompts, effect = 12, 30, 0.3
     found = [two_way_mean(panel(seed, raters, prompts, effect=effect)) for seed in range(400)]
     detected = np.mean([not each.low <= 0 <= each.high for each in found])
     assumed = Components(Interval.around(0, 1), 0.3, 0.5, 1.0)
     assert power(effect, assumed, raters, prompts) == pytest.approx(detected, abs=0.08)
-
-
-@given(st.integers(2, 200), st.integers(2, 200), st.floats(0, 2))
-def test_more_raters_and_more_prompts_never_see_less(raters, prompts, effect):
-    assumed = Components(Interval.around(0, 1), 0.3, 0.5, 1.0)
-    found = power(effect, assumed, raters, prompts)
-    assert 0.05 - 1e-6 <= found <= 1
-    assert power(effect, assumed, raters + 1, prompts) >= found - 1e-6
-    assert power(effect, assumed, raters, prompts + 1) >= found - 1e-6
 
 
 def shares_of(share, raters, prompts, random, spread=1.0):
