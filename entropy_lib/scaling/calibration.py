@@ -63,9 +63,6 @@ class LayerResponse:
         training_tokens: T.
         factors: of the scale, ascending, 1 among them.
         entropies: in nats, `[head][factor]`.
-
-    Raises:
-        InvalidInputError: for numbers that cannot be.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -102,9 +99,6 @@ class Calibration:
         lengths: {layer: Euclidean length of its query projection}, by which the network is recognised.
         layers: {layer: its response}.
         source: model, prompts, sampler, in words.
-
-    Raises:
-        InvalidInputError: for lengths that are not those of the layers, and none of either.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -135,15 +129,12 @@ class Calibration:
         return own is not None and all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items())
 
     def check_planned(self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None) -> None:
-        """Whether it is of a network, and has what rules need of it, found out without weights.
+        """InvalidInputError unless it is of a network, which may be without weights, and has all layers that rules need.
 
         Args:
-            rules: calibrated ones that are to be drawn under.
-            network: configured as the one that will draw; see `models.outline`.
+            rules: calibrated ones.
+            network: configured as the one that will generate; see `models.outline`.
             own: lengths of its query projections, None where they are not known yet.
-
-        Raises:
-            InvalidInputError: as `use_calibration`, for layers of other sizes, and for layers that rules need and that are missing.
         """
         self.check_shapes(network)
         training = training_tokens(network)
@@ -158,11 +149,7 @@ class Calibration:
                 self.factors(chosen, name, training[name])
 
     def check_shapes(self, network: nn.Module) -> None:
-        """Whether a network, which may be without weights, has these layers with as many heads.
-
-        Raises:
-            InvalidInputError: naming a layer that it has not, or has otherwise.
-        """
+        """InvalidInputError unless a network, which may be without weights, has these layers with as many heads."""
         modules = dict(network.named_modules())
         for name, layer in self.layers.items():
             there, heads = getattr(modules.get(name), "heads", 0), len(layer.entropies)
@@ -171,11 +158,7 @@ class Calibration:
                 raise InvalidInputError(f"{OF_ANOTHER}: {has}; {AGAIN}")
 
     def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
-        """What a calibrated rule does to a layer at N tokens; 1 at N = T.
-
-        Raises:
-            InvalidInputError: for a layer that was not calibrated.
-        """
+        """What a calibrated rule does to a layer at N tokens; 1 at N = T."""
         if layer not in self.layers:
             raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
         response = self.layers[layer]
@@ -186,15 +169,7 @@ class Calibration:
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
-        """Whether a calibrated rule can do what it is for in any layer.
-
-        Args:
-            chosen: the rule.
-            tokens: N of every layer.
-
-        Raises:
-            InvalidInputError: if the entropy that it wants is out of reach in every head of every layer that it is for.
-        """
+        """InvalidInputError where the entropy that a rule wants at these N is out of reach in every head of its layers."""
         training = {name: layer.training_tokens for name, layer in self.layers.items()}
         concerned = [name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])]
         found = [self.factors(chosen, name, tokens[name]) for name in concerned]
@@ -267,8 +242,7 @@ def _projection(attention: nn.Module) -> nn.Module:
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
     """Let calibrated rules that are applied to this network from now on take their factors from here; None: from the shipped one.
 
-    Raises:
-        InvalidInputError: if it was measured on other weights, or is of other layers.
+    A calibration of other weights or layers is refused by InvalidInputError.
     """
     if calibration is None:
         network.__dict__.pop(ATTRIBUTE, None)
@@ -280,29 +254,12 @@ def use_calibration(network: nn.Module, calibration: Calibration | None) -> None
 
 
 def calibration_of(network: nn.Module, name: str) -> Calibration:
-    """The calibration that a network was given, or else the shipped one of its weights.
-
-    Args:
-        network: the denoiser.
-        name: of the rule that asks.
-
-    Raises:
-        InvalidInputError: where there is none.
-    """
-    given = getattr(network, ATTRIBUTE, None)
-    return given or shipped_calibration(lambda shipped: shipped.fits(network), name)
+    """The calibration that a denoiser was given, or else the shipped one of its weights, for the rule of a name."""
+    return getattr(network, ATTRIBUTE, None) or shipped_calibration(lambda shipped: shipped.fits(network), name)
 
 
 def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calibration:
-    """The first shipped calibration that fits.
-
-    Args:
-        fits: whether one does.
-        name: of the rule that asks.
-
-    Raises:
-        InvalidInputError: where there is none.
-    """
+    """The first shipped calibration that fits, for the rule of a name; InvalidInputError where there is none."""
     for shipped in map(Calibration.read, sorted(SHIPPED.glob("*.json"))):
         if fits(shipped):
             return shipped

@@ -141,11 +141,7 @@ class Rule:
         return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1
 
     def layers(self, training_tokens: Mapping[str, int]) -> list[str]:
-        """The layers on its levels, of all that have these training tokens.
-
-        Raises:
-            InvalidInputError: for a level that the network has not.
-        """
+        """The layers on its levels, of all that have these training tokens; InvalidInputError for a level that there is not."""
         levels = sorted(set(training_tokens.values()), reverse=True)
         if self.levels is None:
             return list(training_tokens)
@@ -272,11 +268,7 @@ def _window(text: str, written: str) -> tuple[float, float]:
 
 
 def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
-    """Parse several rules, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for no rules, one string in place of a list, or a rule that is repeated.
-        UnknownNameError: as `rule`.
+    """Parse several rules, at least one, each of which may occur once.
 
     Example:
         >>> [str(each) for each in rule_list(["paper", "power(.75)"])]

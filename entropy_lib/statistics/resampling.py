@@ -41,12 +41,11 @@ def deal_blocks(
 ) -> Int[np.ndarray, " image"]:
     """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a block.
 
-    The result depends on the set of prompts and the seed, not on the order of the rows. For independent images give
-    `range(n)`.
+    The result depends on the set of prompts and the seed, not on the order of the rows.
 
     Args:
-        prompts: one for each image, in the order of the feature rows.
-        blocks: how many.
+        prompts: one for each image, in the order of the feature rows; `range(n)` for independent images.
+        blocks: how many, at least two and no more than prompts.
         seed: of the shuffle.
 
     Returns:

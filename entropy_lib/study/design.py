@@ -95,11 +95,7 @@ class Study:
         return next(pair for pair in self.pairs if pair.name == name)
 
     def write_key(self, folder: Path | str) -> Path:
-        """Keep what tells the methods, as `study.json`; raters must not get it.
-
-        Raises:
-            InvalidInputError: where the folder holds the key of another study, without which its answers would mean nothing.
-        """
+        """Keep what tells the methods, as `study.json`; raters must not get it. The key of another study is not replaced."""
         path = Path(folder) / KEY
         if path.exists() and (there := _digest_of(path)) != self.digest:
             raise InvalidInputError(
@@ -166,9 +162,8 @@ def make_study(
         provenance: of the pictures.
 
     Raises:
-        InvalidInputError: for candidates with fewer than two methods, or not all with the same; for pictures of different sizes in
-            a candidate; for more pairs than there are; for catch trials without two prompts.
-        UnknownNameError: for another protocol.
+        InvalidInputError: for candidates without two methods or with others; for pictures of different sizes in one; for more
+            pairs than there are.
     """
     methods = _check(candidates, protocol, pairs, catch_trials)
     chance = random.Random(f"{seed} {protocol}")
