@@ -265,7 +265,6 @@ def test_an_effect_is_found_at_every_size():
     assert set(found["size"]) == {"32x32", "64x96", "all sizes"}
     assert (found.low > 0.5).all()
     assert (found[["p_value", "sign_p", "wilcoxon_p"]] < 0.05).all().all()
-    assert (found.bootstrap_low > 0.5).all()
     assert found.raters.eq(30).all()
 
 
@@ -283,7 +282,6 @@ def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, v
     assert found["high"] - found["low"] > 0.5
     assert found["p_value"] >= 2 * 0.5 ** (6 if raters == 1 else 3)
     assert (found["low"] <= found["nothing"] <= found["high"]) == (found["p_value"] >= 0.05)
-    assert np.isnan(found["bootstrap_low"]), "drawn again they are the same"
     assert strengths(given, resamples=100).low.isna().all()
     if raters > 1:
         assert np.isnan(agreement(given, resamples=100).estimate)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import optimize, special, stats
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.statistics import Components, Interval, mixed_model, power, two_way_bootstrap, two_way_mean
+from entropy_lib.statistics import Components, Interval, mixed_model, power, two_way_mean
 
 
 def panel(seed, raters=15, prompts=30, rater=0.3, prompt=0.5, residual=1.0, effect=0.0):
@@ -51,15 +51,6 @@ def test_intervals_cover_the_truth_as_often_as_they_claim(spread):
     found = [two_way_mean(panel(seed, effect=0.3, **spread)) for seed in range(300)]
     covered = np.mean([each.low <= 0.3 <= each.high for each in found])
     assert 0.90 <= covered <= 0.985
-
-
-def test_the_bootstrap_of_both_ways_is_near_where_both_vary_and_wider_where_neither_does():
-    lively, still = panel(2, 40, 40, 1.0, 1.0), panel(2, 40, 40, 0.0, 0.0)
-    widths = [(two_way_bootstrap(each), two_way_mean(each)) for each in (lively, still)]
-    ratios = [(boot.high - boot.low) / (plain.high - plain.low) for boot, plain in widths]
-    assert ratios[0] == pytest.approx(1, abs=0.15)
-    assert 1.3 < ratios[1] < 2.0, "what is left over is counted three times"
-    assert two_way_bootstrap(lively, seed=1) == two_way_bootstrap(lively, seed=1)
 
 
 def analysis_of_variance(values):
@@ -144,7 +135,6 @@ def test_equal_answers_are_no_certainty(value, raters, prompts):
     assert 0 <= found.low <= value <= found.high <= 1
     assert found.high - found.low > 1 / (few + 2), "no narrower than so many independent answers allow"
     assert tested.p_value >= (stats.binomtest(few, few).pvalue if value != 0.5 else 1)
-    assert np.isnan(two_way_bootstrap(values).low)
 
 
 @pytest.mark.parametrize("values", [[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]])
@@ -189,8 +179,6 @@ def test_scores_stay_within_their_scale():
 def test_what_cannot_be_answered_is_refused():
     with pytest.raises(InvalidInputError, match="there are no answers"):
         two_way_mean(np.full((2, 2), np.nan))
-    with pytest.raises(InvalidInputError, match="100 are the fewest"):
-        two_way_bootstrap(panel(0), resamples=3)
     with pytest.raises(InvalidInputError, match="two raters and two prompts"):
         mixed_model(panel(0, raters=1))
     with pytest.raises(InvalidInputError, match="all answers are the same"):

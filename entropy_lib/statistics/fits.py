@@ -28,12 +28,10 @@ class SlopeFit:
     Attributes:
         slope: with its interval, which rests on the clusters.
         intercept: value at ln N = 0.
-        observations: how many.
     """
 
     slope: Interval
     intercept: float
-    observations: int
 
     def predict(self, tokens: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Series:
         """The fitted value at N = `tokens`."""
@@ -70,8 +68,8 @@ def slope_on_log_tokens(
     design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
     groups = pd.factorize(data[cluster])[0]
     result = sm.OLS(data[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-    slope = Interval.around(result.params[1], result.bse[1], level, clusters, "slope")
-    return SlopeFit(slope, float(result.params[0]), len(data))
+    slope = Interval.around(result.params[1], result.bse[1], level, clusters)
+    return SlopeFit(slope, float(result.params[0]))
 
 
 def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -167,7 +165,7 @@ def _share(pair: pd.DataFrame, level: float) -> Interval:
         share = np.nan if total.change == 0 else 1 - total.left / total.change
         without = 1 - (total.left - pair.left) / (total.change - pair.change)
     if len(pair) < 2 or not np.isfinite([share, *without]).all():
-        return Interval.around(share, np.nan, level, len(pair), "share")
+        return Interval.around(share, np.nan, level, len(pair))
     return from_deletions(share, without, np.ones(len(pair)), level, correct_bias=False)
 
 

@@ -19,8 +19,6 @@ from jaxtyping import Float
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
 
-RESAMPLES = 2000
-
 Answers = Float[np.ndarray, "rater prompt"]
 
 
@@ -96,29 +94,6 @@ def _within(mean: float, error: float, level: float, blocks: int, bounds: tuple[
     at_nothing = width * np.sqrt(max(nothing * (1 - nothing), 0) / size) or np.nan  # where 0 is no answer nothing is tested
     low, high = np.minimum(low, mean), np.maximum(high, mean)  # which rounding may have crossed
     return Interval(mean, float(low), float(high), level, standard_error=float(at_nothing), blocks=blocks)
-
-
-def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Mean over all answers with percentile limits: raters and prompts are drawn with replacement, both at once (Owen 2007).
-
-    Answers that are all the same have no limits: drawing them again tells nothing.
-
-    Args:
-        values, level: as for `two_way_mean`.
-        resamples: how many times.
-        seed: of the draws.
-    """
-    check_level(level)
-    if resamples < 100:
-        raise InvalidInputError(f"resamples is {resamples}; 100 are the fewest that have limits")
-    _answered(values)
-    random, there = np.random.default_rng(seed), ~np.isnan(values)
-    sums, (raters, prompts) = np.where(there, values, 0.0), values.shape
-    by_rater = random.multinomial(raters, np.full(raters, 1 / raters), size=resamples)
-    by_prompt = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-    means = ((by_rater @ sums) * by_prompt).sum(1) / np.maximum(((by_rater @ there) * by_prompt).sum(1), 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if np.ptp(values[there]) else (np.nan, np.nan)
-    return Interval(float(np.nanmean(values)), float(low), float(high), level)
 
 
 @dataclass(frozen=True)

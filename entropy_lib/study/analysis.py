@@ -7,7 +7,7 @@ import pandas as pd
 
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.two_way import Answers, two_way_bootstrap, two_way_mean
+from entropy_lib.statistics.two_way import Answers, two_way_mean
 from entropy_lib.study.answers import SCORES
 
 ALL = "all sizes"
@@ -35,7 +35,7 @@ def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan)
 
 
-def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Every pair of methods, at every size and over all of them: how much better the second is.
 
     The interval is that of `two_way_mean`. Tests that take prompts alone as samples stand beside it, on each prompt's mean over the
@@ -44,11 +44,10 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
     Args:
         answers: from `check_answers`.
         level: of the intervals.
-        seed: of the bootstrap.
 
     Returns:
         one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, nothing, p_value,
-        bootstrap_low, bootstrap_high, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
+        sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
         the second, no difference counting half; `nothing` is where no difference lies, 0 or one half, and `p_value` against it.
     """
     check_level(level)
@@ -59,12 +58,9 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
         for size, here in [*sizes, (ALL, part)] if len(sizes) > 1 else sizes:
             values = answer_table(here)
             found = two_way_mean(values - nothing, level, _reach(answers))
-            bootstrap = two_way_bootstrap(values, level, seed=seed)
             row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
             row |= {name: value + nothing for name, value in found.columns().items()}
-            row |= {"nothing": nothing, "p_value": found.p_value}
-            row |= {"bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
-            rows.append(row | _over_prompts(np.nanmean(values, axis=0) - nothing))
+            rows.append(row | {"nothing": nothing, "p_value": found.p_value} | _over_prompts(np.nanmean(values, axis=0) - nothing))
     return pd.DataFrame(rows)
 
 
