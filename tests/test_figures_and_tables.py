@@ -12,7 +12,7 @@ from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.statistics import Interval, SlopeFit
 
 mpl.use("agg")
-FIT = SlopeFit(Interval(0.9, 0.805, 0.995, level=0.95, of="slope", blocks=4), intercept=-0.5, observations=12)
+FIT = SlopeFit(Interval(0.9, 0.805, 0.995, level=0.95, blocks=4), intercept=-0.5)
 MEANS = pd.DataFrame(
     {"tokens": [64, 256, 1024], "rule": "unscaled", "estimate": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
 )

@@ -105,7 +105,7 @@ def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
 ) -> None:
-    """Measure what equal-entropy(layers), bridge and ultraimage need to know of a model; notebook 10 takes the file."""
+    """Measure what equal-entropy and ultraimage need to know of a model; notebook 10 takes the file."""
     from entropy_lib.errors import InvalidInputError
     from entropy_lib.experiments.calibration import calibrate as measure
     from entropy_lib.files import workplace

@@ -20,9 +20,6 @@ def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is
 
     Returns:
         answers as of `check_answers`, choices; pairs without a number are left out.
-
-    Raises:
-        InvalidInputError: if the outcomes have no such metric, or not the pictures of a pair.
     """
     own = outcomes[outcomes.metric == metric].drop_duplicates(["size", "rule", "prompt"])
     if own.empty:
