@@ -22,6 +22,7 @@ HEADINGS = {
     "effective_tokens": "keys count as",
     "mean_change": "mean change",
     "largest_change": "largest",
+    "verdict": "Eq. 5 within the tolerance",
 }
 COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}  # shown without decimals, also where they are means
 PERCENT = {"share", "outside", "beyond_half_freezing", "mean_change", "largest_change"}

@@ -57,7 +57,7 @@ def sentence(template: str, expectation: str, row: pd.DataFrame | Mapping[str, A
         if found != relation:
             shown = [f"{name} is {_written(row, name)}"]
             shown += [f"{_written(row, 'p_holm')} after Holm's correction"] if "p_holm" in row else []
-            said = "contradicts" if found else "is too small for"
+            said = {"": "cannot test", "=": "does not show"}.get(found, "contradicts")
             return f"**The run {said} its summary**, which expects {name} {relation} {limit}: {', '.join(shown)}."
     fields = string.Formatter().parse(template)
     return "".join(text + (_written(row, name, form) if name else "") for text, name, form, _ in fields)

@@ -69,9 +69,9 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
             own = part[part.method == name].set_index("size").reindex(sizes)
             place = np.arange(len(sizes)) + 0.12 * (offset - (len(looks) - 1) / 2)
             ax.errorbar(place, times * own.estimate, yerr=errors_of(own, times), ms=6, capsize=3, label=name, **look)
-        ax.set_xticks(range(len(sizes)), sizes, rotation=30)
+        ax.set_xticks(range(len(sizes)), sizes, fontsize="small")
         ax.set(title=METRICS[metric].title, ylabel=textwrap.fill(METRICS[metric].unit, 24))
-    columns = max(1, int(figure.get_figwidth() // 2))
+    columns = int(figure.get_figwidth() / 1.6)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize="small")
     return figure
 
@@ -98,7 +98,10 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str)
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
         across = np.abs(part[["fastest", "slowest"]].to_numpy().T - part.seconds.to_numpy())
-        label_points(ax, part.method, part.seconds, times * part.estimate, errors_of(part, times), looks, across)
+        bars = zip(part.method, part.seconds, times * part.estimate, errors_of(part, times).T, across.T, strict=True)
+        for name, x, y, above, beside in bars:
+            ax.errorbar([x], [y], yerr=above[:, None], xerr=beside[:, None], ms=6, capsize=2, elinewidth=1, **looks[name])
+        label_points(ax, part.method, part.seconds, times * part.estimate, colours(costs.method))
     return figure
 
 
@@ -146,11 +149,14 @@ def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
         ends = part.entropy.min(), part.entropy.max()
         room = 0.05 * (high - low), 0.1 + 0.1 * (ends[1] - ends[0])
         ax.set_ylim(max(low - room[0], -2), min(high + room[0], 2))
-        ax.set_xlim(ends[0] - room[1], ends[1] + 3 * room[1])
+        ax.set_xlim(ends[0] - room[1], ends[1] + room[1])
         ax.axline((0, 0), slope=1, color="0.5", ls="--", lw=1)
         ax.axhline(0, color="0.7", lw=1)
         ax.set(title=f"{metric} at {size}")
-        label_points(ax, part.method, part.entropy, part.estimate, errors_of(part), looks)
+        for row, above in zip(part.itertuples(), errors_of(part).T, strict=True):
+            style = {"ms": 6, "capsize": 2, "elinewidth": 1, "label": row.method, **looks[row.method]}
+            ax.errorbar([row.entropy], [row.estimate], yerr=above[:, None], **style)
     figure.supxlabel("fraction of the change of entropy removed", fontsize="medium")
     figure.supylabel("fraction of the degradation removed", fontsize="medium")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize="small")
     return figure

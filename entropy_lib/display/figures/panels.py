@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -69,27 +69,18 @@ def errors_of(table: pd.DataFrame, times: float = 1) -> np.ndarray:
     return times * np.abs(table[["low", "high"]].to_numpy(dtype=float).T - table.estimate.to_numpy(dtype=float))
 
 
-def label_points(
-    ax: Axes, names: pd.Series, across: pd.Series, up: pd.Series, above: np.ndarray, looks: dict, beside: np.ndarray | None = None
-) -> None:
-    """Points with bars and their names beside them, each name moved up as far as it takes to hide no other.
-
-    Args:
-        across, up: data coordinates; `above` and `beside` are the bars.
-        looks: of `looks_of`.
-    """
+def label_points(ax: Axes, names: pd.Series, across: pd.Series, up: pd.Series, palette: Mapping[str, str]) -> None:
+    """Names beside points, in data coordinates, each moved up as far as it takes to hide no other."""
     line, taken = 0.13 * ax.figure.dpi, []
     for index in np.argsort(up.to_numpy()):
         name, place = names.iloc[index], (across.iloc[index], up.iloc[index])
-        bars = {"yerr": above[:, [index]], "xerr": None if beside is None else beside[:, [index]]}
-        ax.errorbar([place[0]], [place[1]], ms=6, capsize=2, elinewidth=1, **bars, **looks[name])
         x, y = ax.transData.transform(place)
         height = y
         while any(abs(x - other) < 9 * line and abs(height - text) < line for other, text in taken):
             height += line / 4
         taken.append((x, height))
-        style = {"color": looks[name]["color"], "fontsize": "x-small", "va": "center", "annotation_clip": True}
-        ax.annotate(name, place, xytext=(6, (height - y) * 72 / ax.figure.dpi), textcoords="offset points", **style)
+        style = {"color": palette[name], "fontsize": "x-small", "va": "center", "textcoords": "offset points"}
+        ax.annotate(name, place, xytext=(6, (height - y) * 72 / ax.figure.dpi), **style)
 
 
 def difference_lines(ax: Axes, table: pd.DataFrame, metric: str, palette: Sequence[str]) -> None:
@@ -103,4 +94,4 @@ def difference_lines(ax: Axes, table: pd.DataFrame, metric: str, palette: Sequen
         ax.axvspan(*((0, half) if METRICS[metric].higher_is_better else (-half, 0)), color="#55a868", alpha=0.08, lw=0)
     ax.axvline(0, color="k", lw=1)
     ax.set(xlim=(-half, half), ylim=(len(palette) - 0.5, -0.5))
-    ax.locator_params(axis="x", nbins=5)
+    ax.locator_params(axis="x", nbins=4)
