@@ -58,6 +58,7 @@ def sentence(template: str, expectation: str, row: pd.DataFrame | Mapping[str, A
             shown = [f"{name} is {_written(row, name)}"]
             shown += [f"{_written(row, 'p_holm')} after Holm's correction"] if "p_holm" in row else []
             said = {"": "cannot test", "=": "does not show"}.get(found, "contradicts")
+            limit = f"{limit} ({row[limit]:.3g})" if limit in row else limit
             return f"**The run {said} its summary**, which expects {name} {relation} {limit}: {', '.join(shown)}."
     fields = string.Formatter().parse(template)
     return "".join(text + (_written(row, name, form) if name else "") for text, name, form, _ in fields)

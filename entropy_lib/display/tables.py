@@ -191,7 +191,7 @@ def comparisons(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRIC
     table = differences[differences.metric.isin(order)].sort_values(
         "metric", key=lambda names: names.map(order.index), kind="stable"
     )
-    times = table.metric.map(lambda name: METRICS[name].times)
+    times = np.array([METRICS[name].times for name in table.metric], dtype=float)
     numbers = table[["estimate", "low", "high"]].mul(times, axis="index").itertuples(index=False)
     shown = table[[name for name in ("size", "method", "against") if name in table]].copy()
     shown.insert(0, "metric", [METRICS[name].label for name in table.metric])
