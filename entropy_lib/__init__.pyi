@@ -21,7 +21,6 @@ from .attention import attention_entropy as attention_entropy
 from .attention import logit_moments as logit_moments
 from .display import figures as figures
 from .display import tables as tables
-from .display import verdicts as verdicts
 from .experiments import calibrate as calibrate
 from .experiments import entropy_by_size as entropy_by_size
 from .experiments import generate as generate

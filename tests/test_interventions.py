@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import entropy_lib as el
-from entropy_lib.display import figures, verdicts
+from entropy_lib.display import figures, tables
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import ROOT
 from entropy_lib.metrics.catalogue import PRIMARY, UNCOUNTED
@@ -120,49 +120,11 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
 @pytest.mark.parametrize("name", ["09_layout_metrics", "10_causes"])
 def test_what_is_decided_beforehand_stands_in_one_place(name):
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert any("el.verdicts.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert any("el.tables.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     (decided,) = (line for cell in cells for line in cell["source"] if line.startswith("**Primary"))
     primary = {outcome for outcomes in (*PRIMARY.values(), *UNCOUNTED.values()) for outcome in outcomes}
     assert not [outcome for outcome in primary if outcome.lower() in decided.partition("Search space")[0].lower()]
-    assert all(outcome in verdicts.preregistration() for outcome in primary)
-    assert primary == {outcome for outcomes in verdicts.SENTENCES.values() for outcome in outcomes}
-
-
-CHOICES = pd.DataFrame(
-    [("unscaled", -0.5, -0.7, -0.3, 0.001), ("paper", -0.1, -0.3, 0.1, 0.3)],
-    columns=["against", "estimate", "low", "high", "p_holm"],
-).assign(size="96x96", metric="Excess", rule="power(4)")
-DOSE = pd.DataFrame(
-    [("96x96", "Excess", -0.2, -0.3, -0.1, 0.01), ("32x32", "Missing", 0.1, -0.1, 0.3, 0.4)],
-    columns=["size", "metric", "estimate", "low", "high", "p_holm"],
-)
-
-
-def test_the_verdict_on_causes_says_what_its_numbers_say():
-    text = verdicts.causes(CHOICES, DOSE)
-    held_out = "is, on other prompts, against `unscaled` better in Excess at 96x96 (`power(4)`, -0.50 [-0.70, -0.30], p = 0.001)"
-    assert f"{held_out}; against `paper` no" in text
-    assert (
-        "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10], p = 0.01)" in text
-    )
-    assert "leaves things incomplete is not shown to hold: for one unit of the exponent Missing at 32x32 no difference" in text
-    assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")
-    assert "worse" in verdicts.causes(CHOICES.assign(estimate=0.5, low=0.3, high=0.7, p_holm=0.001), DOSE)
-
-
-@pytest.mark.parametrize(
-    ("slopes", "word"),
-    [
-        ([-0.2, -0.3], "is borne out:"),
-        ([-0.2, 0.0], "is borne out in part"),
-        ([-0.2, 0.3], "is contradicted in part"),
-        ([0.2, 0.0], "is contradicted:"),
-        ([0.0, 0.0], "is not shown to hold"),
-    ],
-)
-def test_there_is_a_sentence_for_every_answer_to_the_dose(slopes, word):
-    rows = [(f"{96 + i}x96", "Excess", s, s - 0.1, s + 0.1, 0.01 if s else 0.9) for i, s in enumerate(slopes)]
-    assert word in verdicts.causes(CHOICES, pd.DataFrame(rows, columns=DOSE.columns))
+    assert all(outcome in tables.preregistration() for outcome in primary)
 
 
 def test_changes_of_all_rules_are_corrected_together():
@@ -179,11 +141,6 @@ def test_changes_of_all_rules_are_corrected_together():
     assert paired_changes(table[table.rule == "unscaled"]).empty
 
 
-def test_no_rule_being_best_is_said():
-    text = verdicts.causes(CHOICES.iloc[:0], DOSE)
-    assert "was an arm better than no rule on the tuning prompts" in text
-
-
 def test_figures_of_interventions_have_a_panel_for_each_outcome():
     rows = [("96x96", "Excess", e, 1.0 - e / 10, 0.8, 1.2) for e in (-2, 0, 0.5, 4)]
     levels = pd.DataFrame(rows, columns=["size", "metric", "exponent", "estimate", "low", "high"])
@@ -194,9 +151,11 @@ def test_figures_of_interventions_have_a_panel_for_each_outcome():
     (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
     assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
-    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
-    (ax,) = figures.arms(changes).axes
+    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
+    (ax,) = figures.forest(changes, against="no rule", panels=("metric", "size")).axes
+    assert ax.get_title() == "Excess at 96x96"
     assert [label.get_text() for label in ax.get_yticklabels()] == names
-    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
-    (ax,) = figures.repair_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0])).axes
-    assert ax.get_ylim()[1] == 2
+    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
+    figure = figures.recovery_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0]))
+    assert figure.axes[0].get_ylim()[1] == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names

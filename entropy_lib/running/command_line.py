@@ -126,19 +126,19 @@ def calibrate(
 
 
 @app.command()
-def readme(
+def results(
     keep: Annotated[str | None, typer.Option(help="First copy the tables that this profile's run wrote to data/results/.")] = None,
 ) -> None:
-    """Write README's table of results from the tables in data/results/."""
+    """Write docs/results.md and its figure from the tables in data/results/."""
     from entropy_lib.files import ROOT, workplace
-    from entropy_lib.running import results
+    from entropy_lib.running import results as kept
     from entropy_lib.running.readiness import check_writable
 
-    check_writable("README.md", ROOT)
-    results.read_readme()  # refused before anything is copied, where it cannot be read
+    check_writable("docs/results.md", ROOT / "docs")
+    kept.check_checkout()  # refused before anything is copied
     if keep is not None:
-        results.keep(keep, workplace() / "build" / "output" / keep)
-    results.write_readme()
+        kept.keep(keep, workplace() / "build" / "output" / keep)
+    kept.write_page()
 
 
 @app.command()

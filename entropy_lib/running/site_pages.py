@@ -11,7 +11,7 @@ from pathlib import Path
 
 from entropy_lib.errors import extra
 from entropy_lib.files import PACKAGE, ROOT
-from entropy_lib.running.results import kept_story, results_section
+from entropy_lib.running.results import PAGE
 from entropy_lib.running.runner import Result, read_result
 
 with extra("notebooks"):
@@ -21,7 +21,7 @@ with extra("notebooks"):
 TEMPLATES = Path(__file__).parent / "templates"
 NAMED = ("torch", "diffusers", "transformers")  # packages whose versions the index shows
 WIDGET = "application/vnd.jupyter.widget-view+json"
-GUIDES = ("lessons", "study", "sweeps", "combinations")
+GUIDES = ("lessons", "study", "batch", "rules", "combinations")
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 Sources = dict[str, bytes]
@@ -46,7 +46,7 @@ def sources(output: Path, handbook: bool = True) -> Sources:
     picture = ROOT / "docs" / "grid.png"
     if handbook and picture.is_file():
         found["grid.png"] = picture.read_bytes()
-    shown = {"sections": [_section(*pair) for pair in runs.items()], "story": kept_story(), "picture": "grid.png" in found}
+    shown = {"sections": [_section(*pair) for pair in runs.items()], "story": "", "picture": "grid.png" in found}
     found["index.md"] = _template("index.md.j2").render(**shown, handbook=bool(around)).encode()
     return found
 
@@ -179,7 +179,9 @@ def _handbook() -> Sources:
     """Guides, kept results, and the reference: one page a room."""
     found = {f"guides/{name}.md": path for name in GUIDES if (path := ROOT / "docs" / f"{name}.md").is_file()}
     pages = {place: path.read_bytes() for place, path in found.items()}
-    pages["results.md"] = f"# Results of the long runs\n\n{RESULTS}\n\n{results_section()}\n".encode()
+    if PAGE.is_file():
+        pages["results.md"] = PAGE.read_bytes()
+        pages["answer.png"] = PAGE.with_name("answer.png").read_bytes()
     pages["guides/index.md"] = _contents("Guides", "", [posixpath.basename(place)[:-3] for place in found])
     rooms = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
     pages |= {f"reference/{name}.rst": _room(name).encode() for name in rooms}
@@ -187,8 +189,6 @@ def _handbook() -> Sources:
     return pages
 
 
-RESULTS = """Each line is the answer that a notebook gives of itself, from tables that are committed in `data/results/`.
-`python -m entropy_lib run NOTEBOOK --profile PROFILE` makes them again."""
 REFERENCE = "The rooms of the library. `import entropy_lib as el` has each as `el.room`."
 
 
