@@ -134,13 +134,13 @@ UNIT = Unit("a zebra", 0, 16, 24, "paper", "mini", "1234", "own", 2, 2.0, "float
 PROMPTS = ["a zebra", "a crab", "an owl"]
 
 
-def plan(settings=SETTINGS, prompts=PROMPTS, seeds=(0,), sizes=((32, 32), (64, 64)), rules=("unscaled", "paper")):
-    return Plan.of(settings, prompts, seeds, sizes, rules)
+def plan(settings=SETTINGS, prompts=PROMPTS, seeds=(0,), sizes=((32, 32), (64, 64)), methods=("unscaled", "paper")):
+    return Plan.of(settings, prompts, seeds, sizes, methods)
 
 
 def make(**changes):
     values = {
-        "model": "mini", "prompts": PROMPTS, "seeds": [0], "sizes": ["32x32", "64x64"], "rules": ["unscaled"],
+        "model": "mini", "prompts": PROMPTS, "seeds": [0], "sizes": ["32x32", "64x64"], "methods": ["unscaled"],
         "steps": 1, "guidance": 2.0, "dtype": "float32", "device": "cpu", "reference": "scenes",
     }  # fmt: skip
     return comparison.make_plan(**values | changes)
@@ -212,10 +212,10 @@ AGAIN = "python -m entropy_lib sweep plan"
 OF_SWEEPS = [
     ("no prompts", lambda _: plan(prompts=[]), "no prompts; give at least one"),
     ("repeated prompts", lambda _: plan(prompts=["a", "a"]), "1 prompts are repeated, the first being 'a'"),
-    ("repeated rules", lambda _: plan(rules=["power(0.5)", "power(0.50)"]), "1 rules are repeated"),
+    ("repeated methods", lambda _: plan(methods=["power(0.5)", "power(0.50)"]), "1 methods are repeated"),
     ("repeated sizes", lambda _: plan(sizes=[(32, 32), (32, 32)]), "1 sizes are repeated"),
     ("odd size", lambda _: plan(sizes=[(32, 36)]), "width is 36; it must be a positive multiple of 8"),
-    ("unknown rule", lambda _: plan(rules=["papper"]), "did you mean 'paper'"),
+    ("unknown method", lambda _: plan(methods=["papper"]), "did you mean 'paper'"),
     ("no steps", lambda _: make(steps=0), "steps is 0; it must be a whole number, 1 or more"),
     ("half a step", lambda _: make(steps=2.5), "steps is 2.5; it must be a whole number"),
     ("guidance nan", lambda _: make(guidance=float("nan")), "guidance is nan; it must be a number, 0 or more"),

@@ -32,14 +32,14 @@ def comparison(tmp_path):
 
 def test_things_are_counted_picture_by_picture(comparison):
     table = things_found(comparison)
-    assert list(table.columns) == ["size", "rule", "prompt", "seed", "asked", "things"]
+    assert list(table.columns) == ["size", "method", "prompt", "seed", "asked", "things"]
     units = comparison.plan.units
-    assert list(zip(table["size"], table.rule, table.prompt, table.seed, strict=True)) == [
-        (unit.size, unit.rule, unit.prompt, unit.seed) for unit in units
+    assert list(zip(table["size"], table.method, table.prompt, table.seed, strict=True)) == [
+        (unit.size, unit.method, unit.prompt, unit.seed) for unit in units
     ]
     assert list(table.things) == [number if number < 5 else number - 1 for number in range(len(units))], "the fifth is illegible"
     assert list(table.asked) == [2 if unit.prompt == "two owls" else 1 for unit in units]
-    assert set(table.rule[table["size"] == "64x64"]) == {"unscaled"}
+    assert set(table.method[table["size"] == "64x64"]) == {"unscaled"}
 
 
 def test_a_picture_that_was_excluded_is_left_out(comparison):

@@ -22,12 +22,12 @@ def outcomes(rng, prompts=40, effects=(("unscaled", 0.0), ("paper", -0.2), ("pow
     for prompt in range(prompts):
         own = rng.normal(2, 1)
         rows += [(prompt, 0, rule, own + effect + rng.normal(0, noise)) for rule, effect in effects]
-    return pd.DataFrame(rows, columns=["prompt", "seed", "rule", "value"])
+    return pd.DataFrame(rows, columns=["prompt", "seed", "method", "value"])
 
 
 def test_a_paired_change_is_scipy_s_paired_t_test():
     table = outcomes(np.random.default_rng(0))
-    wide = table.pivot(index="prompt", columns="rule", values="value")
+    wide = table.pivot(index="prompt", columns="method", values="value")
     expected = stats.ttest_rel(wide["paper"], wide["unscaled"])
     found = paired_change(table, "paper", "unscaled")
     assert found.p_value == pytest.approx(expected.pvalue)
@@ -50,7 +50,7 @@ def test_the_best_is_found_whichever_way_is_better():
     table = outcomes(np.random.default_rng(1))
     tuning = list(range(0, 40, 2))
     lower = best_on_tuning(table, tuning, higher_is_better=False, against=("unscaled", "paper"))
-    assert lower.rule.tolist() == ["power(2)", "power(2)"]
+    assert lower.method.tolist() == ["power(2)", "power(2)"]
     assert (lower.high < 0).all()
     assert best_on_tuning(table, tuning, higher_is_better=True).empty, "no rule is best, and is not compared with itself"
 
@@ -62,7 +62,7 @@ def test_prompts_to_choose_by_and_prompts_held_out_are_both_needed(tuning):
 
 
 def test_a_rule_that_is_not_there_is_named():
-    with pytest.raises(InvalidInputError, match="no rule 'gamma'"):
+    with pytest.raises(InvalidInputError, match="no method 'gamma'"):
         paired_change(outcomes(np.random.default_rng(0)), "gamma", "unscaled")
 
 
@@ -95,7 +95,7 @@ def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
 
 def test_a_share_of_no_change_is_no_number():
     rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
-    table = pd.DataFrame(rows, columns=["prompt", "size", "rule", "value"])
+    table = pd.DataFrame(rows, columns=["prompt", "size", "method", "value"])
     assert share_removed(table, value="value").share.isna().all()
 
 
@@ -113,7 +113,7 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Excess"]}
     means = el.sweep.metric_tables(comparison).levels.set_index(["size", "method", "metric"]).estimate
     expected = means["64x96", "padding(circular)", "Repetition"]
-    own = table[(table["size"] == "64x96") & (table.rule == "padding(circular)") & (table.metric == "Repetition")].value
+    own = table[(table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")].value
     assert own.mean() == pytest.approx(expected, rel=1e-6)
 
 
@@ -133,12 +133,12 @@ def test_changes_of_all_rules_are_corrected_together():
         tables.append(outcomes(rng).assign(size=size, metric="Excess"))
     table = pd.concat(tables, ignore_index=True)
     found = paired_changes(table)
-    assert found[["size", "rule"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
+    assert found[["size", "method"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
     for row in found.rename(columns={"size": "at"}).itertuples():
-        alone = paired_change(table[table["size"] == row.at], row.rule, "unscaled")
+        alone = paired_change(table[table["size"] == row.at], row.method, "unscaled")
         assert (row.estimate, row.p_value) == pytest.approx((alone.estimate, alone.p_value))
     assert found.p_holm.to_numpy() == pytest.approx(holm(found[["p_value"]]).p_holm)
-    assert paired_changes(table[table.rule == "unscaled"]).empty
+    assert paired_changes(table[table.method == "unscaled"]).empty
 
 
 def test_figures_of_interventions_have_a_panel_for_each_outcome():

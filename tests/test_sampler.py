@@ -197,7 +197,7 @@ def test_a_calibration_of_ones_own_is_part_of_what_a_picture_is(tmp_path):
     for name, digest in {"shipped": "", "own": store.keep_calibration(other_calibration(1.5))}.items():
         plan = calibrated_plan(digest)
         engines.local(plan.groups(BATCH), store, device="cpu", progress=False)
-        found[name] = {unit.rule: unit for unit in plan.units if unit.prompt == "an owl"}
+        found[name] = {unit.method: unit for unit in plan.units if unit.prompt == "an owl"}
     shipped, own = found["shipped"], found["own"]
     assert shipped["unscaled"].key == own["unscaled"].key
     assert shipped["equal-entropy(layers)"].key != own["equal-entropy(layers)"].key

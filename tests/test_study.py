@@ -296,7 +296,7 @@ def test_a_metric_that_always_chooses_alike_makes_nothing_certain():
     study = study_of(pairs=6, catch_trials=0, sizes=("64x96",))
     outcomes = pd.DataFrame(
         [
-            {"size": each.size, "rule": rule, "prompt": each.prompt, "seed": 0, "metric": "CLIP score", "value": value}
+            {"size": each.size, "method": rule, "prompt": each.prompt, "seed": 0, "metric": "CLIP score", "value": value}
             for each in candidates()
             for value, rule in enumerate(("unscaled", "paper"))
         ]
@@ -340,7 +340,7 @@ def test_an_automatic_rater_chooses_the_better_number():
     study = study_of(pairs=20)
     outcomes = pd.DataFrame(
         [
-            {"size": each.size, "rule": rule, "prompt": each.prompt, "seed": 0, "metric": metric, "value": value}
+            {"size": each.size, "method": rule, "prompt": each.prompt, "seed": 0, "metric": metric, "value": value}
             for index, each in enumerate(candidates())
             for rule, moved in (("unscaled", 0.0), ("paper", 1.0 if index % 3 else 0.0))
             for metric, value in (("CLIP score", index + moved), ("Illegible", index + moved), ("Exact", np.nan))

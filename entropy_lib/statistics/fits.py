@@ -122,7 +122,12 @@ def cluster_mean(
 
 
 def share_removed(
-    table: pd.DataFrame, native: str = "native", level: float = 0.95, by: str | None = None, value: str = "entropy"
+    table: pd.DataFrame,
+    native: str = "native",
+    level: float = 0.95,
+    by: str | None = None,
+    value: str = "entropy",
+    compared: str = "rule",
 ) -> pd.DataFrame:
     """By how much a rule shrinks the change of entropy, or of another number, between native size and another size.
 
@@ -136,26 +141,30 @@ def share_removed(
         level: of the interval.
         by: a column whose values are treated apart, e.g. "layer".
         value: the column of the number, if it is not entropy.
+        compared: the column of what is compared, `rule` or `method`; it stands in the result too.
 
     Returns:
         one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
     """
     check_level(level)
-    _columns(table, ["prompt", "size", "rule", value, *([by] if by else [])])
+    _columns(table, ["prompt", "size", compared, value, *([by] if by else [])])
     _check_found("size", native, set(table["size"]))
     if by is not None:
-        parts = {name: share_removed(part, native, level, value=value) for name, part in table.groupby(by, sort=False)}
+        parts = {
+            name: share_removed(part, native, level, value=value, compared=compared)
+            for name, part in table.groupby(by, sort=False)
+        }
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
-    wide = table.pivot_table(index="prompt", columns=["size", "rule"], values=value, sort=False)
+    wide = table.pivot_table(index="prompt", columns=["size", compared], values=value, sort=False)
     known = wide[native]
     reference = known["unscaled"] if "unscaled" in known else known.mean(axis=1)
     rows = []
-    for size, scale_rule in wide.columns:
-        if size != native and scale_rule != "unscaled" and (size, "unscaled") in wide.columns:
-            changes = {"change": wide[size, "unscaled"] - reference, "left": wide[size, scale_rule] - reference}
+    for size, name in wide.columns:
+        if size != native and name != "unscaled" and (size, "unscaled") in wide.columns:
+            changes = {"change": wide[size, "unscaled"] - reference, "left": wide[size, name] - reference}
             share = _share(pd.DataFrame(changes).dropna(), level)
-            rows.append((size, scale_rule, *share.columns().values(), share.blocks))
-    return pd.DataFrame(rows, columns=["size", "rule", "share", "low", "high", "clusters"])
+            rows.append((size, name, *share.columns().values(), share.blocks))
+    return pd.DataFrame(rows, columns=["size", compared, "share", "low", "high", "clusters"])
 
 
 def _share(pair: pd.DataFrame, level: float) -> Interval:

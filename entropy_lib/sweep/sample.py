@@ -90,7 +90,7 @@ class Sampler:
             InvalidInputError: for a level that the network has not, a calibration that is of other weights or missing, and a rule
                 that cannot do at some size what it is for.
         """
-        asked = ((method(unit.rule).rule, unit.calibration, unit.height, unit.width) for unit in units)
+        asked = ((method(unit.method).rule, unit.calibration, unit.height, unit.width) for unit in units)
         for rule, digest, height, width in dict.fromkeys(asked):
             self._calibrate(digest, store)
             self._carry(rule)
@@ -121,7 +121,7 @@ class Sampler:
 
     def _draw(self, units: Sequence[Unit]) -> tuple[list[Picture | None], int]:
         """The pictures, None where one is not finite, and the batch that fitted into memory: halved until it does."""
-        chosen = method(units[0].rule)
+        chosen = method(units[0].method)
         try:
             return (self._directly(units, chosen.rule) if chosen.direct else self._by_method(units, chosen)), len(units)
         except RuntimeError as error:
