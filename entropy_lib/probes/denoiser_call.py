@@ -16,11 +16,14 @@ import math
 from dataclasses import dataclass
 from types import FrameType
 
+import torch
 from torch import Tensor
 
+from entropy_lib.errors import AttentionNotSeenError
 from entropy_lib.models.runs import Caller, current
 
 GUIDED = "do_classifier_free_guidance"
+ALIKE = 0.999  # cosine of two pictures that differ by rounding
 GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
 
 
@@ -105,6 +108,34 @@ class DenoiserCallTracker:
         if timestep not in self._unlisted:
             self._unlisted.append(timestep)
         return self._unlisted.index(timestep), timestep, math.inf
+
+
+def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
+    """Refuse a batch that does not take its pictures in turn; where rows are none of the pipeline's latents, nothing is said.
+
+    Args:
+        caller: the pipeline, and the variables that it calls from.
+        sample: rows of the network's input.
+        images: how many pictures each branch is taken to have.
+    """
+    latents = caller.variables.get("latents")
+    if images < 2 or not isinstance(latents, Tensor) or latents.shape[0] != images or latents.shape[2:] != sample.shape[2:]:
+        return
+    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))  # other channels are masks and pictures
+    same = (rows @ own.mT > ALIKE).cpu()
+    turns = torch.arange(len(rows)) % images
+    strange = (same.any(1) & ~same[torch.arange(len(rows)), turns]).nonzero().flatten().tolist()
+    if strange:
+        raise AttentionNotSeenError(
+            f"{type(caller.pipeline).__name__} hands its network picture {int(same[strange[0]].float().argmax())} as row "
+            f"{strange[0]} of a batch of {images} pictures, where picture {int(turns[strange[0]])} has its turn (as CycleDiffusion "
+            "does, which then mixes them). Draw one picture at a time."
+        )
+
+
+def _directions(pictures: Tensor) -> Tensor:
+    """Each picture as a vector of length 1: schedulers scale what the network gets."""
+    return torch.nn.functional.normalize(pictures.flatten(1).float(), dim=1)
 
 
 def _images(caller: Caller, batch: int) -> int | None:
