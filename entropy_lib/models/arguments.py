@@ -59,7 +59,8 @@ class Arguments:
         return {
             **dict.fromkeys(SAMPLES, self._latents),
             "timestep": lambda: zeros(1, 1) if self._framewise else zeros(1) if "sample" not in own.parameters else torch.tensor(0),
-            **dict.fromkeys(("t", "timestep_r", "timestep_ratio"), one),
+            **dict.fromkeys(("t", "timestep_ratio"), one),
+            "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),
             "r_timestep": lambda: zeros(1, 1) if self._framewise else zeros(1),
             **dict.fromkeys(("encoder_hidden_states", "text_bth"), self._text),
             "encoder_hidden_states_t5": lambda: self._row(text, self._first(SECOND_WIDTHS), get("text_len_t5")),
@@ -102,7 +103,7 @@ class Arguments:
             "control_hidden_states": lambda: zeros(1, get("vace_in_channels"), 1, own.height, own.width),
             "controlnet_cond": lambda: zeros(1, 3, 8 * own.height, 8 * own.width),
             "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
-            "image_embeds": lambda: zeros(1, 1, get("image_embed_dim")) if get("image_embed_dim") else None,
+            "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
             "indices_latents": lambda: zeros(1, 1, dtype=torch.long),
             "global_hidden_states": lambda: zeros(1, 1, get("global_states_input_dim") or 1536),
             "added_time_ids": lambda: zeros(1, 3),
@@ -159,6 +160,8 @@ class Arguments:
         if get("encoder_hid_dim") and get("encoder_hid_dim_type") in (None, "text_proj", "text_image_proj"):
             width = get("encoder_hid_dim")
         width = max(width) if isinstance(width, list | tuple) else width
+        if get("injection_layer_ids"):  # a text of its own for some layers
+            return torch.zeros(1, 1 + len(get("injection_layer_ids")), self.text, width)
         if get("num_text_layers"):  # states of several layers of the text encoder
             return torch.zeros(1, self.text, get("num_text_layers"), width)
         return None if width is None else torch.zeros(1, self.text, width)

@@ -237,6 +237,8 @@ class Weightless(TorchFunctionMode):
         if any(each.is_meta for each in tensors):
             if function in INDEXING:
                 args = (args[0], _indices(args[1]), *args[2:])
+            if function in REPEATS and isinstance(args[1], Tensor) and not args[1].is_meta:
+                kwargs["output_size"] = int(args[1].sum())
             args, kwargs = tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, (args, kwargs))
         result = function(*args, **kwargs)
         if function in (torch.cat, torch.concat) and isinstance(result, Tensor):
@@ -250,6 +252,7 @@ DEVICE = Tensor.device.__get__
 MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
 COUNTS = (torch.arange, torch.linspace, torch.tensor, torch.as_tensor)
 FACTORIES = (*COUNTS, torch.zeros, torch.ones, torch.full, torch.empty, torch.rand, torch.randn, torch.eye)
+REPEATS = (torch.repeat_interleave, Tensor.repeat_interleave)
 INDEXING = (Tensor.__getitem__, Tensor.__setitem__)
 
 
