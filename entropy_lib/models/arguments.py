@@ -4,6 +4,7 @@ Classes are not named: what a parameter is given follows from its name, and its 
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ TEXT_WIDTHS = (
 SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")  # of a second text encoder
 FIXED_TEXT = ("max_text_seq_length", "text_len")  # where a network takes one number of tokens only
 AUDIO = 4  # frames of sound beside a video
+LARGE = 1 << 24  # numbers of a picture that is not made, but described
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class Arguments:
             "controlnet_cond": lambda: zeros(1, 3, 8 * own.height, 8 * own.width),
             "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
             "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
-            "indices_latents": lambda: zeros(1, 1, dtype=torch.long),
+            "indices_latents": lambda: torch.arange(1),
+            "cross_attention_kwargs": lambda: {},
             "global_hidden_states": lambda: zeros(1, 1, get("global_states_input_dim") or 1536),
             "added_time_ids": lambda: zeros(1, 3),
             "prior_token_id": lambda: zeros(1, self._tokens, dtype=torch.long),
@@ -153,7 +156,8 @@ class Arguments:
             "patches": (1, self._tokens, channels, 1, 2, 2),
             "codes": (1, height, width),
         }
-        return torch.zeros(shapes[self.layout], dtype=torch.long if self.layout == "codes" else torch.float32)
+        shape, dtype = shapes[self.layout], torch.long if self.layout == "codes" else torch.float32
+        return torch.zeros(shape, dtype=dtype, device="meta" if math.prod(shape) > LARGE else "cpu")
 
     def _text(self) -> Tensor | None:
         get, width = self.config.get, self._first(TEXT_WIDTHS)
@@ -183,7 +187,7 @@ class Arguments:
         """Of networks that are given all places of the largest picture as complex numbers."""
         if not self._if_required("image_rotary_emb", bool):
             return None
-        return torch.zeros(384, 384, self.config["hidden_size"] // self.config["num_attention_heads"] // 2, dtype=torch.complex64)
+        return torch.ones(384, 384, self.config["hidden_size"] // self.config["num_attention_heads"] // 2, dtype=torch.complex64)
 
     def _labels(self) -> Tensor | None:
         """Of networks that are told a class, or have a projection in its place."""

@@ -20,6 +20,7 @@ from entropy_lib.models.arguments import FIXED_TEXT, SAMPLES, Arguments
 Config = dict
 Size = tuple[int, int]
 TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}  # of a default call, by a parameter that such networks have
+TEXTS = ("encoder_hidden_states", "text_bth", "cap_feats")  # what the states of the text are called
 FLUX_LIKE = (128, 128)  # latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one
 PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")  # parameters that say where each token of packed latents is
 
@@ -53,7 +54,8 @@ class Family:
         """Keyword arguments of one forward pass of zeros: latent height and width, text tokens (1 where text is kept apart)."""
         if self.recorded is not None:
             return self.recorded.at(height, width, text)
-        return dict(Arguments(self.parameters, self.layout, dict(config), height, width, max(text, 1), self.masks))
+        text = text if text > 1 else _fixed_text(config) or 1
+        return dict(Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks))
 
     def native_size(self, config: Config) -> Size:
         """Height and width in latent pixels at training size.
@@ -94,7 +96,9 @@ class Family:
 
     def text_length(self, args: tuple, kwargs: dict) -> int:
         """Text tokens that a call brings."""
-        text = self.given("encoder_hidden_states", args, kwargs)
+        text = next((value for name in TEXTS if (value := self.given(name, args, kwargs)) is not None), None)
+        if isinstance(text, list) and isinstance(text[0], Tensor):
+            return max(len(each) for each in text)
         return text.shape[1] if isinstance(text, Tensor) and text.ndim >= 3 else 0
 
     def given(self, name: str, args: tuple, kwargs: dict) -> Any:
@@ -227,8 +231,7 @@ def layouts(network_class: type, config: Config) -> Iterator[Family]:
     if recorded is not None and not any(name in parameters for name in PACKED):
         yield Family(parameters, "picture", multiple, recorded.text, recorded)
     text = max((tokens for name, tokens in TEXT_TOKENS.items() if name in parameters), default=77)
-    text = next((config[name] for name in FIXED_TEXT if config.get(name)), text)
-    text = 0 if not any(name in parameters for name in ("encoder_hidden_states", "cap_feats", "text_bth")) else text
+    text = 0 if not any(name in parameters for name in TEXTS) else _fixed_text(config) or text
     kinds = ("picture", "video", "frames", "last")
     for layout, names in (
         ("packed", PACKED[:2]),
@@ -243,6 +246,10 @@ def layouts(network_class: type, config: Config) -> Iterator[Family]:
     for layout in kinds:
         for masks in (False, True):
             yield Family(parameters, layout, 2 if layout == "packed" else multiple, text, masks=masks)
+
+
+def _fixed_text(config: Config) -> int | None:
+    return next((config[name] for name in FIXED_TEXT if config.get(name)), None)
 
 
 @lru_cache(maxsize=128)

@@ -46,12 +46,14 @@ class Attention:
         text: how many keys each token of text adds.
         other: keys that are neither picture nor text.
         part: which of the parts that the keys are joined from is the picture.
+        call: which call of the module it is.
     """
 
     attends: str
     text: int = 0
     other: int = 0
     part: int = 0
+    call: int = 0
 
     @property
     def is_self(self) -> bool:
@@ -100,15 +102,15 @@ def _structure(network_class: type, config: tuple) -> Structure:
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     text = family.text_tokens or 1
     height, width = _reference(family, dict(config))
-    base = _first_calls(trace_at(network_class, config, family, height, width, text))
+    base = _by_module(trace_at(network_class, config, family, height, width, text))
     wide, ratio = _at_another_size(network_class, config, family, height, width, text)
     try:
-        longer = _first_calls(trace_at(network_class, config, family, height, width, text + LONGER))
+        longer = _by_module(trace_at(network_class, config, family, height, width, text + LONGER))
     except Exception:  # a network of a fixed number of text tokens
         longer = {}
     found = {
-        name: _attention(call, wide[name], longer.get(name), ratio, text)
-        for name, call in base.items()
+        name: _attention(list(zip(calls, wide[name], longer.get(name, [None] * len(calls)), strict=False)), ratio, text)
+        for name, calls in base.items()
         if name in wide and (name in longer or not longer)
     }
     joint = any(each.is_self and each.text for each in found.values())
@@ -126,13 +128,13 @@ def _reference(family: Family, config: dict) -> tuple[int, int]:
 
 def _at_another_size(
     network_class: type, config: tuple, family: Family, height: int, width: int, text: int
-) -> tuple[dict[str, TracedCall], float]:
-    """First calls at another size that the network takes, and its area over the one given."""
+) -> tuple[dict[str, list[TracedCall]], float]:
+    """Calls at another size that the network takes, and its area over the one given."""
     others = ((height, 2 * width), (height, width // 2), (2 * height, 2 * width), (height // 2, width // 2))
     failure: Exception | None = None
     for rows, columns in others:
         try:
-            calls = _first_calls(trace_at(network_class, config, family, rows, columns, text))
+            calls = _by_module(trace_at(network_class, config, family, rows, columns, text))
         except Exception as error:  # a network with an end to its positions, or of square pictures only
             failure = error
         else:
@@ -140,22 +142,34 @@ def _at_another_size(
     raise failure or ValueError("no other size")
 
 
-def _attention(base: TracedCall, wide: TracedCall, longer: TracedCall | None, ratio: float, text: int) -> Attention:
-    if wide.keys == base.keys and wide.queries == base.queries and wide.rows != base.rows:
-        return Attention("frames")
-    if wide.keys == base.keys or wide.queries == base.queries:
-        return Attention("cross" if wide.queries != base.queries else "text")
+def _attention(calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int) -> Attention:
+    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text by itself first."""
+    both = [number for number, (base, wide, _) in enumerate(calls) if wide.keys != base.keys and wide.queries != base.queries]
+    number = both[0] if both else 0
+    base, wide, longer = calls[number]
+    if not both:
+        frames = wide.keys == base.keys and wide.queries == base.queries and wide.rows != base.rows
+        return Attention("frames" if frames else "cross" if wide.queries != base.queries else "text")
     image = round((wide.keys - base.keys) / (ratio - 1))
     each = int(base.keys - image == text) if longer is None else (longer.keys - base.keys) // LONGER
     grown = [one != other for one, other in zip(base.parts, wide.parts, strict=False)]
     part = grown.index(True) if True in grown else 0
-    return Attention("image+text" if each else "image", each, base.keys - image - each * text, part)
+    return Attention("image+text" if each else "image", each, base.keys - image - each * text, part, number)
 
 
-def _first_calls(calls: tuple[TracedCall, ...]) -> dict[str, TracedCall]:
-    found: dict[str, TracedCall] = {}
+def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:
+    found: dict[str, list[TracedCall]] = {}
     for call in calls:
-        found.setdefault(call.module, call)
+        found.setdefault(call.module, []).append(call)
+    return found
+
+
+def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention]) -> dict[str, TracedCall]:
+    """The call of each module that `attention` tells of, in the order of execution; the first of one that it does not know."""
+    found = {}
+    for name, own in _by_module(calls).items():
+        number = attention[name].call if name in attention else 0
+        found[name] = own[number if number < len(own) else 0]
     return found
 
 
