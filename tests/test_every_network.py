@@ -74,18 +74,17 @@ def test_patch_and_probe_agree_with_a_witness_at_the_kernel(name):
 
 
 RECORDED = {
-    "AnyFlowTransformer3DModel": (
-        {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4, "text_dim": 32,
-         "freq_dim": 16, "ffn_dim": 64, "rope_max_seq_len": 128},
-        lambda h, w: {"hidden_states": torch.randn(1, 1, 4, h, w), "timestep": torch.full((1, 1), 500.0), "r_timestep":
-                      torch.full((1, 1), 400.0), "encoder_hidden_states": torch.randn(1, 7, 32)},
-    ),
-    "CogVideoXTransformer3DModel": (
-        {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4,
-         "text_embed_dim": 32, "time_embed_dim": 16, "sample_width": 8, "sample_height": 8, "sample_frames": 9,
-         "max_text_seq_length": 7},
-        lambda h, w: {"hidden_states": torch.randn(1, 3, 4, h, w), "timestep": torch.tensor([500]), "encoder_hidden_states":
-                      torch.randn(1, 7, 32)},
+    "HunyuanVideoFramepackTransformer3DModel": (
+        {"num_layers": 1, "num_single_layers": 1, "num_refiner_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16,
+         "in_channels": 4, "out_channels": 4, "text_embed_dim": 32, "pooled_projection_dim": 16, "guidance_embeds": False,
+         "rope_axes_dim": (4, 6, 6), "has_image_proj": True, "image_proj_dim": 16, "has_clean_x_embedder": True},
+        lambda h, w: {
+            "hidden_states": torch.randn(1, 4, 1, h, w), "timestep": torch.tensor([500]), "encoder_hidden_states":
+            torch.randn(1, 7, 32), "encoder_attention_mask": torch.ones(1, 7).bool(), "pooled_projections": torch.randn(1, 16),
+            "image_embeds": torch.randn(1, 3, 16), "indices_latents": torch.arange(1), "latents_clean": torch.randn(1, 4, 1, h, w),
+            "indices_latents_clean": torch.arange(1), "latents_history_2x": torch.randn(1, 4, 2, h, w),
+            "indices_latents_history_2x": torch.arange(2), "latents_history_4x": torch.randn(1, 4, 4, h, w),
+            "indices_latents_history_4x": torch.arange(4)},
     ),
 }  # fmt: skip
 
@@ -128,19 +127,31 @@ def test_the_page_is_of_the_installed_diffusers_and_leaves_none_out():
     assert {name for name, state in rows.items() if state == "works ✓"} == set(OWN)
 
 
-@pytest.mark.parametrize("name", ["WanTransformer3DModel", "HunyuanVideoTransformer3DModel"])
+VIDEOS = {  # keys of a frame at native size, tokens of text among them
+    "WanTransformer3DModel": (16, 0), "HunyuanVideoTransformer3DModel": (16, 24), "LTXVideoTransformer3DModel": (64, 0),
+    "LTX2VideoTransformer3DModel": (64, 0), "Kandinsky5Transformer3DModel": (16, 0), "Kandinsky6Transformer3DModel": (16, 0),
+    "CogVideoXTransformer3DModel": (16, 24), "AnyFlowTransformer3DModel": (16, 0), "MochiTransformer3DModel": (16, 24),
+    "EasyAnimateTransformer3DModel": (16, 24), "HeliosTransformer3DModel": (16, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIDEOS)
 def test_frames_of_a_video_count_in_n_and_in_t(name):
-    network, frames = tiny(name), 3
-    generator = torch.Generator().manual_seed(0)
+    network, frames, (place, text) = tiny(name), 3, VIDEOS[name]
+    generator, layout = torch.Generator().manual_seed(0), family(network).layout
     for rows, columns in (NATIVE, WIDE):
         inputs = arguments(network, (rows, columns))
-        inputs["hidden_states"] = torch.randn(1, 4, frames, rows, columns, generator=generator)
+        shape = list(inputs["hidden_states"].shape)
+        shape[{"video": 2, "row": 1, "frames": 1, "last": 1}[layout]] *= frames
+        inputs["hidden_states"] = torch.randn(shape, generator=generator)
+        inputs |= {"num_frames": frames} if layout == "row" else {}
+        inputs |= {"visual_rope_pos": [torch.arange(frames), *inputs["visual_rope_pos"][1:]]} if "visual_rope_pos" in inputs else {}
+        inputs |= {each: torch.zeros(1, frames) for each in ("timestep", "r_timestep") if inputs["timestep"].ndim == 2}
         with torch.no_grad():
             plain = network(**inputs, return_dict=False)[0]
             with el.scaled(network, "paper", latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
                 patched = network(**inputs, return_dict=False)[0]
         table = probe.table()
-        text = 0 if name.startswith("Wan") else 24
-        assert set(table.training_tokens) == {frames * 16 + text}
-        assert set(table.tokens) == {frames * rows * columns // 4 + text}
+        assert set(table.training_tokens) == {frames * place + text}
+        assert set(table.tokens) == {frames * place * (rows * columns) // 64 + text}
         assert torch.equal(patched, plain) == ((rows, columns) == NATIVE)

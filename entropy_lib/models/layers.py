@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import Family, Recorded, config_of, family, sample_of
+from entropy_lib.models.networks import Family, Recorded, bare, config_of, family, sample_of
 from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -169,10 +169,10 @@ def training_of_call(
     known, plain = family(network), layers_at(network, *native)
     size = known.latent_size(args, kwargs)
     usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
-    if known.packed or all(layer.keys == usual[name].keys for name, layer in layers.items()):
+    if known.layout in ("packed", "patches") or all(layer.keys == usual[name].keys for name, layer in layers.items()):
         return plain
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
-    there = Recorded(tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, given), tuple(size), 0)
+    there = Recorded(tree_map(bare, given), tuple(size), 0)
     made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
     if not set(layers) <= set(made):
         raise UnsupportedModelError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
@@ -154,21 +155,48 @@ class Recorded:
 
     def at(self, height: int, width: int, text: int) -> dict:
         """The arguments of a call at another size, or with another length of text."""
-        tokens = self.size[0] * self.size[1]
-        lengths = {self.text: max(text, 1)} if self.text > 1 and text else {}
-        packed = {tokens // each: height * width // each for each in (1, 4, 16) if tokens // each > 1}
+        sizes, frames = dict(zip(("height", "width"), (height, width), strict=True)), self.arguments.get("num_frames") or 1
+        tokens, grown = self.size[0] * self.size[1], height * width
+        lengths = {
+            count * tokens // each: count * grown // each for count in (1, frames) for each in (1, 4, 16) if tokens // each > 1
+        }
+        lengths |= {self.text: max(text, 1)} if self.text > 1 and text else {}
 
         def resized(value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            if value.ndim >= 4 and tuple(value.shape[-2:]) == self.size:
-                return value.new_zeros(*value.shape[:-2], height, width)
-            inner = value.shape[1:-1] if value.ndim > 2 else value.shape[:-1] if value.ndim == 2 else ()
-            grown = [lengths.get(each, packed.get(each, each)) for each in inner]
-            ends = (value.shape[:1], value.shape[-1:]) if value.ndim > 2 else ((), value.shape[-1:])
-            return value.new_zeros(*ends[0], *grown, *ends[1]) if grown else value
+            shape = list(value.shape)
+            if value.ndim >= 4 and self.size in (tuple(shape[-2:]), tuple(shape[-3:-1])):
+                place = -2 if tuple(shape[-2:]) == self.size else -3
+                shape[place], shape[place + 1] = height, width
+            else:
+                first = 1 if value.ndim > 2 else 0
+                shape[first:-1] = [lengths.get(each, each) for each in shape[first:-1]]
+            return value if shape == list(value.shape) else value.new_zeros(shape)
 
-        return tree_map(resized, self.arguments)
+        given = {name: self._places(value, height, width) for name, value in self.arguments.items()}
+        given |= {name: side for name, side in sizes.items() if isinstance(given.get(name), int)}
+        return tree_map(resized, given)
+
+    def _places(self, value: Any, height: int, width: int) -> Any:
+        """Places along frames, height and width, at another size."""
+        if not (isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, Tensor) for each in value)):
+            return value
+        if any(each.ndim != 1 for each in value):
+            return value
+        sides = (len(value[1]) * height // self.size[0], len(value[2]) * width // self.size[1])
+        return [value[0], *(torch.arange(side) for side in sides)]
+
+
+COUNTED = 1 << 16  # numbers of a tensor that is kept
+
+
+def bare(value: Any) -> Any:
+    """A tensor without its numbers, but for those that networks count, index or branch by."""
+    if not isinstance(value, Tensor) or value.is_meta:
+        return value
+    kept = value.numel() <= COUNTED and (not value.is_floating_point() or not value.any())
+    return value.detach().cpu() if kept else torch.empty_like(value, device="meta")
 
 
 RECORDED: dict[tuple, Recorded] = {}  # by class and configuration
@@ -201,8 +229,7 @@ def recording(network: nn.Module) -> Iterator[None]:
                 f"{type(module).__name__} takes its latents as {list(sample.shape)}, which says nothing of height and width"
             )
         size = tuple(sample.shape[-2:])
-        bare = tree_map(lambda value: value.to("meta") if isinstance(value, Tensor) else value, given)
-        RECORDED[type(module), config_of(module)] = Recorded(bare, size, length)
+        RECORDED[type(module), config_of(module)] = Recorded(tree_map(bare, given), size, length)
 
     handle = network.register_forward_pre_hook(keep, with_kwargs=True)
     try:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, listening
-from entropy_lib.models.networks import Family, layouts
+from entropy_lib.models.networks import Family, bare, layouts
 
 LONGER = 64  # text tokens more, to see what grows with the text; some networks pad it to multiples of 32
 SOME = 32  # latent pixels a side, where the native size is not known
@@ -188,16 +188,8 @@ def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = (
         recorder, weightless = _Recorder(), Weightless()
         recorder.joined, recorder.layers = weightless.joined, tuple(name for name, _ in twin.named_modules())
         with listening(twin, recorder), weightless:
-            twin(*tree_map(_bare, positional), **tree_map(_bare, inputs))
+            twin(*tree_map(bare, positional), **tree_map(bare, inputs))
     return tuple(recorder.calls)
-
-
-def _bare(value: Any) -> Any:
-    """A tensor without its numbers, but for those that networks count or index by."""
-    if not isinstance(value, Tensor):
-        return value
-    kept = value.numel() <= COUNTED and (not value.is_floating_point() or not value.any())
-    return value.cpu() if kept and not value.is_meta else torch.empty_like(value, device="meta")
 
 
 @lru_cache(maxsize=16)
@@ -261,7 +253,6 @@ class Weightless(TorchFunctionMode):
         return result
 
 
-COUNTED = 1 << 16  # numbers of a tensor that is computed with
 DEVICE = Tensor.device.__get__
 MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
 COUNTS = (torch.arange, torch.linspace, torch.tensor, torch.as_tensor)
