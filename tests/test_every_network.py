@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.errors import UnsupportedModelError
+from entropy_lib.errors import ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.layers import layers_at
 from entropy_lib.models.networks import family, recording
@@ -155,3 +155,40 @@ def test_frames_of_a_video_count_in_n_and_in_t(name):
         assert set(table.training_tokens) == {frames * place + text}
         assert set(table.tokens) == {frames * place * (rows * columns) // 64 + text}
         assert torch.equal(patched, plain) == ((rows, columns) == NATIVE)
+
+
+def lumina():
+    """A tiny pipeline, which applies the paper's rule by itself, and a call of it in one step."""
+    pipe = diffusers.LuminaPipeline(
+        tiny("LuminaNextDiT2DModel"), diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.AutoencoderKL(sample_size=64), None, None
+    )
+    pipe.vae_scale_factor, pipe.default_sample_size, pipe.default_image_size = 8, 8, 64
+    pipe.set_progress_bar_config(disable=True)
+    text = {f"{sign}prompt_{name}": made for sign in ("", "negative_")
+            for name, made in {"embeds": torch.randn(1, 7, 32), "attention_mask": torch.ones(1, 7)}.items()}  # fmt: skip
+
+    def run(height, width, **options):
+        torch.manual_seed(0)
+        options |= {"height": 8 * height, "width": 8 * width, "num_inference_steps": 1, "output_type": "latent"}
+        with witness(pipe.transformer) as seen:
+            pipe(**text, **options)
+        return [call for call in seen if call.module.endswith("attn1")][0]
+
+    return pipe, run
+
+
+@pytest.mark.parametrize("size", [(4, 8), (8, 16), (16, 16)])
+def test_the_paper_s_rule_is_what_lumina_does_by_itself(size):
+    """Lumina's own factor is an independent reference for ours: sqrt(ln N / ln T)."""
+    pipe, run = lumina()
+    plain, own = run(*size, proportional_attn=False), run(*size)
+    with el.scaled(pipe, "paper"):
+        ours = run(*size, proportional_attn=False)
+    assert ours.scale / plain.scale == pytest.approx(own.scale / plain.scale, rel=1e-6)
+    assert ours.scale != pytest.approx(plain.scale, rel=1e-3)
+
+
+def test_two_rules_at_once_are_refused():
+    pipe, run = lumina()
+    with el.scaled(pipe, "paper"), pytest.raises(ScaleNotAppliedError, match="proportional_attn.*act twice"):
+        run(8, 16)

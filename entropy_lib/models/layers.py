@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import Family, Recorded, bare, config_of, family, sample_of
+from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, config_of, family, sample_of
 from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
 def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
     """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an IP-Adapter."""
     leaves, _ = tree_flatten((args, kwargs))
-    shapes = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
+    shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
     key = type(network), config_of(network), tuple(kwargs), shapes
     if key not in _TRACED_CALLS:
         if len(_TRACED_CALLS) > 64:
@@ -330,6 +330,12 @@ def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Trace
         except Exception:  # networks raise whatever they like
             _TRACED_CALLS[key] = ()
     return attending(_TRACED_CALLS[key], _structure(network).attention)
+
+
+def _told(leaf: Tensor) -> tuple:
+    """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
+    counted = leaf.dtype == torch.bool or (leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex())
+    return leaf.shape, leaf.dtype, leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
