@@ -160,7 +160,7 @@ def test_frames_of_a_video_count_in_n_and_in_t(name):
 def lumina():
     """A tiny pipeline, which applies the paper's rule by itself, and a call of it in one step."""
     pipe = diffusers.LuminaPipeline(
-        tiny("LuminaNextDiT2DModel"), diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.AutoencoderKL(sample_size=64), None, None
+        tiny("LuminaNextDiT2DModel"), diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.AutoencoderKL(), None, None
     )
     pipe.vae_scale_factor, pipe.default_sample_size, pipe.default_image_size = 8, 8, 64
     pipe.set_progress_bar_config(disable=True)
@@ -169,10 +169,10 @@ def lumina():
 
     def run(height, width, **options):
         torch.manual_seed(0)
-        options |= {"height": 8 * height, "width": 8 * width, "num_inference_steps": 1, "output_type": "latent"}
+        options = text | options | {"height": 8 * height, "width": 8 * width, "num_inference_steps": 1, "output_type": "latent"}
         with witness(pipe.transformer) as seen:
-            pipe(**text, **options)
-        return [call for call in seen if call.module.endswith("attn1")][0]
+            pipe(**options)
+        return next(call for call in seen if call.module.endswith("attn1"))
 
     return pipe, run
 
@@ -190,5 +190,18 @@ def test_the_paper_s_rule_is_what_lumina_does_by_itself(size):
 
 def test_two_rules_at_once_are_refused():
     pipe, run = lumina()
-    with el.scaled(pipe, "paper"), pytest.raises(ScaleNotAppliedError, match="proportional_attn.*act twice"):
+    with el.scaled(pipe, "paper"), pytest.raises(ScaleNotAppliedError, match=r"proportional_attn.*act twice"):
         run(8, 16)
+
+
+def test_a_pipeline_that_puts_the_prompt_before_its_negative_has_its_branches_right():
+    pipe, run = lumina()
+    with el.EntropyProbe(pipe) as guided:
+        run(8, 16, proportional_attn=False)
+    with el.EntropyProbe(pipe) as alone:
+        run(8, 16, proportional_attn=False, guidance_scale=1.0)
+    branches = guided.table().pivot(index=["layer", "head"], columns="branch", values="entropy")
+    expected = alone.table().set_index(["layer", "head"]).entropy
+    assert set(branches) == {"cond", "uncond"}
+    assert branches.cond.to_numpy() == pytest.approx(expected.reindex(branches.index).to_numpy(), abs=1e-6)
+    assert branches.uncond.to_numpy() != pytest.approx(expected.reindex(branches.index).to_numpy(), abs=1e-6)

@@ -335,7 +335,11 @@ def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Trace
 def _told(leaf: Tensor) -> tuple:
     """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
     counted = leaf.dtype == torch.bool or (leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex())
-    return leaf.shape, leaf.dtype, leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None
+    return (
+        leaf.shape,
+        leaf.dtype,
+        leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None,
+    )
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}

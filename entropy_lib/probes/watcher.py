@@ -134,8 +134,9 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
+        texts = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and 1 < each.ndim < 4]
         self._call = self._tracker.advance(
-            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
+            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size, texts
         )
         check_turns(caller, sample_of(args, kwargs), self._call.images)
         self._attended = set()
