@@ -4,7 +4,6 @@ Classes are not named: what a parameter is given follows from its name, and its 
 """
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,6 @@ TEXT_WIDTHS = (
 SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")  # of a second text encoder
 FIXED_TEXT = ("max_text_seq_length", "text_len")  # where a network takes one number of tokens only
 AUDIO = 4  # frames of sound beside a video
-LARGE = 1 << 24  # numbers of a picture that is not made, but described
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Arguments:
         height, width: in latent pixels.
         text: tokens of text.
         masks: whether masks of the text are given though they need not be.
+        described: whether pictures and texts are on the meta device, where they take no memory; masks and places never are.
     """
 
     parameters: Mapping[str, inspect.Parameter]
@@ -45,6 +44,7 @@ class Arguments:
     width: int
     text: int
     masks: bool = False
+    described: bool = False
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each argument; what is left out has a default."""
@@ -99,11 +99,11 @@ class Arguments:
             **dict.fromkeys(("original_size", "target_size", "crop_coords"), lambda: zeros(1, 2)),
             "image_meta_size": lambda: zeros(1, 6),
             "style": lambda: zeros(1, dtype=torch.long),
-            "padding_mask": lambda: zeros(1, 1, own.height, own.width),
+            "padding_mask": lambda: self._shaped(1, 1, own.height, own.width),
             "clip_text_pooled": lambda: zeros(1, 1, get("clip_text_pooled_in_channels") or 1280),
-            "image_latents": lambda: zeros(1, get("in_channels") or 4, 1, own.height, own.width),
-            "control_hidden_states": lambda: zeros(1, get("vace_in_channels"), 1, own.height, own.width),
-            "controlnet_cond": lambda: zeros(1, 3, 8 * own.height, 8 * own.width),
+            "image_latents": lambda: self._shaped(1, get("in_channels") or 4, 1, own.height, own.width),
+            "control_hidden_states": lambda: self._shaped(1, get("vace_in_channels"), 1, own.height, own.width),
+            "controlnet_cond": lambda: self._shaped(1, 3, 8 * own.height, 8 * own.width),
             "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
             "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
             "indices_latents": lambda: torch.arange(1),
@@ -119,6 +119,9 @@ class Arguments:
             "audio_encoder_hidden_states": self._text,
             "audio_num_frames": lambda: AUDIO,
         }
+
+    def _shaped(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, device="meta" if self.described else None)
 
     @property
     def _framewise(self) -> bool:
@@ -156,8 +159,8 @@ class Arguments:
             "patches": (1, self._tokens, channels, 1, 2, 2),
             "codes": (1, height, width),
         }
-        shape, dtype = shapes[self.layout], torch.long if self.layout == "codes" else torch.float32
-        return torch.zeros(shape, dtype=dtype, device="meta" if math.prod(shape) > LARGE else "cpu")
+        shape = shapes[self.layout]
+        return torch.zeros(shape, dtype=torch.long) if self.layout == "codes" else self._shaped(*shape)
 
     def _text(self) -> Tensor | None:
         get, width = self.config.get, self._first(TEXT_WIDTHS)
@@ -165,10 +168,10 @@ class Arguments:
             width = get("encoder_hid_dim")
         width = max(width) if isinstance(width, list | tuple) else width
         if get("injection_layer_ids"):  # a text of its own for some layers
-            return torch.zeros(1, 1 + len(get("injection_layer_ids")), self.text, width)
+            return self._shaped(1, 1 + len(get("injection_layer_ids")), self.text, width)
         if get("num_text_layers"):  # states of several layers of the text encoder
-            return torch.zeros(1, self.text, get("num_text_layers"), width)
-        return None if width is None else torch.zeros(1, self.text, width)
+            return self._shaped(1, self.text, get("num_text_layers"), width)
+        return None if width is None else self._shaped(1, self.text, width)
 
     def _row(self, text: int, width: int | None, tokens: int | None = None) -> Tensor | None:
         return None if width is None else torch.zeros(1, tokens or text, width)

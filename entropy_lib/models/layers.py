@@ -305,7 +305,7 @@ def _has_lora(module: nn.Module) -> bool:
 def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
     known = structure(network_class, config).family
     with torch.device("meta"):
-        return _shapes((), known.inputs(dict(config), height, width, text), known)
+        return _shapes((), known.inputs(dict(config), height, width, text, described=True), known)
 
 
 def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:

@@ -51,12 +51,19 @@ class Family:
         """Whether latents come as a row of tokens."""
         return self.layout in ("packed", "row", "patches")
 
-    def inputs(self, config: Config, height: int, width: int, text: int) -> dict:
-        """Keyword arguments of one forward pass of zeros: latent height and width, text tokens (1 where text is kept apart)."""
+    def inputs(self, config: Config, height: int, width: int, text: int, *, described: bool = False) -> dict:
+        """Keyword arguments of one forward pass of zeros.
+
+        Args:
+            config: of the network.
+            height, width: in latent pixels.
+            text: tokens of text; 1 where it is kept apart.
+            described: whether pictures and texts are to have no numbers.
+        """
         if self.recorded is not None:
             return self.recorded.at(height, width, text)
         text = text if text > 1 else _fixed_text(config) or 1
-        return dict(Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks))
+        return dict(Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks, described))
 
     def native_size(self, config: Config) -> Size:
         """Height and width in latent pixels at training size.

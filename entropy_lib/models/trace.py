@@ -176,7 +176,7 @@ def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention])
 @lru_cache(maxsize=64)
 def trace_at(network_class: type, config: tuple, family: Family, height: int, width: int, text: int) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
-    return trace(network_class, config, family.inputs(dict(config), height, width, text))
+    return trace(network_class, config, family.inputs(dict(config), height, width, text, described=True))
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
