@@ -14,9 +14,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -223,14 +224,12 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     logging.getLogger("papermill").disabled = True  # what goes wrong is raised
     kernels, longest_first = _Kernels(environment), sorted(runs, key=lambda run: -drawn_images(run.checked))
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_execute, run, kernels) for run in longest_first]
         try:
-            return {result.name: result for result in map(Future.result, running)}
+            return {result.name: result for result in pool.map(partial(_execute, kernels=kernels), longest_first)}
         except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
             with _deaf(error):
-                while wait(running, 0.1).not_done:
-                    kernels.stop()
+                kernels.stop()
+                pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -264,11 +263,13 @@ class _Kernels:
 
             async def start_kernel(self, **options: Any) -> None:
                 await super().start_kernel(env=kernels.environment, stderr=log, **options)
+                if kernels.stopped:
+                    await self.provisioner.kill()
 
         return Manager
 
     def stop(self) -> None:
-        """End every process at once, with those that it started; called again for those that were just beginning."""
+        """End every process at once, with those that it started; one that is just beginning ends then."""
         self.stopped = True
         for manager in self.managers:
             if provisioner := manager.provisioner:
