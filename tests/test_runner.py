@@ -220,22 +220,14 @@ def test_a_relative_workplace_is_meant_from_where_the_command_is_given(workshop,
     assert workplace() == ROOT, "nothing is said"
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"name": 3}', "\x00\xff", '{"ok": tru'])
-def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instantly, capsys, content):
-    name, output = "05_image_grids", workshop / "out"
-    runner.run([name], profile="smoke", output=output)
-    path = runner.result_file(name, output / "smoke")
-    path.write_text(content, encoding="utf-8")
-    assert not runner.run([name], profile="smoke", output=output)[0].skipped
-    assert path.name in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{", encoding="utf-8")])
-def test_without_its_executed_notebook_a_result_counts_for_nothing(workshop, instantly, damage):
-    name, output = "05_image_grids", workshop / "out"
-    runner.run([name], profile="smoke", output=output)
-    damage(output / "smoke" / f"{name}.ipynb")
-    assert not runner.run([name], profile="smoke", output=output)[0].skipped
+@pytest.mark.parametrize("content", ["", "{}", "\x00\xff", '{"ok": tru'])
+@pytest.mark.parametrize("damaged", ["05_image_grids.result.json", "05_image_grids.ipynb"])
+def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instantly, capsys, damaged, content):
+    output = workshop / "out"
+    runner.run(["05_image_grids"], profile="smoke", output=output)
+    (output / "smoke" / damaged).write_text(content, encoding="utf-8")
+    assert not runner.run(["05_image_grids"], profile="smoke", output=output)[0].skipped
+    assert damaged in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("names", [["05_image_grids", "00_quick"], ["nonsense"]])
