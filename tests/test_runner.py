@@ -230,13 +230,6 @@ def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instant
     assert damaged in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("names", [["05_image_grids", "00_quick"], ["nonsense"]])
-def test_nothing_runs_when_one_name_is_wrong(workshop, instantly, names):
-    with pytest.raises(UnknownNameError, match="unknown notebook"):
-        runner.run(names, profile="smoke", output=workshop / "out")
-    assert not instantly
-
-
 def test_a_run_of_one_notebook_or_of_another_profile_adds_to_the_site(workshop, instantly, alone, command):
     output = workshop / "out"
 

@@ -13,9 +13,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -226,24 +225,14 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     with ThreadPoolExecutor(jobs) as pool:
         try:
             return {result.name: result for result in pool.map(partial(_execute, kernels=kernels), longest_first)}
-        except BaseException as error:
-            with _deaf(error):
-                kernels.stop()
-                pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            earlier = signal.signal(signal.SIGINT, lambda *_: None)  # a second one would leave processes behind
+            kernels.stop(pool)
+            signal.signal(signal.SIGINT, earlier)
             raise
-
-
-@contextmanager
-def _deaf(error: BaseException) -> Iterator[None]:
-    """Within the block, which the first Ctrl-C began, no other counts: it would leave processes behind."""
-    if not isinstance(error, KeyboardInterrupt):
-        yield
-        return
-    earlier = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)
+        except BaseException:
+            kernels.stop(pool)
+            raise
 
 
 class _Kernels:
@@ -268,12 +257,13 @@ class _Kernels:
 
         return Manager
 
-    def stop(self) -> None:
+    def stop(self, pool: ThreadPoolExecutor) -> None:
         """End every process at once, with those that it started; one that is just beginning ends then."""
         self.stopped = True
         for manager in self.managers:
             if provisioner := manager.provisioner:
                 asyncio.run(provisioner.kill())
+        pool.shutdown(cancel_futures=True)
 
 
 def _execute(run: _Run, kernels: _Kernels) -> Result:
