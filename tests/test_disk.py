@@ -100,10 +100,6 @@ def test_a_disk_that_is_nearly_full_is_refused_before_any_work(here, refused, te
         assert "which cannot be written to" in refused(text, f"{here}/new/folder")
 
 
-def test_a_folder_in_the_place_of_a_file_is_found_before_the_measurement(here, refused):
-    assert "where a folder lies; name a file" in refused("calibrate mini --output HERE")
-
-
 def test_readme_is_checked_before_tables_are_kept(here, command, monkeypatch):
     monkeypatch.setattr(results, "keep", lambda *_: pytest.fail("tables were copied"))
     with largest_file(4096):
