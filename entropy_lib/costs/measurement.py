@@ -1,79 +1,106 @@
-"""Seconds and memory, each configuration in a fresh process, so that nothing that ran before is in its numbers."""
+"""What one configuration costs: seconds, memory and the share of attention, each measured in a fresh process.
 
-import json
+Nothing that ran before is in the numbers then. Processes are forked from one that has the libraries loaded (Python's forkserver),
+which takes longer than most measurements.
+"""
+
+import ctypes
+import gc
 import math
 import os
 import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
-from subprocess import DEVNULL, PIPE
+import timeit
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 
 import pandas as pd
 import torch
+from diffusers import DiffusionPipeline
+from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
-from entropy_lib.costs.configuration import Configuration
-from entropy_lib.errors import InvalidInputError, MeasurementFailedError
+from entropy_lib.baselines.methods import method
+from entropy_lib.costs.operations import denoiser_inputs
+from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
+from entropy_lib.experiments.generation import generate
+from entropy_lib.models.catalogue import load
+from entropy_lib.models.layers import denoiser
+from entropy_lib.scaling.patch import scaled
+from entropy_lib.sizes import Size, SizeLike
 
+PARTS = ("picture", "denoiser")
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
+MEGABYTE = 2**20
 COLUMNS = [
     "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved", "above", "attention",
     "backend", "device", "threads", "repeats",
 ]  # fmt: skip
 
 
-class Elsewhere:
-    """A process that has the libraries loaded and measures every configuration in a fresh copy of itself; a context manager.
+@dataclass(frozen=True)
+class Configuration:
+    """One thing to measure: one model, one method, one size.
+
+    Attributes:
+        model: as for `load`.
+        size: "64x96", or (height, width) in pixels.
+        method: by which images are generated, as for `generate`.
+        part: "picture": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance.
+        images: generated together, or the batch of the call.
+        steps, guidance: of the sampler; the model's own where None.
+        dtype, device: as for `load`.
+        random_weights: the exact architecture untrained; time and memory do not depend on weights.
 
     Raises:
-        MeasurementFailedError: where there are no such copies (Windows).
+        UnknownNameError: for an unknown part or method.
+        InvalidInputError: for a size or a number of images that cannot be, and a method for the denoiser alone that is no rule.
+
+    Example:
+        >>> Configuration("mini", "64x96", "paper").label
+        'mini, paper, 64x96, picture'
     """
 
-    def __enter__(self) -> "Elsewhere":
-        if not hasattr(os, "fork"):
-            raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
-        command = [sys.executable, "-m", "entropy_lib.costs.process"]
-        self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
-        return self
+    model: str
+    size: SizeLike
+    method: str = "unscaled"
+    part: str = "picture"
+    images: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    random_weights: bool = False
 
-    def __exit__(self, *exception: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def __post_init__(self) -> None:
+        chosen = method(self.method)
+        object.__setattr__(self, "size", Size.of(self.size))
+        object.__setattr__(self, "method", chosen.name)
+        if self.part not in PARTS:
+            raise UnknownNameError("part", self.part, PARTS)
+        if self.part == "denoiser" and not chosen.direct:
+            raise InvalidInputError(f"method is {chosen.name!r}, which is no way to call the denoiser once; measure part='picture'")
+        if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
+            raise InvalidInputError(f"images is {self.images!r}; it must be a whole number, 1 or more")
 
-    def cost(self, configuration: Configuration, repeats: int) -> dict:
-        """What `process.cost` finds.
-
-        Raises:
-            MeasurementFailedError: with what it said, or that it was killed.
-        """
-        asked = {"configuration": asdict(configuration), "repeats": repeats, "threads": torch.get_num_threads()}
-        try:
-            self._process.stdin.write(json.dumps(asked) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        found = json.loads(answer or '{"killed": 0}')
-        if "killed" in found:
-            found["error"] = "it was killed, most likely for want of memory; take a smaller size or fewer images"
-        if "error" in found:
-            raise MeasurementFailedError(f"{configuration.label} could not be measured: {found['error']}")
-        return found
+    @property
+    def label(self) -> str:
+        """It in a few words."""
+        return f"{self.model}, {self.method}, {self.size}, {self.part}"
 
 
-def measure(
-    configuration: Configuration, repeats: int = REPEATS, processes: int = PROCESSES, elsewhere: Elsewhere | None = None
-) -> dict:
+def measure(configuration: Configuration, repeats: int = REPEATS, processes: int = PROCESSES) -> dict:
     """What one configuration costs.
 
     Args:
         configuration: see there.
         repeats: timed runs, 5 or more; two others come before.
         processes: on a CPU the allocator adds to a process's peak at random, so the least of so many counts. One on a GPU.
-        elsewhere: where to measure, to load the libraries once for many; a new one by default.
 
     Returns:
         `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the peak, on CUDA as
@@ -86,24 +113,22 @@ def measure(
         MeasurementFailedError: where the process fails, with what it said; where it was killed, most likely for its memory.
 
     Example:
-        >>> measure(Configuration("mini", 32, 32, part="denoiser"), processes=1)["seconds"] > 0
+        >>> measure(Configuration("mini", "32x32", part="denoiser"), processes=1)["seconds"] > 0
         True
     """
     if repeats < 5 or processes < 1:
         raise InvalidInputError(f"repeats is {repeats} and processes {processes}; a median needs 5 runs, and a peak one process")
-    with nullcontext(elsewhere) if elsewhere is not None else Elsewhere() as place:
-        first = place.cost(configuration, repeats)
-        again = 0 if not math.isnan(first["reserved"]) else processes - 1
-        peaks = [first, *(place.cost(configuration, 0) for _ in range(again))]
-    least = min(peaks, key=lambda one: one["allocated"])
-    c, runs = configuration, first["seconds"]
+    first = in_fresh_process(configuration, repeats)
+    again = 0 if not math.isnan(first["reserved"]) else processes - 1
+    peaks = [first, *(in_fresh_process(configuration, 0) for _ in range(again))]
+    least, c, runs = min(peaks, key=lambda one: one["allocated"]), configuration, first["seconds"]
     return {
-        "model": c.model, "size": c.size, "method": c.method, "part": c.part, "images": c.images,
+        "model": c.model, "size": str(c.size), "method": c.method, "part": c.part, "images": c.images,
         "seconds": statistics.median(runs), "fastest": min(runs), "slowest": max(runs),
         "megabytes": least["allocated"], "reserved": least["reserved"],
         "above": min(one["allocated"] - one["before"] for one in peaks),
         "attention": first["attention"], "backend": " and ".join(first["backends"]) or "none", "device": first["device"],
-        "threads": first["threads"], "repeats": repeats,
+        "threads": torch.get_num_threads(), "repeats": repeats,
     }  # fmt: skip
 
 
@@ -116,5 +141,136 @@ def measure_all(
         InvalidInputError, MeasurementFailedError: as `measure`.
     """
     bar = tqdm(configurations, disable=not progress, desc="measuring")
-    with Elsewhere() as place:
-        return pd.DataFrame([measure(each, repeats, processes, place) for each in bar], columns=COLUMNS)
+    return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
+
+
+def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
+    """What `cost` finds.
+
+    Raises:
+        MeasurementFailedError: with what it said, or that it was killed.
+    """
+    if not hasattr(os, "fork"):
+        raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["entropy_lib.costs.measurement"])
+    failed = f"{configuration.label} could not be measured: "
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(cost, configuration, repeats, torch.get_num_threads()).result()
+    except BrokenProcessPool:
+        hint = "it was killed, most likely for want of memory; take a smaller size or fewer images"
+        raise MeasurementFailedError(failed + hint) from None
+    except Exception as error:  # whatever it is, it is said
+        raise MeasurementFailedError(f"{failed}{type(error).__name__}: {error}") from None
+
+
+def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
+    """Warm up twice, the second time for the memory; then time it; then look at attention.
+
+    To be called in a process of its own.
+
+    Returns:
+        `seconds`, one an entry; `allocated, reserved, before` in megabytes; `attention`: its share of the denoiser's time, NaN for
+        images; `backends` and `device` in words.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars, and what the profiler says of devices that are not there
+    torch.set_num_threads(threads)
+    c = configuration
+    pipe = load(c.model, device=c.device, dtype=c.dtype, random_weights=c.random_weights)
+    work, device = _work(c, pipe), denoiser(pipe).device
+    work()
+    facts = peak_memory(work, device)
+    facts["seconds"] = timeit.repeat(lambda: (work(), synchronise(device)), number=1, repeat=repeats) if repeats else []
+    share, facts["backends"] = attention_share(work, device) if repeats else (math.nan, [])
+    facts["attention"] = share if c.part == "denoiser" else math.nan
+    return facts | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+
+
+def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
+    """What is measured, to be called again and again."""
+    if c.part == "picture":
+        prompts, options = ["a penguin on a blue background"] * c.images, {"steps": c.steps, "guidance": c.guidance}
+        return lambda: generate(pipe, prompts, range(c.images), c.size, c.method, batch=c.images, **options)
+    inputs = denoiser_inputs(pipe, c.size, c.images)
+
+    def call() -> None:
+        with torch.no_grad(), scaled(pipe, c.method):
+            denoiser(pipe)(**inputs)
+
+    return call
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what was queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Megabytes at the peak of a piece of work.
+
+    Returns:
+        on CUDA `allocated` and `reserved`, of the device, weights included; elsewhere `allocated`, of the process, `reserved` NaN;
+        and `before`, what was taken before the work, in the same unit.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        return {"allocated": peaks[0] / MEGABYTE, "reserved": peaks[1] / MEGABYTE, "before": before / MEGABYTE}
+    if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
+        ctypes.CDLL(None).malloc_trim(0)
+        CLEAR.write_text("5")
+    before = _resident("VmRSS")
+    work()
+    return {"allocated": _resident("VmHWM"), "reserved": math.nan, "before": before}
+
+
+def _resident(field: str) -> float:
+    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak so far."""
+    if STATUS.exists():
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+
+
+def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
+    """The share of softmax(QKᵀ)V among tokens of one kind in the time of a piece of work, and the kernels that torch chose.
+
+    Text has another length, so attention of as many keys as queries is self-attention. Projections are not in it.
+    """
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities, record_shapes=True) as profiled:
+        work()
+        synchronise(device)
+    events = profiled.events()
+    whole = sum(event.self_device_time_total if cuda else event.self_cpu_time_total for event in events)
+    calls = [event for event in events if event.name == KERNEL and _one_kind(event.input_shapes)]
+    attention = sum(event.device_time_total if cuda else event.cpu_time_total for event in calls)
+    return attention / whole, sorted({name for call in calls for child in call.cpu_children if (name := _backend(child.name))})
+
+
+KERNEL = "aten::scaled_dot_product_attention"
+
+
+def _one_kind(shapes: Sequence[Sequence[int]]) -> bool:
+    return shapes[0][-2] == shapes[1][-2]
+
+
+def _backend(operator: str) -> str:
+    """The name of a kernel in the name of its operator: "aten::_scaled_dot_product_flash_attention_for_cpu"."""
+    found = operator.removeprefix("aten::_scaled_dot_product_").removesuffix("_for_cpu")
+    if not operator.startswith("aten::_scaled_dot_product_"):
+        return ""
+    return "math" if found.startswith("attention_math") else found
