@@ -8,10 +8,12 @@ counted by torch.
 """
 
 import numpy as np
+from scipy import stats
 
 import entropy_lib as el
-from entropy_lib.costs import Configuration, count_operations, crossover, exponent, measure_all
+from entropy_lib.costs import Configuration, count_operations, measure_all
 from entropy_lib.models.layers import tokens_at
+from entropy_lib.statistics.interval import Interval
 
 MODELS = {"mini": (64, 128, 256, 512), "sd21-base": (256, 512, 768, 1024)}  # sides in pixels
 PROCESSES = 1
@@ -20,7 +22,7 @@ PROCESSES = 1
 def measured(model, sides):
     """Time, share of attention and operations at each size."""
     common = {"part": "denoiser", "device": "cpu", "dtype": "float32", "random_weights": model != "mini"}
-    table = measure_all([Configuration(model, side, side, **common) for side in sides], processes=PROCESSES)
+    table = measure_all([Configuration(model, (side, side), **common) for side in sides], processes=PROCESSES)
     pipe = el.load(model, **({"random_weights": True, "device": "meta"} if model != "mini" else {"device": "cpu"}))
     latents = [side // pipe.vae_scale_factor for side in sides]
     counted = [count_operations(pipe, side, side) for side in latents]
@@ -31,6 +33,21 @@ def measured(model, sides):
         "of_attention": [one.share for one in counted],
     }
     return table.assign(**operations)
+
+
+def exponent(tokens, cost):
+    """e of cost ~ N^e, least squares on logarithms, with a t interval over the sizes."""
+    line = stats.linregress(np.log(tokens), np.log(cost))
+    return Interval.around(float(line.slope), float(line.stderr), 0.95, len(tokens) - 1)
+
+
+def crossover(tokens, share, at=0.5):
+    """The number of tokens from which a share is beyond `at`, on a straight line over ln N; NaN where it is not within."""
+    above = np.flatnonzero(np.asarray(share) >= at)
+    if not len(above) or above[0] == 0:
+        return float("nan")
+    pair = slice(above[0] - 1, above[0] + 1)
+    return float(np.exp(np.interp(at, share[pair], np.log(tokens[pair]))))
 
 
 def main():

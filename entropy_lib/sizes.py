@@ -78,3 +78,15 @@ class Size(NamedTuple):
 
 
 SizeLike: TypeAlias = str | tuple[int, int] | Size
+
+parse_size = Size.parse  # the names of before, for callers that are not moved yet
+
+
+def size_name(height: int, width: int) -> str:
+    """The label of a size."""
+    return str(Size(height, width))
+
+
+def pixel_count(text: str) -> int:
+    """How many pixels a size has."""
+    return Size.parse(text).pixels

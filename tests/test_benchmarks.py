@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from entropy_lib.costs.instruments import CLEAR
+from entropy_lib.costs.time_and_memory import CLEAR
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 

@@ -2,8 +2,8 @@
 
 Knows how this library generates; must not know a sweep or a notebook.
 
-    measurement    seconds, memory and the share of attention, of one configuration or many, each in a fresh process
-    operations     floating-point operations, counted on a network without weights
+    time_and_memory  seconds, memory and the share of attention, of one configuration or many, each in a fresh process
+    operations       floating-point operations, counted on a network without weights
 """
 
 import lazy_loader

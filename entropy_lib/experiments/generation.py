@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from entropy_lib.baselines.methods import METHODS, UNSCALED, Images, Method
 from entropy_lib.baselines.methods import method as parsed
 from entropy_lib.errors import InvalidInputError, NotFiniteError
-from entropy_lib.experiments.request import Request, check_memory, check_requests, distinct_rules_at, unseeded
+from entropy_lib.experiments.request import Request, check_requests, distinct_rules_at, unseeded
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.scaling.patch import applied_rule, scaled
 from entropy_lib.scaling.rules import Rule
@@ -70,20 +70,9 @@ def generate(
     options = {"steps": steps, "guidance": guidance, "batch": batch, "progress": progress}
     [asked] = check_requests(pipe, prompts, seeds, [size], **options)
     chosen = None if method is None else parsed(method)
-    check_method(pipe, asked, chosen)
-    return images_of(pipe, asked, chosen)
-
-
-def check_method(pipe: DiffusionPipeline, asked: Request, chosen: Method | None) -> None:
-    """What can be known of a method before its own function begins.
-
-    Raises:
-        InvalidInputError: for a size that cannot fit into memory, or where the rule has no factor.
-    """
-    if chosen is None or METHODS[chosen.kind].ruled:  # the others generate at native size only
-        check_memory(pipe, asked.size, asked.batch)
     if chosen is not None:
-        distinct_rules_at(pipe, [chosen.rule], asked.size)
+        distinct_rules_at(pipe, [chosen.rule], asked.size)  # fails here where the rule has no factor
+    return images_of(pipe, asked, chosen)
 
 
 def images_of(pipe: DiffusionPipeline, asked: Request, chosen: Method | None) -> Images:

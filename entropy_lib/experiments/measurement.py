@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from entropy_lib.attention.entropy import Rows
 from entropy_lib.baselines.methods import Method, method_list
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.experiments.generation import check_method, images_of
+from entropy_lib.experiments.generation import images_of
 from entropy_lib.experiments.request import Request, check_requests, distinct_rules_at
 from entropy_lib.probes.entropy_probe import EntropyProbe
 from entropy_lib.probes.logit_probe import LogitProbe
@@ -110,14 +110,14 @@ def _probed(
 def _distinct(pipe: DiffusionPipeline, asked: Request, rules: Rules) -> list[tuple[Method | None, list[str]]]:
     """The methods to sample by at a size, None for the model as it is, and the names under which each stands in the table."""
     if rules is None:
-        check_method(pipe, asked, None)
         return [(None, [applied_rule(pipe).name])]
     chosen = {each.name: each for each in method_list(rules)}
-    for each in chosen.values():
-        check_method(pipe, asked, each)
     scale_rules = [name for name, each in chosen.items() if each.direct]
     same = distinct_rules_at(pipe, scale_rules, asked.size) if scale_rules else {}
-    same |= {name: [name] for name, each in chosen.items() if not each.direct}
+    for name, each in chosen.items():
+        if not each.direct:
+            distinct_rules_at(pipe, [each.rule], asked.size)  # fails here where the rule has no factor
+            same[name] = [name]
     return [(chosen[first], names) for first, names in same.items()]
 
 

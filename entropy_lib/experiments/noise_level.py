@@ -110,7 +110,7 @@ class NoiseLevels:
         return own is not None and all(math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own)
 
 
-def noise_level_of(pipe: DiffusionPipeline, size: Size) -> Sequence[tuple[float, float]]:
+def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Sequence[tuple[float, float]]:
     """The offsets of a pipeline at a size: those that it was given, or else those that are shipped with its weights.
 
     Raises:
@@ -119,13 +119,14 @@ def noise_level_of(pipe: DiffusionPipeline, size: Size) -> Sequence[tuple[float,
     given = getattr(denoiser(pipe), ATTRIBUTE, None)
     shipped = (NoiseLevels.read(path) for path in sorted(SHIPPED.glob("*.json")))
     found = given if given is not None else next((levels for levels in shipped if levels.fit(pipe)), None)
-    if found is None or str(size) not in found.offsets:
+    size = str(Size.of(size))
+    if found is None or size not in found.offsets:
         raise InvalidInputError(
             f"what the network should be told at {size} has not been measured"
             + (f", only for {', '.join(found.offsets)}" if found else "")
             + "; `calibrate_noise_level` measures it on pictures"
         )
-    return found.offsets[str(size)]
+    return found.offsets[size]
 
 
 def told_offset(scheduler: SchedulerMixin, timestep: Tensor, offsets: Sequence[tuple[float, float]]) -> Tensor:

@@ -62,8 +62,8 @@ def check_requests(
     """One request for each size; arguments as for `generate`, steps and guidance of None being the model's own.
 
     Raises:
-        InvalidInputError: for arguments that cannot be, sizes that the model cannot make or that are repeated, and a scheduler
-            whose noise no seed fixes.
+        InvalidInputError: for arguments that cannot be, sizes that the model cannot make, that cannot fit into memory or
+            that are repeated, and a scheduler whose noise no seed fixes.
         UnsupportedModelError: when `pipe` is no pipeline.
     """
     check_pipeline(pipe)
@@ -72,6 +72,8 @@ def check_requests(
         raise InvalidInputError(f"batch is {batch!r}; it must be a whole number of images, at least 1")
     check_samples(prompts, seeds)
     checked = check_sizes(pipe, sizes)
+    for size in checked:
+        check_memory(pipe, size, batch)
     check_noise(pipe.scheduler)
     return [Request(prompts, seeds, size, steps, guidance, int(batch), progress) for size in checked]
 

@@ -153,7 +153,7 @@ def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
     if not hasattr(os, "fork"):
         raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["entropy_lib.costs.measurement"])
+    context.set_forkserver_preload(["entropy_lib.costs.time_and_memory"])
     failed = f"{configuration.label} could not be measured: "
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
