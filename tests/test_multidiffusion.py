@@ -71,6 +71,7 @@ def with_scheduler(pipe, scheduler, monkeypatch):
         monkeypatch.setattr(pipe, "scheduler", scheduler.from_config(plain, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS[:2])
 def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler, monkeypatch):
     """Which keeps a state of the sampler for each window: one that looks back finds the same in the one state here."""
@@ -91,6 +92,7 @@ def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler,
     assert np.abs(got / 255 - expected).max() < 1.5 / 255, "half a grey level of rounding, and sums in another order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_window_as_large_as_the_picture_is_plain_sampling_bit_for_bit(pipe, scheduler, monkeypatch):
     with_scheduler(pipe, scheduler, monkeypatch)
@@ -99,6 +101,7 @@ def test_a_window_as_large_as_the_picture_is_plain_sampling_bit_for_bit(pipe, sc
         assert np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW), expected)
 
 
+@pytest.mark.slow
 def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
     reports = []
     with windowed(pipe.unet, (16, 16)), el.scaled(pipe, "paper"):
@@ -112,6 +115,7 @@ def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
     assert not np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW), plain)
 
 
+@pytest.mark.slow
 def test_a_probe_sees_the_windows(pipe):
     with el.EntropyProbe(pipe) as probe:
         el.generate(pipe, PROMPTS[:1], [0], "64x96", "multidiffusion(0.5)", **FEW)
@@ -122,12 +126,14 @@ def test_a_probe_sees_the_windows(pipe):
     assert (table[["height", "width"]] == 0).all(axis=None), "a window is no grid of the picture"
 
 
+@pytest.mark.slow
 def test_in_windows_of_another_size_the_rule_does_something(pipe):
     with windowed(pipe.unet, (24, 24), 0.5):
         plain, ruled = (el.generate(pipe, PROMPTS[:1], [0], "96x128", rule, **FEW) for rule in ("unscaled", "power(3)"))
     assert not np.array_equal(plain, ruled)
 
 
+@pytest.mark.slow
 def test_the_network_is_as_it_was_on_any_exit(pipe):
     before = vars(pipe.unet).get("forward"), pipe.unet.forward
     with pytest.raises(KeyboardInterrupt), windowed(pipe.unet, (16, 16)):
@@ -135,6 +141,7 @@ def test_the_network_is_as_it_was_on_any_exit(pipe):
     assert (vars(pipe.unet).get("forward"), pipe.unet.forward) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "pixart", "ldm-256"])
 def test_networks_that_take_latents_as_they_are_can_see_through_windows(name):
     network = el.models.layers.denoiser(build(name, tiny=True))

@@ -65,7 +65,6 @@ ALLOWED = {
     },
     "sweep": {
         "__init__": "the version that drew an image",
-        "scaling.patch": "the rule that a pipeline carries from group to group",
         "scaling.calibration": "one of the user's own is kept beside the pictures",
         "scaling.rules": "whether a model has the levels of a rule",
         "statistics": "intervals",

@@ -170,7 +170,8 @@ def unseeded(scheduler: object) -> str:
     """What to say of a scheduler whose noise no seed fixes."""
     return (
         f"{type(scheduler).__name__} takes noise from a source of its own, so that no seed fixes an image and differences between "
-        "methods would be noise. Take a deterministic scheduler, as DPMSolverMultistepScheduler, or one whose step takes a generator."
+        "methods would be noise. Take a deterministic scheduler, as DPMSolverMultistepScheduler, or one whose step takes a "
+        "generator."
     )
 
 
