@@ -8,15 +8,32 @@ counted by torch.
 """
 
 import numpy as np
+import torch
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
 import entropy_lib as el
-from entropy_lib.costs import Configuration, count_operations, measure_all
-from entropy_lib.models.layers import tokens_at
+from entropy_lib.costs import Configuration, measure_all
+from entropy_lib.costs.time_and_memory import inputs_of
+from entropy_lib.models.layers import denoiser, tokens_at
 from entropy_lib.statistics.interval import Interval
 
 MODELS = {"mini": (64, 128, 256, 512), "sd21-base": (256, 512, 768, 1024)}  # sides in pixels
 PROCESSES = 1
+
+
+def count_operations(pipe, height, width):
+    """Floating-point operations of one call at a size of latents, all and of self-attention, on a network without weights.
+
+    A multiplication and its addition count as two; what is done element by element is not counted.
+    """
+    network, counts = denoiser(pipe), tokens_at(pipe, height, width)
+    with torch.device("meta"), torch.no_grad():
+        twin = type(network).from_config(network.config).eval()
+        with FlopCounterMode(display=False) as counter:
+            twin(**inputs_of(network, height, width))
+    modules = dict(twin.named_modules())
+    return counter.get_total_flops(), sum(4 * tokens**2 * modules[name].inner_dim for name, tokens in counts.items())
 
 
 def measured(model, sides):
@@ -29,8 +46,8 @@ def measured(model, sides):
     tokens = [max(tokens_at(pipe, side, side).values()) for side in latents]
     operations = {
         "tokens": tokens,
-        "gigaflops": [one.total / 1e9 for one in counted],
-        "of_attention": [one.share for one in counted],
+        "gigaflops": [total / 1e9 for total, _ in counted],
+        "of_attention": [own / total for total, own in counted],
     }
     return table.assign(**operations)
 

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-import entropy_lib as el
-from entropy_lib.costs import Configuration, count_operations, measure, measure_all
+from entropy_lib.costs import Configuration, measure, measure_all
 from entropy_lib.costs.time_and_memory import attention_share, in_fresh_process, peak_memory
 from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
-from entropy_lib.models.layers import tokens_at
 
 CPU = torch.device("cpu")
 STEP = Configuration("mini", "32x32", part="denoiser", device="cpu")
@@ -96,30 +94,3 @@ def test_the_share_of_attention_is_that_among_tokens_of_one_kind():
     assert own == pytest.approx(1)
     assert backends == ["flash_attention"], "what torch has for the CPU"
     assert attention_share(lambda: functional.scaled_dot_product_attention(query, text, text), CPU) == (0, [])
-
-
-@pytest.mark.parametrize("name", ["sd21-base", "sd3", "flux", "pixart"])
-def test_operations_grow_as_they_must(name):
-    """Of three sizes, attention's are a parabola of the tokens in each layer, all others a line."""
-    pipe = el.load(name, random_weights=True, device="meta")
-    sizes = (32, 64, 96)
-    counted = [count_operations(pipe, size, size) for size in sizes]
-    rest = [one.total - one.self_attention for one in counted]
-    pixels = np.array(sizes) ** 2
-    slope = (rest[1] - rest[0]) / (pixels[1] - pixels[0])
-    assert rest[2] == pytest.approx(rest[1] + slope * (pixels[2] - pixels[1]), rel=1e-6)
-    assert counted[0].share < counted[1].share < counted[2].share
-    assert counted[0].tokens == max(tokens_at(pipe, 32, 32).values())
-
-
-def test_operations_of_attention_are_those_of_its_matrix_products():
-    """Twice N² d for the logits, twice for the values, each layer: against torch's own counter on one attention."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    query = torch.randn(1, 5, 4096, 64, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        functional.scaled_dot_product_attention(query, query, query)
-    pipe = el.load("sd21-base", random_weights=True, device="meta")
-    first = next(name for name, tokens in tokens_at(pipe, 64, 64).items() if tokens == 4096)
-    assert pipe.unet.get_submodule(first).inner_dim == 5 * 64
-    assert counter.get_total_flops() == 4 * 4096**2 * 320

@@ -1,9 +1,6 @@
-"""What one configuration costs: seconds, memory, operations.
+"""What one configuration costs: seconds, memory and the share of attention, each measured in a fresh process.
 
 Knows how this library generates; must not know a sweep or a notebook.
-
-    time_and_memory  seconds, memory and the share of attention, of one configuration or many, each in a fresh process
-    operations       floating-point operations, counted on a network without weights
 """
 
 import lazy_loader

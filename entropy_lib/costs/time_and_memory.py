@@ -21,19 +21,21 @@ from pathlib import Path
 import pandas as pd
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from entropy_lib.baselines.methods import method
-from entropy_lib.costs.operations import denoiser_inputs
 from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
 from entropy_lib.experiments.generation import generate
 from entropy_lib.models.catalogue import load
 from entropy_lib.models.layers import denoiser
+from entropy_lib.models.networks import family
 from entropy_lib.scaling.patch import scaled
 from entropy_lib.sizes import Size, SizeLike
 
 PARTS = ("picture", "denoiser")
+TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
@@ -201,6 +203,34 @@ def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
     return call
 
 
+def denoiser_inputs(pipe: DiffusionPipeline, size: Size, images: int) -> dict[str, object]:
+    """What a pipeline would give its denoiser for a batch of images of a size: on its device, noise in place of zeros."""
+    network = denoiser(pipe)
+    inputs = inputs_of(network, *(side // pipe.vae_scale_factor for side in size))
+    return {key: _as_given(value, images, network) for key, value in inputs.items()}
+
+
+def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
+    """Inputs of one call, with as much text as a prompt has where the family's own is one token: shapes are all that counts."""
+    known = family(network)
+    inputs = known.inputs(dict(network.config), height, width, known.text_tokens)
+    if not known.text_tokens and "encoder_hidden_states" in inputs:
+        inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"].expand(-1, TEXT_TOKENS, -1)
+    return inputs
+
+
+def _as_given(value: object, images: int, network: nn.Module) -> object:
+    if isinstance(value, dict):
+        return {key: _as_given(each, images, network) for key, each in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.dim() < 2 or not value.is_floating_point():
+        return value.to(network.device)
+    batch = value.expand(images, *value.shape[1:]) if value.shape[0] == 1 else value
+    noise = torch.randn(batch.shape, generator=torch.Generator().manual_seed(0))
+    return (noise if value.shape[0] == 1 else value).to(network.device, network.dtype)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for what was queued."""
     if device.type == "cuda":
@@ -256,16 +286,10 @@ def attention_share(work: Callable[[], object], device: torch.device) -> tuple[f
         synchronise(device)
     events = profiled.events()
     whole = sum(event.self_device_time_total if cuda else event.self_cpu_time_total for event in events)
-    calls = [event for event in events if event.name == KERNEL and _one_kind(event.input_shapes)]
+    every = [event for event in events if event.name == "aten::scaled_dot_product_attention"]
+    calls = [call for call in every if call.input_shapes[0][-2] == call.input_shapes[1][-2]]
     attention = sum(event.device_time_total if cuda else event.cpu_time_total for event in calls)
     return attention / whole, sorted({name for call in calls for child in call.cpu_children if (name := _backend(child.name))})
-
-
-KERNEL = "aten::scaled_dot_product_attention"
-
-
-def _one_kind(shapes: Sequence[Sequence[int]]) -> bool:
-    return shapes[0][-2] == shapes[1][-2]
 
 
 def _backend(operator: str) -> str:
