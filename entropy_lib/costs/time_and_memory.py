@@ -154,6 +154,7 @@ def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
     """
     if not hasattr(os, "fork"):
         raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
+    vars(sys.modules["__main__"]).setdefault("__spec__", None)  # which IPython's %reset takes away, and a new process asks for
     context = get_context("forkserver")
     context.set_forkserver_preload(["entropy_lib.costs.time_and_memory"])
     failed = f"{configuration.label} could not be measured: "
