@@ -35,7 +35,6 @@ from .scaling import remove_scale as remove_scale
 from .scaling import rule as rule
 from .scaling import scale_report as scale_report
 from .scaling import scaled as scaled
-from .sizes import parse_size as parse_size
-from .sizes import size_name as size_name
+from .sizes import Size as Size
 
 __version__: str

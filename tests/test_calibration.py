@@ -186,16 +186,16 @@ def test_a_calibration_of_other_heads_is_refused_though_the_weights_are_the_same
 def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
     pipe = el.load("mini")
     next(module for module in pipe.unet.modules() if hasattr(module, "to_q")).to_q = torch.nn.Identity()
-    monkeypatch.setattr("entropy_lib.experiments.calibration.generate", lambda *_, **__: pytest.fail("it was drawn"))
+    monkeypatch.setattr("entropy_lib.experiments.calibration.images_of", lambda *_, **__: pytest.fail("it was drawn"))
     with pytest.raises(UnsupportedModelError, match="a layer without a query projection"):
         el.calibrate(pipe, ["a snail"], [0], steps=1)
 
 
 def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_drawn(pipe, monkeypatch):
     """Two by two latents have at most ln 4 nats, and no layer of the model had so little."""
-    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+    monkeypatch.setattr("entropy_lib.experiments.generation.one_batch", None)
     with pytest.raises(InvalidInputError, match=r"'equal-entropy\(layers\)': at 4 tokens in place of 256 .* every head of every"):
-        el.generate(pipe, ["an owl"], [0], 8, 8, scale_rule="equal-entropy(layers)")
+        el.generate(pipe, ["an owl"], [0], (8, 8), "equal-entropy(layers)")
 
 
 def test_heads_are_multiplied_one_by_one(network, call):
@@ -235,7 +235,7 @@ def restored(pipe, height, width, rule, **options):
     at_native = table.groupby("layer").entropy.mean()
     under = el.entropy_by_size(pipe, PROMPTS, SEEDS, [(height, width)], [rule], **options).groupby("layer").entropy.mean()
     with el.scaled(pipe, rule):
-        el.generate(pipe, PROMPTS[:1], SEEDS[:1], height, width, steps=2)
+        el.generate(pipe, PROMPTS[:1], SEEDS[:1], (height, width), steps=2)
         clamped = el.scale_report(pipe).set_index("layer").clamped
     free = clamped.index[clamped == 0]
     return at_native[free], under[free]
@@ -292,9 +292,9 @@ def test_noise_levels_are_of_a_model_and_a_size(pipe, tmp_path):
     levels = noise_level.NoiseLevels.read(noise_level.SHIPPED / "mini.json")
     assert levels.fit(pipe)
     assert noise_level.NoiseLevels.read(levels.write(tmp_path / "x.json")).offsets == levels.offsets
-    assert noise_level.noise_level_of(pipe, 96, 96) == levels.offsets["96x96"]
+    assert noise_level.noise_level_of(pipe, "96x96") == levels.offsets["96x96"]
     with pytest.raises(InvalidInputError, match="at 80x80 has not been measured, only for 32x32"):
-        noise_level.noise_level_of(pipe, 80, 80)
+        noise_level.noise_level_of(pipe, "80x80")
     (tmp_path / "y.json").write_text(json.dumps([1]))
     with pytest.raises(InvalidInputError, match=r"y\.json holds no noise levels"):
         noise_level.NoiseLevels.read(tmp_path / "y.json")

@@ -23,8 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.baselines.noise_level import retold, shifted
-from entropy_lib.baselines.padding import padded
+from entropy_lib.baselines.rivals import padded, retold, shifted
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build

@@ -138,8 +138,8 @@ def test_entropy_by_size_is_tidy_and_native_size_is_drawn_once(pipe, monkeypatch
     drawn = []
     from entropy_lib.experiments import measurement
 
-    original = measurement.generate
-    monkeypatch.setattr(measurement, "generate", lambda *a, **k: drawn.append((a[3:5], str(k["scale_rule"]))) or original(*a, **k))
+    original = measurement.images_of
+    monkeypatch.setattr(measurement, "images_of", lambda *a: drawn.append((a[1].size, a[2].name)) or original(*a))
     prompts, seeds = ["a zebra", "a crab"], [0, 1]
     table = entropy_by_size(pipe, prompts, seeds, [(32, 32), (64, 64)], ["unscaled", "paper"], rows=4, steps=1)
     assert drawn == [((32, 32), "unscaled"), ((32, 32), "paper"), ((64, 64), "unscaled")]

@@ -118,7 +118,9 @@ def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, 
     assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(expected.estimate, rel=1e-3)
     scores = clip_scores(own.pictures(shown, "pad"), own.captions([unit.prompt for unit in cell]))
     assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
-    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, "less noise is nearer to real pictures"
+    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, (
+        "less noise is nearer to real pictures"
+    )
     assert "FD" not in set(tables.levels.metric)
     assert tables.label == f"distances: {independent.label}, pad; captions: {own.label}, pad"
 

@@ -43,7 +43,7 @@ def draw() -> pd.DataFrame:
     for place, side in enumerate(SIDES):
         numbers = range(FIRST + place * EACH, FIRST + (place + 1) * EACH)
         prompts = [scenes.scene(number, "test").caption for number in numbers]
-        images = generate(pipe, prompts, list(numbers), side, side, steps=steps, guidance=guidance, batch=14, progress=True)
+        images = generate(pipe, prompts, list(numbers), (side, side), steps=steps, guidance=guidance, batch=14, progress=True)
         for number, prompt, image in zip(numbers, prompts, images, strict=True):
             rows.append({"number": number, "prompt": prompt, "seed": number, "side": side, "image": encoded(image)})
     return pd.DataFrame(rows)

@@ -151,8 +151,7 @@ def share_removed(
     _check_found("size", native, set(table["size"]))
     if by is not None:
         parts = {
-            name: share_removed(part, native, level, value=value, compared=compared)
-            for name, part in table.groupby(by, sort=False)
+            name: share_removed(part, native, level, value=value, compared=compared) for name, part in table.groupby(by, sort=False)
         }
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
     wide = table.pivot_table(index="prompt", columns=["size", compared], values=value, sort=False)

@@ -15,7 +15,7 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
         comparison: with findings, see `open_comparison`; nothing is drawn.
 
     Returns:
-        One row a picture: `size, method, prompt, seed, asked, things`. Pictures of native size stand under the method that they were
+        One row a picture: `size, method, prompt, seed, asked, things`. Native images stand under the method that they were
         drawn under, once.
 
     Raises:
