@@ -1,13 +1,31 @@
 """From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both come this way."""
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.running.parameters import UserStudy
+from entropy_lib.files import workplace
+from entropy_lib.running.parameters import Sweep
 from entropy_lib.study.design import Candidate, Study, make_study
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
 
 
-def study_of(p: UserStudy, plan: Plan, store: Store) -> Study:
+def check_pairs(p: Sweep) -> None:
+    """Whether so many pairs can be made of two methods or more, away from the native size.
+
+    Raises:
+        InvalidInputError: naming the parameter that is in the way, or answers that are not there.
+    """
+    away = [size for size in p.sizes if size != p.native()]
+    if len(p.rules) < 2:
+        raise InvalidInputError(f"rules are {p.rules}; raters compare two at least")
+    if not away:
+        raise InvalidInputError(f"sizes are {p.sizes}; at the native size the rules change nothing, so name another")
+    if p.pairs > (there := len(away) * p.prompt_count):
+        raise InvalidInputError(f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}")
+    if p.answers and not (workplace() / p.answers).exists():
+        raise InvalidInputError(f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters')
+
+
+def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
     """The study of the parameters; the same one whenever the same pictures are there.
 
     Raises:
