@@ -51,8 +51,8 @@ def run(
     build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site of the report, or leave it to `site`.")] = True,
 ) -> None:
     """Run notebooks and add them to the report."""
+    from entropy_lib.files import check_writable
     from entropy_lib.running.profiles import overrides
-    from entropy_lib.running.readiness import check_writable
     from entropy_lib.running.runner import report_folder
     from entropy_lib.running.runner import run as run_notebooks
 
@@ -71,7 +71,7 @@ def site(
     output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
 ) -> None:
     """Build the site of all that was run; only what changed is built again."""
-    from entropy_lib.running.readiness import check_writable
+    from entropy_lib.files import check_writable
     from entropy_lib.running.runner import report_folder
     from entropy_lib.running.site import write_report
 
@@ -108,10 +108,9 @@ def calibrate(
     """Measure what equal-entropy(layers), bridge and ultraimage need to know of a model; notebook 10 takes the file."""
     from entropy_lib.errors import InvalidInputError
     from entropy_lib.experiments.calibration import calibrate as measure
-    from entropy_lib.files import workplace
-    from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
+    from entropy_lib.files import check_writable, workplace
+    from entropy_lib.models.catalogue import check_device, check_weights, load, resolve_device, resolve_dtype
     from entropy_lib.running.parameters import first_prompts
-    from entropy_lib.running.readiness import check_device, check_weights, check_writable
 
     check_weights(model)
     place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
@@ -130,9 +129,8 @@ def readme(
     keep: Annotated[str | None, typer.Option(help="First copy the tables that this profile's run wrote to data/results/.")] = None,
 ) -> None:
     """Write README's table of results from the tables in data/results/."""
-    from entropy_lib.files import ROOT, workplace
+    from entropy_lib.files import ROOT, check_writable, workplace
     from entropy_lib.running import results
-    from entropy_lib.running.readiness import check_writable
 
     check_writable("README.md", ROOT)
     results.read_readme()  # refused before anything is copied, where it cannot be read

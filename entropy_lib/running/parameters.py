@@ -63,12 +63,14 @@ def _device_name(name: str) -> str:
     return name
 
 
-def prompt_lines(name: str) -> list[str]:
-    """The prompts of a list of `data/prompts/` or of a text file: one a line, without blank lines and lines that begin with #.
+def first_prompts(name: str, count: int = 0) -> list[str]:
+    """The first so many prompts of a list of `data/prompts/` or of a text file, one a line; 0 for all.
+
+    Blank lines and lines that begin with # are no prompts.
 
     Raises:
         UnknownNameError: when there is no such list or file.
-        InvalidInputError: for a file that is not UTF-8 text, holds no prompt, or a prompt of more than 1,000 letters.
+        InvalidInputError: when it is shorter, is not UTF-8 text, or holds no prompt or one of more than 1,000 letters.
     """
     path = PROMPTS / f"{name}.txt" if name in _prompt_lists() else Path(name)
     if not os.path.isfile(path):  # False, too, for what is too long for a name: a prompt that was pasted
@@ -80,25 +82,13 @@ def prompt_lines(name: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not lines:
         raise InvalidInputError(f"{name!r} holds no prompt; write one a line")
-    for line in lines:
-        if len(line) > LONGEST_PROMPT or not line.isprintable():
-            raise InvalidInputError(
-                f"{name!r} holds a prompt of {len(line):,} letters, {line[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
-            )
-    return lines
-
-
-def first_prompts(name: str, count: int) -> list[str]:
-    """So many of the lines of a prompt list.
-
-    Raises:
-        InvalidInputError: when the list is shorter, or as `prompt_lines`.
-        UnknownNameError: as `prompt_lines`.
-    """
-    lines = prompt_lines(name)
+    if bad := next((line for line in lines if len(line) > LONGEST_PROMPT or not line.isprintable()), ""):
+        raise InvalidInputError(
+            f"{name!r} holds a prompt of {len(bad):,} letters, {bad[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
+        )
     if len(lines) < count:
         raise InvalidInputError(f"prompt_count is {count}, but the prompt list {name!r} has {len(lines)}")
-    return lines[:count]
+    return lines[:count] if count else lines
 
 
 def _prompt_lists() -> list[str]:
@@ -106,7 +96,7 @@ def _prompt_lists() -> list[str]:
 
 
 def _prompt_source(name: str) -> str:
-    prompt_lines(name)
+    first_prompts(name)
     return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
 
 
@@ -185,9 +175,9 @@ def _several(each: Any) -> Any:
 Model = Annotated[str, AfterValidator(_model_name)]
 Folder = Annotated[str, AfterValidator(_folder_of_output)]
 Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
+Size = Annotated[str, BeforeValidator(_size_text)]
 Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
 Methods = Annotated[list[Annotated[str, AfterValidator(_method_name)]], Field(min_length=1), AfterValidator(_distinct)]
-Size = Annotated[str, BeforeValidator(_size_text)]
 Level, UpToTen = Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, le=10)]
 TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classes below declare
     "answers": Source,  # folder of the files that raters saved; "" for a simulated panel
@@ -380,10 +370,10 @@ class _Notebooks(Mapping[str, type[Parameters]]):
         return iter(sorted(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb")))
 
     def __len__(self) -> int:
-        return len(list(self))
+        return sum(1 for _ in self)
 
     def __getitem__(self, notebook: str) -> type[Parameters]:
-        if notebook not in list(self):
+        if notebook not in iter(self):
             raise KeyError(notebook)
         return _read(notebook)[0]
 

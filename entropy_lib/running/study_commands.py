@@ -32,8 +32,9 @@ def make(
     title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
 ) -> None:
     """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
+    from entropy_lib.files import check_writable
+    from entropy_lib.models.catalogue import check_device, check_weights
     from entropy_lib.running.metric_tables import plan_of
-    from entropy_lib.running.readiness import check_device, check_weights, check_writable
     from entropy_lib.running.user_study import study_of
     from entropy_lib.study.page import write_page
     from entropy_lib.sweep import engines
@@ -67,7 +68,7 @@ def check(folder: Folder, answers: Answers) -> Checked:
 @app.command()
 def analyse(folder: Folder, answers: Answers, level: Level = 0.95) -> None:
     """Say how much better each method is, with intervals over raters and prompts; tables go into the folder of the study."""
-    from entropy_lib.running.readiness import check_writable
+    from entropy_lib.files import check_writable
     from entropy_lib.study import analysis
 
     check_writable("folder", folder)

@@ -10,7 +10,7 @@ from rich.text import Text
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import workplace
 from entropy_lib.running.console import console, interactive, say
-from entropy_lib.running.parameters import CLASSES, Sweep
+from entropy_lib.running.parameters import NOTEBOOKS, Sweep, parameter_names
 from entropy_lib.running.profiles import overrides, profile_parameters
 from entropy_lib.sweep import engines
 from entropy_lib.sweep.plan import FILE, Plan
@@ -28,8 +28,9 @@ Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read a
 @app.command()
 def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
+    from entropy_lib.files import check_writable
+    from entropy_lib.models.catalogue import check_device
     from entropy_lib.running.metric_tables import keep_calibration, plan_of
-    from entropy_lib.running.readiness import check_device, check_writable
     from entropy_lib.sweep.cost import estimate
 
     checked = checked_sweep(notebook, profile, parameter)
@@ -57,7 +58,8 @@ def sample(
     workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
 ) -> None:
     """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
-    from entropy_lib.running.readiness import check_device, check_weights, check_writable
+    from entropy_lib.files import check_writable
+    from entropy_lib.models.catalogue import check_device, check_weights
 
     checked = checked_sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
@@ -96,8 +98,8 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 @app.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of what has been drawn, into the output folder of these parameters."""
+    from entropy_lib.files import check_writable
     from entropy_lib.running.metric_tables import comparison_of
-    from entropy_lib.running.readiness import check_writable
     from entropy_lib.sweep.reduce import metric_tables
 
     checked = checked_sweep(notebook, profile, parameter)
@@ -114,7 +116,7 @@ def checked_sweep(notebook: str, profile: str, parameter: list[str] | None) -> S
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep) and known.parts is Sweep.parts]  # one plan each
+    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "rules_below" not in own]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
