@@ -1,4 +1,4 @@
-"""Parameters of notebooks come from their own cell; a notebook of one's own, which is one file, is as strict as the shipped ones."""
+"""Parameters of notebooks come from their own cell; a notebook of one's own is one file, and as strict as the others."""
 
 import shutil
 

@@ -85,9 +85,9 @@ def profile_verdict(profile: str) -> Verdict:
         checked = [one for one in (profile_parameters(name, profile) for name in NOTEBOOKS) if isinstance(one, Sampling)]
     except EntropyLibError as error:
         return Verdict(profile, False, f"cannot be judged: {error}")
-    models = {one.model for one in checked}
+    models = sorted({one.model for one in checked})
     bad = [f"{name} cannot run here" for name in models if name in CATALOGUE and not model_verdict(name).runs]
-    patterns = {path for one in checked if "*" in (path := getattr(one, "reference", ""))}
+    patterns = sorted({path for one in checked if "*" in (path := getattr(one, "reference", ""))})
     bad += [f"{path} is not there (docs/sweeps.md)" for path in patterns if not any(workplace().glob(path))]
     return Verdict(profile, not bad, "; ".join([f"{', '.join(models)}: {sum(map(drawn_images, checked)):,} images", *bad]))
 

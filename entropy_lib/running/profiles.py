@@ -117,11 +117,12 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
             f"the profile {profile}.yaml must hold sections: {COMMON!r} or names of notebooks, each with values under it"
         )
     _check_names(f"section of profile {profile!r}", content, [COMMON, EXTENDS, *NOTEBOOKS])
-    base = content.pop(EXTENDS, "")
-    if not isinstance(base, str):
+    own = {name: _section(profile, name, values) for name, values in content.items() if name != EXTENDS}
+    if EXTENDS not in content:
+        return [own]
+    if not isinstance(base := content[EXTENDS], str):
         raise ParameterError(f"profile {profile!r} extends {base!r}; write the name of one other profile")
-    own = {name: _section(profile, name, values) for name, values in content.items()}
-    return [*(_files(base, (*above, profile)) if base else []), own]
+    return [*_files(base, (*above, profile)), own]
 
 
 def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
