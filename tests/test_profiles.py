@@ -5,7 +5,7 @@ import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.running import profiles
-from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Sampling, defaults
+from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, Sampling
 from entropy_lib.running.profiles import available, profile_parameters, profile_run
 
 
@@ -27,8 +27,9 @@ def test_every_profile_is_valid_for_every_notebook_and_gives_what_its_file_says(
 
 def test_what_no_profile_says_is_as_the_cell_has_it():
     for notebook in NOTEBOOKS:
-        places = {"output": "", "store": ""} if "store" in defaults(notebook) else {"output": ""}
-        assert profile_parameters(notebook, "mini").model_dump() | places == defaults(notebook) | places
+        written = NOTEBOOKS[notebook].defaults
+        places = {"output": "", "store": ""} if "store" in written else {"output": ""}
+        assert profile_parameters(notebook, "mini").model_dump() | places == written | places
 
 
 def test_unknown_profile_and_notebook_suggest_the_nearest():

@@ -19,7 +19,7 @@ import os.path
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -214,6 +214,8 @@ class Parameters(BaseModel):
     """What every notebook needs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    defaults: ClassVar[dict[str, Any]] = {}  # what the notebook's cell says
+    checks: ClassVar[list[str]] = []  # that it makes beside `check_parameters`
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Folder
@@ -263,11 +265,7 @@ class Sampling(Parameters):
         return self
 
     def native(self) -> str:
-        """The label of the model's native size, from its configuration: no weights are loaded.
-
-        Raises:
-            UnsupportedModelError, WeightsError: as `models.outline.outline_size`.
-        """
+        """The label of the model's native size, from its configuration: no weights are loaded; errors as `outline_size`."""
         from entropy_lib.models.outline import outline_size  # diffusers is slow to import
 
         return size_name(*outline_size(self.model))
@@ -281,12 +279,16 @@ class Sampling(Parameters):
         return [*getattr(self, "rules", []), *(["unscaled", self.rule] if hasattr(self, "rule") else [])]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
+        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the captions of the reference.
 
         Raises:
-            InvalidInputError, UnknownNameError: as `first_prompts`.
+            InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
         """
-        return first_prompts(self.prompts, self.prompt_count)
+        if self.prompts != REFERENCE:
+            return first_prompts(self.prompts, self.prompt_count)
+        from entropy_lib.sweep.references import caption_list  # decodes pictures
+
+        return caption_list(self.reference, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """One seed a prompt, counting up from `seed`."""
@@ -323,18 +325,6 @@ class Sweep(Sampling):
     batch: Annotated[int, Field(ge=1, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
-
-    def prompt_list(self) -> list[str]:
-        """As for the other notebooks; from the reference where `prompts` says so.
-
-        Raises:
-            ValueError: when there are fewer.
-        """
-        if self.prompts != REFERENCE:
-            return super().prompt_list()
-        from entropy_lib.sweep.references import caption_list  # decodes pictures
-
-        return caption_list(self.reference, self.prompt_count)
 
     def parts(self) -> "list[Sweep]":
         """The comparisons that it is made of: one, or, where there are `rules_below`, one of the sizes that hold a window of
@@ -375,24 +365,16 @@ class _Notebooks(Mapping[str, type[Parameters]]):
     def __getitem__(self, notebook: str) -> type[Parameters]:
         if notebook not in iter(self):
             raise KeyError(notebook)
-        return _read(notebook)[0]
+        path = FOLDER / f"{notebook}.ipynb"
+        return _read(path, path.stat().st_mtime_ns)
 
 
 NOTEBOOKS = _Notebooks()
 
 
-def _read(notebook: str) -> tuple[type[Parameters], dict[str, Any], list[str]]:
-    """Class, defaults and checks of a notebook.
-
-    Raises:
-        BrokenNotebookError: for a cell that cannot be used.
-    """
-    path = FOLDER / f"{notebook}.ipynb"
-    return _read_as_of(path, path.stat().st_mtime_ns)
-
-
 @functools.lru_cache
-def _read_as_of(path: Path, time: int) -> tuple[type[Parameters], dict[str, Any], list[str]]:
+def _read(path: Path, time: int) -> type[Parameters]:
+    """The class of a notebook, as its file is at a time."""
     try:
         defaults, checks = read_cells(path)
         if taken := [name for name in defaults if name.startswith("_") or hasattr(Sweep, name)]:
@@ -402,7 +384,9 @@ def _read_as_of(path: Path, time: int) -> tuple[type[Parameters], dict[str, Any]
         types = {name: (TYPES[name] if name in TYPES else implied_type(value), ...) for name, value in own.items()}
     except InvalidInputError as error:
         raise BrokenNotebookError(f"{path.stem}: {error}") from None
-    return create_model(path.stem, __base__=base, **types), defaults, checks
+    made = create_model(path.stem, __base__=base, **types)
+    made.defaults, made.checks = defaults, checks
+    return made
 
 
 def parameter_names(notebook: str) -> Collection[str]:
@@ -411,11 +395,6 @@ def parameter_names(notebook: str) -> Collection[str]:
         return NOTEBOOKS[notebook].model_fields
     except (KeyError, BrokenNotebookError):
         return ()
-
-
-def defaults(notebook: str) -> dict[str, Any]:
-    """What a notebook writes in its parameters cell: its values where a profile gives no others."""
-    return dict(_read(notebook)[1])
 
 
 def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
@@ -453,7 +432,7 @@ def check_together(notebook: str, checked: Parameters) -> None:
     """
     import entropy_lib
 
-    for check in _read(notebook)[2]:
+    for check in checked.checks:
         try:
             eval(check, {"el": entropy_lib, "p": checked})
         except InvalidInputError as error:

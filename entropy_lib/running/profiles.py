@@ -27,7 +27,6 @@ from entropy_lib.running.parameters import (
     Sweep,
     check_parameters,
     check_together,
-    defaults,
     parameter_names,
 )
 
@@ -94,7 +93,7 @@ def output_folder(run: str, notebook: str) -> str:
 
 def _values(notebook: str, profile: str) -> dict[str, Any]:
     """A profile's own section before its `common` values, both before the profile it extends, all before the notebook's cell."""
-    values = defaults(notebook)
+    values = dict(NOTEBOOKS[notebook].defaults)
     places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
     for said in (places, *(part for content in _files(profile) for part in (content.get(COMMON, {}), content.get(notebook, {})))):
         values |= {name: value for name, value in said.items() if name in values}
