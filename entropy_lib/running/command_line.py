@@ -1,7 +1,6 @@
 """The command line: `python -m entropy_lib run | site | parameters | sweep | study | calibrate | doctor`."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,7 +154,7 @@ def doctor() -> None:
     _show(pd.DataFrame(machine()), header=False)
     for kind, verdicts in report().items():
         say("")
-        rows = pd.DataFrame(map(astuple, verdicts), columns=[kind, "runs", "why"])
+        rows = pd.DataFrame(verdicts, columns=[kind, "runs", "why"])
         _show(rows.assign(runs=rows.runs.map({True: "yes", False: "no"})), wrapped=True)
 
 

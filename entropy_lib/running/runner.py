@@ -255,6 +255,11 @@ class _Kernels:
                 if kernels.stopped:
                     await self.provisioner.kill()
 
+            async def _async_interrupt_kernel(self) -> None:
+                """Not before a shutdown: jupyter_client interrupts idle kernels too, and some log that as an error of theirs."""
+                if not self.shutting_down:
+                    await super()._async_interrupt_kernel()
+
         return Manager
 
     def stop(self, pool: ThreadPoolExecutor) -> None:
