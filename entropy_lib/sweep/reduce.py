@@ -258,6 +258,8 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
                 continue
             counts = {"images": len(known), "prompts": len({sample.prompts[index] for index in known})}
             interval = jackknife(np.mean, values[known], _blocks(comparison, sample, known), level=comparison.level)
+            if (bounds := METRICS[metric].bounds) is not None:
+                interval = interval.within(*bounds, counts["prompts"])
             row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
             rows.append({**row, **interval.columns(), **counts})
     return rows
