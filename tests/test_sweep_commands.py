@@ -44,7 +44,7 @@ def test_from_plan_to_tables(sweep, tmp_path):
     assert sweep("reduce").exit_code == 0
     differences = pd.read_csv(tmp_path / "out" / "differences.csv")
     assert set(differences["size"]) == {"32x32"}
-    assert set(differences.rule) == {"paper", "native, resized"}
+    assert set(differences.method) == {"paper", "native, resized"}
 
 
 def test_notebooks_that_draw_into_one_store_have_a_plan_each(sweep, tmp_path):
@@ -81,7 +81,7 @@ def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
         ("dtype=bfloat16", "dtype 'bfloat16', there 'float32'"),
         ("prompts=mini", "prompts .*: '.*', there '.*'"), ("guidance=2.0", "guidance 2.0, there 3.0"),
         ("seeds_per_prompt=2", r"seeds \(2, there 1"), ("prompt_count=4", r"prompts \(4, there 3"),
-        ("sizes=[32x32]", r"sizes \(1, there 2"), ("rules=[unscaled]", r"rules \(1, there 2"),
+        ("sizes=[32x32]", r"sizes \(1, there 2"), ("rules=[unscaled]", r"methods \(1, there 2"),
     ],
 )  # fmt: skip
 def test_a_plan_of_other_values_is_refused(sweep, tmp_path, value, named):
