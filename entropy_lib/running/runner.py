@@ -14,9 +14,8 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -224,7 +223,11 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     kernels, longest_first = _Kernels(environment), sorted(runs, key=lambda run: -drawn_images(run.checked))
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            return {result.name: result for result in pool.map(partial(_execute, kernels=kernels), longest_first)}
+            futures = [pool.submit(_execute, run, kernels) for run in longest_first]
+            while (found := wait(futures, timeout=0.5)).not_done:  # a Ctrl-C that another thread receives ends no wait of this one
+                for future in found.done:
+                    future.result()  # raises what ended it
+            return {result.name: result for result in (future.result() for future in futures)}
         except KeyboardInterrupt:
             earlier = signal.signal(signal.SIGINT, lambda *_: None)  # a second one would leave processes behind
             kernels.stop(pool)
