@@ -21,7 +21,6 @@ Example:
 """
 
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -32,7 +31,7 @@ from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.models.padding import PADDINGS
-from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, rule
+from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_list, rule
 from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
@@ -161,13 +160,7 @@ def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
     Raises:
         InvalidInputError: for no methods, one string in place of a list, or one that is repeated.
     """
-    if isinstance(texts, str | Rule) or not isinstance(texts, Sequence) or not texts:
-        raise InvalidInputError(f"rules is {texts!r}; give a list of at least one, for example ['unscaled', 'paper']")
-    chosen = [method(text) for text in texts]
-    repeated = [name for name, count in Counter(each.name for each in chosen).items() if count > 1]
-    if repeated:
-        raise InvalidInputError(f"rules {list(map(str, texts))} repeat {repeated[0]!r}; each may occur once")
-    return chosen
+    return parsed_list(texts, method)
 
 
 def _direct(text: object, found: re.Match | None) -> Method:

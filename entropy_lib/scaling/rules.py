@@ -274,9 +274,18 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
         >>> [str(each) for each in rule_list(["paper", "power(.75)"])]
         ['paper', 'power(0.75)']
     """
+    return parsed_list(rules, rule)
+
+
+def parsed_list(rules: Sequence, parse: Callable) -> list:
+    """Several rules, or methods that rules are among, each of which may occur once.
+
+    Raises:
+        InvalidInputError: for none, for one string in place of a list, or for one that is repeated.
+    """
     if isinstance(rules, str | Rule) or not isinstance(rules, Sequence) or not rules:
         raise InvalidInputError(f"rules is {rules!r}; give a list of at least one, for example ['unscaled', 'paper']")
-    parsed = [rule(text) for text in rules]
+    parsed = [parse(text) for text in rules]
     repeated = [name for name, count in Counter(each.name for each in parsed).items() if count > 1]
     if repeated:
         raise InvalidInputError(f"rules {list(map(str, rules))} repeat {repeated[0]!r}; each may occur once")
