@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from denoising_step import resident
 
-from entropy_lib.experiments.generation import draw
+from entropy_lib.experiments import generation
 from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.statistics.resampling import deal_blocks
-from entropy_lib.sweep import sample
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings
 from entropy_lib.sweep.store import Store
@@ -30,23 +29,23 @@ PROMPTS = [f"a penguin, number {index}" for index in range(16)]
 
 def outside_the_model(size, folder):
     """Seconds of a group of 16 in all, and in the pipeline."""
-    inside = []
+    inside, one_batch = [], generation.one_batch
 
     def timed(*arguments, **options):
         start = time.perf_counter()
-        images = draw(*arguments, **options)
+        images = one_batch(*arguments, **options)
         inside.append(time.perf_counter() - start)
         return images
 
     plan = Plan.of(settings("mini", 10, 2.0, "float32", "cpu"), PROMPTS, [0], [size], ["paper"])
-    sample.draw = timed
-    with Sampler("mini", "float32", "cpu") as sampler:
-        sampler.draw_group(plan.units, Store(folder / "warm"))
-        inside.clear()
-        start = time.perf_counter()
-        sampler.draw_group(plan.units, Store(folder / f"{size}"))
-        whole = time.perf_counter() - start
-    sample.draw = draw
+    generation.one_batch = timed
+    sampler = Sampler("mini", "float32", "cpu")
+    sampler.draw_group(plan.units, Store(folder / "warm"))
+    inside.clear()
+    start = time.perf_counter()
+    sampler.draw_group(plan.units, Store(folder / f"{size}"))
+    whole = time.perf_counter() - start
+    generation.one_batch = one_batch
     print(f"| {size[0]}x{size[1]} | {16 / whole:.1f} | {1 - inside[0] / whole:.1%} |", flush=True)
     return Store(folder / f"{size}")
 

@@ -21,7 +21,6 @@ from .attention import attention_entropy as attention_entropy
 from .attention import logit_moments as logit_moments
 from .display import figures as figures
 from .display import tables as tables
-from .display import verdicts as verdicts
 from .experiments import calibrate as calibrate
 from .experiments import entropy_by_size as entropy_by_size
 from .experiments import generate as generate
@@ -36,7 +35,6 @@ from .scaling import remove_scale as remove_scale
 from .scaling import rule as rule
 from .scaling import scale_report as scale_report
 from .scaling import scaled as scaled
-from .sizes import parse_size as parse_size
-from .sizes import size_name as size_name
+from .sizes import Size as Size
 
 __version__: str

@@ -1,7 +1,7 @@
 """Image sizes: height before width, in pixels, written "64x96"."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from entropy_lib.errors import InvalidInputError
 
@@ -31,35 +31,62 @@ def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
             )
 
 
-def parse_size(text: Any) -> tuple[int, int]:
-    """Height and width in pixels from "64x96".
-
-    Raises:
-        InvalidInputError: when the text is something else, or a side is no positive multiple of 8.
+class Size(NamedTuple):
+    """Height and width of an image in pixels: equal to the pair of numbers, written "64x96".
 
     Example:
-        >>> parse_size("64x96")
-        (64, 96)
+        >>> size = Size.of("64x96")
+        >>> size == (64, 96), str(size), size.pixels
+        (True, '64x96', 6144)
     """
-    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", str(text).strip())
-    if not match:
-        raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
-    height, width = int(match[1]), int(match[2])
-    check_size(height, width)
-    return height, width
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: Any) -> "Size":
+        """The size that "64x96" says.
+
+        Raises:
+            InvalidInputError: when the text is something else, or a side is no positive multiple of 8.
+        """
+        match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", str(text).strip())
+        if not match:
+            raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
+        return cls.of((int(match[1]), int(match[2])))
+
+    @classmethod
+    def of(cls, given: "SizeLike", multiple: int = SIZE_MULTIPLE) -> "Size":
+        """The size that is given as "64x96", as (64, 96) or as a `Size`.
+
+        Raises:
+            InvalidInputError: when it is something else, or a side is no positive multiple of `multiple`.
+        """
+        if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != 2:
+            given = cls.parse(given)
+        height, width = given
+        check_size(height, width, multiple)
+        return cls(int(height), int(width))
+
+    @property
+    def pixels(self) -> int:
+        """How many it has, to sort sizes by."""
+        return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+SizeLike: TypeAlias = str | tuple[int, int] | Size
+
+parse_size = Size.parse  # the names of before, for callers that are not moved yet
 
 
 def size_name(height: int, width: int) -> str:
-    """The label of a size: "64x96"."""
-    return f"{height}x{width}"
+    """The label of a size."""
+    return str(Size(height, width))
 
 
 def pixel_count(text: str) -> int:
-    """How many pixels a size has, to sort sizes by.
-
-    Example:
-        >>> max(["96x96", "128x64"], key=pixel_count)
-        '96x96'
-    """
-    height, width = parse_size(text)
-    return height * width
+    """How many pixels a size has."""
+    return Size.parse(text).pixels

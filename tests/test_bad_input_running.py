@@ -293,7 +293,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "sizes=[48x48, 64x96]": "the native size 64x64 must be among them",
         "processes=0": "processes is .*; it must be 1 or more",
         "rules_below=[unscaled, paper, multidiffusion]": "multidiffusion at 48x48: there is no room for one window",
-        "rules=[unscaled, paper, super-resolved(x8)]": "unknown upscaler 'x8'",
+        "rules=[unscaled, paper, super-resolved(x8)]": "it has no option",
         "rules=[unscaled, paper, super-resolved + paper]": "a rule changes nothing",
         "rules=[unscaled, paper, multidiffusion(0)]": "overlap is '0'",
         "rules=[unscaled, paper, multidiffusion(1.5)]": "overlap is '1.5'",
@@ -321,7 +321,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "calibration=HERE/own/negative.json": "factors are .*; they must be numbers above 0",
         f"calibration={'c' * 300}": "calibration: 'ccc.* is too long for the name of a file",
         "rules=[unscaled, paper, 'paper[7]']": "there is no level 7; this network has 3, numbered from 0, of 256, 64, 16",
-        "rules=[unscaled, paper, 'bridge(1)[3]']": "there is no level 3",
+        "rules=[unscaled, paper, 'ultraimage[3]']": "there is no level 3",
         "rules=[paper, unscaled]": "must begin with 'unscaled'",
         "rules=[unscaled, paper, paper@0.5-0.2]": "a window goes from",
         "rules=[unscaled, paper, 'power(1e9)']": "power",
@@ -330,7 +330,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
     },
 }
 TINY = ("plan", "-p", "model=HERE/models/tiny", "-p", "reference=", "-p", "prompts=mini")
-NEEDS_ONE = "rules=[unscaled, paper, bridge(1)]"
+NEEDS_ONE = "rules=[unscaled, paper, ultraimage]"
 ARGUMENTS = {
     ("10_causes", "-p", "calibration=HERE/own/few.json", "-p", NEEDS_ONE): "layer 'down_blocks.* is not in the calibration",
     ("10_causes", "-p", "model=HERE/models/tiny", "-p", NEEDS_ONE): "there is none for these weights",

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from entropy_lib.costs.instruments import CLEAR
+import entropy_lib as el
+from entropy_lib.costs.time_and_memory import CLEAR
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 
@@ -83,3 +84,12 @@ def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
     assert len(held) > ours * 2**20
     assert ours > 4, "query, key and the sums, 5 MB each"
     assert formed > ours + 64
+
+
+@pytest.mark.parametrize("name", ["sd21-base", "flux"])
+def test_operations_grow_as_they_must(name):
+    """Of three sizes, attention's are a parabola of the tokens in each layer, all others a line."""
+    pipe, sizes = el.load(name, random_weights=True, device="meta"), (32, 64, 96)
+    rest = [total - own for total, own in (benchmark("growth").count_operations(pipe, size, size) for size in sizes)]
+    first, second, third = (size**2 for size in sizes)
+    assert rest[2] == pytest.approx(rest[1] + (rest[1] - rest[0]) / (second - first) * (third - second), rel=1e-6)

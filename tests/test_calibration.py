@@ -25,26 +25,10 @@ SEEDS = list(range(len(PROMPTS)))
 FACTORS = tuple(np.geomspace(0.125, 8, 25))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("paper[]", "levels"),
-        ("paper[-1]", "levels"),
-        ("paper[a]", "levels"),
-        ("paper[0,0]", "levels"),
-        ("paper[0.5]", "levels"),
-        ("paper@", "window"),
-        ("paper@0.4", "window"),
-        ("paper@0.4-0.4", "window"),
-        ("paper@0.6-0.4", "window"),
-        ("paper@0-1.5", "window"),
-        ("paper@-0.1-1", "window"),
-        ("paper@0-nan", "window"),
-    ],
-)
-def test_levels_and_windows_that_cannot_be_are_refused(text, message):
-    with pytest.raises(InvalidInputError, match=message):
-        el.rule(text)
+@pytest.mark.parametrize("part", ["[]", "[-1]", "[a]", "[0,0]", "@", "@0.4", "@0.6-0.4", "@0-1.5", "@-0.1-1", "@0-nan"])
+def test_levels_and_windows_that_cannot_be_are_refused(part):
+    with pytest.raises(InvalidInputError, match="levels" if part[0] == "[" else "window"):
+        el.rule(f"paper{part}")
 
 
 def test_a_level_that_a_network_has_not_is_refused_before_anything_changes(network):
@@ -89,7 +73,7 @@ def test_windows_that_meet_leave_nothing_out_and_nothing_double():
 
 
 def test_rules_of_levels_and_windows_draw_the_same_pictures_at_native_size_and_others_beside_it():
-    rules = ["unscaled", "paper", "paper[0]", "paper@0-0.4", "equal-entropy(layers)", "bridge(1)"]
+    rules = ["unscaled", "paper", "paper[0]", "paper@0-0.4", "equal-entropy(layers)"]
     assert distinct_rules(rules, [256, 64], [256, 64]) == {"unscaled": rules}
     assert list(distinct_rules(rules, [1024, 256], [256, 64])) == rules
 
@@ -133,7 +117,7 @@ def test_every_embedded_model_has_its_own(model):
     assert fitting == [model]
 
 
-@pytest.mark.parametrize("name", ["equal-entropy(layers)", "equal-entropy(heads)", "bridge(1.5)", "ultraimage"])
+@pytest.mark.parametrize("name", ["equal-entropy(layers)", "equal-entropy(heads)", "ultraimage"])
 def test_a_rule_that_needs_a_calibration_says_so_and_changes_nothing(network, name):
     with pytest.raises(InvalidInputError, match="calibrate"):
         el.apply_scale(network, name)
@@ -143,31 +127,17 @@ def test_a_rule_that_needs_a_calibration_says_so_and_changes_nothing(network, na
 DAMAGED = {  # {what is wrong: (where it is put into a file, the value, what is said)}
     "no lengths": ("lengths", {}, "lengths and layers differ in 'a'"),
     "lengths of others": ("lengths", {"b": 1.0}, "lengths and layers differ in 'a'"),
-    "no layers": ("layers", {}, "lengths and layers differ in 'a'"),
-    "a list for layers": ("layers", [], r"layers is \[\]; it must be names with their values"),
     "a length below nought": ("lengths.a", -1.0, "lengths are .*-1.0.*; they must be numbers from 0"),
     "a length that is none": ("lengths.a", float("nan"), "lengths are .*nan"),
-    "a length in words": ("lengths.a", "long", "lengths.a is 'long', a text; it must be a number"),
-    "a source of numbers": ("source", 3, "source is 3; it must be a text"),
-    "another field": ("model", "mini", "model is 'mini'"),
     "tokens in words": ("layers.a.training_tokens", "16", "training_tokens is '16', a text; it must be a whole number"),
-    "half a token": ("layers.a.training_tokens", 16.5, "training_tokens is 16.5; it must be a whole number"),
     "no tokens": ("layers.a.training_tokens", 0, "training_tokens is 0; it must be 1 or more"),
     "a factor below nought": ("layers.a.factors", [-0.5, 1.0, 2.0], "factors are .*-0.5.*; they must be numbers above 0"),
-    "a factor of nought": ("layers.a.factors", [0.0, 1.0, 2.0], "factors are"),
     "a factor that is none": ("layers.a.factors", [0.5, float("nan"), 2.0], "factors are"),
-    "an infinite factor": ("layers.a.factors", [0.5, 1.0, float("inf")], "factors are"),
-    "a factor in words": ("layers.a.factors", [0.5, "1", 2.0], r"factors\[1\] is '1', a text; it must be a number"),
-    "a factor of true": ("layers.a.factors", [0.5, True, 2.0], r"factors\[1\] is True; it must be a number"),
     "falling factors": ("layers.a.factors", [2.0, 1.0, 0.5], "factors are .* ascending"),
     "factors beside 1": ("layers.a.factors", [2.0, 3.0, 4.0], "factors are .* from below 1 to above it"),
-    "one factor": ("layers.a.factors", [1.0], "factors are"),
     "no heads": ("layers.a.entropies", [], "entropies are"),
     "too few entropies": ("layers.a.entropies", [[2.0, 1.0]], "entropies are .* as many as there are factors, 3"),
-    "heads that differ": ("layers.a.entropies", [[2.0, 1.0, 0.5], [2.0]], "entropies are"),
     "entropy below nought": ("layers.a.entropies", [[2.0, 1.0, -0.5]], "entropies are"),
-    "entropy that is none": ("layers.a.entropies", [[2.0, float("nan"), 0.5]], "entropies are"),
-    "flat entropies": ("layers.a.entropies", [2.0, 1.0, 0.5], r"entropies\[0\] is 2.0; it must be a list"),
 }
 
 
@@ -216,16 +186,16 @@ def test_a_calibration_of_other_heads_is_refused_though_the_weights_are_the_same
 def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
     pipe = el.load("mini")
     next(module for module in pipe.unet.modules() if hasattr(module, "to_q")).to_q = torch.nn.Identity()
-    monkeypatch.setattr("entropy_lib.experiments.calibration.generate", lambda *_, **__: pytest.fail("it was drawn"))
+    monkeypatch.setattr("entropy_lib.experiments.calibration.images_of", lambda *_, **__: pytest.fail("it was drawn"))
     with pytest.raises(UnsupportedModelError, match="a layer without a query projection"):
         el.calibrate(pipe, ["a snail"], [0], steps=1)
 
 
 def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_drawn(pipe, monkeypatch):
     """Two by two latents have at most ln 4 nats, and no layer of the model had so little."""
-    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+    monkeypatch.setattr("entropy_lib.experiments.generation.one_batch", None)
     with pytest.raises(InvalidInputError, match=r"'equal-entropy\(layers\)': at 4 tokens in place of 256 .* every head of every"):
-        el.generate(pipe, ["an owl"], [0], 8, 8, scale_rule="equal-entropy(layers)")
+        el.generate(pipe, ["an owl"], [0], (8, 8), "equal-entropy(layers)")
 
 
 def test_heads_are_multiplied_one_by_one(network, call):
@@ -248,15 +218,6 @@ def test_heads_are_multiplied_one_by_one(network, call):
         call(network, 24, 24)
 
 
-def test_the_bridge_leads_over_the_paper(pipe):
-    """From nothing over the paper's factor to equal entropy."""
-    with el.scaled(pipe, "bridge(1)"):
-        pipe("a snail", height=96, width=96, num_inference_steps=1, output_type="latent")
-        report = el.scale_report(pipe)
-    for row in report.itertuples():
-        assert row.factor == pytest.approx(el.rule("paper").factor(row.tokens, row.training_tokens))
-
-
 def test_ultraimage_sharpens_what_is_sharp_above_native_size_and_nothing_below(pipe):
     known = Calibration.read(calibration.SHIPPED / "mini.json")
     rule, largest = el.rule("ultraimage(1.3)"), 1.3
@@ -274,7 +235,7 @@ def restored(pipe, height, width, rule, **options):
     at_native = table.groupby("layer").entropy.mean()
     under = el.entropy_by_size(pipe, PROMPTS, SEEDS, [(height, width)], [rule], **options).groupby("layer").entropy.mean()
     with el.scaled(pipe, rule):
-        el.generate(pipe, PROMPTS[:1], SEEDS[:1], height, width, steps=2)
+        el.generate(pipe, PROMPTS[:1], SEEDS[:1], (height, width), steps=2)
         clamped = el.scale_report(pipe).set_index("layer").clamped
     free = clamped.index[clamped == 0]
     return at_native[free], under[free]
@@ -331,9 +292,9 @@ def test_noise_levels_are_of_a_model_and_a_size(pipe, tmp_path):
     levels = noise_level.NoiseLevels.read(noise_level.SHIPPED / "mini.json")
     assert levels.fit(pipe)
     assert noise_level.NoiseLevels.read(levels.write(tmp_path / "x.json")).offsets == levels.offsets
-    assert noise_level.noise_level_of(pipe, 96, 96) == levels.offsets["96x96"]
+    assert noise_level.noise_level_of(pipe, "96x96") == levels.offsets["96x96"]
     with pytest.raises(InvalidInputError, match="at 80x80 has not been measured, only for 32x32"):
-        noise_level.noise_level_of(pipe, 80, 80)
+        noise_level.noise_level_of(pipe, "80x80")
     (tmp_path / "y.json").write_text(json.dumps([1]))
     with pytest.raises(InvalidInputError, match=r"y\.json holds no noise levels"):
         noise_level.NoiseLevels.read(tmp_path / "y.json")

@@ -53,10 +53,10 @@ def test_the_embedded_transformer_is_loaded_without_a_word_and_known_again(caplo
     assert recognise(pipe) == "mini-dit"
     assert set(el.training_tokens(pipe, text_tokens=24).values()) == set(entry("mini-dit").training_tokens)
     assert el.native_size(pipe) == (64, 64)
-    images = el.generate(pipe, ["an owl on a red background", "two words of another world"], [0, 1], 32, 96, steps=2)
+    images = el.generate(pipe, ["an owl on a red background", "two words of another world"], [0, 1], (32, 96), steps=2)
     assert images.shape == (2, 32, 96, 3)
     with pytest.raises(InvalidInputError, match="60"):
-        el.generate(pipe, ["an owl"], [0], 60, 64)
+        el.generate(pipe, ["an owl"], [0], (60, 64))
 
 
 CONTROLS = {"mini-weak": "zeros", "mini-circular": "circular"}

@@ -23,8 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.baselines.noise_level import retold, shifted
-from entropy_lib.baselines.padding import padded
+from entropy_lib.baselines.rivals import padded, retold, shifted
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
@@ -212,6 +211,8 @@ LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
 OTHER_KEYS = "joins tokens of other pictures or merges tokens"
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
+CYCLE = {"image": [PICTURE] * 2, "source_prompt": ["a horse", "a glass"], "strength": 1.0, "height": ..., "width": ...}
+OUT_OF_TURN = (AttentionNotSeenError, "one picture at a time")  # of two pictures, diffusers takes one for the other's condition
 MASKED = (InvalidInputError, "was called with a mask")  # there the perturbed branch attends to nothing but itself, by a mask
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 # name: (architecture, preparation, what the patch does, what the probe does, options of the call)
@@ -245,6 +246,10 @@ COMBINATIONS = {
     "true guidance of FLUX": ("flux", unchanged, WORKS, WORKS, {"true_cfg_scale": 2.0, "negative_prompt": ["", ""]}),
     "InstructPix2Pix": ("sd21-base", both(changed(in_channels=8), other_pipeline("StableDiffusionInstructPix2PixPipeline")), WORKS,
                         WORKS, PIX2PIX),
+    "Cycle diffusion": ("sd21-base", other_pipeline("CycleDiffusionPipeline"), WORKS, WORKS, CYCLE | {"guidance_scale": 1.0}),
+    "Cycle diffusion, guided": ("sd21-base", other_pipeline("CycleDiffusionPipeline"), WORKS, OUT_OF_TURN, CYCLE),
+    "edits (Semantic guidance)": ("sd21-base", other_pipeline("SemanticStableDiffusionPipeline"), WORKS, WORKS,
+                                  {"editing_prompt": ["smiling", "glasses"], "edit_warmup_steps": 0}),
     "PAG on PixArt-Sigma": ("pixart", other_pipeline("PixArtSigmaPAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, WORKS,
                             {"use_resolution_binning": False}),
     "image-only attention beside joint (SD3.5)": ("sd3", changed(dual_attention_layers=(0,)), WORKS, WORKS, {}),
@@ -396,6 +401,8 @@ BRANCHES = {
     "true guidance of FLUX": {"all", "extra"},
     "PNDM": {"cond", "uncond"},
     "InstructPix2Pix": {"all"},
+    "Cycle diffusion": {"all"},
+    "edits (Semantic guidance)": {"all"},
     "PAG on PixArt-Sigma": {"cond", "uncond", "perturbed"},
     "Heun": {"cond", "uncond"},
 }

@@ -5,7 +5,7 @@ import pytest
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import FINDINGS
-from entropy_lib.metrics.features import FindingsCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.sweep.comparison import Comparison
 from entropy_lib.sweep.counts import things_found
@@ -27,19 +27,19 @@ def comparison(tmp_path):
         return [[Detection("owl", (0, 0, 8, 8), 1, 0.9 - 0.8 * (index == 4), 1) for index in range(p.max())] for p in pictures]
 
     detector = Detector("levels", ["owl", "bus"], find, lambda prompt: ("owl", 2 if "two" in prompt else 1))
-    return Comparison(plan, store, {FINDINGS: FindingsCache(tmp_path / "features", detector)})
+    return Comparison(plan, store, {FINDINGS: FeatureCache(tmp_path / "features", detector)})
 
 
 def test_things_are_counted_picture_by_picture(comparison):
     table = things_found(comparison)
-    assert list(table.columns) == ["size", "rule", "prompt", "seed", "asked", "things"]
+    assert list(table.columns) == ["size", "method", "prompt", "seed", "asked", "things"]
     units = comparison.plan.units
-    assert list(zip(table["size"], table.rule, table.prompt, table.seed, strict=True)) == [
-        (unit.size, unit.rule, unit.prompt, unit.seed) for unit in units
+    assert list(zip(table["size"], table.method, table.prompt, table.seed, strict=True)) == [
+        (unit.size, unit.method, unit.prompt, unit.seed) for unit in units
     ]
     assert list(table.things) == [number if number < 5 else number - 1 for number in range(len(units))], "the fifth is illegible"
     assert list(table.asked) == [2 if unit.prompt == "two owls" else 1 for unit in units]
-    assert set(table.rule[table["size"] == "64x64"]) == {"unscaled"}
+    assert set(table.method[table["size"] == "64x64"]) == {"unscaled"}
 
 
 def test_a_picture_that_was_excluded_is_left_out(comparison):

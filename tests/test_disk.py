@@ -75,7 +75,7 @@ def refused(here, command):
     def run(text, place=""):
         before = sorted(here.rglob("*"))
         words = [word.replace("PLACE", place).replace("HERE", str(here)) for word in text.split()]
-        own = [] if words[0] in ("site", "calibrate", "readme") else ["--profile", "smoke"]
+        own = [] if words[0] in ("site", "calibrate", "results") else ["--profile", "smoke"]
         ended = command(*words, *own)
         assert ended.code == 2
         assert len(ended.err.splitlines()) == 1, ended.err
@@ -100,14 +100,10 @@ def test_a_disk_that_is_nearly_full_is_refused_before_any_work(here, refused, te
         assert "which cannot be written to" in refused(text, f"{here}/new/folder")
 
 
-def test_a_folder_in_the_place_of_a_file_is_found_before_the_measurement(here, refused):
-    assert "where a folder lies; name a file" in refused("calibrate mini --output HERE")
-
-
 def test_readme_is_checked_before_tables_are_kept(here, command, monkeypatch):
     monkeypatch.setattr(results, "keep", lambda *_: pytest.fail("tables were copied"))
     with largest_file(4096):
-        ended = command("readme", "--keep", "smoke")
+        ended = command("results", "--keep", "smoke")
     assert ended.code == 2
     assert len(ended.err.splitlines()) == 1
     assert "cannot be written to" in ended.err

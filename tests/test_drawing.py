@@ -50,9 +50,9 @@ def drawn(folder) -> np.ndarray:
         patch.setattr(sample, "load", tiny_pipeline)
         patch.setattr(sample, "revision", lambda _: "0")
         store = Store(folder)
-        with sample.Sampler("tiny", "float32", "cpu") as sampler:
-            for start in range(0, len(UNITS), 2):
-                sampler.draw_group(UNITS[start : start + 2], store)
+        sampler = sample.Sampler("tiny", "float32", "cpu")
+        for start in range(0, len(UNITS), 2):
+            sampler.draw_group(UNITS[start : start + 2], store)
     return np.concatenate([store.read(unit) for unit in UNITS], axis=1)
 
 

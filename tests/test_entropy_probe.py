@@ -133,7 +133,7 @@ def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
 
 def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
     def draw():
-        return el.generate(pipe, ["a penguin, fluent style"], [0], 32, 48, scale_rule="paper", steps=3)
+        return el.generate(pipe, ["a penguin, fluent style"], [0], (32, 48), method="paper", steps=3)
 
     plain = draw()
     with el.EntropyProbe(pipe):
@@ -144,7 +144,7 @@ def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
 
 def test_branches_steps_and_layers_of_a_guided_run(pipe):
     with el.EntropyProbe(pipe) as probe:
-        el.generate(pipe, ["a penguin", "an owl"], [0, 1], 32, 32, steps=3)
+        el.generate(pipe, ["a penguin", "an owl"], [0, 1], (32, 32), steps=3)
     table = probe.table()
     assert set(table.branch) == {"cond", "uncond"}
     assert sorted(table.step.unique()) == [0, 1, 2]
@@ -156,9 +156,9 @@ def test_branches_steps_and_layers_of_a_guided_run(pipe):
 
 def test_the_conditional_half_is_the_second_one(pipe):
     with el.EntropyProbe(pipe) as guided:
-        el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1, guidance=2.0)
+        el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1, guidance=2.0)
     with el.EntropyProbe(pipe) as alone:
-        el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1, guidance=0.0)
+        el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1, guidance=0.0)
     assert set(alone.table().branch) == {"all"}
     conditional = guided.table().query("branch == 'cond'").entropy.to_numpy()
     unconditional = guided.table().query("branch == 'uncond'").entropy.to_numpy()
@@ -169,14 +169,14 @@ def test_the_conditional_half_is_the_second_one(pipe):
 def test_images_of_a_batch_are_told_apart(pipe):
     prompts, seeds = ["a penguin", "an owl", "a rocket"], [0, 1, 2]
     with el.EntropyProbe(pipe, per_image=True) as probe:
-        el.generate(pipe, prompts, seeds, 32, 32, steps=2, batch=2)
+        el.generate(pipe, prompts, seeds, (32, 32), steps=2, batch=2)
     together = probe.table()
     assert sorted(together.image.unique()) == [0, 1, 2]
     with el.EntropyProbe(pipe) as probe:
-        el.generate(pipe, prompts[2:], seeds[2:], 32, 32, steps=2)
+        el.generate(pipe, prompts[2:], seeds[2:], (32, 32), steps=2)
     assert np.allclose(together[together.image == 2].entropy, probe.table().entropy, atol=1e-4)
     with el.EntropyProbe(pipe) as probe:
-        el.generate(pipe, prompts, seeds, 32, 32, steps=2)
+        el.generate(pipe, prompts, seeds, (32, 32), steps=2)
     mean = together.groupby(["step", "layer", "branch", "head"]).entropy.mean()
     assert np.allclose(probe.table().set_index(["step", "layer", "branch", "head"]).entropy.reindex(mean.index), mean, atol=1e-4)
 
@@ -184,7 +184,7 @@ def test_images_of_a_batch_are_told_apart(pipe):
 def test_rows_sample_the_same_mean(pipe):
     def mean(rows):
         with el.EntropyProbe(pipe, rows=rows) as probe:
-            el.generate(pipe, ["a penguin"], [0], 64, 64, steps=2)
+            el.generate(pipe, ["a penguin"], [0], (64, 64), steps=2)
         return probe.table()
 
     every, some = mean(None), mean(32)
@@ -270,7 +270,7 @@ def test_a_mask_that_hides_nothing_changes_nothing(network, call, probe):
 def test_all_probes_lay_out_their_tables_alike(pipe, probe):
     """The same places in the same order; images in a column of their own where they are kept apart, and nowhere else."""
     with probe(pipe, rows=2) as together, probe(pipe, rows=2, per_image=True) as apart:
-        el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], 32, 32, steps=2, batch=2)
+        el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], (32, 32), steps=2, batch=2)
     place = COLUMNS[:11]
     assert list(together.table().columns[:11]) == place
     assert list(apart.table().columns[:12]) == [*place[:9], "image", *place[9:]]
@@ -286,7 +286,7 @@ def test_a_probe_that_is_used_again_goes_on_counting_images(pipe):
     probe = el.EntropyProbe(pipe, rows=2, per_image=True)
     for seed in (0, 1):
         with probe:
-            el.generate(pipe, ["a penguin"], [seed], 32, 32, steps=1)
+            el.generate(pipe, ["a penguin"], [seed], (32, 32), steps=1)
     assert sorted(probe.table().image.unique()) == [0, 1]
 
 
@@ -314,7 +314,7 @@ def test_random_state_is_left_alone(network, call):
 
 def test_batches_of_single_step_runs_are_told_apart(pipe):
     with el.EntropyProbe(pipe, rows=2, per_image=True) as probe:
-        el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], 32, 32, steps=1, batch=1)
+        el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], (32, 32), steps=1, batch=1)
     assert sorted(probe.table().image.unique()) == [0, 1, 2]
 
 
@@ -326,8 +326,8 @@ def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
     with el.EntropyProbe(pipe) as probe:
         hook = layer.to_out[0].register_forward_hook(fail)
         with pytest.raises(InterruptedError):
-            el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1)
+            el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
         hook.remove()
         assert functional.scaled_dot_product_attention is kernel, "the attention of the text encoder would be taken for a layer's"
-        el.generate(pipe, ["a penguin"], [0], 32, 32, steps=1)
+        el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
     assert set(probe.table().tokens) == {64, 16, 4}

@@ -18,15 +18,6 @@ def print_of(**overrides):
     return fingerprint(NOTEBOOK, profile_parameters("00_quickstart", "smoke", overrides))
 
 
-def test_the_contents_of_a_prompt_file_count(tmp_path):
-    prompts = tmp_path / "mine.txt"
-    prompts.write_text("a zebra\na bus\n", encoding="utf-8")
-    before = print_of(prompts=str(prompts))
-    assert print_of(prompts=str(prompts)) == before
-    prompts.write_text("a zebra\na dog\n", encoding="utf-8")
-    assert print_of(prompts=str(prompts)) != before
-
-
 def test_the_contents_of_a_model_folder_count(tmp_path):
     (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")
     before = print_of(model=str(tmp_path))

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import entropy_lib as el
-from entropy_lib.display import figures, verdicts
+from entropy_lib.display import figures, tables
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import ROOT
 from entropy_lib.metrics.catalogue import PRIMARY, UNCOUNTED
@@ -22,12 +22,12 @@ def outcomes(rng, prompts=40, effects=(("unscaled", 0.0), ("paper", -0.2), ("pow
     for prompt in range(prompts):
         own = rng.normal(2, 1)
         rows += [(prompt, 0, rule, own + effect + rng.normal(0, noise)) for rule, effect in effects]
-    return pd.DataFrame(rows, columns=["prompt", "seed", "rule", "value"])
+    return pd.DataFrame(rows, columns=["prompt", "seed", "method", "value"])
 
 
 def test_a_paired_change_is_scipy_s_paired_t_test():
     table = outcomes(np.random.default_rng(0))
-    wide = table.pivot(index="prompt", columns="rule", values="value")
+    wide = table.pivot(index="prompt", columns="method", values="value")
     expected = stats.ttest_rel(wide["paper"], wide["unscaled"])
     found = paired_change(table, "paper", "unscaled")
     assert found.p_value == pytest.approx(expected.pvalue)
@@ -50,7 +50,7 @@ def test_the_best_is_found_whichever_way_is_better():
     table = outcomes(np.random.default_rng(1))
     tuning = list(range(0, 40, 2))
     lower = best_on_tuning(table, tuning, higher_is_better=False, against=("unscaled", "paper"))
-    assert lower.rule.tolist() == ["power(2)", "power(2)"]
+    assert lower.method.tolist() == ["power(2)", "power(2)"]
     assert (lower.high < 0).all()
     assert best_on_tuning(table, tuning, higher_is_better=True).empty, "no rule is best, and is not compared with itself"
 
@@ -62,7 +62,7 @@ def test_prompts_to_choose_by_and_prompts_held_out_are_both_needed(tuning):
 
 
 def test_a_rule_that_is_not_there_is_named():
-    with pytest.raises(InvalidInputError, match="no rule 'gamma'"):
+    with pytest.raises(InvalidInputError, match="no method 'gamma'"):
         paired_change(outcomes(np.random.default_rng(0)), "gamma", "unscaled")
 
 
@@ -95,7 +95,7 @@ def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
 
 def test_a_share_of_no_change_is_no_number():
     rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
-    table = pd.DataFrame(rows, columns=["prompt", "size", "rule", "value"])
+    table = pd.DataFrame(rows, columns=["prompt", "size", "method", "value"])
     assert share_removed(table, value="value").share.isna().all()
 
 
@@ -113,56 +113,18 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Excess"]}
     means = el.sweep.metric_tables(comparison).levels.set_index(["size", "method", "metric"]).estimate
     expected = means["64x96", "padding(circular)", "Repetition"]
-    own = table[(table["size"] == "64x96") & (table.rule == "padding(circular)") & (table.metric == "Repetition")].value
+    own = table[(table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")].value
     assert own.mean() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["09_layout_metrics", "10_causes"])
 def test_what_is_decided_beforehand_stands_in_one_place(name):
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert any("el.verdicts.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert any("el.tables.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     (decided,) = (line for cell in cells for line in cell["source"] if line.startswith("**Primary"))
     primary = {outcome for outcomes in (*PRIMARY.values(), *UNCOUNTED.values()) for outcome in outcomes}
     assert not [outcome for outcome in primary if outcome.lower() in decided.partition("Search space")[0].lower()]
-    assert all(outcome in verdicts.preregistration() for outcome in primary)
-    assert primary == {outcome for outcomes in verdicts.SENTENCES.values() for outcome in outcomes}
-
-
-CHOICES = pd.DataFrame(
-    [("unscaled", -0.5, -0.7, -0.3, 0.001), ("paper", -0.1, -0.3, 0.1, 0.3)],
-    columns=["against", "estimate", "low", "high", "p_holm"],
-).assign(size="96x96", metric="Excess", rule="power(4)")
-DOSE = pd.DataFrame(
-    [("96x96", "Excess", -0.2, -0.3, -0.1, 0.01), ("32x32", "Missing", 0.1, -0.1, 0.3, 0.4)],
-    columns=["size", "metric", "estimate", "low", "high", "p_holm"],
-)
-
-
-def test_the_verdict_on_causes_says_what_its_numbers_say():
-    text = verdicts.causes(CHOICES, DOSE)
-    held_out = "is, on other prompts, against `unscaled` better in Excess at 96x96 (`power(4)`, -0.50 [-0.70, -0.30], p = 0.001)"
-    assert f"{held_out}; against `paper` no" in text
-    assert (
-        "repeats things is borne out: for one unit of the exponent Excess at 96x96 better (-0.20 [-0.30, -0.10], p = 0.01)" in text
-    )
-    assert "leaves things incomplete is not shown to hold: for one unit of the exponent Missing at 32x32 no difference" in text
-    assert verdicts.causes(CHOICES.iloc[:0], DOSE.iloc[:0]).startswith("Nothing was judged")
-    assert "worse" in verdicts.causes(CHOICES.assign(estimate=0.5, low=0.3, high=0.7, p_holm=0.001), DOSE)
-
-
-@pytest.mark.parametrize(
-    ("slopes", "word"),
-    [
-        ([-0.2, -0.3], "is borne out:"),
-        ([-0.2, 0.0], "is borne out in part"),
-        ([-0.2, 0.3], "is contradicted in part"),
-        ([0.2, 0.0], "is contradicted:"),
-        ([0.0, 0.0], "is not shown to hold"),
-    ],
-)
-def test_there_is_a_sentence_for_every_answer_to_the_dose(slopes, word):
-    rows = [(f"{96 + i}x96", "Excess", s, s - 0.1, s + 0.1, 0.01 if s else 0.9) for i, s in enumerate(slopes)]
-    assert word in verdicts.causes(CHOICES, pd.DataFrame(rows, columns=DOSE.columns))
+    assert all(outcome in tables.preregistration() for outcome in primary)
 
 
 def test_changes_of_all_rules_are_corrected_together():
@@ -171,17 +133,12 @@ def test_changes_of_all_rules_are_corrected_together():
         tables.append(outcomes(rng).assign(size=size, metric="Excess"))
     table = pd.concat(tables, ignore_index=True)
     found = paired_changes(table)
-    assert found[["size", "rule"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
+    assert found[["size", "method"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
     for row in found.rename(columns={"size": "at"}).itertuples():
-        alone = paired_change(table[table["size"] == row.at], row.rule, "unscaled")
+        alone = paired_change(table[table["size"] == row.at], row.method, "unscaled")
         assert (row.estimate, row.p_value) == pytest.approx((alone.estimate, alone.p_value))
     assert found.p_holm.to_numpy() == pytest.approx(holm(found[["p_value"]]).p_holm)
-    assert paired_changes(table[table.rule == "unscaled"]).empty
-
-
-def test_no_rule_being_best_is_said():
-    text = verdicts.causes(CHOICES.iloc[:0], DOSE)
-    assert "was an arm better than no rule on the tuning prompts" in text
+    assert paired_changes(table[table.method == "unscaled"]).empty
 
 
 def test_figures_of_interventions_have_a_panel_for_each_outcome():
@@ -194,9 +151,11 @@ def test_figures_of_interventions_have_a_panel_for_each_outcome():
     (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
     assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
-    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
-    (ax,) = figures.arms(changes).axes
+    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
+    (ax,) = figures.forest(changes, against="no rule", panels=("metric", "size")).axes
+    assert ax.get_title() == "Excess at 96x96"
     assert [label.get_text() for label in ax.get_yticklabels()] == names
-    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "rule": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
-    (ax,) = figures.repair_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0])).axes
-    assert ax.get_ylim()[1] == 2
+    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
+    figure = figures.recovery_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0]))
+    assert figure.axes[0].get_ylim()[1] == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names

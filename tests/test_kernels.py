@@ -248,16 +248,16 @@ class GlobalNoise(diffusers.EulerDiscreteScheduler):
 def test_a_scheduler_whose_noise_no_seed_fixes_is_refused_before_drawing(kind, monkeypatch):
     pipe = build("sd21-base", tiny=True)
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
-    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+    monkeypatch.setattr("entropy_lib.experiments.generation.one_batch", None)
     with pytest.raises(InvalidInputError, match=rf"{kind.__name__} takes noise from a source of its own"):
-        el.generate(pipe, ["a zebra"], [0], 64, 64, steps=2)
+        el.generate(pipe, ["a zebra"], [0], (64, 64), steps=2)
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "LCMScheduler", "DDPMScheduler"])
 def test_a_scheduler_that_takes_the_generator_draws_the_same_picture_twice(name):
     pipe = build("sd21-base", tiny=True)
     pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
-    first, second = (el.generate(pipe, ["a zebra"], [0], 64, 64, steps=3) for _ in range(2))
+    first, second = (el.generate(pipe, ["a zebra"], [0], (64, 64), steps=3) for _ in range(2))
     assert np.array_equal(first, second)
 
 

@@ -49,11 +49,6 @@ def test_paper_slope_is_the_slope_of_the_gaussian_law_under_the_rule(training, r
     assert change / math.log(ratio) == pytest.approx(theory.paper_slope(training, logit_std), abs=1e-6)
 
 
-def test_freezing_point():
-    assert theory.freezing_std(4096) == pytest.approx(math.sqrt(2 * math.log(4096)))
-    assert theory.gaussian_entropy(4096, theory.freezing_std(4096)) == pytest.approx(0, abs=1e-12)
-
-
 def warned(law, *arguments):
     """What a law returns, and whether it says that it does not hold."""
     with warnings.catch_warnings(record=True) as caught:
@@ -68,7 +63,6 @@ def test_a_law_says_where_it_gives_no_entropy(tokens, logit_std, third):
     """Whatever it is given, and in whatever form: below 0 or above ln N there is none."""
     for law, second in (
         (theory.gaussian_entropy, logit_std),
-        (theory.finite_entropy, logit_std),
         (theory.cumulant_entropy, [logit_std**2, third]),
     ):
         value, said = warned(law, tokens, second)

@@ -51,7 +51,7 @@ def test_an_unused_probe_gives_empty_tables_with_their_columns(network):
 def test_joint_attention_has_no_grid_of_keys(name):
     pipe = build(name, tiny=True)
     with LogitProbe(pipe, rows=4) as probe:
-        generate(pipe, ["a penguin"], [0], 64, 96, steps=1)
+        generate(pipe, ["a penguin"], [0], (64, 96), steps=1)
     table = probe.table()
     assert table.entropy.notna().all()
     assert table.effective_tokens.isna().all(), "text and image keys have no neighbourhood in common"

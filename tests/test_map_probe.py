@@ -79,24 +79,3 @@ def test_figures_of_maps_have_a_row_a_size_and_a_row_a_layer(pipe):
     assert f"{probe.maps[0].spread:,.0f} of 384 tokens" in figure.axes[1].get_title()
     figure = figures.entropy_maps({"64x96": probe.maps, "again": probe.maps})
     assert len(figure.axes) == 2 * len(probe.maps) + 1, "and the colour bar"
-
-
-def test_exploring_shows_each_rule_at_the_layer_and_step_that_were_chosen(pipe):
-    maps, picture = {}, np.zeros((32, 48, 3), np.uint8)
-    for rule in ("unscaled", "power(4)"):
-        with el.scaled(pipe, rule), MapProbe(pipe) as probe:
-            pipe("an owl", height=32, width=48, num_inference_steps=3, output_type="latent")
-        maps[rule] = probe.maps
-    layer = maps["unscaled"][-1].layer
-    figure = figures.exploration(dict.fromkeys(maps, picture), maps, layer, 1)
-    curves = figure.axes[-1].lines
-    for line, (rule, found) in zip(curves, maps.items(), strict=False):
-        own = [one for one in found if one.layer == layer]
-        assert line.get_label() == rule
-        assert line.get_xdata().tolist() == [0, 1, 2]
-        assert line.get_ydata() == pytest.approx([one.entropy.mean() / np.log(one.tokens) for one in own])
-        title = f"{own[1].spread:,.0f} of {own[1].tokens:,} tokens"
-        assert any(title in ax.get_title() for ax in figure.axes), "the chosen step"
-    assert not np.allclose(curves[0].get_ydata(), curves[1].get_ydata())
-    with pytest.raises(InvalidInputError, match=r"at step 7; of that layer there are steps \[0, 1, 2\]"):
-        figures.exploration(dict.fromkeys(maps, picture), maps, layer, 7)

@@ -1,22 +1,64 @@
 """MultiDiffusion: what diffusers' own pipeline draws, everywhere covered, plain sampling where one window is the picture."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, UniPCMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, StableDiffusionPanoramaPipeline, UniPCMultistepScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import entropy_lib as el
-from entropy_lib.baselines.multidiffusion import multidiffusion, windowed
-from entropy_lib.baselines.windows import cover
+from entropy_lib.baselines.multidiffusion import cover, starts, windowed
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.architectures import build
 
 PROMPTS, SEEDS = ["a zebra on a blue background", "two owls"], [0, 1]
 FEW = {"steps": 3, "guidance": 3.0}
 
-pytestmark = pytest.mark.slow
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(1, 40), st.integers(0, 60), st.floats(0.01, 0.99))
+def test_every_place_is_seen_and_no_window_leaves_the_picture(tall, more_rows, wide, more_columns, overlap):
+    size = tall + more_rows, wide + more_columns
+    seen = np.zeros(size, int)
+    for top, left in cover(size, (tall, wide), overlap):
+        part = seen[top : top + tall, left : left + wide]
+        assert part.shape == (tall, wide)
+        part += 1
+    assert seen.min() >= 1
+
+
+@given(st.integers(1, 64), st.integers(0, 100), st.integers(1, 64))
+def test_neighbours_are_no_farther_apart_than_the_stride(window, more, stride):
+    places = starts(window + more, window, stride)
+    assert all(0 < after - before <= stride for before, after in pairwise(places))
+    assert places[0] == 0
+
+
+def test_the_views_are_those_of_diffusers_where_these_cover_the_picture():
+    views = StableDiffusionPanoramaPipeline.get_views(None, 512, 2048, window_size=64, stride=8)
+    assert [(top, left) for top, _, left, _ in views] == cover((64, 256), (64, 64), 0.875)
+
+
+def test_columns_that_diffusers_leaves_out_are_covered():
+    views = StableDiffusionPanoramaPipeline.get_views(None, 512, 1056, window_size=64, stride=8)  # 132 latent columns
+    assert max(right for *_, right in views) == 128
+    assert max(left + 64 for _, left in cover((64, 132), (64, 64), 0.875)) == 132
+
+
+@pytest.mark.parametrize("overlap", [0, 1, -0.5, 1.5, float("nan"), "0.5", None, True])
+def test_an_overlap_that_cannot_be_is_refused(overlap):
+    with pytest.raises(InvalidInputError, match=r"overlap is .*above 0 and below 1"):
+        cover((16, 16), (16, 16), overlap)
+
+
+@pytest.mark.parametrize("size", [(15, 32), (32, 15), (8, 8)])
+def test_a_picture_smaller_than_a_window_is_refused(size):
+    with pytest.raises(InvalidInputError, match="no room for one"):
+        cover(size, (16, 16), 0.5)
 
 
 SCHEDULERS = [None, DPMSolverMultistepScheduler, UniPCMultistepScheduler, PNDMScheduler]
@@ -29,11 +71,11 @@ def with_scheduler(pipe, scheduler, monkeypatch):
         monkeypatch.setattr(pipe, "scheduler", scheduler.from_config(plain, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS[:2])
 def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler, monkeypatch):
     """Which keeps a state of the sampler for each window: one that looks back finds the same in the one state here."""
     with_scheduler(pipe, scheduler, monkeypatch)
-    from diffusers import StableDiffusionPanoramaPipeline
 
     class SameViews(StableDiffusionPanoramaPipeline):
         def get_views(self, *_, **__):  # its own are of 64 latent pixels, whatever the model
@@ -46,17 +88,20 @@ def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler,
     expected = panorama(
         PROMPTS[0], 64, 96, num_inference_steps=3, guidance_scale=3.0, generator=torch.manual_seed(0), output_type="np"
     ).images
-    got = multidiffusion(pipe, PROMPTS[:1], [0], 64, 96, overlap=0.5, **FEW)
+    got = el.generate(pipe, PROMPTS[:1], [0], "64x96", "multidiffusion(0.5)", **FEW)
     assert np.abs(got / 255 - expected).max() < 1.5 / 255, "half a grey level of rounding, and sums in another order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_window_as_large_as_the_picture_is_plain_sampling_bit_for_bit(pipe, scheduler, monkeypatch):
     with_scheduler(pipe, scheduler, monkeypatch)
-    expected = el.generate(pipe, PROMPTS, SEEDS, 64, 96, **FEW)
-    assert np.array_equal(multidiffusion(pipe, PROMPTS, SEEDS, 64, 96, window=(16, 24), **FEW), expected)
+    expected = el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW)
+    with windowed(pipe.unet, (16, 24)):
+        assert np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW), expected)
 
 
+@pytest.mark.slow
 def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
     reports = []
     with windowed(pipe.unet, (16, 16)), el.scaled(pipe, "paper"):
@@ -65,13 +110,15 @@ def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
         reports.append(el.scale_report(pipe))
     assert (reports[0].factor == 1.0).all()
     assert (reports[0].tokens == reports[0].training_tokens).all()
-    plain = multidiffusion(pipe, PROMPTS, SEEDS, 64, 96, **FEW)
-    assert np.array_equal(multidiffusion(pipe, PROMPTS, SEEDS, 64, 96, scale_rule="paper", **FEW), plain)
+    plain = el.generate(pipe, PROMPTS, SEEDS, "64x96", "multidiffusion", **FEW)
+    assert np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", "multidiffusion + paper", **FEW), plain)
+    assert not np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW), plain)
 
 
+@pytest.mark.slow
 def test_a_probe_sees_the_windows(pipe):
     with el.EntropyProbe(pipe) as probe:
-        multidiffusion(pipe, PROMPTS[:1], [0], 64, 96, overlap=0.5, **FEW)
+        el.generate(pipe, PROMPTS[:1], [0], "64x96", "multidiffusion(0.5)", **FEW)
     table = probe.table()
     assert (table.tokens == table.training_tokens).all()
     assert (table.rows == 2 * table.tokens).all(), "two windows a call"
@@ -79,17 +126,14 @@ def test_a_probe_sees_the_windows(pipe):
     assert (table[["height", "width"]] == 0).all(axis=None), "a window is no grid of the picture"
 
 
+@pytest.mark.slow
 def test_in_windows_of_another_size_the_rule_does_something(pipe):
-    windows = {"window": (24, 24), "overlap": 0.5, **FEW}
-    plain = multidiffusion(pipe, PROMPTS[:1], [0], 96, 128, **windows)
-    assert not np.array_equal(multidiffusion(pipe, PROMPTS[:1], [0], 96, 128, scale_rule="power(3)", **windows), plain)
+    with windowed(pipe.unet, (24, 24), 0.5):
+        plain, ruled = (el.generate(pipe, PROMPTS[:1], [0], "96x128", rule, **FEW) for rule in ("unscaled", "power(3)"))
+    assert not np.array_equal(plain, ruled)
 
 
-def test_it_is_not_plain_sampling(pipe):
-    direct = el.generate(pipe, PROMPTS, SEEDS, 64, 96, **FEW)
-    assert not np.array_equal(multidiffusion(pipe, PROMPTS, SEEDS, 64, 96, **FEW), direct)
-
-
+@pytest.mark.slow
 def test_the_network_is_as_it_was_on_any_exit(pipe):
     before = vars(pipe.unet).get("forward"), pipe.unet.forward
     with pytest.raises(KeyboardInterrupt), windowed(pipe.unet, (16, 16)):
@@ -97,6 +141,7 @@ def test_the_network_is_as_it_was_on_any_exit(pipe):
     assert (vars(pipe.unet).get("forward"), pipe.unet.forward) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "pixart", "ldm-256"])
 def test_networks_that_take_latents_as_they_are_can_see_through_windows(name):
     network = el.models.layers.denoiser(build(name, tiny=True))
@@ -111,30 +156,20 @@ def test_networks_that_take_latents_as_they_are_can_see_through_windows(name):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"overlap": 0}, "overlap is 0"),
-        ({"overlap": 1.0}, "overlap is 1.0"),
-        ({"height": 32}, "no room for one"),
-        ({"width": 100}, "100"),
-        ({"steps": 0}, "steps is 0"),
-        ({"height": "64"}, "64"),
-        ({"window": (0, 16)}, "latent_size"),
-        ({"window": 16}, "latent_size"),
-        ({"seeds": [0]}, "one seed for each prompt"),
-    ],
+    ("size", "method", "message"),
+    [("64x96", "multidiffusion(1)", "overlap is 1.0"), ("32x96", "multidiffusion", "no room for one")],
 )
-def test_bad_input_is_refused_before_anything_is_drawn(pipe, changes, message, monkeypatch):
-    monkeypatch.setattr("entropy_lib.experiments.generation.draw", None)
+def test_bad_input_is_refused_before_anything_is_generated(pipe, size, method, message, monkeypatch):
+    monkeypatch.setattr("entropy_lib.experiments.generation.one_batch", None)
     with pytest.raises(InvalidInputError, match=message):
-        multidiffusion(**{"pipe": pipe, "prompts": PROMPTS, "seeds": SEEDS, "height": 64, "width": 96} | changes)
+        el.generate(pipe, PROMPTS, SEEDS, size, method)
 
 
 def test_a_sampler_that_clips_is_refused(pipe, monkeypatch):
     clipping = type(pipe.scheduler).from_config(pipe.scheduler.config, clip_sample=True)
     monkeypatch.setattr(pipe, "scheduler", clipping)
     with pytest.raises(InvalidInputError, match="DDIMScheduler has clip_sample=True"):
-        multidiffusion(pipe, PROMPTS, SEEDS, 64, 96)
+        el.generate(pipe, PROMPTS, SEEDS, "64x96", "multidiffusion")
 
 
 def test_packed_latents_are_refused():

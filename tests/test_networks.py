@@ -24,8 +24,8 @@ def tiny(request):
 
 
 def draw(pipe, height, width, rule="unscaled", guidance=3.0, prompts=("a zebra", "a cup of tea")):
-    options = {"steps": 2, "guidance": guidance, "scale_rule": rule}
-    return el.generate(pipe, prompts, range(len(prompts)), height, width, **options)
+    options = {"steps": 2, "guidance": guidance, "method": rule}
+    return el.generate(pipe, prompts, range(len(prompts)), (height, width), **options)
 
 
 def expected_factors(table, rule):
@@ -165,7 +165,7 @@ def test_notebooks_run_on_every_family(tiny, notebook, prompts, tmp_path, execut
     if name == "sd15":
         pytest.skip("sd21-base has the same classes; its notebooks are run")
     pipe.save_pretrained(tmp_path / name)
-    native = el.size_name(*NATIVE[name])
+    native = str(el.Size(*NATIVE[name]))
     overrides = {
         "model": str(tmp_path / name),
         "sizes": [native, "32x32", "64x96"],  # the factors shown are those of the last, where they are not 1

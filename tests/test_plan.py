@@ -24,7 +24,7 @@ def plan():
 def test_a_key_names_everything_the_image_depends_on():
     unit = Unit("a zebra", 0, 64, 96, "equal-entropy(heads)", "mini", "1234", "own", 20, 2.0, "float32", 1)
     changes = {
-        "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "rule": "unscaled", "calibration": "5678", "model": "sd15",
+        "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "method": "unscaled", "calibration": "5678", "model": "sd15",
         "revision": "1235", "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(unit)), "every field is part of the key"
@@ -72,7 +72,7 @@ def test_equal_values_are_one_unit_however_they_are_written():
 
 def test_noise_knows_prompt_seed_and_size_but_not_the_method():
     unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32")
-    for same in ({"rule": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"drawing": 9}):
+    for same in ({"method": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"drawing": 9}):
         assert replace(unit, **same).noise_seed == unit.noise_seed
     others = [replace(unit, **c).noise_seed for c in ({"prompt": "b"}, {"seed": 1}, {"height": 96}, {"width": 64})]
     assert len({unit.noise_seed, *others}) == 5
@@ -81,7 +81,7 @@ def test_noise_knows_prompt_seed_and_size_but_not_the_method():
 
 def test_native_size_is_drawn_once_for_all_rules_that_change_nothing_there():
     plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, [*RULES, "gamma(1.4)"])
-    assert [rule for size, rule in plan.cells if size == "64x64"] == ["unscaled", "gamma(1.4)"]
+    assert [method for size, method in plan.cells if size == "64x64"] == ["unscaled", "gamma(1.4)"]
     assert len(plan.units) == 6 * (3 * 2 + 2)
 
 
@@ -92,7 +92,7 @@ def test_shards_divide_the_work_and_never_a_batch(count, batch):
     shards = [plan.groups(batch, (index, count)) for index in range(count)]
     assert sorted(itertools.chain(*shards), key=whole.index) == whole
     assert sorted(unit.key for group in whole for unit in group) == sorted(unit.key for unit in plan.units)
-    assert all(len({(unit.size, unit.rule) for unit in group}) == 1 for group in whole)
+    assert all(len({(unit.size, unit.method) for unit in group}) == 1 for group in whole)
 
 
 def test_a_plan_survives_the_store(plan, tmp_path):
@@ -110,14 +110,14 @@ def test_a_plan_survives_the_store(plan, tmp_path):
         ({"prompts": []}, "no prompts; give at least one"),
         ({"prompts": ["a", "a"]}, "1 prompts are repeated, the first being 'a'"),
         ({"sizes": [(32, 32), (32, 32)]}, "sizes are repeated"),
-        ({"rules": ["power(0.5)", "power(0.50)"]}, "rules are repeated"),
+        ({"methods": ["power(0.5)", "power(0.50)"]}, "methods are repeated"),
         ({"sizes": [(32, 36)]}, "width is 36.*multiple of 8"),
-        ({"rules": ["papper"]}, "did you mean 'paper'"),
+        ({"methods": ["papper"]}, "did you mean 'paper'"),
     ],
     ids=str,
 )
 def test_bad_plans_are_refused(changes, message):
-    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "rules": RULES} | changes
+    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": RULES} | changes
     with pytest.raises(ValueError, match=message):
         Plan.of(SETTINGS, **given_values)
 
@@ -129,7 +129,7 @@ def test_bad_plans_are_refused(changes, message):
         ({"prompts": [*PROMPTS, "a crab"]}, "prompts (3, there 2; the first that differs, number 3: 'a crab', there None)"),
         ({"seeds": [7, 8, 9]}, "seeds (3, there 3; the first that differs, number 1: 7, there 0)"),
         ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
-        ({"rules": RULES[::-1]}, "rules (2, there 2;"),
+        ({"methods": RULES[::-1]}, "methods (2, there 2;"),
         ({"model": "sd15", "revision": "1235"}, "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all"),
         ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
         ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
@@ -138,7 +138,7 @@ def test_bad_plans_are_refused(changes, message):
     ids=str,
 )
 def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message):
-    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "rules": RULES}
+    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": RULES}
     settings = replace(SETTINGS, **{name: value for name, value in changes.items() if name not in values})
     asked = Plan.of(settings, **values | {name: value for name, value in changes.items() if name in values})
     with pytest.raises(InvalidInputError) as error:
@@ -190,4 +190,4 @@ def test_ray_workers_get_what_there_is():
 
 def test_unknown_names_keep_their_class(plan):
     with pytest.raises(UnknownNameError):
-        replace(plan.units[0], rule="nonsense")
+        replace(plan.units[0], method="nonsense")

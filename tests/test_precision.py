@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from entropy_lib.metrics.catalogue import METRICS
 from entropy_lib.metrics.extractors import extractor
-from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.precision import full_precision
 from entropy_lib.scenes import judge, scenes
@@ -80,8 +81,8 @@ def values(own, pictures):
         "captions": lambda _: own.captions(["a penguin, fluent style", "two owls"]),
         "cache of features": kept(lambda folder: FeatureCache(folder, own)),
         "cache of captions": lambda folder: FeatureCache(folder, own).captions(["a penguin", "an owl", "a penguin"]),
-        "cache of findings": kept(lambda folder: FindingsCache(folder, judge.detector())),
-        "cache of numbers": kept(lambda folder: NumberCache(folder, "Repetition", repetition_index)),
+        "cache of findings": kept(lambda folder: FeatureCache(folder, judge.detector())),
+        "cache of numbers": kept(lambda folder: FeatureCache(folder, METRICS["Repetition"])),
         "findings": lambda _: torch.tensor(
             [one.score for found in judge.find(seeing, pictures) for one in found], dtype=torch.float32
         ),
@@ -89,20 +90,12 @@ def values(own, pictures):
     }
 
 
-NAMES = [
-    "pictures",
-    "captions",
-    "cache of features",
-    "cache of captions",
-    "cache of findings",
-    "cache of numbers",
-    "findings",
-    "repetition",
-]
+ALONE = ["pictures", "captions", "findings", "repetition"]
+KEPT = ["cache of features", "cache of captions", "cache of findings", "cache of numbers"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*ALONE, *KEPT])
 def test_autocast_changes_nothing_that_is_measured(values, name, dtype, tmp_path):
     expected = values[name](tmp_path / "plain")
     with torch.autocast("cpu", dtype):
@@ -113,7 +106,7 @@ def test_autocast_changes_nothing_that_is_measured(values, name, dtype, tmp_path
 
 
 @renamed
-@pytest.mark.parametrize("name", ["pictures", "captions", "findings", "repetition"])
+@pytest.mark.parametrize("name", ALONE)
 @pytest.mark.parametrize("rounded", ROUNDED)
 def test_products_are_not_rounded_and_the_settings_are_put_back(values, name, rounded, tmp_path):
     expected = values[name](tmp_path)
@@ -148,11 +141,3 @@ def test_a_setting_that_was_inherited_goes_on_following():
     assert BACKENDS.cuda.matmul.fp32_precision == "tf32"
     BACKENDS.fp32_precision = "ieee"
     assert BACKENDS.cuda.matmul.fp32_precision == BACKENDS.mkldnn.matmul.fp32_precision == "ieee"
-
-
-def test_what_was_kept_without_this_care_is_not_found(own, pictures, tmp_path):
-    """Features kept by earlier versions may have been computed under autocast."""
-    import hashlib
-
-    address = hashlib.sha256(f"{own.label}, center".encode()).hexdigest()[:12]
-    assert FeatureCache(tmp_path, own).folder.name != f"mini-clip-center-{address}"

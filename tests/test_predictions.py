@@ -39,12 +39,6 @@ def test_every_rule_predicts_its_own_slope():
     assert predicted_slope("gamma(1.4)", 9216, 4096, 1.2) == pytest.approx(el.theory.paper_slope(4096, 1.2 * 1.4**0.5), abs=0.01)
 
 
-def test_slopes_are_derivatives_of_the_exact_entropy():
-    assert predicted_slope("unscaled", 4096, 4096, 0.0) == pytest.approx(1, abs=1e-9)
-    assert predicted_slope("paper", 4096, 4096, 1.0) == pytest.approx(el.theory.paper_slope(4096, 1.0), abs=2e-3)
-    assert predicted_slope("unscaled", 4096, 4096, 3.0) < predicted_slope("unscaled", 4096, 4096, 1.0)
-
-
 def test_predictions_take_arrays_and_are_nan_where_there_is_nothing_to_predict():
     shares = predicted_share("equal-entropy(1)", np.array([784, 4096, 9216]), 4096, np.ones(3))
     assert np.isnan(shares).tolist() == [True, True, False]

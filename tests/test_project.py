@@ -81,7 +81,7 @@ WITHOUT_DIFFUSERS = [
     "sweep.references",
     "sweep.plan",
     "sweep.store",
-    "running.sweep_commands",
+    "running.command_line",
 ]
 
 

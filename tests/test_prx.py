@@ -19,7 +19,7 @@ def pipe():
 
 def draw(pipe, size="64x64", rule=None, **options):
     height, width = map(int, size.split("x"))
-    return el.generate(pipe, PROMPTS, [0, 1], height, width, scale_rule=rule, batch=1, **{"steps": 2, "guidance": 3.0} | options)
+    return el.generate(pipe, PROMPTS, [0, 1], (height, width), rule, batch=1, **{"steps": 2, "guidance": 3.0} | options)
 
 
 def test_the_native_size_is_that_of_the_pipeline(pipe):

@@ -12,9 +12,9 @@ from statsmodels.stats.multitest import multipletests
 from entropy_lib.metrics import FeatureState, clip_scores, frechet_interval, kernel_interval
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, PictureScore, Score
 from entropy_lib.metrics.extractors import Extractor, extractor
-from entropy_lib.metrics.features import FeatureCache, FindingsCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
-from entropy_lib.metrics.repetition import repetition
+from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife
 from entropy_lib.sweep.comparison import NATIVE, Comparison
@@ -50,7 +50,7 @@ def drawn(reference, own, tmp_path_factory):
     plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(folder / "store")
     by_caption = {caption: index for index in reference.halves()[0] for caption in reference.captions([index])}
     for unit in plan.units:
-        noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.rule == "unscaled" else 20, (64, 64, 3))
+        noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.method == "unscaled" else 20, (64, 64, 3))
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
         store.commit(unit, resize_pictures(spoilt[None], unit.height, unit.width)[0])
     cache = FeatureCache(folder / "features", own, "pad")
@@ -118,13 +118,15 @@ def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, 
     assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(expected.estimate, rel=1e-3)
     scores = clip_scores(own.pictures(shown, "pad"), own.captions([unit.prompt for unit in cell]))
     assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
-    assert tables.differences.query("metric == 'KID' and rule == 'paper'").high.item() < 0, "less noise is nearer to real pictures"
+    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, (
+        "less noise is nearer to real pictures"
+    )
     assert "FD" not in set(tables.levels.metric)
     assert tables.label == f"distances: {independent.label}, pad; captions: {own.label}, pad"
 
 
 def test_the_better_rule_is_found_better(tables):
-    at_48 = tables.differences[(tables.differences["size"] == "48x48") & (tables.differences.rule == "paper")]
+    at_48 = tables.differences[(tables.differences["size"] == "48x48") & (tables.differences.method == "paper")]
     by_metric = at_48.set_index("metric")
     assert by_metric.high["KID"] < 0
     assert by_metric.low["CLIP score"] > 0
@@ -158,7 +160,7 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     tables = metric_tables(comparison)
     assert level(tables, "48x48", "unscaled", "KID").images == len(cell) - 2
     assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
-    found = tables.exclusions.set_index(["size", "rule", "reason"]).images.to_dict()
+    found = tables.exclusions.set_index(["size", "method", "reason"]).images.to_dict()
     assert found == {
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
@@ -174,7 +176,7 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
         return [[Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else [] for mean in means]
 
     detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
-    cache = FindingsCache(tmp_path / "findings", detector)
+    cache = FeatureCache(tmp_path / "findings", detector)
     tables = metric_tables(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
     cell = comparison.plan.cells["48x48", "paper"]
     means = np.array([comparison.store.read(unit).mean() for unit in cell])
@@ -185,7 +187,7 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
     assert found.images == (means > 150).sum()
     assert found.estimate == pytest.approx((means[means > 150] / 200).clip(max=1).mean(), rel=1e-5)
     assert set(tables.levels.metric) == {"Missing", "Completeness"}, "no features for KID"
-    pairs = tables.differences.set_index(["size", "rule", "metric"]).pairs
+    pairs = tables.differences.set_index(["size", "method", "metric"]).pairs
     assert pairs["48x48", "paper", "Completeness"] <= found.images
 
 
@@ -260,8 +262,8 @@ def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
     assert set(tables.levels.reference) == {"native", "prompts", "nothing"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]
-    assert set(distances.rule) == {"paper"}, "native pictures are not compared with themselves"
-    assert NATIVE in set(tables.differences.rule), "but their CLIP score is"
+    assert set(distances.method) == {"paper"}, "native pictures are not compared with themselves"
+    assert NATIVE in set(tables.differences.method), "but their CLIP score is"
 
 
 def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(comparison, reference):
@@ -281,7 +283,7 @@ def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(
 
 def test_p_values_are_corrected_over_the_sizes_of_a_metric(tables):
     corrected = 0
-    for _, part in tables.differences.groupby(["rule", "metric"]):
+    for _, part in tables.differences.groupby(["method", "metric"]):
         assert part.p_holm.to_list() == pytest.approx(multipletests(part.p_value, method="holm")[1])
         corrected += int((part.p_holm > part.p_value).sum())
     assert corrected  # one size alone would leave every p-value as it is
@@ -298,7 +300,7 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
     tables = metric_tables(comparison)
     score = level(tables, "48x48", "paper", "CLIP score", "prompts")
     assert level(tables, "48x48", "paper", "misfit", "prompts").estimate == pytest.approx(100 - score.estimate)
-    (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and rule == 'paper'").itertuples()
+    (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and method == 'paper'").itertuples()
     assert pair.high < 0
     assert pair.share_improved > 0.8, "lower is better"
 
@@ -308,18 +310,18 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
     plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
     pictures = dict(zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False))
     for unit in plan.units:
-        twice = (unit.rule, unit.width) == ("unscaled", 96)
+        twice = (unit.method, unit.width) == ("unscaled", 96)
         picture = resize_pictures(reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice))[0]
         store.commit(unit, np.tile(picture, (1, 1 + twice, 1)))
     tables = metric_tables(replace(comparison, store=store, reference=replace(reference, caption=None)))
     found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in ("unscaled", "paper", NATIVE, REAL)}
     cell = plan.cells["64x96", "unscaled"]
-    values = np.array([repetition(store.read(unit)).index for unit in cell])
+    values = np.array([repetition_index(store.read(unit)) for unit in cell])
     expected = jackknife(np.mean, values, deal_blocks([unit.prompt for unit in cell]))
     assert (found["unscaled"].low, found["unscaled"].high) == pytest.approx((expected.low, expected.high), rel=1e-5)
     assert found["unscaled"].estimate == pytest.approx(values.mean(), rel=1e-6)
     assert found["unscaled"].low > max(found[name].high for name in ("paper", NATIVE, REAL))
-    (pair,) = tables.differences.query("metric == 'Repetition' and size == '64x96' and rule == 'paper'").itertuples()
+    (pair,) = tables.differences.query("metric == 'Repetition' and size == '64x96' and method == 'paper'").itertuples()
     assert pair.high < 0
     assert pair.share_improved > 0.9
     assert "CLIP score" not in set(tables.levels[tables.levels.method == REAL].metric)

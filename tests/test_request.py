@@ -12,7 +12,7 @@ from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.experiments import distinct_rules_at, logit_shape_by_size, native_layers, native_size, size_multiple
 from entropy_lib.experiments.request import check_memory
 
-GOOD = {"prompts": ["a zebra", "a crab"], "seeds": [0, 1], "height": 64, "width": 64}
+GOOD = {"prompts": ["a zebra", "a crab"], "seeds": [0, 1], "size": (64, 64)}
 
 BAD_DRAWINGS = [
     *[({"prompts": value}, "prompts is .*list of strings") for value in ("a zebra", b"a", None, 3, {"a": 1}, {"a"}, iter("ab"))],
@@ -24,18 +24,19 @@ BAD_DRAWINGS = [
       for value in (-1, 1.5, 1.0, 2**32, 2**70, "1", None, True, math.nan, torch.tensor(1))],
     ({"seeds": []}, "seeds is empty"),
     ({"seeds": [0]}, "2 prompts and 1 seeds"),
-    *[({"height": value}, "height is .*multiple of 8") for value in (0, -8, 100, 64.0, "64", None, True, math.nan, [64])],
-    *[({"width": value}, "width is .*multiple of 8") for value in (0, -8, 63, 1e300, "64x64", None)],
-    ({"height": 800_000, "width": 800_000}, "at most 8192 pixels"),
-    ({"height": 8 * 10**30}, "at most 8192 pixels"),
+    *[({"size": (value, 64)}, "height is .*multiple of 8") for value in (0, -8, 100, 64.0, "64", None, True, math.nan, [64])],
+    *[({"size": (64, value)}, "width is .*multiple of 8") for value in (63, 1e300)],
+    *[({"size": value}, "size") for value in ("64", "64x", 64, None, (64,), (64, 64, 3))],
+    ({"size": "800000x800000"}, "at most 8192 pixels"),
     *[({"steps": value}, "steps is .*from 1 to 1000") for value in (0, -1, 1001, "x", 2.5, math.nan, math.inf, True, [1])],
     *[({"guidance": value}, "guidance is .*number from 0") for value in (math.nan, math.inf, -math.inf, -5, "2", True, [2.0], 1j)],
     *[({"batch": value}, "batch is .*at least 1") for value in (0, -1, 1.5, "2", None, True, math.inf)],
-    ({"scale_rule": "papper"}, "did you mean 'paper'"),
-    ({"scale_rule": ["paper"]}, "unknown scale rule"),
-    ({"scale_rule": "power(1e300)"}, "at most 100"),
-    ({"scale_rule": "equal-entropy(1e9)"}, "at most 20"),
-    ({"scale_rule": "equal-entropy(1)", "height": 16, "width": 16}, "equal-entropy.1.: .* tokens cannot have the entropy"),
+    ({"method": "papper"}, "did you mean 'paper'"),
+    ({"method": ["paper"]}, "method is .'paper'.*write for example"),
+    ({"method": "power(1e300)"}, "at most 100"),
+    ({"method": "equal-entropy(1e9)"}, "at most 20"),
+    *[({"method": f"{baseline}equal-entropy(1)", "size": (16, 16)}, "equal-entropy.1.: .* tokens cannot have the entropy")
+      for baseline in ("", "two-stage + ")],
 ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_drawn(idle, changes,
 MEASURED = {"prompts": ["a"], "seeds": [0], "sizes": [(32, 32), (64, 64)], "rules": ["unscaled", "paper"]}
 
 BAD_MEASUREMENTS = [
-    *[({"sizes": value}, "sizes") for value in ([], (32, 32), None, "32x32", ["32x32"], [(32,)], [(32, 32, 3)], 32)],
+    *[({"sizes": value}, "sizes") for value in ([], (32, 32), None, "32x32", [(32,)], [(32, 32, 3)], 32)],
     ({"sizes": [(32, 32), (32, 36)]}, "width is 36"),
     ({"sizes": [(32, 32), (32, 32)]}, "sizes repeat 32x32"),
     ({"sizes": [(32, 32), (800_000, 800_000)]}, "at most 8192 pixels"),
@@ -63,7 +64,7 @@ BAD_MEASUREMENTS = [
     ({"rules": ["paper", "paper"]}, "repeat 'paper'"),
     ({"rules": ["power(.5)", "power(0.50)"]}, "repeat 'power"),
     ({"rules": ["unscaled", "papr"]}, "did you mean 'paper'"),
-    ({"rules": ["unscaled", None]}, "unknown scale rule None"),
+    ({"rules": ["unscaled", None]}, "method is None"),
     ({"rules": ["unscaled", "equal-entropy(1)"], "sizes": [(64, 64), (16, 16)]}, "tokens cannot have the entropy"),
     ({"steps": 0}, "steps is 0"),
     ({"guidance": math.nan}, "guidance is nan"),
@@ -102,9 +103,9 @@ def test_lists_may_be_arrays_ranges_and_tuples(pipe):
 
 
 def test_the_bound_on_memory_lets_pass_what_can_be_drawn(pipe):
-    check_memory(pipe, 512, 512, 1)
+    check_memory(pipe, el.Size(512, 512), 1)
     with pytest.raises(InvalidInputError, match="80000x80000 in batches of 2 needs at least"):
-        check_memory(pipe, 80_000, 80_000, 2)
+        check_memory(pipe, el.Size(80_000, 80_000), 2)
 
 
 def native_table(*rows):
@@ -127,7 +128,7 @@ def test_two_sizes_with_the_tokens_of_native_size_are_told_apart_by_the_caller()
 
 def test_rules_coincide_wherever_the_layers_have_their_training_tokens(pipe):
     rules = ["unscaled", "paper", "gamma(1.4)"]
-    native, other = distinct_rules_at(pipe, rules, *native_size(pipe)), distinct_rules_at(pipe, rules, 32, 128)
+    native, other = distinct_rules_at(pipe, rules, native_size(pipe)), distinct_rules_at(pipe, rules, "32x128")
     assert native == other == {"unscaled": ["unscaled", "paper"], "gamma(1.4)": ["gamma(1.4)"]}
-    assert list(distinct_rules_at(pipe, rules, 32, 32)) == rules
+    assert list(distinct_rules_at(pipe, rules, "32x32")) == rules
     assert size_multiple(pipe) == 8

@@ -6,10 +6,9 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 import entropy_lib as el
-from entropy_lib.baselines.methods import METHODS, draw_by, method
-from entropy_lib.baselines.noise_level import retold, shifted
-from entropy_lib.baselines.padding import padded
-from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
+from entropy_lib.baselines.methods import METHODS, method
+from entropy_lib.baselines.rivals import padded, retold, shifted
+from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.experiments.noise_level import log_snr
 from entropy_lib.models.padding import padding_of
 
@@ -25,20 +24,20 @@ def state(pipe):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_changes_pictures_goes_with_a_rule_and_leaves_nothing_behind(pipe, arm):
-    before, plain = state(pipe), el.generate(pipe, PROMPTS, SEEDS, 96, 96, **FEW)
-    alone = draw_by(arm, pipe, PROMPTS, SEEDS, 96, 96, **FEW)
-    ruled = draw_by(f"{arm} + power(3)", pipe, PROMPTS, SEEDS, 96, 96, **FEW)
+    before, plain = state(pipe), el.generate(pipe, PROMPTS, SEEDS, "96x96", **FEW)
+    alone = el.generate(pipe, PROMPTS, SEEDS, "96x96", arm, **FEW)
+    ruled = el.generate(pipe, PROMPTS, SEEDS, "96x96", f"{arm} + power(3)", **FEW)
     assert not np.array_equal(alone, plain)
     assert not np.array_equal(alone, ruled)
     assert state(pipe) == before
-    assert np.array_equal(plain, el.generate(pipe, PROMPTS, SEEDS, 96, 96, **FEW))
+    assert np.array_equal(plain, el.generate(pipe, PROMPTS, SEEDS, "96x96", **FEW))
 
 
 @pytest.mark.parametrize("arm", [name for name in ARMS if METHODS[method(name).kind].identity])
 def test_an_arm_is_nothing_at_native_size(pipe, arm):
     native = el.native_size(pipe)
-    drawn = draw_by(f"{arm} + paper", pipe, PROMPTS, SEEDS, *native, **FEW)
-    assert np.array_equal(drawn, el.generate(pipe, PROMPTS, SEEDS, *native, **FEW))
+    made = el.generate(pipe, PROMPTS, SEEDS, native, f"{arm} + paper", **FEW)
+    assert np.array_equal(made, el.generate(pipe, PROMPTS, SEEDS, native, **FEW))
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -51,7 +50,7 @@ def test_an_arm_that_fails_leaves_nothing_behind(pipe, arm, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(type(pipe.vae), "decode", fail)
         with pytest.raises(RuntimeError, match="in the middle"):
-            draw_by(arm, pipe, PROMPTS, SEEDS, 96, 96, **FEW)
+            el.generate(pipe, PROMPTS, SEEDS, "96x96", arm, **FEW)
     assert state(pipe) == before
 
 
@@ -87,10 +86,6 @@ def test_paddings_nest(network):
     assert padding_of(network) == before
 
 
-def test_bad_input_is_one_clear_error(pipe):
-    with pytest.raises(UnknownNameError, match="mode"):
-        draw_by("padding(mirror)", pipe, PROMPTS, SEEDS, 96, 96, **FEW)
-    with pytest.raises(InvalidInputError, match="strength"):
-        method("schedule-shift(0)")
+def test_a_size_that_was_not_measured_is_one_clear_error(pipe):
     with pytest.raises(InvalidInputError, match="at 80x80 has not been measured"):
-        draw_by("noise-told", pipe, PROMPTS, SEEDS, 80, 80, **FEW)
+        el.generate(pipe, PROMPTS, SEEDS, "80x80", "noise-told", **FEW)

@@ -35,11 +35,6 @@ def test_every_rule_is_one_at_the_training_size_by_its_formula_and_exactly_so_wh
     assert rule.factor(tokens, tokens) == (1.0 if rule.formula.identity else by_formula)
 
 
-def test_gamma_is_no_identity():
-    assert el.rule("gamma(1.4)").factor(4096, 4096) == pytest.approx(math.sqrt(1.4))
-    assert not FORMULAS["gamma"].identity
-
-
 def test_equal_entropy_keeps_the_entropy_of_gaussian_logits():
     rule = el.rule("equal-entropy(1.2)")
     assert el.rule("equal-entropy").name == "equal-entropy(1)"
@@ -61,26 +56,20 @@ def test_factor_is_on_the_side_of_the_size_and_guarded(tokens, training_tokens):
         assert el.rule("power(1)").factor(tokens, training_tokens) == pytest.approx(factor**2)
 
 
-@pytest.mark.parametrize("text", EXAMPLES)
-def test_names_survive_a_round_trip(text):
-    assert str(el.rule(el.rule(text))) == text
-
-
 def test_an_unknown_rule_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         el.rule("papper")
 
 
 def test_names_of_different_rules_differ():
-    near = ["power(0.1234567)", "power(0.1234568)"]
-    assert [str(el.rule(text)) for text in near] == near
+    near = ["power(0.1234567)", "power(0.1234568)", *EXAMPLES]
+    assert [str(el.rule(el.rule(text))) for text in near] == near
     assert str(el.rule("power( .50 )")) == "power(0.5)"
 
 
 BAD_RULES = [
-    "power", "power()", "power(x)", "power(-101)", "gamma(0)", "gamma(-1)", "power(inf)", "gamma(nan)", "paper(2)", "unscaled()",
-    "power(1e300)", "power(101)", "gamma(1e-400)", "equal-entropy(1e9)", "equal-entropy(21)", "power(1_0)", "power(\u0663)",
-    "power(1 2)", "power(1,5)", "power(..)",
+    "power", "power()", "power(x)", "power(-101)", "power(101)", "gamma(0)", "gamma(nan)", "paper(2)", "gamma(1e-400)",
+    "equal-entropy(21)", "power(1_0)", "power(\u0663)", "power(1,5)", "power(..)",
 ]  # fmt: skip
 
 
@@ -90,9 +79,7 @@ def test_bad_parameters_say_what_to_write(text):
         el.rule(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "PAPER", "paper paper", "power(1))", "paper;", None, 2, ["paper"], ("paper",), {}, b"paper"]
-)
+@pytest.mark.parametrize("text", ["", "PAPER", "paper paper", "power(1))", None, ["paper"], b"paper"])
 def test_what_is_no_rule_lists_those_there_are(text):
     with pytest.raises(UnknownNameError, match=r"Allowed: .*paper.*unscaled"):
         el.rule(text)
@@ -100,14 +87,14 @@ def test_what_is_no_rule_lists_those_there_are(text):
 
 @pytest.mark.parametrize(
     "rules",
-    [[], (), "paper", el.rule("paper"), None, 3, {"paper"}, ["paper", "paper"], ["power(.5)", "power(0.50)"], ["a", "paper"]],
+    [[], "paper", el.rule("paper"), None, {"paper"}, ["power(.5)", "power(0.50)"], ["a", "paper"]],
 )
 def test_bad_lists_of_rules(rules):
     with pytest.raises(InvalidInputError, match="rule"):
         rule_list(rules)
 
 
-BAD_COUNTS = [0, -1, 0.5, math.nan, math.inf, -math.inf, "a", "16", None, True, [16], 16 + 0j]
+BAD_COUNTS = [0, 0.5, math.nan, math.inf, "16", None, True, [16], 16 + 0j]
 
 
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=str)

@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import ROOT, WORKPLACE, workplace
-from entropy_lib.running import parameters, runner, site, site_pages
+from entropy_lib.running import parameters, runner, site
 from entropy_lib.running.command_line import main
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([steps, 2]);"
@@ -43,7 +43,7 @@ def workshop(tmp_path, monkeypatch):
 @pytest.fixture
 def alone(monkeypatch):
     """The site of what was run, without guides and reference, which are the same for all."""
-    monkeypatch.setattr(site_pages, "_handbook", dict)
+    monkeypatch.setattr(site, "handbook", lambda source: None)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def instantly(monkeypatch):
     """Notebooks are kept as they are, without a kernel; a list of those that ran."""
     ran = []
 
-    async def execute(run, environment):
+    def execute(run, kernels):
         ran.append(run)
         run.checked.folder()  # as a notebook that writes
         notebook = nbformat.read(runner.FOLDER / f"{run.name}.ipynb", as_version=4)
@@ -220,44 +220,14 @@ def test_a_relative_workplace_is_meant_from_where_the_command_is_given(workshop,
     assert workplace() == ROOT, "nothing is said"
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"name": 3}', "\x00\xff", '{"ok": tru'])
-def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instantly, capsys, content):
-    name, output = "05_image_grids", workshop / "out"
-    runner.run([name], profile="smoke", output=output)
-    path = runner.result_file(name, output / "smoke")
-    path.write_text(content, encoding="utf-8")
-    assert not runner.run([name], profile="smoke", output=output)[0].skipped
-    assert path.name in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{", encoding="utf-8")])
-def test_without_its_executed_notebook_a_result_counts_for_nothing(workshop, instantly, damage):
-    name, output = "05_image_grids", workshop / "out"
-    runner.run([name], profile="smoke", output=output)
-    damage(output / "smoke" / f"{name}.ipynb")
-    assert not runner.run([name], profile="smoke", output=output)[0].skipped
-
-
-def test_an_interruption_passes_through_and_leaves_the_earlier_page(workshop, instantly, monkeypatch):
-    name, output = "05_image_grids", workshop / "out"
-    runner.run([name], profile="smoke", output=output)
-    site.write_report(output, handbook=False)
-    before = sorted((path, path.read_bytes()) for path in (output / "smoke").iterdir())
-
-    async def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "_error_of_execution", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run([name], profile="smoke", output=output, force=True)
-    assert sorted((path, path.read_bytes()) for path in (output / "smoke").iterdir()) == before
-
-
-@pytest.mark.parametrize("names", [["05_image_grids", "00_quick"], ["nonsense"]])
-def test_nothing_runs_when_one_name_is_wrong(workshop, instantly, names):
-    with pytest.raises(UnknownNameError, match="unknown notebook"):
-        runner.run(names, profile="smoke", output=workshop / "out")
-    assert not instantly
+@pytest.mark.parametrize("content", ["", "{}", "\x00\xff", '{"ok": tru'])
+@pytest.mark.parametrize("damaged", ["05_image_grids.result.json", "05_image_grids.ipynb"])
+def test_a_damaged_result_is_named_and_the_notebook_runs_again(workshop, instantly, capsys, damaged, content):
+    output = workshop / "out"
+    runner.run(["05_image_grids"], profile="smoke", output=output)
+    (output / "smoke" / damaged).write_text(content, encoding="utf-8")
+    assert not runner.run(["05_image_grids"], profile="smoke", output=output)[0].skipped
+    assert damaged in capsys.readouterr().out
 
 
 def test_a_run_of_one_notebook_or_of_another_profile_adds_to_the_site(workshop, instantly, alone, command):
@@ -280,12 +250,12 @@ def test_a_run_of_one_notebook_or_of_another_profile_adds_to_the_site(workshop, 
     assert all((output / address).exists() for address in third)
 
 
-def test_what_was_not_changed_is_not_read_again(workshop, instantly):
+def test_what_was_not_changed_is_not_read_again(workshop, instantly, alone):
     output = workshop / "out"
 
     def read():
         runner.run(profile="smoke", output=output)
-        site.write_report(output, handbook=False)
+        site.write_report(output)
         return {path.stem: path.stat().st_mtime_ns for path in (output / site.DOCTREES / "smoke").glob("*.doctree")}
 
     before = read()
@@ -296,11 +266,11 @@ def test_what_was_not_changed_is_not_read_again(workshop, instantly):
     assert "changed" in (output / "smoke" / "05_image_grids.html").read_text(encoding="utf-8")
 
 
-def test_the_page_of_a_run_that_is_gone_is_in_no_list(workshop, instantly):
+def test_the_page_of_a_run_that_is_gone_is_in_no_list(workshop, instantly, alone):
     output = workshop / "out"
     runner.run(profile="smoke", output=output)
     runner.result_file("05_image_grids", output / "smoke").unlink()
-    site.write_report(output, handbook=False)
+    site.write_report(output)
     assert "smoke/05_image_grids" not in (output / "index.html").read_text(encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from entropy_lib.running import runner, site, site_pages
+from entropy_lib.running import runner, site
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = base64.b64encode(
@@ -38,7 +38,7 @@ but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/R
 
 def executed(answer="**In short.** `paper` removes 2 % " + ODD):
     shown = [new_output("display_data", {"text/markdown": answer})] if answer else []
-    widget = new_output("display_data", {site_pages.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
+    widget = new_output("display_data", {site.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
     figure = new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}})
     cells = [
         new_markdown_cell(HEAD),
@@ -64,25 +64,29 @@ def built(tmp_path_factory):
 
 
 def test_a_card_has_the_answer_of_its_notebook_and_a_page_has_no_card_without_one():
-    assert site_pages.answer(executed()) == "**In short.** `paper` removes 2 % " + ODD
-    assert site_pages.answer(executed("")) == ""
-    assert site_pages.heading(executed()) == ('03 · A "title"', "What is $x^2$?")
-    assert site_pages.first_figure(executed()) == base64.b64decode(PIXEL)
+    card = site.card_of(executed())
+    assert card["answer"] == "**In short.** `paper` removes 2 % " + ODD
+    assert (card["title"], card["question"], card["figure"]) == ('03 · A "title"', "What is $x^2$?", PIXEL)
+    assert site.card_of(executed(""))["answer"] == ""
 
 
-def test_a_page_shows_no_widget_and_no_link_that_leads_nowhere():
-    place = f"smoke/{NAME}"
-    page = site_pages.for_a_page(executed(), place, {"smoke/05_image_grids.ipynb"})
+def test_a_page_shows_no_widget_and_the_parameters_that_were_given():
+    page = site.for_a_page(executed(), "03")
     assert "widgets" not in page.metadata
     assert [output.data for output in page.cells[3].outputs] == [{"image/png": PIXEL}]
     assert "remove-input" in page.cells[1].metadata.tags
-    assert "[grids](05_image_grids.ipynb), data, [the paper](https://" in page.cells[0].source
     assert "hide-input" not in page.cells[2].metadata.tags, "nothing was given instead of the defaults"
     given = executed()
     given.cells.insert(3, new_code_cell("# Parameters", metadata={"tags": ["injected-parameters"]}))
-    assert "hide-input" in site_pages.for_a_page(given, place, set()).cells[2].metadata.tags
-    alone = site_pages.for_a_page(executed(), place, set()).cells[0].source
-    assert "Next: grids, data" in alone
+    assert "hide-input" in site.for_a_page(given, "03").cells[2].metadata.tags
+
+
+@pytest.mark.slow
+def test_links_lead_to_pages_or_elsewhere_in_the_world_and_others_are_text(built):
+    page = (built / "smoke" / f"{NAME}.html").read_text(encoding="utf-8")
+    found = re.findall(r'href="([^"]+)"[^>]*>(?:<span[^>]*>)?(grids|data|the paper)<', page)
+    links = {text: address for address, text in found}
+    assert links == {"grids": "05_image_grids.html", "the paper": "https://arxiv.org/abs/2306.08645"}
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ def store(tmp_path):
 
 
 def unit(seed=0, **changes):
-    values = {"rule": "paper", "model": "mini", "revision": "1", "scheduler": "own", "steps": 2, "guidance": 2.0}
+    values = {"method": "paper", "model": "mini", "revision": "1", "scheduler": "own", "steps": 2, "guidance": 2.0}
     return Unit("a zebra", seed, 16, 24, dtype="float32", **values | changes)
 
 

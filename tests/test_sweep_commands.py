@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.files import ROOT
 from entropy_lib.running.command_line import app
-from entropy_lib.running.parameters import ParameterError
 
 pytestmark = pytest.mark.slow
 
@@ -116,34 +115,6 @@ def test_damage_is_found_and_drawn_again(sweep, tmp_path):
     assert "checksum" in sweep("status", "--verify").output
     assert "1 images drawn" in sweep("sample").output
     assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (("sample", "--engine", "rey"), UnknownNameError, "did you mean 'ray'"),
-        (("sample", "--shard", "3/3"), ValueError, "written as i/n"),
-        (("sample", "-p", "bach=3"), UnknownNameError, "did you mean 'batch'"),
-        (("sample", "-p", "batch"), ParameterError, "not written as name=value"),
-        (("plan", "-p", "sizes=[32x36]"), ParameterError, "multiple of 8"),
-        (("plan", "-p", "reference=emojy"), ValueError, "'emojy' is not there"),
-        (("plan", "-p", "prompt_count=9999"), ValueError, r"half of .scenes:200. has \d+ captions"),
-        (("sample",), FileNotFoundError, "sweep plan"),
-    ],
-    ids=str,
-)
-def test_bad_input_is_named_before_anything_is_drawn(sweep, tmp_path, arguments, error, message):
-    with pytest.raises(error, match=message):
-        sweep(*arguments)
-    assert not (tmp_path / "store" / "images").exists()
-
-
-def test_the_command_line_ends_in_one_line_and_not_in_a_traceback():
-    command = [sys.executable, "-m", "entropy_lib", "sweep", "sample", "--profile", "smoke", "-p", "store=build/nowhere"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert run.returncode == 2
-    assert "Traceback" not in run.stderr
-    assert "make one with `python -m entropy_lib sweep plan`" in run.stderr
 
 
 def test_a_log_holds_no_progress_bars(tmp_path):

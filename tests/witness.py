@@ -87,13 +87,13 @@ def _kept(mask, query, key):
 
 
 def self_attention(narrow, wide):
-    """Modules both of whose queries and keys grow with the picture: {module: keys at the wide size}."""
+    """Modules with a call both of whose queries and keys grow with the picture: {module: keys at the wide size}."""
     sizes = {}
     for which, calls in enumerate((narrow, wide)):
         for call in calls:
             sizes.setdefault(call.module, [[], []])[which].append((call.queries, call.keys))
-    return {
-        name: {count for _, keys in second for count in keys}
-        for name, (first, second) in sizes.items()
-        if first and second and first[0][0] != second[0][0] and first[0][1] != second[0][1]
+    grown = {
+        name: {count for (few, less), (many, more) in zip(*both, strict=False) if few != many and less != more for count in more}
+        for name, both in sizes.items()
     }
+    return {name: keys for name, keys in grown.items() if keys}

@@ -21,10 +21,11 @@ import pandas as pd
 from diffusers import PRXPipeline
 from jaxtyping import UInt8
 
-from entropy_lib.experiments.generation import draw, to_uint8
+from entropy_lib.experiments.generation import one_batch, to_uint8
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes import EntropyProbe
 from entropy_lib.scenes import judge, scenes
+from entropy_lib.sizes import Size
 from training.card import share, shown, write_measured
 from training.mini_dit import MODEL, TWINS
 from training.quality import COUNT, NATIVE, SEED, draw_prompts, judged, quality
@@ -44,7 +45,7 @@ def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "im
     """One picture for each prompt, seeds from 0."""
     seeds = range(SEED, SEED + len(prompts))
     parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
-    drawn = partial(draw, pipe, height=NATIVE[0], width=NATIVE[1], steps=STEPS, guidance=GUIDANCE)
+    drawn = partial(one_batch, pipe, size=Size(*NATIVE), steps=STEPS, guidance=GUIDANCE)
     return np.concatenate([to_uint8(drawn(prompts[part], seeds[part])) for part in parts])
 
 

@@ -43,7 +43,7 @@ def draw() -> pd.DataFrame:
     for place, side in enumerate(SIDES):
         numbers = range(FIRST + place * EACH, FIRST + (place + 1) * EACH)
         prompts = [scenes.scene(number, "test").caption for number in numbers]
-        images = generate(pipe, prompts, list(numbers), side, side, steps=steps, guidance=guidance, batch=14, progress=True)
+        images = generate(pipe, prompts, list(numbers), (side, side), steps=steps, guidance=guidance, batch=14, progress=True)
         for number, prompt, image in zip(numbers, prompts, images, strict=True):
             rows.append({"number": number, "prompt": prompt, "seed": number, "side": side, "image": encoded(image)})
     return pd.DataFrame(rows)
@@ -103,7 +103,7 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
         {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in pictures
         in which every thing could be named; `mean difference`: the judge's count of all things less the label's.
     """
-    summaries = [detector.summaries(image[None])[0].tolist() for image in decoded(table)]
+    summaries = [detector.pictures(image[None])[0].tolist() for image in decoded(table)]
     named = np.array([sum(row[: len(detector.names)]) for row in summaries])
     found = named + np.array([row[len(detector.names)] for row in summaries])
     things = {number: table[f"things_{number}"].to_numpy() for number in PASSES}

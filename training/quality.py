@@ -48,7 +48,7 @@ def draw_prompts(count: int = COUNT, world: scenes.World = scenes.FULL) -> list[
 def attention(pipe: DiffusionPipeline, prompts: Sequence[str]) -> pd.DataFrame:
     """Per layer at native size, over all rows, steps and both branches: entropy, H / ln T, b, b / b_c, rows beyond freezing."""
     with EntropyProbe(pipe) as probe:
-        generate(pipe, list(prompts), range(SEED, SEED + len(prompts)), *NATIVE, steps=STEPS, guidance=GUIDANCE, batch=16)
+        generate(pipe, list(prompts), range(SEED, SEED + len(prompts)), NATIVE, steps=STEPS, guidance=GUIDANCE, batch=16)
     table = probe.table().assign(logit_variance=lambda t: t.logit_std**2)
     values = ["entropy", "entropy_ratio", "logit_variance", "beyond_freezing"]
     layers = table.groupby(["layer", "tokens"], sort=False)[values].mean().reset_index()
@@ -131,7 +131,7 @@ def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: judge.Jud
     """Everything that a specimen is chosen by."""
     layers = attention(pipe, prompts[:GATE_PROMPTS])
     seeds = range(SEED, SEED + len(prompts))
-    images = generate(pipe, list(prompts), seeds, *NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True)
+    images = generate(pipe, list(prompts), seeds, NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True)
     table = judged(images, prompts, detector)
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(500)])
     return {

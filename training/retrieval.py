@@ -71,7 +71,7 @@ def measure(count: int = 200) -> dict:
     drawn_from = [scenes.scene(number, "test") for number in range(count)]
     images, prompts = np.stack([scenes.draw(one, *NATIVE) for one in drawn_from]), [one.caption for one in drawn_from]
     seeds = range(SEED, SEED + count)
-    samples = generate(pipe, prompts, seeds, *NATIVE, steps=steps, guidance=guidance, batch=20)
+    samples = generate(pipe, prompts, seeds, NATIVE, steps=steps, guidance=guidance, batch=20)
     sets = {"test scenes": images, "reconstructions": reconstructions(pipe.vae, images), "native-size samples": samples}
     return {
         "model": own.label,

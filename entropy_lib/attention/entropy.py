@@ -59,8 +59,8 @@ def attention_entropy(
             torch's random state), or all where there are no more; a sequence names them; None takes all.
         mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends nowhere has
             no distribution and gives NaN.
-        kernel: how to compute it: "cpu", "efficient", "flash" (faster, off by up to 2e-2 nats) or "flex", see `kernels`, or
-            "blocks" of rows; None takes the first of float32 accuracy that works for these tensors.
+        kernel: how to compute it: "cpu" or "efficient", see `kernels`, or "blocks" of rows; None takes the first that works for
+            these tensors.
 
     Returns:
         `[..., heads, rows]`, between 0 and ln N_k.
@@ -204,24 +204,10 @@ def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, T
     """Query and key in the precision to work in, and λ, after refusing what is no attention."""
     for name, tensor in (("query", query), ("key", key)):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            given = f"a tensor of {tensor.dtype}" if isinstance(tensor, Tensor) else f"of type {type(tensor).__name__}"
             raise InvalidInputError(
-                f"{name} is {given}; give a floating-point torch tensor [..., heads, N, d] (torch.from_numpy takes numpy arrays)"
+                f"{name} is {_kind(tensor)}; give a floating-point torch tensor [..., heads, N, d] (torch.from_numpy takes numpy "
+                "arrays)"
             )
-    _check_shapes(query, key)
-    dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
-    return query.to(dtype), key.to(dtype), _checked_scale(scale, query.shape[-1])
-
-
-def _checked_scale(scale: float | None, dim: int) -> float:
-    if scale is None:
-        return dim**-0.5
-    if not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf:
-        raise InvalidInputError(f"scale is {scale!r:.80}; give a positive number, or None for 1/sqrt(d)")
-    return float(scale)
-
-
-def _check_shapes(query: Tensor, key: Tensor) -> None:
     shapes = f"query is {list(query.shape)} and key is {list(key.shape)}"
     if query.ndim < 2 or key.ndim < 2 or query.shape[:-2] != key.shape[:-2] or query.shape[-1] != key.shape[-1]:
         raise InvalidInputError(
@@ -232,21 +218,26 @@ def _check_shapes(query: Tensor, key: Tensor) -> None:
         raise InvalidInputError(f"{shapes}; no axis may be empty: a softmax needs at least one key")
     if query.device != key.device:
         raise InvalidInputError(f"query is on {query.device} and key on {key.device}; move them to one device")
+    if scale is not None and (not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf):
+        raise InvalidInputError(f"scale is {scale!r:.80}; give a positive number, or None for 1/sqrt(d)")
+    dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+    return query.to(dtype), key.to(dtype), query.shape[-1] ** -0.5 if scale is None else float(scale)
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
 
 
 def _check_mask(mask: Mask, query: Tensor, key: Tensor) -> None:
     if mask is None:
         return
     if not isinstance(mask, Tensor) or not (mask.dtype == torch.bool or mask.is_floating_point()):
-        given = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else f"of type {type(mask).__name__}"
         raise InvalidInputError(
-            f"mask is {given}; give a boolean tensor (True attends) or a floating-point one (added to the logits)"
+            f"mask is {_kind(mask)}; give a boolean tensor (True attends) or a floating-point one (added to the logits)"
         )
     full = (*query.shape[:-1], key.shape[-2])
-    fits = 2 <= mask.ndim <= len(full) and all(
-        own in (1, size) for own, size in zip(reversed(mask.shape), reversed(full), strict=False)
-    )
-    if not fits or mask.device != query.device:
+    sides = zip(reversed(mask.shape), reversed(full), strict=False)
+    if not 2 <= mask.ndim <= len(full) or any(own not in (1, size) for own, size in sides) or mask.device != query.device:
         raise InvalidInputError(
             f"mask is {list(mask.shape)} on {mask.device}; it must broadcast to {list(full)} on {query.device}, its last two axes "
             "being N_q and N_k"

@@ -56,18 +56,17 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
     Returns:
         `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN also where the row's
         logit_std is beyond `SPLINE_STD`.
-
-    Raises:
-        InvalidInputError: when logits are no floating-point tensor or have no keys, or the grid is not two whole numbers.
     """
     _check_logits(logits, grid)
     tokens = logits.shape[-1]
     log_weight = logits.log_softmax(-1)
+    weight = log_weight.exp()
+    from_weighted_mean = logits - (weight * logits).sum(-1, keepdim=True)
     centred = logits - logits.mean(-1, keepdim=True)
     variance, third, fourth = (centred.pow(order).mean(-1) for order in (2, 3, 4))
     scale = variance.clamp(min=1e-24)
     values = (
-        -(log_weight.exp() * log_weight).sum(-1),
+        -(weight * log_weight).sum(-1),
         variance,
         variance.sqrt(),
         third / scale**1.5,
@@ -76,15 +75,9 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
         exact_for_rows(tokens, variance),
         centred.amax(-1) / scale.sqrt(),
         variance_inflation(logits, grid),
-        -weighted_variance(logits, log_weight.exp()),
+        -(weight * from_weighted_mean.square()).sum(-1),  # dH/d ln λ, whatever the law of the logits
     )
     return dict(zip(STATISTICS, values, strict=True))
-
-
-def weighted_variance(logits: Float[Tensor, "*batch key"], weight: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch"]:
-    """Variance of a row of logits under its own softmax weights; -dH/d ln λ, whatever the law of the logits."""
-    mean = (weight * logits).sum(-1, keepdim=True)
-    return (weight * (logits - mean).square()).sum(-1)
 
 
 def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -111,12 +104,9 @@ def _entropy_spline(tokens: int, highest: float) -> CubicSpline:
 
 def _check_logits(logits: Tensor, grid: tuple[int, int]) -> None:
     if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1 or not logits.numel():
-        given = (
-            f"{logits.dtype} of shape {list(logits.shape)}" if isinstance(logits, Tensor) else f"of type {type(logits).__name__}"
-        )
+        given = f"{logits.dtype} of {list(logits.shape)}" if isinstance(logits, Tensor) else f"of type {type(logits).__name__}"
         raise InvalidInputError(f"logits are {given}; give a floating-point torch tensor [..., N] with at least one row and key")
-    sides = grid if isinstance(grid, tuple | list) else ()
-    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 0 for side in sides):
+    if not isinstance(grid, tuple | list) or len(grid) != 2 or any(type(side) is not int or side < 0 for side in grid):
         raise InvalidInputError(f"grid is {grid!r}; give (height, width) of the keys, for example (16, 16), or (0, 0) for none")
 
 
@@ -145,14 +135,11 @@ def expected_maximum(tokens: int) -> float:
     About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N (extreme-value theory); here
     by integration, ∫ x dΦ(x)^N.
 
-    Raises:
-        InvalidInputError: when N is no whole number of at least 1.
-
     Example:
         >>> round(expected_maximum(2), 6) == round(1 / math.sqrt(math.pi), 6)
         True
     """
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+    if type(tokens) is not int or tokens < 1:
         raise InvalidInputError(f"tokens is {tokens!r}; it must be a whole number, at least 1")
     x = np.linspace(-12, 12, 24001)
     return float(np.trapezoid(x * tokens * np.exp((tokens - 1) * norm.logcdf(x) + norm.logpdf(x)), x))
@@ -170,16 +157,21 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         tolerance: nats; an error within it is a pass.
         by: columns to tell apart.
 
-    Raises:
-        InvalidInputError: when columns are missing, the table is empty, or the tolerance is not a positive number.
-
     Returns:
         indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,
         branches and heads), `error` and its parts, `unexplained` (non_gaussian less cumulants, absolute mean), `outside` (share of
         cells beyond the tolerance), `beyond_half_freezing` (share of cells with b > b_c/2), `response_ratio` (measured response
         over that of Eq. 5), `effective_tokens`, and `verdict`.
     """
-    _check_table(table, tolerance, by)
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
+        raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05")
+    if not isinstance(table, pd.DataFrame):
+        raise InvalidInputError(f"by_layer takes a table, of LogitProbe.table(); got {type(table).__name__}")
+    needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}
+    missing = sorted(needed - set(table))
+    if missing or table.empty:
+        lack = f"lacks the columns {', '.join(missing)}" if missing else "is empty"
+        raise InvalidInputError(f"the table {lack}; give that of LogitProbe.table(), after the model has run")
     cells = table.assign(
         error=table.entropy - table.gaussian_entropy,
         absolute_error=(table.entropy - table.gaussian_entropy).abs(),
@@ -197,18 +189,6 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
     result["response_ratio"] = -result.response / result.variance
     result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
     return result.drop(columns=["variance", "response"])
-
-
-def _check_table(table: pd.DataFrame, tolerance: float, by: Sequence[str]) -> None:
-    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
-        raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05")
-    if not isinstance(table, pd.DataFrame) or not isinstance(by, Sequence) or isinstance(by, str) or not by:
-        raise InvalidInputError(f"by_layer takes a table and a list of columns; got {type(table).__name__} and {by!r}")
-    needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}
-    missing = sorted(needed - set(table))
-    if missing or table.empty:
-        lack = f"lacks the columns {', '.join(missing)}" if missing else "is empty"
-        raise InvalidInputError(f"the table {lack}; give that of LogitProbe.table(), after the model has run")
 
 
 def _verdict(row: pd.Series, tolerance: float) -> str:

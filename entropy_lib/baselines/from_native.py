@@ -1,138 +1,115 @@
-"""From a picture of native size to one of another size: made larger as it is, or drawn over at the new size."""
+"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated over at the new size.
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
+Of another shape than the native one, the middle is kept, and nothing is stretched.
+"""
 
 import numpy as np
-import torch
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
-from entropy_lib.baselines.options import FILTER, FILTERS, STRENGTH
-from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
-from entropy_lib.experiments.generation import generate, to_uint8
-from entropy_lib.experiments.request import check_sampler, check_sizes, distinct_rules_at, native_size
-from entropy_lib.scaling.patch import scaled
-from entropy_lib.scaling.rules import Rule
+from entropy_lib.baselines.methods import FILTER, FILTERS, UNSCALED, Images
+from entropy_lib.errors import InvalidInputError, UnsupportedModelError
+from entropy_lib.experiments.generation import directly, generators, to_uint8, under_rule
+from entropy_lib.experiments.request import Request, native_size
+from entropy_lib.sizes import Size
 
-Pictures = UInt8[np.ndarray, "image height width 3"]
-
-
-def resized(
-    pipe: DiffusionPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    *,
-    filter: str = FILTER,
-    **sampling: object,
-) -> Pictures:
-    """Draw at native size and resize. Of another shape than the native one, the middle is kept, and nothing is stretched.
-
-    Args:
-        pipe, prompts, seeds, height, width: as for `generate`.
-        filter: of Pillow: "nearest", "bilinear", "bicubic" or "lanczos".
-        sampling: `steps, guidance, batch, progress`, as for `generate`.
-
-    Raises:
-        UnknownNameError: for another filter.
-        InvalidInputError: as `generate`.
-
-    Example:
-        >>> import entropy_lib as el
-        >>> resized(el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
-        (1, 64, 96, 3)
-    """
-    if filter not in FILTERS:
-        raise UnknownNameError("filter", filter, FILTERS)
-    check_sizes(pipe, [(height, width)], 1)
-    images = generate(pipe, prompts, seeds, *native_size(pipe), **sampling)
-    return np.stack([_resized(image, height, width, FILTERS[filter]) for image in images])
+ROUNDS = 10  # of back-projection; what is left to correct is then below a grey level
 
 
-def _resized(image: UInt8[np.ndarray, "height width 3"], height: int, width: int, filter: Image.Resampling) -> np.ndarray:
-    """The middle of a picture, in the wanted shape, at the wanted size."""
+def resized(pipe: DiffusionPipeline, asked: Request, rule: str, filter: str = FILTER) -> Images:
+    """Generate at native size and resize by a filter of Pillow."""
+    return np.stack([_resized(image, asked.size, FILTERS[filter]) for image in _native(pipe, asked)])
+
+
+def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
+    return directly(pipe, asked.at(native_size(pipe)), UNSCALED)
+
+
+def _resized(image: UInt8[np.ndarray, "height width 3"], size: Size, filter: Image.Resampling) -> np.ndarray:
+    """The middle of an image, in the wanted shape, at the wanted size."""
     rows, columns = image.shape[:2]
-    share = min(rows / height, columns / width)
-    down, across = (rows - share * height) / 2, (columns - share * width) / 2
+    share = min(rows / size.height, columns / size.width)
+    down, across = (rows - share * size.height) / 2, (columns - share * size.width) / 2
     box = (across, down, columns - across, rows - down)
-    return np.asarray(Image.fromarray(image).resize((width, height), filter, box=box))
+    return np.asarray(Image.fromarray(image).resize((size.width, size.height), filter, box=box))
 
 
-def middle(image: UInt8[np.ndarray, "rows columns 3"], height: int, width: int) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
-    """The middle of a picture, of the shape of another size, in whole pixels.
+def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
+    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs no weights."""
+    return np.stack([back_projected(middle(image, asked.size), asked.size) for image in _native(pipe, asked)])
+
+
+def middle(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
+    """The middle of an image, of the shape of another size, in whole pixels.
 
     Example:
-        >>> middle(np.zeros((64, 64, 3), np.uint8), 32, 64).shape
+        >>> middle(np.zeros((64, 64, 3), np.uint8), Size(32, 64)).shape
         (32, 64, 3)
     """
     rows, columns = image.shape[:2]
-    share = min(rows / height, columns / width)
-    kept_rows, kept_columns = round(share * height), round(share * width)
+    share = min(rows / size.height, columns / size.width)
+    kept_rows, kept_columns = round(share * size.height), round(share * size.width)
     top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
     return image[top : top + kept_rows, left : left + kept_columns]
 
 
-def two_stage(
-    pipe: DiffusionPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    *,
-    strength: float = STRENGTH,
-    scale_rule: str | Rule | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    batch: int = 10,
-    progress: bool = False,
-) -> Pictures:
-    """Draw at native size, resize, put noise back and draw over at the new size: the layout is of the first stage.
+def back_projected(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "height width 3"]:
+    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added, ten times.
 
-    Args:
-        pipe, prompts, seeds, height, width, steps, guidance, batch, progress: as for `generate`.
-        strength: the share of the sampler's steps that the second stage takes, above 0 and up to 1.
-        scale_rule: of the second stage; at native size it changes nothing.
-
-    Raises:
-        InvalidInputError: for another strength, one that leaves no step, and as `generate`.
-        UnsupportedModelError: for a pipeline that diffusers cannot start from a picture.
+    Not larger than the image, it is made smaller by averaging.
 
     Example:
-        >>> import entropy_lib as el
-        >>> two_stage(el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
-        (1, 64, 96, 3)
+        >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
+        >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
+        >>> bool(np.abs(np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int) - small).max() <= 3)
+        True
     """
-    sampler = check_sampler(pipe, steps, guidance, batch)
-    second = check_two_stage(pipe, strength, sampler.steps)
-    if scale_rule is not None:
-        distinct_rules_at(pipe, [scale_rule], height, width)  # fails here where the rule has no factor
-    options = {"steps": sampler.steps, "guidance": sampler.guidance, "batch": batch, "progress": progress}
-    first, images = resized(pipe, prompts, seeds, height, width, **options), []
-    over = partial(second, strength=strength, num_inference_steps=sampler.steps, guidance_scale=sampler.guidance, output_type="np")
-    with nullcontext() if scale_rule is None else scaled(pipe, scale_rule):
-        for start in range(0, len(prompts), batch):
-            part = slice(start, start + batch)
-            generators = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[part]]
-            pictures = [Image.fromarray(image) for image in first[part]]
-            images.append(to_uint8(over(list(prompts[part]), image=pictures, generator=generators).images))
+    native = Size(*image.shape[:2])
+    if size.height <= native.height and size.width <= native.width:
+        return np.asarray(Image.fromarray(image).resize((size.width, size.height), Image.Resampling.BOX))
+    wanted = image.astype(np.float32)
+    large = _resized_floats(wanted, size, Image.Resampling.BICUBIC)
+    for _ in range(ROUNDS):
+        lacking = wanted - _resized_floats(large, native, Image.Resampling.BOX)
+        large = (large + _resized_floats(lacking, size, Image.Resampling.BICUBIC)).clip(0, 255)
+    return large.round().astype(np.uint8)
+
+
+def _resized_floats(
+    image: Float[np.ndarray, "rows columns 3"], size: Size, filter: Image.Resampling
+) -> Float[np.ndarray, "height width 3"]:
+    """Pillow resizes floating-point numbers one channel at a time."""
+    channels = [Image.fromarray(channel).resize((size.width, size.height), filter) for channel in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
+def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
+    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of the first stage.
+
+    Args:
+        rule: of the second stage; at native size it changes nothing.
+        strength: the share of the sampler's steps that the second stage takes.
+
+    Raises:
+        InvalidInputError: for a strength that leaves no step.
+        UnsupportedModelError: for a pipeline that diffusers cannot start from an image.
+    """
+    if int(asked.steps * strength) < 1:
+        raise InvalidInputError(f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either")
+    second = _from_image(pipe)
+    first, images = resized(pipe, asked, UNSCALED), []
+    options = {"strength": strength, "num_inference_steps": asked.steps, "guidance_scale": asked.guidance, "output_type": "np"}
+    with under_rule(pipe, rule):
+        for start in range(0, len(first), asked.batch):
+            part = slice(start, start + asked.batch)
+            begun = {"image": [Image.fromarray(image) for image in first[part]], "generator": generators(asked.seeds[part])}
+            images.append(to_uint8(second(list(asked.prompts[part]), **begun, **options).images))
     return np.concatenate(images)
 
 
-def check_two_stage(pipe: DiffusionPipeline, strength: float, steps: int) -> DiffusionPipeline:
-    """The pipeline of diffusers that draws over pictures with the same networks.
-
-    Raises:
-        InvalidInputError: for a strength out of (0, 1], or one that leaves no step.
-        UnsupportedModelError: where diffusers has none.
-    """
-    if isinstance(strength, bool) or not isinstance(strength, float | int) or not 0 < strength <= 1:
-        raise InvalidInputError(f"strength is {strength!r}; it must be above 0 and at most 1")
-    if int(steps * strength) < 1:
-        raise InvalidInputError(f"strength {strength:g} of {steps} steps leaves no step to draw over; give more of either")
+def _from_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """The pipeline of diffusers that generates over images with the same networks."""
     try:
         second = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError:

@@ -1,11 +1,11 @@
-"""All ways to a picture of some size, chosen by a string as rules are.
+"""All methods to make an image of some size, chosen by a string as rules are. Loads nothing heavy.
 
 To add one, write its function and give it a line in `METHODS`.
 
-    "unscaled", "direct"   as the model is, patched or not
+    "unscaled", "direct"   as the model is, without a scale rule
     "paper"                directly, under that scale rule; "direct + paper" says the same
     "resized(lanczos)"     native, then resized by that filter
-    "super-resolved(x4)"   native, then given more pixels by that upscaler
+    "super-resolved"       native, then given finer pixels by back-projection
     "multidiffusion(0.5)"  through windows that overlap by half
     "two-stage(0.7) + paper"
 
@@ -13,32 +13,37 @@ and what one would change if attention were not the cause:
 
     "schedule-shift"       more noise for more pixels
     "noise-told + paper"   the network is told the noise level at which it works best at this size
-    "padding(circular)"    another code of position
+    "padding(circular)"    other positional information
 
 Example:
     >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name, method("direct + paper").name
     ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
 """
 
-import pkgutil
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from entropy_lib.baselines.options import FILTER, FILTERS, OVERLAP, PADDING, SHIFT, STRENGTH, UPSCALER, UPSCALERS
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.models.padding import PADDINGS
-from entropy_lib.scaling.rules import FORMULAS, distinct_rules, rule
-from entropy_lib.sizes import size_name
-
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline  # slow to import
+from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, rule
+from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
+FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}  # of `resized`
+FILTER = "bicubic"
+OVERLAP = 0.75  # of windows; MultiDiffusion moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as long
+STRENGTH = 0.6  # of `two-stage`: how much noise is put back before an image is generated over
+SHIFT = 1.0  # of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
+PADDING = "reflect"
+
+Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,15 @@ class Kind:
     """One kind of method.
 
     Attributes:
-        function: where it is, "module:name", for it loads diffusers: it takes pipeline, prompts, seeds, height, width, and `steps,
-            guidance, batch, progress` by name.
+        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name of the
+            scale rule, and the value of the option if there is one.
         option: name of the one argument that a method's string may give in brackets, or None.
         default: its value.
         largest: for a number, which must be above 0.
         words: for a text, what it may be.
-        ruled: whether a scale rule can change anything: the function then takes `scale_rule`.
-        identity: whether it draws what `direct` draws at native size.
-        from_native: whether it begins with a picture of native size, and so with the noise of one.
+        ruled: whether a scale rule can change anything.
+        identity: whether it makes what `direct` makes at native size.
+        from_native: whether it begins with an image of native size, and so with the noise of one.
         windows: whether it looks through windows of native size.
     """
 
@@ -68,33 +73,22 @@ class Kind:
     from_native: bool = False
     windows: bool = False
 
-    def draw(self, *arguments: object, **options: object) -> UInt8[np.ndarray, "image height width 3"]:
-        """Call the function."""
-        return pkgutil.resolve_name(f"entropy_lib.{self.function}")(*arguments, **options)
-
 
 METHODS = {
-    DIRECT: Kind("experiments.generation:generate"),
+    DIRECT: Kind("experiments.generation:directly"),
     "resized": Kind("baselines.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True),
-    "super-resolved": Kind(
-        "baselines.super_resolution:super_resolved",
-        "upscaler",
-        UPSCALER,
-        words=UPSCALERS,
-        ruled=False,
-        from_native=True,
-    ),
+    "super-resolved": Kind("baselines.from_native:super_resolved", ruled=False, from_native=True),
     "multidiffusion": Kind("baselines.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
     "two-stage": Kind("baselines.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True),
-    "schedule-shift": Kind("baselines.noise_level:schedule_shift", "strength", SHIFT, largest=4.0),
-    "noise-told": Kind("baselines.noise_level:noise_told"),
-    "padding": Kind("baselines.padding:padding", "mode", PADDING, words=PADDINGS, identity=False),
+    "schedule-shift": Kind("baselines.rivals:schedule_shift", "strength", SHIFT, largest=4.0),
+    "noise-told": Kind("baselines.rivals:noise_told"),
+    "padding": Kind("baselines.rivals:padding", "mode", PADDING, words=PADDINGS, identity=False),
 }
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to a picture; made by `method`.
+    """A way to make an image; made by `method`.
 
     Attributes:
         kind: its key in `METHODS`.
@@ -136,8 +130,8 @@ class Method:
         return self.kind + option + ("" if self.rule == UNSCALED else f" + {self.rule}")
 
 
-def method(text: str | Method) -> Method:
-    """The method that a string names; a `Method` is returned as it is.
+def method(text: str | Rule | Method) -> Method:
+    """The method that a string names, or the one that is given.
 
     Raises:
         UnknownNameError: for an unknown kind, filter or rule.
@@ -146,6 +140,8 @@ def method(text: str | Method) -> Method:
     """
     if isinstance(text, Method):
         return text
+    if isinstance(text, Rule):
+        return Method(DIRECT, None, text.name)
     found = re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text) if isinstance(text, str) else None
     if found is None or found[1] not in METHODS:
         return _direct(text, found)
@@ -154,13 +150,28 @@ def method(text: str | Method) -> Method:
     if chosen != UNSCALED and not METHODS[kind].ruled:
         able = ", ".join(name for name, known in METHODS.items() if known.ruled)
         raise InvalidInputError(
-            f"method {text!r}: {kind!r} draws at native size, where a rule changes nothing; rules go with {able}"
+            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; rules go with {able}"
         )
     return Method(kind, _value(text, METHODS[kind], value), chosen)
 
 
+def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
+    """Several methods, each of which may occur once.
+
+    Raises:
+        InvalidInputError: for no methods, one string in place of a list, or one that is repeated.
+    """
+    if isinstance(texts, str | Rule) or not isinstance(texts, Sequence) or not texts:
+        raise InvalidInputError(f"rules is {texts!r}; give a list of at least one, for example ['unscaled', 'paper']")
+    chosen = [method(text) for text in texts]
+    repeated = [name for name, count in Counter(each.name for each in chosen).items() if count > 1]
+    if repeated:
+        raise InvalidInputError(f"rules {list(map(str, texts))} repeat {repeated[0]!r}; each may occur once")
+    return chosen
+
+
 def _direct(text: object, found: re.Match | None) -> Method:
-    """A string that names no kind of method is a rule, under which the model draws directly."""
+    """A string that names no kind of method is a rule, under which the model generates directly."""
     name = re.match(r"\s*([A-Za-z-]+)", text) if isinstance(text, str) else None
     if name is not None and name[1] in FORMULAS:
         return Method(DIRECT, None, rule(text).name)
@@ -191,10 +202,10 @@ def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
 
 
 def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[str]]:
-    """Which methods draw the same pictures at native size, so that only one of them has to.
+    """Which methods make the same images at native size, so that only one of them has to.
 
     Returns:
-        {method: those that draw the same, itself the first}; keys in the order given.
+        {method: those that make the same, itself the first}; keys in the order given.
 
     Example:
         >>> distinct_at_native_size(["unscaled", "paper", "multidiffusion", "two-stage"])
@@ -202,16 +213,13 @@ def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[s
     """
     groups: dict[tuple, list[str]] = {}
     chosen = [method(text) for text in methods]
-    same_rule = {name: first for first, names in _rules_at_native_size(chosen).items() for name in names}
+    rules = list(dict.fromkeys(each.rule for each in chosen))
+    distinct = distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
+    same_rule = {name: first for first, names in distinct.items() for name in names}
     for each in chosen:
         kind = (DIRECT, None) if METHODS[each.kind].identity else (each.kind, each.value)
         groups.setdefault((*kind, same_rule[each.rule]), []).append(each.name)
     return {names[0]: names for names in groups.values()}
-
-
-def _rules_at_native_size(methods: Sequence[Method]) -> dict[str, list[str]]:
-    rules = list(dict.fromkeys(each.rule for each in methods))
-    return distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
 
 
 def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int]) -> None:
@@ -222,44 +230,10 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
         size, native: height and width in pixels.
 
     Raises:
-        InvalidInputError: for windows that do not fit into the picture.
+        InvalidInputError: for windows that do not fit into the image.
     """
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
-            f"{method(text).name} at {size_name(*size)}: there is no room for one window, which is {size_name(*native)}; leave "
+            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is {Size(*native)}; leave "
             "this size out, or this method"
         )
-
-
-def draw_by(
-    text: str | Method,
-    pipe: "DiffusionPipeline",
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    **sampling: object,
-) -> UInt8[np.ndarray, "image height width 3"]:
-    """Draw one image for each (prompt, seed) pair by a method.
-
-    Args:
-        text: of the method, see above.
-        pipe, prompts, seeds, height, width: as for `generate`.
-        sampling: `steps, guidance, batch, progress`, as for `generate`.
-
-    Returns:
-        uint8 `[n, height, width, 3]`.
-
-    Raises:
-        EntropyLibError: what `method` and the method's own function raise, before anything is drawn.
-
-    Example:
-        >>> import entropy_lib as el
-        >>> draw_by("multidiffusion + paper", el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
-        (1, 64, 96, 3)
-    """
-    chosen = method(text)
-    kind = METHODS[chosen.kind]
-    own = {kind.option: chosen.value} if kind.option else {}
-    scale = {} if chosen.rule == UNSCALED else {"scale_rule": chosen.rule}  # none leaves an outer patch, as `generate` does
-    return kind.draw(pipe, prompts, seeds, height, width, **own, **scale, **sampling)

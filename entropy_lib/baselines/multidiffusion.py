@@ -1,73 +1,51 @@
 """MultiDiffusion (Bar-Tal et al., ICML 2023): the denoiser sees windows of its native size; where they overlap, the mean counts.
 
 The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear in it, those that
-look back included, so averaging the predictions first gives the same, with one state of the sampler for the whole picture and
-one draw of its noise. (A sampler that clips its estimate of the picture is not linear; `check_scheduler` refuses it.)
+look back included, so averaging the predictions first gives the same, with one state of the sampler for the whole image and
+one draw of its noise. (A sampler that clips its estimate of the image is not linear; `check_scheduler` refuses it.)
+
+Example:
+    >>> cover((16, 24), (16, 16), overlap=0.5)
+    [(0, 0), (0, 8)]
+    >>> starts(27, 16, 8)
+    [0, 8, 11]
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
+from numbers import Real
 
-import numpy as np
 from diffusers import DiffusionPipeline
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from entropy_lib.baselines.options import OVERLAP
-from entropy_lib.baselines.windows import Size, cover
+from entropy_lib.baselines.methods import OVERLAP, Images
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
-from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import check_pipeline, check_sizes
+from entropy_lib.experiments.generation import directly
+from entropy_lib.experiments.request import Request
 from entropy_lib.models.kernels import announce
-from entropy_lib.models.layers import check_latent_size, denoiser, native_latent_size
+from entropy_lib.models.layers import denoiser, native_latent_size
 from entropy_lib.models.networks import family
-from entropy_lib.scaling.rules import Rule
+from entropy_lib.sizes import Size
 
 
-def multidiffusion(
-    pipe: DiffusionPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    *,
-    overlap: float = OVERLAP,
-    window: Size | None = None,
-    scale_rule: str | Rule | None = None,
-    **sampling: object,
-) -> UInt8[np.ndarray, "image height width 3"]:
-    """Draw one image for each (prompt, seed) pair through windows.
+def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: float) -> Images:
+    """Generate through windows of native size that overlap by a share of a window.
 
-    In a window of native size every layer has its training tokens, so a scale rule has a factor of exactly 1 there and changes
-    nothing; it may in windows of another size. A probe sees the windows: their tokens, and no place in the picture.
-
-    Args:
-        pipe, prompts, seeds, height, width, scale_rule: as for `generate`; neither side smaller than a window.
-        overlap: of neighbouring windows, as a share of a window.
-        window: height and width in latent pixels; None for the native size.
-        sampling: `steps, guidance, batch, progress`, as for `generate`.
-
-    Returns:
-        uint8 `[n, height, width, 3]`.
+    In such a window every layer has its training tokens, so a scale rule has a factor of exactly 1 there and changes nothing
+    (`gamma` does). A probe sees the windows: their tokens, and no place in the image.
 
     Raises:
-        InvalidInputError: for an overlap that is not between 0 and 1, a size smaller than a window, a scheduler that clips, and
-            as `generate`.
+        InvalidInputError: for a whole window of overlap, a size smaller than a window, and a scheduler that clips.
         UnsupportedModelError: for a network that packs its latents.
-
-    Example:
-        >>> import entropy_lib as el
-        >>> multidiffusion(el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
-        (1, 64, 96, 3)
     """
-    check_pipeline(pipe)
     check_scheduler(pipe.scheduler)
-    network = denoiser(pipe)
-    check_sizes(pipe, [(height, width)], 1)
-    window = native_latent_size(pipe) if window is None else check_latent_size(window)
-    cover((height // pipe.vae_scale_factor, width // pipe.vae_scale_factor), window, overlap)  # fails before anything is drawn
-    with windowed(network, window, overlap):
-        return generate(pipe, prompts, seeds, height, width, scale_rule=scale_rule, **sampling)
+    window = native_latent_size(pipe)
+    latents = tuple(side // pipe.vae_scale_factor for side in asked.size)
+    cover(latents, window, overlap)  # fails before anything is generated
+    with windowed(denoiser(pipe), window, overlap):
+        return directly(pipe, asked, rule)
 
 
 def check_scheduler(scheduler: object) -> None:
@@ -80,8 +58,39 @@ def check_scheduler(scheduler: object) -> None:
         )
 
 
+def cover(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[tuple[int, int]]:
+    """Top and left of windows that cover every row and column.
+
+    Args:
+        size: height and width of the whole.
+        window: height and width of a window, in the same unit.
+        overlap: of neighbours, as a share of the window; the last one of a row or column may overlap more.
+
+    Raises:
+        InvalidInputError: for an overlap that is not between 0 and 1, or a whole that is smaller than a window.
+    """
+    if isinstance(overlap, bool) or not isinstance(overlap, Real) or not 0 < overlap < 1:
+        raise InvalidInputError(
+            f"overlap is {overlap!r}; it must be a share of the window, above 0 and below 1: windows that do not overlap leave "
+            "seams, and a whole window of overlap never ends"
+        )
+    if size[0] < window[0] or size[1] < window[1]:
+        raise InvalidInputError(
+            f"the image is {Size(*size)} and a window {Size(*window)} (latent pixels): there is no room for one; ask "
+            "for a size that is no smaller than the native one on either side, or generate it directly"
+        )
+    strides = [max(1, round(side * (1 - overlap))) for side in window]
+    return list(product(*(starts(*sides) for sides in zip(size, window, strides, strict=True))))
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows of one length start so that they cover another; the last one ends where the whole does."""
+    places = list(range(0, length - window + 1, stride))
+    return places if places[-1] + window == length else [*places, length - window]
+
+
 @contextmanager
-def windowed(network: nn.Module, window: Size, overlap: float = OVERLAP) -> Iterator[None]:
+def windowed(network: nn.Module, window: tuple[int, int], overlap: float = OVERLAP) -> Iterator[None]:
     """Let a network predict through windows while the block runs; it is as it was on any exit.
 
     Args:
@@ -97,13 +106,21 @@ def windowed(network: nn.Module, window: Size, overlap: float = OVERLAP) -> Iter
             f"{type(network).__name__} packs its latents and cannot see through windows; networks that take them as "
             "[batch, channel, height, width] can"
         )
-    own, before = network.forward, vars(network).get("forward")
+    own = network.forward
 
     def seen(*args: object, **kwargs: object) -> object:
         announce(network, args, kwargs)
         return own(*args, **kwargs)
 
-    network.forward = lambda *args, **kwargs: averaged(seen, args, kwargs, window, overlap)
+    with forward_replaced(network, lambda *args, **kwargs: averaged(seen, args, kwargs, window, overlap)):
+        yield
+
+
+@contextmanager
+def forward_replaced(network: nn.Module, forward: Callable) -> Iterator[None]:
+    """Let another function run in place of a network's `forward`, which stands again on any exit."""
+    before = vars(network).get("forward")
+    network.forward = forward
     try:
         yield
     finally:
@@ -112,7 +129,7 @@ def windowed(network: nn.Module, window: Size, overlap: float = OVERLAP) -> Iter
             network.forward = before
 
 
-def averaged(forward: object, args: tuple, kwargs: dict, window: Size, overlap: float) -> object:
+def averaged(forward: Callable, args: tuple, kwargs: dict, window: tuple[int, int], overlap: float) -> object:
     """What `forward` returns, its prediction being the mean over all windows that see a place."""
     if kwargs.get("down_block_additional_residuals") is not None:
         raise UnsupportedModelError("a ControlNet's residuals belong to the whole picture and cannot be cut into windows")

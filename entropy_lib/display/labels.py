@@ -1,6 +1,6 @@
-"""Facts about labels that figures, tables and sentences share: names of layers and columns."""
+"""What figures and tables call layers and columns."""
 
-# What a page calls the columns of the library's tables; others keep their name.
+# Headings of the library's columns; others keep their name.
 HEADINGS = {
     "tokens": "tokens N",
     "training_tokens": "training tokens T",
@@ -8,7 +8,7 @@ HEADINGS = {
     "entropy_ratio": "H / ln N",
     "logit_std": "spread of logits b",
     "of_freezing": "b / b_c",
-    "share": "share of the change removed",
+    "share": "fraction of the change removed",
     "absolute_error": "mean abs. error",
     "finite_tokens": "too few tokens",
     "row_spread": "rows differ",
@@ -22,17 +22,10 @@ HEADINGS = {
     "effective_tokens": "keys count as",
     "mean_change": "mean change",
     "largest_change": "largest",
+    "verdict": "Eq. 5 within the tolerance",
 }
-# Shown without decimals, also where a mean made floats of them.
-COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}
-# Shares of a whole: per cent wherever they are shown.
-PERCENT = {
-    "share",
-    "outside",
-    "beyond_half_freezing",
-    "mean_change",
-    "largest_change",
-}
+COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}  # shown without decimals, also where they are means
+PERCENT = {"share", "outside", "beyond_half_freezing", "mean_change", "largest_change"}
 
 
 def short_layer(name: str) -> str:
@@ -42,8 +35,6 @@ def short_layer(name: str) -> str:
         >>> short_layer("mid_block.attentions.0.transformer_blocks.0.attn1")
         'mid 0'
     """
-    parts = name.split(".")
-    numbers = (
-        [part for part in parts[: parts.index("transformer_blocks")] if part.isdigit()] if "transformer_blocks" in parts else []
-    )
-    return f"{parts[0].split('_')[0]} {'.'.join(numbers)}".strip() if numbers else name
+    before, found, _ = name.partition(".transformer_blocks.")
+    numbers = [part for part in before.split(".") if part.isdigit()] if found else []
+    return f"{before.split('.')[0].split('_')[0]} {'.'.join(numbers)}" if numbers else name

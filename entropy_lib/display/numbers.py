@@ -1,7 +1,6 @@
 """How numbers are written in tables, figures and sentences: as many digits as their interval gives them, never more."""
 
 import math
-from collections.abc import Iterable
 
 
 def decimals(low: float, high: float, otherwise: int = 3) -> int:
@@ -18,10 +17,10 @@ def decimals(low: float, high: float, otherwise: int = 3) -> int:
 
 
 def interval(value: float, low: float, high: float, otherwise: int = 3) -> str:
-    """A value with its interval, to two significant figures of the half-width; without limits, the value alone.
+    """A value with its interval, to two significant figures of the half-width; without bounds, the value alone.
 
     Args:
-        otherwise: decimals of a value without limits.
+        otherwise: decimals of a value without bounds.
 
     Example:
         >>> interval(0.951, 0.93, 0.972), interval(0.951, math.nan, math.nan, 1)
@@ -33,26 +32,31 @@ def interval(value: float, low: float, high: float, otherwise: int = 3) -> str:
 
 
 def percent(share: float, low: float = math.nan, high: float = math.nan) -> str:
-    """A share as per cent, with its interval where there is one.
+    """A fraction as per cent, with its interval where there is one.
 
     Example:
         >>> percent(0.123, 0.1, 0.146), percent(0.5)
         ('12.3 % [10.0, 14.6]', '50 %')
     """
-    value, _, limits = interval(100 * share, 100 * low, 100 * high, otherwise=0).partition(" ")
-    return f"{value} % {limits}".strip()
+    value, _, bounds = interval(100 * share, 100 * low, 100 * high, otherwise=0).partition(" ")
+    return f"{value} % {bounds}".strip()
 
 
 def chance(p_value: float) -> str:
-    """A p-value as it stands beside an interval, to three figures.
+    """A p-value, to three figures.
 
     Example:
         >>> chance(0.0713), chance(1e-9), chance(math.nan)
-        ('p = 0.0713', 'p < 0.001', 'no p')
+        ('0.0713', '< 0.001', '–')
     """
     if math.isnan(p_value):
-        return "no p"
-    return f"p = {p_value:.3g}" if p_value >= 0.001 else "p < 0.001"
+        return "–"
+    return f"{p_value:.3g}" if p_value >= 0.001 else "< 0.001"
+
+
+def significant(p_value: float, level: float) -> bool:
+    """Whether a p-value, as it is shown, is at most one minus the level; NaN is not."""
+    return float(f"{p_value:.3g}") <= round(1 - level, 9)
 
 
 def side(low: float, high: float, of: float) -> str:
@@ -67,16 +71,5 @@ def side(low: float, high: float, of: float) -> str:
     if math.isnan(low) or math.isnan(of):
         return ""
     digits = decimals(low, high)
-    low, high, of = (round(limit, digits) for limit in (low, high, of))
+    low, high, of = (round(bound, digits) for bound in (low, high, of))
     return "above" if low > of else "below" if high < of else "holds"
-
-
-def listed(names: Iterable[object]) -> str:
-    """Names in a sentence.
-
-    Example:
-        >>> listed(["32x32", "64x64", "96x96"])
-        '32x32, 64x64 and 96x96'
-    """
-    *first, last = map(str, names)
-    return f"{', '.join(first)} and {last}" if first else last

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.display.labels import COUNTS, HEADINGS, PERCENT, short_layer
-from entropy_lib.display.numbers import decimals, interval, percent, side
-from entropy_lib.display.verdicts import metric_word
+from entropy_lib.display.numbers import chance, decimals, interval, percent, side, significant
+from entropy_lib.display.sentences import sentence as sentence
 from entropy_lib.errors import extra
-from entropy_lib.metrics.catalogue import METRICS
+from entropy_lib.metrics.catalogue import METRICS, PRIMARY, UNCOUNTED
 
 with extra("notebooks"):
     from pandas.io.formats.style import Styler
@@ -41,31 +41,35 @@ def styled(table: pd.DataFrame, provenance: str) -> Styler:
     return (
         table.rename(columns=HEADINGS)
         .style.hide(axis="index")
-        .format({HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",", escape="html")
+        .format(
+            {HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",", escape="html", na_rep="–"
+        )
         .format_index(escape="html", axis="columns")
         .set_caption(html.escape("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH))))
         .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
     )
 
 
-def entropies(measured: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+def entropies(measured: Mapping[tuple[str, str], pd.DataFrame], native: str) -> pd.DataFrame:
     """Mean entropy over all layers, heads, steps and branches of each probe table, by (size, rule).
 
+    Args:
+        native: the label of the native size.
+
     Returns:
-        columns `size, rule, tokens` (of the top level), `entropy, entropy_ratio, logit_std`.
+        columns `size, rule, tokens` (of the top level), `entropy, entropy_ratio, logit_std`, and the `share` of the change from
+        native to this size that the rule removes; NaN without a rule, and where there is no such change.
     """
-    rows = [
-        {
-            "size": size,
-            "rule": name,
-            "tokens": table.tokens.max(),
-            "entropy": table.entropy.mean(),
-            "entropy_ratio": table.entropy_ratio.mean(),
-            "logit_std": (table.logit_std**2).mean() ** 0.5,
-        }
-        for (size, name), table in measured.items()
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for (size, name), table in measured.items():
+        means = {"entropy": table.entropy.mean(), "entropy_ratio": table.entropy_ratio.mean()}
+        spread = (table.logit_std**2).mean() ** 0.5
+        rows.append({"size": size, "rule": name, "tokens": table.tokens.max(), **means, "logit_std": spread})
+    table = pd.DataFrame(rows)
+    plain = table[table.rule == "unscaled"].set_index("size").entropy
+    change = table["size"].map(plain) - plain.get(native, np.nan)
+    removed = (table["size"].map(plain) - table.entropy) / change.where(change != 0)
+    return table.assign(share=removed.where(table.rule != "unscaled"))
 
 
 def slopes(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,17 +79,12 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
         table: columns `rule, slope, low, high, predicted, clusters`; `predicted` is NaN where nothing is predicted.
     """
     found = {"above": "lies above it", "below": "lies below it", "holds": "holds it", "": "–"}
-    rows = [
-        {
-            "rule": row.rule,
-            "slope": interval(row.slope, row.low, row.high),
-            "predicted": "–" if pd.isna(row.predicted) else f"{row.predicted:.{decimals(row.low, row.high)}f}",
-            "the interval": found[side(row.low, row.high, row.predicted)],
-            "prompts": row.clusters,
-        }
-        for row in table.itertuples()
-    ]
-    return pd.DataFrame(rows)
+    bounds = [(row.low, row.high) for row in table.itertuples()]
+    said = [found[side(*pair, expected)] for pair, expected in zip(bounds, table.predicted, strict=True)]
+    expected = [f"{value:.{decimals(*pair)}f}" for value, pair in zip(table.predicted, bounds, strict=True)]
+    shown = table[["rule"]].assign(slope=[interval(value, *pair) for value, pair in zip(table.slope, bounds, strict=True)])
+    shown["predicted"] = pd.Series(expected, table.index).where(table.predicted.notna(), "–")
+    return shown.assign(**{"the interval": said}, prompts=table.clusters)
 
 
 def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str] = interval) -> pd.DataFrame:
@@ -109,7 +108,7 @@ def preferences(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The share of the entropy change that each rule removes, in per cent (from `statistics.share_removed`)."""
+    """The fraction of the entropy change that each rule removes, in per cent (from `statistics.share_removed`)."""
     shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]
     return table[["size", "rule"]].assign(share=shown, prompts=table.clusters)
 
@@ -118,14 +117,15 @@ def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
     """As `shares`, one row a layer and rule, each size beside what is predicted for it.
 
     Args:
-        table: columns `layer, size, rule, share, low, high, predicted`; shares, not per cent.
+        table: columns `layer, size, rule, share, low, high, predicted`; fractions, not per cent.
     """
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for row in table.itertuples():
-        cells = rows.setdefault((row.layer, row.rule), {"layer": row.layer, "rule": row.rule})
-        cells[row.size] = percent(row.share, row.low, row.high)
-        cells[f"{row.size}, predicted"] = "–" if pd.isna(row.predicted) else percent(row.predicted)
-    return pd.DataFrame(rows.values())
+    measured = table.assign(text=[percent(*row) for row in table[["share", "low", "high"]].itertuples(index=False)])
+    expected = table.assign(text=["–" if pd.isna(value) else percent(value) for value in table.predicted])
+    both = pd.concat([measured, expected.assign(size=expected["size"] + ", predicted")])
+    order = [f"{size}{part}" for size in table["size"].unique() for part in ("", ", predicted")]
+    wide = both.pivot(index=["layer", "rule"], columns="size", values="text")
+    rows = table[["layer", "rule"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.reindex(index=list(rows), columns=order).rename_axis(columns=None).reset_index()
 
 
 def factors(report: pd.DataFrame) -> pd.DataFrame:
@@ -135,18 +135,16 @@ def factors(report: pd.DataFrame) -> pd.DataFrame:
 
 
 def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
-    """How far a detector can be trusted: one row a share, with its interval.
+    """How far a detector can be trusted: a row a fraction, with its interval.
 
     Args:
-        report: {on what: {what was right: share, low, high, count}}, as `mini.acceptance` writes it.
+        report: {on what: {what was right: share, low, high, count}}; other entries are passed over.
     """
-    rows = [
-        {"on": where, "what": what, "right": percent(value["share"], value["low"], value["high"]), "of": int(value["count"])}
-        for where, values in report.items()
-        for what, value in values.items()
-        if isinstance(value, Mapping) and "share" in value
-    ]
-    return pd.DataFrame(rows)
+    every = [(where, what, value) for where, values in report.items() for what, value in values.items()]
+    found = [row for row in every if isinstance(row[2], Mapping) and "share" in row[2]]
+    right = [percent(value["share"], value["low"], value["high"]) for _, _, value in found]
+    table = pd.DataFrame(found, columns=["on", "what", "of"]).assign(right=right)
+    return table.assign(of=[int(value["count"]) for value in table.of])[["on", "what", "right", "of"]]
 
 
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
@@ -163,42 +161,70 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
     return means(shown, "size", "method").fillna("–")
 
 
-def metric_differences(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One metric's paired differences: with interval, Holm-corrected p-value and, for scores, effect and share improved.
+def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> str:
+    """What a difference shows after Holm's correction: "better", "worse" or "n.s."; "more" or "less" where neither is better.
+
+    Example:
+        >>> result(-0.01, 0.001, "KID"), result(-0.01, 0.06, "KID")
+        ('better', 'n.s.')
+    """
+    if not significant(p_holm, level):
+        return "n.s."
+    if not METRICS[metric].directed:
+        return "more" if estimate > 0 else "less"
+    return "better" if (estimate > 0) == METRICS[metric].higher_is_better else "worse"
+
+
+def comparisons(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), level: float = 0.95) -> pd.DataFrame:
+    """What differences show, a line for each metric, size and method: better, worse, or no significant difference (n.s.).
+
+    Interval and `p` are each by itself, without a correction; `p (Holm)`, by which the last column goes, is corrected for all
+    differences that were tested together.
 
     Args:
-        differences: of `sweep.reduce.Tables`.
-        metric: as for `metric_levels`.
+        differences: columns `metric, size, estimate, low, high, p_value, p_holm`, and `method, against` where there are several:
+            of `sweep.reduce.Tables`, `statistics.paired_changes`, `best_on_tuning` or slopes on a dose.
+        metrics: which ones, as far as they are there.
+        level: of the intervals.
     """
-    part, times = differences[differences.metric == metric], METRICS[metric].times
-    numbers = part[["estimate", "low", "high"]] * times
-    heading = "difference" if times == 1 else f"difference x {times}"
-    table = part[["size", "rule"]].assign(**{heading: [interval(*row) for row in numbers.itertuples(index=False)]})
-    table["p (Holm)"] = part.p_holm.map("{:.2g}".format)
-    if part.get("effect") is not None and part.effect.notna().any():
-        table["in standard deviations"] = part.effect.map("{:+.2f}".format)
-        shares = part[["share_improved", "share_low", "share_high"]]
-        table["prompts improved"] = [percent(*row) for row in shares.itertuples(index=False)]
-    return table.assign(pairs=part.pairs)
+    order = [name for name in METRICS if name in metrics]
+    table = differences[differences.metric.isin(order)].sort_values(
+        "metric", key=lambda names: names.map(order.index), kind="stable"
+    )
+    times = np.array([METRICS[name].times for name in table.metric], dtype=float)
+    numbers = table[["estimate", "low", "high"]].mul(times, axis="index").itertuples(index=False)
+    shown = table[[name for name in ("size", "method", "against") if name in table]].copy()
+    shown.insert(0, "metric", [METRICS[name].label for name in table.metric])
+    shown[f"difference [{level:.0%}, unadjusted]"] = [interval(*row) for row in numbers]
+    shown["p (unadjusted)"], shown["p (Holm)"] = table.p_value.map(chance), table.p_holm.map(chance)
+    tested = table[["estimate", "p_holm", "metric"]].itertuples(index=False)
+    shown["result (Holm)"] = [result(*row, level) for row in tested]
+    if "effect" in table:
+        shown["in standard deviations"] = table.effect.map("{:+.2f}".format).where(table.effect.notna(), "–")
+        improved = table[["share_improved", "share_low", "share_high"]].itertuples(index=False)
+        shown["prompts improved"] = ["–" if pd.isna(row[0]) else percent(*row) for row in improved]
+    return shown.reset_index(drop=True)
 
 
-def metric_verdicts(differences: pd.DataFrame, level: float) -> pd.DataFrame:
-    """In a word, what each rule does at each size: better, worse, or no difference shown, after Holm's correction.
+def preregistration() -> str:
+    """What was decided before anything was generated: the outcomes that tell of degradation above and below the native size.
 
-    Args:
-        differences: of `sweep.reduce.Tables`.
-        level: one minus the largest p-value that counts.
+    Example:
+        >>> "above the native size" in preregistration()
+        True
     """
-    chosen = differences[differences.metric.isin(METRICS)]
-    columns = chosen[["estimate", "p_holm", "metric"]]
-    word = [metric_word(*row, level) for row in columns.itertuples(index=False)]
-    wide = chosen.assign(word=word).pivot(index=["size", "rule"], columns="metric", values="word")
-    order = list(dict.fromkeys(zip(chosen["size"], chosen.rule, strict=True)))
-    return wide.reindex(index=order, columns=[name for name in METRICS if name in wide]).rename_axis(columns=None).reset_index()
+    parts = []
+    for side_of, names in PRIMARY.items():
+        listed = [
+            " and ".join(f"{name} ({METRICS[name].unit})" for name in group) for group in (names, UNCOUNTED[side_of]) if group
+        ]
+        otherwise = f", or {listed[1]} where nothing counts things" if len(listed) > 1 else ""
+        parts.append(f"{side_of} the native size: {listed[0]}{otherwise}")
+    return f"Primary outcomes {'; '.join(parts)}."
 
 
 def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every way to one size on a line: what its pictures are worth, and what one of them costs (Supplement Tables 1 and 2).
+    """Every method for one size on a line: the metrics of its images, and the cost of one (Supplement Tables 1 and 2).
 
     Args:
         levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is there.
@@ -214,33 +240,13 @@ def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Seque
         numbers = (own[["estimate", "low", "high"]] * METRICS[name].times).itertuples()
         table[METRICS[name].label] = pd.Series({row.Index: interval(row.estimate, row.low, row.high) for row in numbers})
     own = costs[costs["size"] == size].set_index("method")
-    table["seconds a picture"] = own.apply(lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1)
+    table["seconds an image"] = own.apply(lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1)
     table["MB at the peak"] = own.megabytes.map("{:,.0f}".format)
     return table.fillna("–").reset_index()
 
 
-def eq5_by_layer(layers: pd.DataFrame) -> pd.DataFrame:
-    """How Eq. 5 does in each layer (from `attention.by_layer`), in nats."""
-    table = layers.reset_index()
-    return pd.DataFrame(
-        {
-            "layer": table.layer,
-            "N": table.tokens.astype(int),
-            "b": table.logit_std.map("{:.2f}".format),
-            "mean abs. error": table.absolute_error.map("{:.3f}".format),
-            "too few tokens": table.finite_tokens.map("{:+.3f}".format),
-            "rows differ": table.row_spread.map("{:+.3f}".format),
-            "not Gaussian": table.non_gaussian.map("{:+.3f}".format),
-            "-κ3/3 - κ4/8": table.cumulants.map("{:+.3f}".format),
-            "unexplained": table.unexplained.map("{:.3f}".format),
-            "b > b_c/2": table.beyond_half_freezing.map("{:.0%}".format),
-            "Eq. 5 within the tolerance": table.verdict,
-        }
-    )
-
-
 def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far pictures under each rule are from those under the first one, same prompts and seeds, as shares of the grey range.
+    """How far images under each rule are from those under the first, same prompts and seeds, as fractions of the grey range.
 
     Args:
         images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.

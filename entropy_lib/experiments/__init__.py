@@ -1,4 +1,4 @@
-"""Drawing and measuring: images from a pipeline, entropy over sizes, rules and prompts in tidy tables, calibrations of a model.
+"""Generating and measuring: images from a pipeline, entropy over sizes, rules and prompts in tidy tables, calibrations of a model.
 
 Knows pipelines, the patch and the probes; must not know notebooks or figures, nor any files but its calibrations.
 """

@@ -6,7 +6,6 @@ from . import position as position
 from . import request as request
 from .calibration import calibrate as calibrate
 from .calibration import out_of_reach as out_of_reach
-from .generation import draw as draw
 from .generation import generate as generate
 from .generation import own_options as own_options
 from .measurement import entropy_by_size as entropy_by_size

@@ -8,13 +8,13 @@ from diffusers import DiffusionPipeline
 
 from entropy_lib.attention.entropy import Rows
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import check_sampler, check_samples, native_size
+from entropy_lib.experiments.generation import images_of
+from entropy_lib.experiments.request import check_requests, native_size
 from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
 from entropy_lib.probes.response_probe import ResponseProbe
 from entropy_lib.scaling.calibration import Calibration, LayerResponse, calibration_of, lengths, use_calibration
 from entropy_lib.scaling.rules import rule_list
-from entropy_lib.sizes import size_name
+from entropy_lib.sizes import Size, SizeLike
 
 FACTORS = tuple(np.geomspace(0.125, 8, 25).round(6).tolist())  # 1 is the middle one
 
@@ -31,7 +31,7 @@ def calibrate(
 ) -> Calibration:
     """Measure how every head's entropy answers the softmax scale at native size, and let the pipeline's rules go by it.
 
-    The pictures are drawn with whatever patch the model carries; entropies are means over rows, steps, branches and prompts.
+    The images are generated with whatever patch the model carries; entropies are means over rows, steps, branches and prompts.
 
     Args:
         pipe, prompts, seeds, steps, guidance, batch: as for `generate`.
@@ -41,7 +41,7 @@ def calibrate(
         The calibration; `.write(path)` keeps it, `scaling.use_calibration` puts one to use that was read.
 
     Raises:
-        InvalidInputError: as `generate`, before anything is drawn.
+        InvalidInputError: as `generate`, before anything is generated.
         UnsupportedModelError: for a network with projections that are fused or replaced.
 
     Example:
@@ -50,8 +50,8 @@ def calibrate(
         >>> found = calibrate(pipe, ["a penguin"], [0], steps=2)
         >>> _ = el.apply_scale(pipe, "equal-entropy(heads)")
     """
-    sampler = check_sampler(pipe, steps, guidance, batch)
-    check_samples(prompts, seeds)
+    options = {"steps": steps, "guidance": guidance, "batch": batch}
+    [asked] = check_requests(pipe, prompts, seeds, [native_size(pipe)], **options)
     network, training = denoiser(pipe), training_tokens(pipe)
     own = lengths(network, training)
     if own is None:
@@ -60,25 +60,25 @@ def calibrate(
             "again; take back what fused or replaced it"
         )
     with ResponseProbe(pipe, FACTORS, rows) as probe:
-        generate(pipe, prompts, seeds, *native_size(pipe), steps=sampler.steps, guidance=sampler.guidance, batch=batch)
+        images_of(pipe, asked, None)
     table = probe.table()
     layers = {
         name: LayerResponse(training[name], FACTORS, part.groupby("head")[list(probe.measured)].mean().to_numpy().round(5).tolist())
         for name, part in table.groupby("layer", sort=False)
     }
-    source = f"{len(prompts)} prompts, {sampler.steps} steps, guidance {sampler.guidance:g}"
+    source = f"{len(prompts)} prompts, {asked.steps} steps, guidance {asked.guidance:g}"
     found = Calibration({name: own[name] for name in layers}, layers, source)
     use_calibration(network, found)
     return found
 
 
-def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[SizeLike]) -> pd.DataFrame:
     """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N itself may be less.
 
     Args:
         pipe: with a calibration, shipped or its own.
         rules: names; those that take nothing from a calibration are passed over.
-        sizes: (height, width) in pixels.
+        sizes: each "64x96", or (height, width) in pixels.
 
     Returns:
         one row for each size and rule: `size, rule, factors, out_of_reach`.
@@ -88,15 +88,15 @@ def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[
 
     Example:
         >>> import entropy_lib as el
-        >>> out_of_reach(el.load("mini"), ["paper", "equal-entropy(layers)"], [(32, 32), (96, 96)]).out_of_reach.tolist()
+        >>> out_of_reach(el.load("mini"), ["paper", "equal-entropy(layers)"], ["32x32", "96x96"]).out_of_reach.tolist()
         [10, 0]
     """
     network, rows = denoiser(pipe), []
-    for height, width in sizes:
-        counts = tokens_at(pipe, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
+    for size in map(Size.of, sizes):
+        counts = tokens_at(pipe, *(side // pipe.vae_scale_factor for side in size))
         for chosen in (each for each in rule_list(rules) if each.calibrated):
             calibration = calibration_of(network, chosen.name)
             found = [calibration.factors(chosen, name, counts[name]) for name in chosen.layers(training_tokens(pipe))]
             many, beyond = sum(len(each.factors) for each in found), sum(each.clamped for each in found)
-            rows.append({"size": size_name(height, width), "rule": chosen.name, "factors": many, "out_of_reach": beyond})
+            rows.append({"size": str(size), "rule": chosen.name, "factors": many, "out_of_reach": beyond})
     return pd.DataFrame(rows, columns=["size", "rule", "factors", "out_of_reach"])

@@ -1,28 +1,32 @@
-"""Entropy, and the shape of logits, over sizes, rules and prompts in tidy tables: the measurement behind notebooks 02 to 04."""
+"""Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables: the measurement behind notebooks 02 to 04."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import pandas as pd
 from diffusers import DiffusionPipeline
 from tqdm.auto import tqdm
 
 from entropy_lib.attention.entropy import Rows
+from entropy_lib.baselines.methods import Method, method_list
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import Size, check_sampler, check_samples, check_sizes, distinct_rules_at
+from entropy_lib.experiments.generation import images_of
+from entropy_lib.experiments.request import Request, check_requests, distinct_rules_at
 from entropy_lib.probes.entropy_probe import EntropyProbe
 from entropy_lib.probes.logit_probe import LogitProbe
 from entropy_lib.scaling.patch import applied_rule
 from entropy_lib.scaling.rules import Rule
-from entropy_lib.sizes import size_name
+from entropy_lib.sizes import SizeLike
+
+Rules: TypeAlias = Sequence[str | Rule | Method] | None
 
 
 def entropy_by_size(
     pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
-    rules: Sequence[str | Rule] | None = None,
+    sizes: Sequence[SizeLike],
+    rules: Rules = None,
     *,
     rows: Rows = None,
     steps: int | None = None,
@@ -33,14 +37,14 @@ def entropy_by_size(
     """Sample every prompt at every size under every rule and measure the entropy of all self-attention.
 
     Where several rules do the same, as all but `gamma` do at native size, the first of them is sampled and its rows are repeated
-    for the others.
+    for the others. A method of several stages or windows is measured in all of them.
 
     Args:
         pipe: a text-to-image pipeline.
         prompts, seeds: of equal length; the same for all sizes and rules.
-        sizes: (height, width) in pixels.
-        rules: see `entropy_lib.rule`; each replaces whatever patch the model carries. None measures the model as it is, and the
-            table names the rule that it carries.
+        sizes: each "64x96", or (height, width) in pixels.
+        rules: scale rules, or any other methods of `generate`; each replaces whatever patch the model carries. None measures the
+            model as it is, and the table names the rule that it carries.
         rows: query rows to look at, as for `EntropyProbe`.
         steps, guidance, batch, progress: as for `generate`.
 
@@ -48,19 +52,14 @@ def entropy_by_size(
         The columns of `EntropyProbe.table()` (with `image`), and `size, rule, prompt`.
 
     Raises:
-        InvalidInputError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is drawn; and for
+        InvalidInputError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is generated; and for
             sizes or rules that are repeated.
     """
-    tables = []
-    check_sampler(pipe, steps, guidance, batch)
-    check_samples(prompts, seeds)
-    cells = _cells(pipe, sizes, rules, batch)
-    for (height, width), scale_rule, names in tqdm(cells, disable=not progress, desc="size x rule"):
-        with EntropyProbe(pipe, rows=rows, per_image=True) as probe:
-            generate(pipe, prompts, seeds, height, width, scale_rule=scale_rule, steps=steps, guidance=guidance, batch=batch)
-        table = probe.table()
-        label = {"size": size_name(height, width), "prompt": table.image.map(dict(enumerate(prompts)))}
-        tables += [table.assign(rule=name, **label) for name in names]
+    options = {"steps": steps, "guidance": guidance, "batch": batch}
+    requests, tables = check_requests(pipe, prompts, seeds, sizes, **options), []
+    for size, names, probe in _probed(pipe, requests, rules, lambda: EntropyProbe(pipe, rows=rows, per_image=True), progress):
+        table = _by_prompt(probe.table(), size, prompts)
+        tables += [table.assign(rule=name) for name in names]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -68,8 +67,8 @@ def logit_shape_by_size(
     pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
-    rules: Sequence[str | Rule] | None = None,
+    sizes: Sequence[SizeLike],
+    rules: Rules = None,
     *,
     rows: Rows = 32,
     steps: int | None = None,
@@ -84,30 +83,42 @@ def logit_shape_by_size(
     Returns:
         The columns of `probes.LogitProbe.table()` with `size, rule, prompt`, and those of `.quantiles()` with `size, rule`.
     """
-    tables, quantiles = [], []
-    check_sampler(pipe, steps, guidance, batch)
-    check_samples(prompts, seeds)
-    cells = _cells(pipe, sizes, rules, batch)
-    for (height, width), scale_rule, names in tqdm(cells, disable=not progress, desc="size x rule"):
-        label = {"size": size_name(height, width)}
-        options = {"scale_rule": scale_rule, "steps": steps, "guidance": guidance, "batch": batch}
-        with LogitProbe(pipe, rows=rows, per_image=True) as probe:
-            generate(pipe, prompts, seeds, height, width, **options)
-        table = probe.table()
-        label_with_prompt = label | {"prompt": table.image.map(dict(enumerate(prompts)))}
-        tables += [table.assign(rule=name, **label_with_prompt) for name in names]
-        quantiles += [probe.quantiles().assign(rule=name, **label) for name in names]
+    options = {"steps": steps, "guidance": guidance, "batch": batch}
+    requests, tables, quantiles = check_requests(pipe, prompts, seeds, sizes, **options), [], []
+    for size, names, probe in _probed(pipe, requests, rules, lambda: LogitProbe(pipe, rows=rows, per_image=True), progress):
+        table = _by_prompt(probe.table(), size, prompts)
+        tables += [table.assign(rule=name) for name in names]
+        quantiles += [probe.quantiles().assign(size=size, rule=name) for name in names]
     return pd.concat(tables, ignore_index=True), pd.concat(quantiles, ignore_index=True)
 
 
-def _cells(
-    pipe: DiffusionPipeline, sizes: Sequence[Size], rules: Sequence[str | Rule] | None, batch: int
-) -> list[tuple[Size, str | None, list[str]]]:
-    """What has to be sampled: (size, rule or None for the model as it is, the names under which it stands in the table)."""
-    sizes = check_sizes(pipe, sizes, batch)
+def _by_prompt(table: pd.DataFrame, size: str, prompts: Sequence[str]) -> pd.DataFrame:
+    return table.assign(size=size, prompt=table.image.map(dict(enumerate(prompts))))
+
+
+def _probed(
+    pipe: DiffusionPipeline, requests: Sequence[Request], rules: Rules, probe_of: Callable, progress: bool
+) -> Iterator[tuple[str, list[str], EntropyProbe | LogitProbe]]:
+    """Generate every request by every method under a probe of its own: size, names that the rows stand under, probe."""
+    cells = [(asked, *cell) for asked in requests for cell in _distinct(pipe, asked, rules)]
+    for asked, chosen, names in tqdm(cells, disable=not progress, desc="size x rule"):
+        with probe_of() as probe:
+            images_of(pipe, asked, chosen)
+        yield str(asked.size), names, probe
+
+
+def _distinct(pipe: DiffusionPipeline, asked: Request, rules: Rules) -> list[tuple[Method | None, list[str]]]:
+    """The methods to sample by at a size, None for the model as it is, and the names under which each stands in the table."""
     if rules is None:
-        return [(size, None, [applied_rule(pipe).name]) for size in sizes]
-    return [(size, first, names) for size in sizes for first, names in distinct_rules_at(pipe, rules, *size).items()]
+        return [(None, [applied_rule(pipe).name])]
+    chosen = {each.name: each for each in method_list(rules)}
+    scale_rules = [name for name, each in chosen.items() if each.direct]
+    same = distinct_rules_at(pipe, scale_rules, asked.size) if scale_rules else {}
+    for name, each in chosen.items():
+        if not each.direct:
+            distinct_rules_at(pipe, [each.rule], asked.size)  # fails here where the rule has no factor
+            same[name] = [name]
+    return [(chosen[first], names) for first, names in same.items()]
 
 
 def native_layers(table: pd.DataFrame) -> pd.DataFrame:

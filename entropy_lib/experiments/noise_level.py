@@ -27,9 +27,9 @@ from torch import Tensor
 from entropy_lib.errors import InvalidInputError, MissingFileError, UnsupportedModelError
 from entropy_lib.experiments.request import check_list, check_pipeline, check_sizes
 from entropy_lib.files import DATA, replacing
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, training_tokens
 from entropy_lib.scaling.calibration import SAME, lengths
-from entropy_lib.sizes import size_name
+from entropy_lib.sizes import Size, SizeLike
 
 SHIPPED = DATA / "calibrations" / "noise"
 ATTRIBUTE = "_entropy_lib_noise_levels"  # where a network keeps those that it was given
@@ -110,7 +110,7 @@ class NoiseLevels:
         return own is not None and all(math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own)
 
 
-def noise_level_of(pipe: DiffusionPipeline, height: int, width: int) -> Sequence[tuple[float, float]]:
+def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Sequence[tuple[float, float]]:
     """The offsets of a pipeline at a size: those that it was given, or else those that are shipped with its weights.
 
     Raises:
@@ -119,7 +119,7 @@ def noise_level_of(pipe: DiffusionPipeline, height: int, width: int) -> Sequence
     given = getattr(denoiser(pipe), ATTRIBUTE, None)
     shipped = (NoiseLevels.read(path) for path in sorted(SHIPPED.glob("*.json")))
     found = given if given is not None else next((levels for levels in shipped if levels.fit(pipe)), None)
-    size = size_name(height, width)
+    size = str(Size.of(size))
     if found is None or size not in found.offsets:
         raise InvalidInputError(
             f"what the network should be told at {size} has not been measured"
@@ -139,7 +139,7 @@ def told_offset(scheduler: SchedulerMixin, timestep: Tensor, offsets: Sequence[t
 @torch.no_grad()
 def calibrate_noise_level(
     pipe: DiffusionPipeline,
-    pictures: Mapping[tuple[int, int], UInt8[np.ndarray, "image height width 3"]],
+    pictures: Mapping[SizeLike, UInt8[np.ndarray, "image height width 3"]],
     captions: Sequence[str],
     *,
     batch: int = 16,
@@ -152,7 +152,7 @@ def calibrate_noise_level(
 
     Args:
         pipe: with a schedule of variances.
-        pictures: {(height, width): real pictures of that size}, one for each caption.
+        pictures: {size: real pictures of that size}, one for each caption.
         captions: of the pictures.
         batch: pictures denoised together.
         seed: of the noise.
@@ -164,22 +164,16 @@ def calibrate_noise_level(
     check_pipeline(pipe)
     log_snr(pipe.scheduler)
     check_list("captions", captions, "texts", lambda caption: isinstance(caption, str))
-    check_sizes(pipe, list(pictures), 1)
-    for (height, width), images in pictures.items():
-        if images.shape != (len(captions), height, width, 3):
-            raise InvalidInputError(f"pictures of {height}x{width} are {images.shape}; there must be one for each of the captions")
+    by_size = dict(zip(check_sizes(pipe, list(pictures)), pictures.values(), strict=True))
+    for size, images in by_size.items():
+        if images.shape != (len(captions), *size, 3):
+            raise InvalidInputError(f"pictures of {size} are {images.shape}; there must be one for each of the captions")
     text = pipe.encode_prompt(list(captions), pipe.device, 1, False)[0]
-    losses = {size_name(*size): _losses(pipe, images, text, batch, seed) for size, images in pictures.items()}
+    losses = {str(size): _losses(pipe, images, text, batch, seed) for size, images in by_size.items()}
     offsets = {size: [(level, _lowest(row)) for level, row in zip(LEVELS, rows, strict=True)] for size, rows in losses.items()}
-    found = NoiseLevels(lengths(denoiser(pipe), _first_layers(pipe)) or {}, offsets, losses)
+    found = NoiseLevels(lengths(denoiser(pipe), list(training_tokens(pipe))) or {}, offsets, losses)
     setattr(denoiser(pipe), ATTRIBUTE, found)
     return found
-
-
-def _first_layers(pipe: DiffusionPipeline) -> list[str]:
-    from entropy_lib.models.layers import training_tokens
-
-    return list(training_tokens(pipe))
 
 
 def _losses(pipe: DiffusionPipeline, images: np.ndarray, text: Tensor, batch: int, seed: int) -> list[list[float]]:

@@ -6,6 +6,7 @@ Diffusion's has. At another size the borders are farther away. A network that pa
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -14,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
-from entropy_lib.experiments.generation import generate
-from entropy_lib.experiments.request import check_samples
+from entropy_lib.experiments.generation import images_of
+from entropy_lib.experiments.request import check_requests
 from entropy_lib.models.layers import denoiser
-from entropy_lib.sizes import size_name
+from entropy_lib.sizes import SizeLike
 
 RIDGE = 1e-6  # of the features' own mean square: keeps constant channels harmless
 LAST = "conv_norm_out"  # the layer of a UNet of diffusers that reads its last features
@@ -29,7 +30,7 @@ def position_error(
     pipe: DiffusionPipeline,
     prompts: Sequence[str],
     seeds: Sequence[int],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[SizeLike],
     *,
     steps: int | None = None,
     guidance: float | None = None,
@@ -42,7 +43,7 @@ def position_error(
     Args:
         pipe: a text-to-image pipeline around a UNet of diffusers.
         prompts, seeds: of equal length, two at least.
-        sizes: (height, width) in pixels.
+        sizes: each "64x96", or (height, width) in pixels.
         steps, guidance: as for `generate`.
 
     Returns:
@@ -54,24 +55,23 @@ def position_error(
 
     Example:
         >>> import entropy_lib as el
-        >>> table = position_error(el.load("mini"), ["an owl", "a bus"], [0, 1], [(32, 32)], steps=2)
+        >>> table = position_error(el.load("mini"), ["an owl", "a bus"], [0, 1], ["32x32"], steps=2)
         >>> list(table.columns), len(table)
         (['size', 'prompt', 'error', 'chance'], 2)
     """
-    check_samples(prompts, seeds)
+    requests, rows = check_requests(pipe, prompts, seeds, sizes, steps=steps, guidance=guidance, batch=1), []
     if len(prompts) < 2:
         raise InvalidInputError(
             f"prompts holds {len(prompts)}; the map is tried on other prompts than it is fitted on: give 2 at least"
         )
-    rows = []
-    for height, width in sizes:
+    for asked in requests:
         with last_features(denoiser(pipe)) as features:
-            generate(pipe, prompts, seeds, height, width, steps=steps, guidance=guidance, batch=len(prompts))
+            images_of(pipe, replace(asked, batch=len(prompts)), None)
         by_prompt = torch.cat([calls.unflatten(0, (-1, len(prompts))) for calls in features])  # branches of guidance come whole
         every = [moments(by_prompt[:, index]) for index in range(len(prompts))]
         for own, prompt in zip(every, prompts, strict=True):
             error = unexplained(fitted([other for other in every if other is not own]), own)
-            rows.append({"size": size_name(height, width), "prompt": prompt, "error": error, "chance": own[2] / own[3] / 2})
+            rows.append({"size": str(asked.size), "prompt": prompt, "error": error, "chance": own[2] / own[3] / 2})
     return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a pipeline, checked whole before anything is drawn.
+"""What is asked of a pipeline, checked once and whole before anything is generated.
 
 Example:
     >>> check_list("seeds", [3, -1], "whole numbers from 0", lambda seed: seed >= 0)
@@ -7,14 +7,18 @@ Example:
     entropy_lib.errors.InvalidInputError: seeds[1] is -1; seeds are whole numbers from 0
 """
 
+import copy
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any
 
 import psutil
 import torch
 from diffusers import DiffusionPipeline
+from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.catalogue import sampling_defaults
@@ -22,30 +26,65 @@ from entropy_lib.models.layers import denoiser, native_latent_size, tokens_at, t
 from entropy_lib.models.networks import family
 from entropy_lib.scaling.calibration import calibration_of
 from entropy_lib.scaling.rules import Rule, distinct_rules, rule_list
-from entropy_lib.sizes import SIZE_MULTIPLE, check_size, size_name
+from entropy_lib.sizes import SIZE_MULTIPLE, Size, SizeLike
 
-Size = tuple[int, int]
-SEEDS = 2**32  # torch's generator on the CPU uses 32 bits of a seed: those beyond would repeat pictures
+SEEDS = 2**32  # torch's generator on the CPU uses 32 bits of a seed: those beyond would repeat images
 
 
 @dataclass(frozen=True)
-class SamplerOptions:
-    """How pictures are drawn; what was not given is the model's own (`catalogue.sampling_defaults`)."""
+class Request:
+    """Images of one size that a pipeline can make: one for each (prompt, seed) pair. Made by `check_requests`."""
 
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    size: Size
     steps: int
     guidance: float
     batch: int
+    progress: bool = False
+
+    def at(self, size: Size) -> "Request":
+        """The same at another size."""
+        return replace(self, size=size)
 
 
-def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None, batch: int) -> SamplerOptions:
-    """The settings of the sampler.
+def check_requests(
+    pipe: DiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sizes: Sequence[SizeLike],
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch: int,
+    progress: bool = False,
+) -> list[Request]:
+    """One request for each size; arguments as for `generate`, steps and guidance of None being the model's own.
 
     Raises:
-        InvalidInputError: for steps that are no number from 1 to those the model was trained with, guidance that is not finite
-            or below 0, a batch below 1.
+        InvalidInputError: for arguments that cannot be, sizes that the model cannot make, that cannot fit into memory or
+            that are repeated, and a scheduler whose noise no seed fixes.
         UnsupportedModelError: when `pipe` is no pipeline.
     """
     check_pipeline(pipe)
+    steps, guidance = check_sampler(pipe, steps, guidance)
+    if not _whole(batch) or batch < 1:
+        raise InvalidInputError(f"batch is {batch!r}; it must be a whole number of images, at least 1")
+    check_samples(prompts, seeds)
+    checked = check_sizes(pipe, sizes)
+    for size in checked:
+        check_memory(pipe, size, batch)
+    check_noise(pipe.scheduler)
+    return [Request(prompts, seeds, size, steps, guidance, int(batch), progress) for size in checked]
+
+
+def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
+    """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`).
+
+    Raises:
+        InvalidInputError: for steps that are no number from 1 to those the model was trained with, and guidance that is not
+            finite or below 0.
+    """
     own_steps, own_guidance = sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
     steps, guidance = own_steps if steps is None else steps, own_guidance if guidance is None else guidance
     most = getattr(getattr(pipe.scheduler, "config", None), "num_train_timesteps", None) or math.inf
@@ -53,9 +92,7 @@ def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | 
         raise InvalidInputError(f"steps is {steps!r}; it must be a whole number from 1 to {most}, or None for the model's own")
     if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= guidance < math.inf:
         raise InvalidInputError(f"guidance is {guidance!r}; it must be a number from 0, or None for the model's own")
-    if not _whole(batch) or batch < 1:
-        raise InvalidInputError(f"batch is {batch!r}; it must be a whole number of images, at least 1")
-    return SamplerOptions(int(steps), float(guidance), int(batch))
+    return int(steps), float(guidance)
 
 
 def check_pipeline(pipe: DiffusionPipeline) -> None:
@@ -89,26 +126,57 @@ def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], 
             raise InvalidInputError(f"{name}[{index}] is {value!r}; {name} are {kind}")
 
 
-def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[Size], batch: int) -> list[Size]:
-    """Heights and widths in pixels, each of which occurs once.
+def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size]:
+    """Sizes that the model can make, each of which occurs once.
 
     Raises:
-        InvalidInputError: for a size that the model cannot draw, that cannot fit into memory, or that is repeated.
+        InvalidInputError: for a size that the model cannot make, or that is repeated.
     """
-    pairs = "(height, width) in pixels, for example (64, 96); `parse_size` reads '64x96'"
-    check_list("sizes", sizes, pairs, lambda size: not isinstance(size, str) and hasattr(size, "__len__") and len(size) == 2)
-    checked = []
-    for height, width in sizes:
-        check_size(height, width, size_multiple(pipe))
-        check_memory(pipe, height, width, batch)
-        if (int(height), int(width)) in checked:
-            raise InvalidInputError(f"sizes repeat {size_name(height, width)}; each may occur once")
-        checked.append((int(height), int(width)))
+    kind = "heights and widths in pixels, for example '64x96' or (64, 96)"
+    check_list("sizes", sizes, kind, lambda size: isinstance(size, str) or (hasattr(size, "__len__") and len(size) == 2))
+    checked = [Size.of(size, size_multiple(pipe)) for size in sizes]
+    for size in checked:
+        if checked.count(size) > 1:
+            raise InvalidInputError(f"sizes repeat {size}; each may occur once")
     return checked
 
 
-def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], height: int, width: int) -> dict[str, list[str]]:
-    """Which rules do the same to a pipeline at one size in pixels, see `scaling.distinct_rules`.
+def check_noise(scheduler: object) -> None:
+    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on copies, in a step each.
+
+    Raises:
+        InvalidInputError: as DPM++ SDE does by torchsde: then no seed fixes an image, and paired differences are noise.
+    """
+    try:
+        one, other = (_first_step(copy.deepcopy(scheduler)) for _ in range(2))
+    except Exception:  # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen as it runs
+        return
+    if not torch.equal(one, other):
+        raise InvalidInputError(unseeded(scheduler))
+
+
+def _first_step(scheduler: Any) -> Tensor:
+    asked = inspect.signature(scheduler.set_timesteps).parameters
+    scheduler.set_timesteps(4, **({"mu": 1.0} if "mu" in asked else {}))
+    accepted, given = inspect.signature(scheduler.step).parameters, torch.Generator("cpu").manual_seed(0)
+    sample = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
+    with torch.random.fork_rng(devices=[]):
+        torch.seed()  # as different as the numbers of any two runs
+        options = {"generator": given} if "generator" in accepted else {}
+        return scheduler.step(sample, scheduler.timesteps[0], sample, **options).prev_sample
+
+
+def unseeded(scheduler: object) -> str:
+    """What to say of a scheduler whose noise no seed fixes."""
+    return (
+        f"{type(scheduler).__name__} takes noise from a source of its own, so that no seed fixes an image and differences between "
+        "methods would be noise. Take a deterministic scheduler, as DPMSolverMultistepScheduler, or one whose step takes a "
+        "generator."
+    )
+
+
+def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], size: SizeLike) -> dict[str, list[str]]:
+    """Which rules do the same to a pipeline at one size, see `scaling.distinct_rules`.
 
     Raises:
         InvalidInputError: for a rule that has no factor there, needs a calibration and has none, or aims at what is out of reach
@@ -116,23 +184,24 @@ def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], heig
 
     Example:
         >>> import entropy_lib as el
-        >>> distinct_rules_at(el.load("mini"), ["unscaled", "paper", "gamma(1.4)"], 64, 64)
+        >>> distinct_rules_at(el.load("mini"), ["unscaled", "paper", "gamma(1.4)"], "64x64")
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
-    names = [each.name for each in rule_list(rules)]
+    parsed = rule_list(rules)
+    names = [each.name for each in parsed]
     if names == ["unscaled"]:
         return {"unscaled": names}  # what needs no tokens is not asked for them
-    tokens = tokens_at(pipe, height // pipe.vae_scale_factor, width // pipe.vae_scale_factor)
-    for each in rule_list(rules):
+    tokens = tokens_at(pipe, *(side // pipe.vae_scale_factor for side in Size.of(size)))
+    for each in parsed:
         if each.calibrated:
             calibration_of(denoiser(pipe), each.name).check_within_reach(each, tokens)
     return distinct_rules(names, tokens, training_tokens(pipe))
 
 
-def check_memory(pipe: DiffusionPipeline, height: int, width: int, batch: int) -> None:
-    """Refuse a size whose pictures, and the decoder's last layer for one of them, exceed all the memory of the device.
+def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
+    """Refuse a size whose images, and the decoder's last layer for one of them, exceed all the memory of the device.
 
-    A bound from below, so that nothing is refused that could be drawn; most of what it lets pass needs far more.
+    A bound from below, so that nothing is refused that could be made; most of what it lets pass needs far more.
 
     Raises:
         InvalidInputError: with the estimate.
@@ -141,12 +210,12 @@ def check_memory(pipe: DiffusionPipeline, height: int, width: int, batch: int) -
     if decoder is None or getattr(decoder, "use_tiling", False):
         return
     numbers = 3 * batch + decoder.config.block_out_channels[0]  # for each pixel
-    needed = int(height) * int(width) * numbers * torch.finfo(decoder.dtype).bits // 8
+    needed = size.pixels * numbers * torch.finfo(decoder.dtype).bits // 8
     there = device_memory(decoder.device)
     if needed > there:
         raise InvalidInputError(
-            f"{size_name(height, width)} in batches of {batch} needs at least {needed / 1e9:,.0f} GB, and "
-            f"{decoder.device.type} has {there / 1e9:,.0f} GB; take a smaller size or batch"
+            f"{size} in batches of {batch} needs at least {needed / 1e9:,.0f} GB, and {decoder.device.type} has "
+            f"{there / 1e9:,.0f} GB; take a smaller size or batch"
         )
 
 
@@ -157,8 +226,7 @@ def device_memory(device: torch.device) -> int:
 
 def native_size(pipe: DiffusionPipeline) -> Size:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
-    height, width = native_latent_size(pipe)
-    return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
+    return Size(*(side * pipe.vae_scale_factor for side in native_latent_size(pipe)))
 
 
 def size_multiple(pipe: DiffusionPipeline) -> int:

@@ -3,21 +3,19 @@
 Knows pictures, feature networks and `statistics`; must not know which model drew a picture, nor under which rule.
 
     catalogue    METRICS: what each metric is called, which way is better, how it is shown and computed
-    state        number, mean and covariance of features, mergeable, saved as safetensors
-    frechet, frechet_intervals   Fréchet distance; its level without the bias of few images, its paired difference
-    extrapolation                the Fréchet distance of infinitely many images
-    kernel, kernel_intervals     KID and CMMD as exact U-statistics; their intervals, and which of two methods is nearer
-    deletion     leaving out the same blocks of images from a sample and from what it is compared with
-    manifold     precision and recall, density and coverage
+    samples      feature matrices, and leaving out the same blocks of images from a sample and from what it is compared with
+    state        number, mean and covariance of features, which add up, saved as safetensors
+    frechet      Fréchet distance; its level without the bias of few images, its paired difference
+    kernel       KID and CMMD as exact U-statistics; their intervals and paired differences
     clip         CLIP score of each image
     repetition   the repetition index of each image, from its pixels alone
     layout       things found in a picture against what was asked for
     views        from pictures of any size to the square that a network reads: the one resize
     extractors   the networks: mini-clip, Inception-v3, DINOv2, EfficientNet-lite0, any open_clip model
-    features     features of pictures, computed once and kept on disk
+    features     what is computed from pictures, once, and kept on disk
 
 A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
-device of the features. Rows are read in blocks, so that nothing grows with the number of images but the feature matrix.
+device of the features. Some rows are read at a time, so that nothing grows with the number of images but the feature matrix.
 The names in `__init__.pyi` are imported on first use: `import entropy_lib.metrics` itself loads nothing heavy.
 """
 

@@ -18,15 +18,14 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from entropy_lib.metrics.clip import clip_scores
-from entropy_lib.metrics.frechet import ENOUGH
-from entropy_lib.metrics.frechet_intervals import frechet_difference, frechet_interval
-from entropy_lib.metrics.kernel import gaussian_kernel
-from entropy_lib.metrics.kernel_intervals import kernel_difference, kernel_interval
-from entropy_lib.metrics.layout import LAYOUT
+from entropy_lib.metrics.frechet import ENOUGH, frechet_difference, frechet_interval
+from entropy_lib.metrics.kernel import gaussian_kernel, kernel_difference, kernel_interval
+from entropy_lib.metrics.layout import layout_values
 from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval
@@ -94,9 +93,9 @@ class Distance(Metric):
 
     def can_be_given(self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState) -> bool:
         """Whether both sides are of a kind, and have images enough."""
-        if isinstance(reference, FeatureState):
-            return self.of_states and min(len(features), reference.count) >= self.images_per_feature * features.shape[1]
-        return min(len(features), len(reference)) >= self.images_per_feature * features.shape[1]
+        state = isinstance(reference, FeatureState)
+        fewest = min(len(features), reference.count if state else len(reference))
+        return (self.of_states or not state) and fewest >= self.images_per_feature * features.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,27 +118,26 @@ class PictureScore(Metric):
     """A number for each image, from its pixels alone.
 
     Attributes:
-        value: of one picture of any size. Its numbers are kept, and computed anew when the module that it stands in changes.
+        value: of one picture of any size. Its numbers are kept: whoever changes them raises `features.VERSION`.
         reference: what tables say that it is measured against.
     """
 
     reference: ClassVar[str] = "nothing"
     value: Callable[[UInt8[np.ndarray, "height width 3"]], float]
 
-
-def clip_score_of_captions(features: Float[Tensor, "image dim"], prompts: Sequence[str], embed: Embed) -> Float[Tensor, " image"]:
-    """The CLIP score of each image with its own prompt."""
-    return clip_scores(features, embed(prompts))
+    def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
+        """The numbers of pictures of one size, a column."""
+        return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
 
 
 def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"]) -> Score:
-    """One of the values of `layout.LAYOUT`, as a metric."""
+    """One of `layout.layout_values`, as a metric."""
     return Score(
         name=name.capitalize(),
         unit=unit,
         better=better,
         features=FINDINGS,
-        values=lambda rows, prompts, asked_for: LAYOUT[name](rows, asked_for(prompts)),
+        values=lambda rows, prompts, asked_for: layout_values(rows, asked_for(prompts))[name],
     )
 
 
@@ -159,7 +157,10 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
             interval=partial(kernel_interval, kernel=gaussian_kernel),
             difference=partial(kernel_difference, kernel=gaussian_kernel),
         ),
-        Score(name="CLIP score", unit="100 x cosine", better="higher", values=clip_score_of_captions),
+        Score(
+            name="CLIP score", unit="100 x cosine", better="higher",
+            values=lambda rows, prompts, embed: clip_scores(rows, embed(prompts)),
+        ),
         PictureScore(name="Repetition", unit="share of patches displaced alike", better="lower", value=repetition_index),
         finding("excess", "things too many, a picture", "lower"),
         finding("missing", "things that are not there, a picture", "lower"),

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.matrix import FeatureRows, feature_matrix, same_width
+from entropy_lib.metrics.samples import FeatureRows, feature_matrix, same_width
 
 
 def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " image"]:
@@ -33,11 +33,7 @@ def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " im
 
 
 def unit_rows(values: Float64[Tensor, "image dim"]) -> Float64[Tensor, "image dim"]:
-    """Each row divided by its length.
-
-    Raises:
-        InvalidInputError: if a row is zero, and so has no direction.
-    """
+    """Each row divided by its length; InvalidInputError for a row of zeros, which has no direction."""
     if (empty := int((values == 0).all(1).sum())) > 0:
         raise InvalidInputError(f"{empty} embeddings are all zeros; find those images and leave them out")
     return functional.normalize(values, dim=1, eps=0.0)

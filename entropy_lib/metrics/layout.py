@@ -4,11 +4,12 @@ A thing that nobody could name is counted apart (`illegible`) and never as one o
 counted. All values are of one picture, so means and their intervals over pictures are those of any other column.
 
 A picture's findings are summed up in a row of numbers (`summary`) that does not depend on what was asked for, so that it can be
-kept like features; `LAYOUT` reads the values from such rows.
+kept like features; `layout_values` reads the values from such rows.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -54,13 +55,14 @@ class Detector:
         smallest: pixels a side of the smallest picture that it can look at.
     """
 
+    name: ClassVar[str] = "findings"
     label: str
     names: Sequence[str]
     find: Callable[[UInt8[np.ndarray, "image height width 3"]], Sequence[Sequence[Detection]]]
     asked: Callable[[str], tuple[str, int] | None]
     smallest: int = 1
 
-    def summaries(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
+    def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
         """The findings in each picture, see `summary`."""
         size = pictures.shape[1:3]
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
@@ -75,9 +77,9 @@ class Detector:
         ]
         return pd.DataFrame(rows, columns=["picture", "name", *EDGES, "visible", "legible", "score"])
 
-    def asked_for(self, prompts: Sequence[str]) -> Float[Tensor, "prompt 2"]:
-        """Of each prompt the number of the name in `names` and the count; nan for one that is not understood."""
-        known = [self.asked(prompt) for prompt in prompts]
+    def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
+        """Of each caption the number of the name in `names` and the count; nan for one that is not understood."""
+        known = [self.asked(caption) for caption in captions]
         rows = [(self.names.index(one[0]), one[1]) if one else (torch.nan, torch.nan) for one in known]
         return torch.tensor(rows, dtype=torch.float32).view(-1, 2)
 
@@ -96,71 +98,26 @@ def summary(found: Sequence[Detection], names: Sequence[str], height: int, width
     return torch.tensor([*counts, len(found) - len(nameable), visible, covered(found, height, width)], dtype=torch.float32)
 
 
-Rows = Float[Tensor, "image value"]
-Asked = Float[Tensor, "image 2"]
-Values = Float[Tensor, " image"]
+def layout_values(rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]) -> dict[str, Float[Tensor, " image"]]:
+    """What was found in each picture against what was asked for; nan for a prompt that was not understood.
 
-
-def things(rows: Rows, asked: Asked) -> Values:
-    """Nameable things of any name."""
-    return rows[:, :-REST].sum(1)
-
-
-def right(rows: Rows, asked: Asked) -> Values:
-    """Things of the name that was asked for."""
-    return rows.gather(1, asked[:, :1].nan_to_num().long())[:, 0]
-
-
-def excess(rows: Rows, asked: Asked) -> Values:
-    """Things beyond the count that was asked for."""
-    return (things(rows, asked) - asked[:, 1]).clamp(min=0)
-
-
-def missing(rows: Rows, asked: Asked) -> Values:
-    """Things of the asked name that are not there."""
-    return (asked[:, 1] - right(rows, asked)).clamp(min=0)
-
-
-def misnamed(rows: Rows, asked: Asked) -> Values:
-    """Nameable things of another name."""
-    return understood(things(rows, asked) - right(rows, asked), asked)
-
-
-def illegible(rows: Rows, asked: Asked) -> Values:
-    """Things that nobody could name."""
-    return rows[:, -3]
-
-
-def completeness(rows: Rows, asked: Asked) -> Values:
-    """Mean visible share of nameable things; nan where there is none."""
-    return rows[:, -2] / things(rows, asked)
-
-
-def covered_share(rows: Rows, asked: Asked) -> Values:
-    """Share of the picture inside the boxes of all things."""
-    return rows[:, -1]
-
-
-def exact(rows: Rows, asked: Asked) -> Values:
-    """1 where the nameable things are just those that were asked for, else 0."""
-    return understood(((things(rows, asked) == asked[:, 1]) & (right(rows, asked) == asked[:, 1])).float(), asked)
-
-
-def understood(values: Values, asked: Asked) -> Values:
-    """The values, nan where the prompt was not understood."""
-    return torch.where(asked[:, 1].isnan(), torch.nan, values)
-
-
-LAYOUT: dict[str, Callable[[Rows, Asked], Values]] = {
-    "things": things,
-    "excess": excess,
-    "missing": missing,
-    "misnamed": misnamed,
-    "illegible": illegible,
-    "completeness": completeness,
-    "covered": covered_share,
-    "exact": exact,
-}
+    Args:
+        rows: of `Detector.pictures`.
+        asked: of `Detector.captions`.
+    """
+    name, count = asked[:, :1].nan_to_num().long(), asked[:, 1]
+    things, right = rows[:, :-REST].sum(1), rows.gather(1, name)[:, 0]  # nameable; those of them of the asked name
+    exact = ((things == count) & (right == count)).float()
+    return {
+        "things": things,
+        "excess": (things - count).clamp(min=0),  # beyond the count that was asked for
+        "missing": (count - right).clamp(min=0),
+        "misnamed": torch.where(count.isnan(), torch.nan, things - right),
+        "illegible": rows[:, -3],
+        "completeness": rows[:, -2] / things,  # mean visible share; nan where nothing is nameable
+        "covered": rows[:, -1],  # share of the picture inside the boxes of all things
+        "exact": torch.where(count.isnan(), torch.nan, exact),  # just what was asked for, and nothing else
+    }
 
 
 def layout(found: Sequence[Detection], name: str, count: int, height: int, width: int) -> dict[str, float]:
@@ -173,7 +130,7 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
         height, width: of the picture, in pixels.
 
     Returns:
-        The values of `LAYOUT`, by name.
+        `layout_values` of the picture.
 
     Raises:
         InvalidInputError: for a count below 1 or a size that is not positive.
@@ -191,7 +148,7 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
         )
     names = list(dict.fromkeys([name, *(one.name for one in found)]))
     rows, asked = summary(found, names, height, width)[None], torch.tensor([[0.0, count]])
-    return {value: function(rows, asked).item() for value, function in LAYOUT.items()}
+    return {value: numbers.item() for value, numbers in layout_values(rows, asked).items()}
 
 
 def covered(found: Sequence[Detection], height: int, width: int) -> float:

@@ -37,7 +37,10 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     with Image.open(io.BytesIO(encoded)) as file:
         if problem := _problem(file):
             raise InvalidInputError(f"{problem}; {ADVICE}")
-        picture = _in_srgb(_in_8_bits(ImageOps.exif_transpose(file)), file.info.get("icc_profile"))
+        picture = ImageOps.exif_transpose(file)
+        if picture.mode.startswith("I"):  # 16-bit grey
+            picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
+        picture = _in_srgb(picture, file.info.get("icc_profile"))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -56,13 +59,6 @@ def _problem(file: Image.Image) -> str | None:
     if "transparency" in file.info and any(bits in packed for bits in ("L;2", "L;4", ";16")):
         return "one of its grey levels or colours, not of 8 bits, is transparent"
     return None
-
-
-def _in_8_bits(picture: Image.Image) -> Image.Image:
-    """16-bit grey in 8 bits; all else is."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:

@@ -6,8 +6,6 @@ asked for, so two owls on purpose count as much as two by mistake, and one symme
 prompt and noise at two sizes.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -24,20 +22,13 @@ PIXELS = 4  # of one cell's side
 SALIENT = 0.2  # share of patches that take part: those with the strongest edges
 APART = 0.15  # least displacement, of the picture's side
 SIMILARITY = 0.8  # cosine from which two patches are alike
+FAINT = 1e-3  # a descriptor shorter than this is rounding: a flat picture repeats nothing
 LEAST_VOTES, LEAST_SHARE = 4, 0.01  # of one displacement, to count
 
 
-@dataclass(frozen=True)
-class Repetition:
-    """Index (0 to 1): share of the chosen patches that agree on a displacement; those displacements, in picture sides."""
-
-    index: float
-    displacements: tuple[float, ...]
-
-
 @full_precision()
-def repetition(image: UInt8[np.ndarray, "height width 3"]) -> Repetition:
-    """The repetition index of one picture, of any size.
+def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
+    """The share, 0 to 1, of the chosen patches of one picture, of any size, that agree on a displacement.
 
     Raises:
         InvalidInputError: when it is no uint8 RGB picture.
@@ -49,22 +40,16 @@ def repetition(image: UInt8[np.ndarray, "height width 3"]) -> Repetition:
         >>> once[8:32, 8:32] = thing
         >>> twice = once.copy()
         >>> twice[56:80, 50:74] = thing
-        >>> repetition(twice).index > 0.5 > repetition(once).index
+        >>> repetition_index(twice) > 0.5 > repetition_index(once)
         True
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise InvalidInputError("image must be a uint8 picture [height, width, 3]")
     descriptors, salience = described(image)
     chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
-    moves = displacements(functional.normalize(descriptors[chosen], dim=1), chosen)
-    agreeing = votes(moves, len(chosen))
-    sides = tuple(float(value) for value in agreeing.float().norm(dim=1) / GRID)
-    return Repetition(len(agreeing) / len(chosen), sides)
-
-
-def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """The index alone, for the tables of a sweep; as `repetition`."""
-    return repetition(image).index
+    moves = displacements(functional.normalize(descriptors[chosen], dim=1, eps=FAINT), chosen)
+    _, counts = torch.unique(moves, dim=0, return_counts=True)
+    return float(counts[counts >= max(LEAST_VOTES, LEAST_SHARE * len(chosen))].sum()) / len(chosen)
 
 
 def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Tensor, "patch"]]:
@@ -84,10 +69,8 @@ def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bi
     across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     angle = torch.atan2(down, across)
     centres = torch.arange(BINS) * 2 * torch.pi / BINS
-    share = 1 - (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs() * BINS / (
-        2 * torch.pi
-    )
-    return share.clamp(min=0) * torch.hypot(across, down)
+    away = (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs()
+    return (1 - away * BINS / (2 * torch.pi)).clamp(min=0) * torch.hypot(across, down)
 
 
 def displacements(descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]) -> Int[Tensor, "match 2"]:
@@ -101,11 +84,3 @@ def displacements(descriptors: Float[Tensor, "patch value"], where: Int[Tensor, 
     moves = torch.stack([down[index, other], across[index, other]], 1)[matched]
     backwards = (moves[:, 0] < 0) | ((moves[:, 0] == 0) & (moves[:, 1] < 0))
     return torch.where(backwards[:, None], -moves, moves)
-
-
-def votes(moves: Int[Tensor, "match 2"], patches: int) -> Int[Tensor, "agreeing 2"]:
-    """The displacements that enough patches share, once for each patch."""
-    if len(moves) == 0:
-        return moves
-    _, inverse, counts = torch.unique(moves, dim=0, return_inverse=True, return_counts=True)
-    return moves[counts[inverse] >= max(LEAST_VOTES, LEAST_SHARE * patches)]

@@ -1,25 +1,19 @@
-"""What a Fréchet distance needs to know of a set of images: their number, mean and covariance, in parts that add up.
-
-Example:
-    >>> features = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
-    >>> whole = FeatureState.of(features[:30]) + FeatureState.of(features[30:])
-    >>> torch.allclose(whole.mean, features.double().mean(0))
-    True
-"""
+"""What a Fréchet distance needs to know of a set of images: their number, mean and covariance, in parts that add up."""
 
 import operator
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
 import torch
 from jaxtyping import Float64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.matrix import FeatureRows, blocks_of_rows, feature_matrix, same_width
+from entropy_lib.metrics.samples import FeatureRows, feature_matrix, parts_of_rows, same_width
 
 FORMAT = "entropy_lib feature state 1"
 
@@ -49,30 +43,17 @@ class FeatureState:
 
     @classmethod
     def of(cls, features: FeatureRows, extractor: str = "") -> "FeatureState":
-        """State of a feature matrix `[n, d]`, read in blocks.
+        """State of a feature matrix `[n, d]`, read some rows at a time.
 
         Raises:
             InvalidInputError: if it is not a matrix, is empty, or holds NaN or infinity.
         """
-        return cls.merged(cls._of_block(block, extractor) for _, block in blocks_of_rows(feature_matrix(features)))
+        return reduce(operator.add, (cls._of_part(part, extractor) for _, part in parts_of_rows(feature_matrix(features))))
 
     @classmethod
-    def _of_block(cls, block: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
-        mean = block.mean(0)
-        centred = block - mean
-        return cls(len(block), mean, centred.T @ centred, extractor)
-
-    @classmethod
-    def merged(cls, states: Iterable["FeatureState"]) -> "FeatureState":
-        """The state of all images together, one state held at a time.
-
-        Raises:
-            InvalidInputError: if there is none, or they do not mix.
-        """
-        states = iter(states)
-        if (first := next(states, None)) is None:
-            raise InvalidInputError("no states to merge")
-        return reduce(operator.add, states, first)
+    def _of_part(cls, rows: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
+        mean = rows.mean(0)
+        return cls(len(rows), mean, (rows - mean).T @ (rows - mean), extractor)
 
     def __add__(self, other: "FeatureState") -> "FeatureState":
         """Chan, Golub and LeVeque (1983): no sum of squares is ever formed, so nothing cancels."""
@@ -90,13 +71,9 @@ class FeatureState:
             InvalidInputError: if `part` is not smaller.
         """
         self.check(part)
-        count = self.count - part.count
-        if count < 1:
+        if self.count <= part.count:
             raise InvalidInputError(f"cannot take {part.count} images out of {self.count}")
-        mean = self.mean + part.count / count * (self.mean - part.mean)
-        shift = part.mean - mean
-        between = count * part.count / self.count * torch.outer(shift, shift)
-        return FeatureState(count, mean, self.scatter - part.scatter - between, self.extractor)
+        return self + FeatureState(-part.count, part.mean, -part.scatter, part.extractor)
 
     def check(self, other: "FeatureState") -> None:
         """Raise InvalidInputError unless both states may be added or compared."""
@@ -117,8 +94,6 @@ class FeatureState:
 
     def save(self, path: Path | str) -> None:
         """Write as safetensors: whole or not at all."""
-        from safetensors.torch import save
-
         tensors = {"count": torch.tensor(self.count), "mean": self.mean, "scatter": self.scatter}
         with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, {"format": FORMAT, "extractor": self.extractor}))
@@ -130,8 +105,6 @@ class FeatureState:
         Raises:
             InvalidInputError: if the file is damaged, or is something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         if not Path(path).is_file():
             raise MissingFileError(f"no file {str(path)!r}; write a state there with FeatureState.save")
         try:

@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import Family, Recorded, config_of, family, sample_of
-from entropy_lib.models.trace import Structure, TracedCall, structure, trace, trace_at
+from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, config_of, family, sample_of
+from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -117,9 +117,10 @@ def layers_at(network: nn.Module, height: int, width: int, text_tokens: int | No
 @lru_cache(maxsize=64)
 def _layers(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, LayerTokens]:
     made, found = structure(network_class, config), {}
-    for call in trace_at(network_class, config, made.family, height, width, text):
+    calls = trace_at(network_class, config, made.family, height, width, text)
+    for call in attending(calls, made.attention).values():
         kind = made.attention.get(call.module)
-        if kind is not None and kind.is_self and call.module not in found:
+        if kind is not None and kind.is_self:
             image = call.keys - kind.text * max(text, 1) - kind.other
             first = sum(call.parts[: kind.part]) if kind.text or kind.other else 0
             found[call.module] = LayerTokens(call.keys, call.queries, image, first, call.scale, call.rows, kind.attends)
@@ -144,8 +145,7 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
         type(network), config_of(network), height, width, known.text_length(args, kwargs)
     ):
         return plain
-    calls = _calls(network, args, kwargs)
-    made = {call.module: call for call in reversed(calls)}
+    made = _attending(network, args, kwargs)
     strange = [name for name in made if name not in _structure(network).attention]
     if strange:
         raise UnsupportedModelError(
@@ -169,11 +169,11 @@ def training_of_call(
     known, plain = family(network), layers_at(network, *native)
     size = known.latent_size(args, kwargs)
     usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
-    if known.packed or all(layer.keys == usual[name].keys for name, layer in layers.items()):
+    if known.layout in ("packed", "patches") or all(layer.keys == usual[name].keys for name, layer in layers.items()):
         return plain
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
-    there = Recorded(tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, given), tuple(size), 0)
-    made = {call.module: call.keys for call in reversed(_calls(network, (), there.at(*native, 0)))}
+    there = Recorded(tree_map(bare, given), tuple(size), 0)
+    made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
     if not set(layers) <= set(made):
         raise UnsupportedModelError(
             f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
@@ -305,7 +305,7 @@ def _has_lora(module: nn.Module) -> bool:
 def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
     known = structure(network_class, config).family
     with torch.device("meta"):
-        return _shapes((), known.inputs(dict(config), height, width, text), known)
+        return _shapes((), known.inputs(dict(config), height, width, text, described=True), known)
 
 
 def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
@@ -317,10 +317,10 @@ def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
     return {name: shapes for name, shapes in leaves.items() if any(shapes)}
 
 
-def _calls(network: nn.Module, args: tuple, kwargs: dict) -> tuple[TracedCall, ...]:
+def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
     """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an IP-Adapter."""
     leaves, _ = tree_flatten((args, kwargs))
-    shapes = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
+    shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
     key = type(network), config_of(network), tuple(kwargs), shapes
     if key not in _TRACED_CALLS:
         if len(_TRACED_CALLS) > 64:
@@ -329,7 +329,17 @@ def _calls(network: nn.Module, args: tuple, kwargs: dict) -> tuple[TracedCall, .
             _TRACED_CALLS[key] = trace(*key[:2], kwargs, args)
         except Exception:  # networks raise whatever they like
             _TRACED_CALLS[key] = ()
-    return _TRACED_CALLS[key]
+    return attending(_TRACED_CALLS[key], _structure(network).attention)
+
+
+def _told(leaf: Tensor) -> tuple:
+    """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
+    counted = leaf.dtype == torch.bool or (leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex())
+    return (
+        leaf.shape,
+        leaf.dtype,
+        leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None,
+    )
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, listening
-from entropy_lib.models.networks import Family, layouts
+from entropy_lib.models.networks import Family, bare, layouts
 
 LONGER = 64  # text tokens more, to see what grows with the text; some networks pad it to multiples of 32
 SOME = 32  # latent pixels a side, where the native size is not known
@@ -41,16 +41,19 @@ class Attention:
     """What one module's attention is.
 
     Attributes:
-        attends: "image", "image+text", "text" (what does not grow with the picture) or "cross" (a picture asks something else).
+        attends: "image", "image+text", "text" (what does not grow with the picture), "frames" (each place by
+            itself) or "cross" (a picture asks something else).
         text: how many keys each token of text adds.
         other: keys that are neither picture nor text.
         part: which of the parts that the keys are joined from is the picture.
+        call: which call of the module it is.
     """
 
     attends: str
     text: int = 0
     other: int = 0
     part: int = 0
+    call: int = 0
 
     @property
     def is_self(self) -> bool:
@@ -99,16 +102,16 @@ def _structure(network_class: type, config: tuple) -> Structure:
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     text = family.text_tokens or 1
     height, width = _reference(family, dict(config))
-    base = _first_calls(trace_at(network_class, config, family, height, width, text))
+    base = _by_module(trace_at(network_class, config, family, height, width, text))
     wide, ratio = _at_another_size(network_class, config, family, height, width, text)
     try:
-        longer = _first_calls(trace_at(network_class, config, family, height, width, text + LONGER))
+        longer = _by_module(trace_at(network_class, config, family, height, width, text + LONGER))
     except Exception:  # a network of a fixed number of text tokens
-        longer = base
+        longer = {}
     found = {
-        name: _attention(call, wide[name], longer[name], ratio, text)
-        for name, call in base.items()
-        if name in wide and name in longer
+        name: _attention(list(zip(calls, wide[name], longer.get(name, [None] * len(calls)), strict=False)), ratio, text)
+        for name, calls in base.items()
+        if name in wide and (name in longer or not longer)
     }
     joint = any(each.is_self and each.text for each in found.values())
     return Structure(family if joint else replace(family, text_tokens=0), found)
@@ -125,13 +128,13 @@ def _reference(family: Family, config: dict) -> tuple[int, int]:
 
 def _at_another_size(
     network_class: type, config: tuple, family: Family, height: int, width: int, text: int
-) -> tuple[dict[str, TracedCall], float]:
-    """First calls at another size that the network takes, and its area over the one given."""
+) -> tuple[dict[str, list[TracedCall]], float]:
+    """Calls at another size that the network takes, and its area over the one given."""
     others = ((height, 2 * width), (height, width // 2), (2 * height, 2 * width), (height // 2, width // 2))
     failure: Exception | None = None
     for rows, columns in others:
         try:
-            calls = _first_calls(trace_at(network_class, config, family, rows, columns, text))
+            calls = _by_module(trace_at(network_class, config, family, rows, columns, text))
         except Exception as error:  # a network with an end to its positions, or of square pictures only
             failure = error
         else:
@@ -139,51 +142,61 @@ def _at_another_size(
     raise failure or ValueError("no other size")
 
 
-def _attention(base: TracedCall, wide: TracedCall, longer: TracedCall, ratio: float, text: int) -> Attention:
-    if wide.keys == base.keys or wide.queries == base.queries:
-        return Attention("cross" if wide.queries != base.queries else "text")
-    each = (longer.keys - base.keys) // LONGER
+def _attention(calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int) -> Attention:
+    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text by itself first."""
+    both = [number for number, (base, wide, _) in enumerate(calls) if wide.keys != base.keys and wide.queries != base.queries]
+    number = both[0] if both else 0
+    base, wide, longer = calls[number]
+    if not both:
+        frames = wide.keys == base.keys and wide.queries == base.queries and wide.rows != base.rows
+        return Attention("frames" if frames else "cross" if wide.queries != base.queries else "text")
     image = round((wide.keys - base.keys) / (ratio - 1))
+    each = int(base.keys - image == text) if longer is None else (longer.keys - base.keys) // LONGER
     grown = [one != other for one, other in zip(base.parts, wide.parts, strict=False)]
     part = grown.index(True) if True in grown else 0
-    return Attention("image+text" if each else "image", each, base.keys - image - each * text, part)
+    return Attention("image+text" if each else "image", each, base.keys - image - each * text, part, number)
 
 
-def _first_calls(calls: tuple[TracedCall, ...]) -> dict[str, TracedCall]:
-    found: dict[str, TracedCall] = {}
+def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:
+    found: dict[str, list[TracedCall]] = {}
     for call in calls:
-        found.setdefault(call.module, call)
+        found.setdefault(call.module, []).append(call)
+    return found
+
+
+def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention]) -> dict[str, TracedCall]:
+    """The call of each module that `attention` tells of, in the order of execution; the first of one that it does not know."""
+    found = {}
+    for name, own in _by_module(calls).items():
+        number = attention[name].call if name in attention else 0
+        found[name] = own[number if number < len(own) else 0]
     return found
 
 
 @lru_cache(maxsize=64)
 def trace_at(network_class: type, config: tuple, family: Family, height: int, width: int, text: int) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
-    with torch.device("meta"):
-        inputs = family.inputs(dict(config), height, width, text)
-    return trace(network_class, config, inputs)
+    return trace(network_class, config, family.inputs(dict(config), height, width, text, described=True))
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
-    """Every kernel call of one forward pass with these arguments, none of which is computed."""
+    """Every kernel call of one forward pass with these arguments, of which small ones alone are computed with."""
     from diffusers.models.attention_dispatch import attention_backend  # not before there is a network of diffusers
 
-    with _LOCK, torch.device("meta"), torch.no_grad(), attention_backend("native"):  # others, as flex, refuse the meta device
+    with _LOCK, torch.no_grad(), attention_backend("native"):  # others, as flex, refuse the meta device
         twin = _twin(network_class, config)
-        recorder, joined = _Recorder(), _Joined()
-        recorder.joined, recorder.layers = joined.parts, tuple(name for name, _ in twin.named_modules())
-        with listening(twin, recorder), joined:
-            twin(*tree_map(_weightless, positional), **tree_map(_weightless, inputs))
+        recorder, weightless = _Recorder(), Weightless()
+        recorder.joined, recorder.layers = weightless.joined, tuple(name for name, _ in twin.named_modules())
+        with listening(twin, recorder), weightless:
+            twin(*tree_map(bare, positional), **tree_map(bare, inputs))
     return tuple(recorder.calls)
-
-
-def _weightless(value: Any) -> Any:
-    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
 
 
 @lru_cache(maxsize=16)
 def _twin(network_class: type, config: tuple) -> nn.Module:
-    return network_class.from_config(dict(config)).eval().to("meta")  # a few parameters ignore the device that they are made for
+    with torch.device("meta"):
+        twin = network_class.from_config(dict(config)).eval()
+    return twin.to("meta")  # a few parameters ignore the device that they are made for
 
 
 class _Recorder(Listener):
@@ -200,16 +213,66 @@ class _Recorder(Listener):
         self.calls.append(TracedCall(layer, used.query.shape[:2].numel(), used.queries, used.keys, float(used.scale), parts))
 
 
-class _Joined(TorchFunctionMode):
-    """Remembers how rows of tokens were joined: {length: lengths of the parts}."""
+class Weightless(TorchFunctionMode):
+    """Lets a network run on the meta device, although some count, index or branch by numbers that it is given.
+
+    What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes weightless where it meets
+    weights or pictures. The network is told that everything is on the CPU.
+
+    Attributes:
+        joined: how rows of tokens were joined: {length: lengths of the parts}.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts: dict[int, tuple[int, ...]] = {}
+        self.joined: dict[int, tuple[int, ...]] = {}
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = function(*args, **(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        if function == DEVICE:
+            return torch.device("cpu")
+        if function in MOVES:
+            args = args[:1] + tuple(each for each in args[1:] if not _is_device(each))
+            kwargs.pop("device", None)
+            if len(args) == 1 and not kwargs.get("dtype"):
+                return args[0]
+        if function in FACTORIES:
+            whole = function in COUNTS or not kwargs.get("dtype", torch.float32).is_floating_point
+            kwargs["device"] = "cpu" if whole else "meta"
+        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        if any(each.is_meta for each in tensors):
+            if function in INDEXING:
+                args = (args[0], _indices(args[1]), *args[2:])
+            if function in REPEATS and isinstance(args[1], Tensor) and not args[1].is_meta:
+                kwargs["output_size"] = int(args[1].sum())
+            args, kwargs = tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, (args, kwargs))
+        result = function(*args, **kwargs)
         if function in (torch.cat, torch.concat) and isinstance(result, Tensor):
-            dim = (kwargs or {}).get("dim", args[1] if len(args) > 1 else 0)
-            self.parts[result.shape[dim]] = tuple(part.shape[dim] for part in args[0])
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+            self.joined[result.shape[dim]] = tuple(part.shape[dim] for part in args[0])
         return result
+
+
+DEVICE = Tensor.device.__get__
+MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
+COUNTS = (torch.arange, torch.linspace, torch.tensor, torch.as_tensor)
+FACTORIES = (*COUNTS, torch.zeros, torch.ones, torch.full, torch.empty, torch.rand, torch.randn, torch.eye)
+REPEATS = (torch.repeat_interleave, Tensor.repeat_interleave)
+INDEXING = (Tensor.__getitem__, Tensor.__setitem__)
+
+
+def _is_device(value: Any) -> bool:
+    return isinstance(value, torch.device) or (isinstance(value, str) and not value.startswith("torch."))
+
+
+def _indices(index: Any) -> Any:
+    """Places in the stead of masks: how many there are must be known."""
+    parts = index if isinstance(index, tuple) else (index,)
+    masked = any(isinstance(part, Tensor) and part.dtype == torch.bool and not part.is_meta for part in parts)
+    if not masked:
+        return index
+    return tuple(
+        place
+        for part in parts
+        for place in (part.nonzero(as_tuple=True) if isinstance(part, Tensor) and part.dtype == torch.bool else (part,))
+    )

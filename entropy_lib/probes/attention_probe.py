@@ -70,7 +70,7 @@ class AttentionProbe(AttentionWatcher):
         statistics = self.statistics(call, rows)
         self._names = tuple(statistics)
         values = (*statistics.values(), torch.ones_like(rows[..., 0]))
-        sums = torch.stack([value.sum(-1, dtype=torch.float64) for value in values]).cpu()
+        sums = torch.stack(values).sum(-1, dtype=torch.float64).cpu()
         branches, images = len(call.place.call.branches), call.place.call.images
         self._add(call.place, sums.unflatten(1, (branches, images, -1)).sum(3))
 

@@ -13,14 +13,19 @@ Example:
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FrameType
 
+import torch
 from torch import Tensor
 
+from entropy_lib.errors import AttentionNotSeenError
 from entropy_lib.models.runs import Caller, current
 
 GUIDED = "do_classifier_free_guidance"
+ALIKE = 0.999  # cosine of two pictures that differ by rounding
+GUIDED_BRANCHES = ("uncond", "cond")
 GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
 
 
@@ -56,7 +61,9 @@ class DenoiserCallTracker:
         self._schedule: Tensor | None = None  # of the latest call; a new run brings a new tensor
         self._unlisted: list[float] = []  # timesteps that are in no schedule
 
-    def advance(self, caller: Caller, batch: int, timestep: Tensor, latent_size: tuple[int, int]) -> DenoiserCall:
+    def advance(
+        self, caller: Caller, batch: int, timestep: Tensor, latent_size: tuple[int, int], texts: Iterable[Tensor] = ()
+    ) -> DenoiserCall:
         """The call that the network is about to get.
 
         Args:
@@ -64,11 +71,13 @@ class DenoiserCallTracker:
             batch: rows of the network's input.
             timestep: that it is told.
             latent_size: of the picture that is drawn.
+            texts: what else the network is given, states of the text among it.
         """
         step, value, planned = self._step(caller, timestep.flatten())
         known = _images(caller, batch)
         branches = _branches(caller, batch, known)
         images = batch // len(branches)
+        branches = branches[::-1] if branches == GUIDED_BRANCHES and _prompt_first(caller, texts, images) else branches
         first_image = self._count(step, caller)
         branches = ("extra",) if self._calls > planned and branches == ("all",) else branches
         self.latest = DenoiserCall(step, value, branches, images, first_image, latent_size)
@@ -105,6 +114,48 @@ class DenoiserCallTracker:
         if timestep not in self._unlisted:
             self._unlisted.append(timestep)
         return self._unlisted.index(timestep), timestep, math.inf
+
+
+def _prompt_first(caller: Caller, texts: Iterable[Tensor], images: int) -> bool:
+    """Whether a guided batch ends with the negative prompt, as those of Lumina and Stable Cascade; elsewhere it begins with it."""
+    negative = [
+        value for name, value in caller.variables.items() if name.startswith("negative_prompt") and isinstance(value, Tensor)
+    ]
+    for text in texts:
+        for own in negative:
+            if own.shape == (images, *text.shape[1:]) and len(text) == 2 * images:
+                halves = [torch.equal(half, own.to(text)) for half in text.split(images)]
+                if halves == [False, True]:
+                    return True
+    return False
+
+
+def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
+    """Refuse a batch that does not take its pictures in turn; where rows are none of the pipeline's latents, nothing is said.
+
+    Args:
+        caller: the pipeline, and the variables that it calls from.
+        sample: rows of the network's input.
+        images: how many pictures each branch is taken to have.
+    """
+    latents = caller.variables.get("latents")
+    if images < 2 or not isinstance(latents, Tensor) or latents.shape[0] != images or latents.shape[2:] != sample.shape[2:]:
+        return
+    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))  # other channels are masks and pictures
+    same = (rows @ own.mT > ALIKE).cpu()
+    turns = torch.arange(len(rows)) % images
+    strange = (same.any(1) & ~same[torch.arange(len(rows)), turns]).nonzero().flatten().tolist()
+    if strange:
+        raise AttentionNotSeenError(
+            f"{type(caller.pipeline).__name__} hands its network picture {int(same[strange[0]].float().argmax())} as row "
+            f"{strange[0]} of a batch of {images} pictures, where picture {int(turns[strange[0]])} has its turn (as CycleDiffusion "
+            "does, which then mixes them). Draw one picture at a time."
+        )
+
+
+def _directions(pictures: Tensor) -> Tensor:
+    """Each picture as a vector of length 1: schedulers scale what the network gets."""
+    return torch.nn.functional.normalize(pictures.flatten(1).float(), dim=1)
 
 
 def _images(caller: Caller, batch: int) -> int | None:

@@ -27,8 +27,9 @@ from entropy_lib.models.layers import (
     select_layers,
     training_tokens,
 )
+from entropy_lib.models.networks import sample_of
 from entropy_lib.models.runs import Caller, caller_of, timestep_of
-from entropy_lib.probes.denoiser_call import DenoiserCall, DenoiserCallTracker
+from entropy_lib.probes.denoiser_call import DenoiserCall, DenoiserCallTracker, check_turns
 
 FACTOR_ROWS = 4  # query rows from which the factor is measured
 
@@ -133,9 +134,11 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
+        texts = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and 1 < each.ndim < 4]
         self._call = self._tracker.advance(
-            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size
+            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size, texts
         )
+        check_turns(caller, sample_of(args, kwargs), self._call.images)
         self._attended = set()
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:

@@ -1,14 +1,27 @@
 """The command line: `python -m entropy_lib run | site | parameters | sweep | study | calibrate | doctor`."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from entropy_lib.running import study_commands, sweep_commands
-from entropy_lib.running.console import console, say, say_error
+from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError
+from entropy_lib.files import ROOT, disk_words, replacing, workplace
+from entropy_lib.running.console import console, interactive, say, say_error
 from entropy_lib.running.interruption import interruptible
+from entropy_lib.running.parameters import CLASSES, Sweep, first_prompts
+from entropy_lib.running.profiles import overrides, profile_parameters
+from entropy_lib.study.answers import Checked, Limits, check_answers
+from entropy_lib.study.design import KEY, TITLE, Study
+from entropy_lib.study.reading import read_answers
+from entropy_lib.sweep import engines
+from entropy_lib.sweep.plan import FILE, Plan
+from entropy_lib.sweep.store import Store
 
 
 class _Commands(typer.core.TyperGroup):
@@ -19,10 +32,22 @@ class _Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
 
 
-LOOKS = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-app = typer.Typer(cls=_Commands, no_args_is_help=True, help=__doc__, **LOOKS)
-app.add_typer(sweep_commands.app, name="sweep")
-app.add_typer(study_commands.app, name="study")
+LOOKS = {"no_args_is_help": True, "rich_markup_mode": None}
+SWEEP = "`python -m entropy_lib sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
+STUDY = "`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."
+app = typer.Typer(cls=_Commands, help=__doc__, add_completion=False, pretty_exceptions_enable=False, **LOOKS)
+sweep, study = typer.Typer(help=SWEEP, **LOOKS), typer.Typer(help=STUDY, **LOOKS)
+app.add_typer(sweep, name="sweep")
+app.add_typer(study, name="study")
+
+DEFAULT = "06_metric_tables"
+Name = Annotated[str, typer.Argument(help="Its name without ending.")]
+Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")]
+Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
+Report = Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")]
+Notebook = Annotated[str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")]
+Folder = Annotated[Path, typer.Argument(help="Of the study, with its key study.json.")]
+Answers = Annotated[Path, typer.Argument(help="The folder with the files that raters saved, or one file.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,23 +67,20 @@ def options(
 
 @app.command()
 def run(
-    notebooks: Annotated[list[str] | None, typer.Argument(help="Notebook names without ending; all by default.")] = None,
-    profile: Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")] = "mini",
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Names without ending; all by default.")] = None,
+    profile: Profile = "mini",
+    parameter: Values = None,
+    output: Report = None,
     force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="How many run at a time; two, or one with a GPU.")] = None,
-    build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site of the report, or leave it to `site`.")] = True,
+    jobs: Annotated[int | None, typer.Option(min=1, help="How many at a time; two, or one with a GPU.")] = None,
+    build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site, or leave it to `site`.")] = True,
 ) -> None:
     """Run notebooks and add them to the report."""
-    from entropy_lib.running.profiles import overrides
-    from entropy_lib.running.readiness import check_writable
-    from entropy_lib.running.runner import report_folder
-    from entropy_lib.running.runner import run as run_notebooks
+    from entropy_lib.running import runner  # of the extra "notebooks"
 
-    values, place = overrides(parameter or []), output or report_folder()
-    check_writable("--output", place)
-    results = run_notebooks(notebooks or (), profile, values, place, force, jobs)
+    values, place = overrides(parameter or []), output or runner.report_folder()
+    _check({"--output": place})
+    results = runner.run(notebooks or (), profile, values, place, force, jobs)
     if build:
         site(place)
     if failed := [result.name for result in results if not result.ok]:
@@ -67,29 +89,20 @@ def run(
 
 
 @app.command()
-def site(
-    output: Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")] = None,
-) -> None:
+def site(output: Report = None) -> None:
     """Build the site of all that was run; only what changed is built again."""
-    from entropy_lib.running.readiness import check_writable
-    from entropy_lib.running.runner import report_folder
-    from entropy_lib.running.site import write_report
+    from entropy_lib.running import runner  # of the extra "notebooks"
+    from entropy_lib.running import site as sites
 
-    place = output or report_folder()
-    check_writable("--output", place)
-    say(f"report: {write_report(place)}")
+    place = output or runner.report_folder()
+    _check({"--output": place})
+    say(f"report: {sites.write_report(place)}")
 
 
 @app.command()
-def parameters(
-    notebook: Annotated[str, typer.Argument(help="Its name without ending.")],
-    profile: Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")] = "mini",
-    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")] = None,
-) -> None:
+def parameters(notebook: Name, profile: Profile = "mini", parameter: Values = None) -> None:
     """Print the checked parameters of a notebook as YAML: a file for papermill's -f."""
     import yaml
-
-    from entropy_lib.running.profiles import overrides, profile_parameters
 
     values = profile_parameters(notebook, profile, overrides(parameter or [])).model_dump()
     typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
@@ -98,27 +111,22 @@ def parameters(
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="A name of the catalogue, or a folder.")],
-    prompts: Annotated[str, typer.Option(help="A list of data/prompts/, or a text file, one prompt a line.")] = "general",
-    prompt_count: Annotated[int, typer.Option(min=1, help="How many of them, each drawn once at native size.")] = 24,
+    prompts: Annotated[str, typer.Option(help="A list of data/prompts/, or a text file, one a line.")] = "general",
+    prompt_count: Annotated[int, typer.Option(min=1, help="How many, each drawn once at native size.")] = 24,
     output: Annotated[Path | None, typer.Option(help="build/calibrations/MODEL.json by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 4,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
 ) -> None:
-    """Measure what equal-entropy(layers), bridge and ultraimage need to know of a model; notebook 10 takes the file."""
-    from entropy_lib.errors import InvalidInputError
-    from entropy_lib.experiments.calibration import calibrate as measure
-    from entropy_lib.files import workplace
+    """Measure what equal-entropy and ultraimage need to know of a model; notebook 10 takes the file."""
+    from entropy_lib.experiments.calibration import calibrate as measure  # diffusers is slow to import
     from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
-    from entropy_lib.running.parameters import first_prompts
-    from entropy_lib.running.readiness import check_device, check_weights, check_writable
 
-    check_weights(model)
     place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
-    check_writable("--output", place.parent)
+    _check({"--output": place.parent}, device, model)
     if place.is_dir():
-        raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {str(place / 'own.json')!r}")
-    check_device(device)
+        own = str(place / "own.json")
+        raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {own!r}")
     chosen = first_prompts(prompts, prompt_count)
     resolve_dtype(dtype, resolve_device(device), model)
     found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
@@ -126,39 +134,218 @@ def calibrate(
 
 
 @app.command()
-def readme(
-    keep: Annotated[str | None, typer.Option(help="First copy the tables that this profile's run wrote to data/results/.")] = None,
+def results(
+    keep: Annotated[str | None, typer.Option(help="First copy the tables of this profile's run to data/results/.")] = None,
 ) -> None:
-    """Write README's table of results from the tables in data/results/."""
-    from entropy_lib.files import ROOT, workplace
-    from entropy_lib.running import results
-    from entropy_lib.running.readiness import check_writable
+    """Write docs/results.md and its figure from the tables in data/results/."""
+    from entropy_lib.running import results as kept  # of the extra "notebooks"
 
-    check_writable("README.md", ROOT)
-    results.read_readme()  # refused before anything is copied, where it cannot be read
+    _check({"docs/results.md": ROOT / "docs"})
+    kept.check_checkout()  # refused before anything is copied
     if keep is not None:
-        results.keep(keep, workplace() / "build" / "output" / keep)
-    results.write_readme()
+        kept.keep(keep, workplace() / "build" / "output" / keep)
+    kept.write_page()
 
 
 @app.command()
 def doctor() -> None:
     """Say what this machine has, and which models and profiles it can run."""
-    from rich.table import Table
-    from rich.text import Text
+    from entropy_lib.running.doctor import machine, report  # diffusers is slow to import
 
-    from entropy_lib.running.doctor import machine, report
-
-    facts = Table(show_header=False, box=None)
-    for name, value in machine():
-        facts.add_row(name, Text(value))
-    console.print(facts)
+    _show(pd.DataFrame(machine()), header=False)
     for kind, verdicts in report().items():
-        table = Table(kind, "runs", "why", box=None, title_justify="left")
-        for verdict in verdicts:
-            runs = Text("yes", "green") if verdict.runs else Text("no", "red")
-            table.add_row(Text(verdict.name), runs, Text(verdict.reason))
-        console.print("", table)
+        say("")
+        rows = pd.DataFrame(map(astuple, verdicts), columns=[kind, "runs", "why"])
+        _show(rows.assign(runs=rows.runs.map({True: "yes", False: "no"})), wrapped=True)
+
+
+@sweep.command()
+def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
+    """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
+    from entropy_lib.running.metric_tables import keep_calibration, plan_of
+    from entropy_lib.sweep.cost import estimate
+
+    checked = _sweep(notebook, profile, parameter)
+    _check({"store": checked.folder_of_store()}, device=checked.device)
+    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    keep_calibration(checked)
+    path = chosen.write(store.folder, _file(notebook))
+    asked = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
+    costs = estimate(chosen, store, **asked)
+    _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
+    say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
+    _say_what_is_not_used(chosen, store)
+
+
+@sweep.command()
+def sample(
+    profile: Profile = "mini",
+    parameter: Values = None,
+    notebook: Notebook = DEFAULT,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th batch; else what SLURM or torchrun say, or all.")] = "",
+    engine: Annotated[str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
+) -> None:
+    """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
+    checked = _sweep(notebook, profile, parameter)
+    if engine not in engines.ENGINES:
+        raise UnknownNameError("engine", engine, engines.ENGINES)
+    _check({"store": checked.folder_of_store()}, checked.device, checked.model)
+    part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
+    store = Store(checked.folder_of_store())
+    groups = _plan_of(notebook, checked).groups(checked.batch, part)
+    store.clean()
+    try:
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    except KeyboardInterrupt:
+        keys = {unit.key for group in groups for unit in group}
+        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
+        raise KeyboardInterrupt(safe) from None
+    say(f"{drawn:,} images drawn")
+
+
+@sweep.command()
+def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False) -> None:
+    """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
+    checked = _sweep(notebook, profile, parameter)
+    store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
+    for problem in store.verify(chosen.units) if verify else []:
+        say(problem, "red")
+    done = store.committed()
+    rows = [
+        (size, method, f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
+        for (size, method), units in chosen.cells.items()
+    ]
+    _show(pd.DataFrame(rows, columns=["size", "method", "done", "of"]))
+    _say_what_is_not_used(chosen, store)
+
+
+@sweep.command()
+def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
+    """Make the metric tables of what has been drawn, into the output folder of these parameters."""
+    from entropy_lib.running.metric_tables import comparison_of
+    from entropy_lib.sweep.reduce import metric_tables
+
+    checked = _sweep(notebook, profile, parameter)
+    _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
+    tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
+    for path in tables.write(checked.folder()):
+        say(_shown(path))
+
+
+@study.command()
+def make(
+    profile: Annotated[str, typer.Option(help="Whose section 08_user_study says what is drawn and asked.")] = "mini",
+    parameter: Values = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
+) -> None:
+    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
+    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.user_study import study_of
+    from entropy_lib.study.page import write_page
+
+    checked = _sweep("08_user_study", profile, parameter)
+    place = output or workplace() / "build" / "study" / profile
+    _check({"--output": place, "store": checked.folder_of_store()}, checked.device, checked.model)
+    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    engines.local(chosen.groups(checked.batch), store, device=checked.device, progress=interactive())
+    made = study_of(checked, chosen, store)
+    say(f"{len(made.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(made.methods)}")
+    say(f"for raters: {write_page(made, place, title)}")
+    say(f"for you alone: {place / KEY}")
+
+
+@study.command()
+def check(folder: Folder, answers: Answers) -> Checked:
+    """Say which answers can be used, and what is left out and why."""
+    checked = check_answers(Study.read(folder), read_answers(answers), Limits())
+    _show(checked.raters)
+    if len(checked.excluded):
+        _show(checked.excluded)
+    say(f"{len(checked.answers):,} answers of {int(checked.raters.used.sum())} raters can be used")
+    return checked
+
+
+@study.command()
+def analyse(folder: Folder, answers: Answers, level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95) -> None:
+    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's folder."""
+    from entropy_lib.study import analysis  # statsmodels is slow to import
+
+    _check({"folder": folder})
+    used = check(folder, answers).answers
+    found = {"comparison": analysis.compare(used, level)}
+    if used.first_score.notna().any():
+        found["mean_scores"] = analysis.mean_scores(used, level)
+    if len({*used["first"], *used["second"]}) > 2:
+        found["strengths"] = analysis.strengths(used, level)
+    for name, table in found.items():
+        _show(table.round(3))
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8")
+        say(f"{folder / name}.csv")
+    say(f"left side favoured by {analysis.side_bias(used, level)}")
+    if used.rater.nunique() > 1:
+        say(f"Krippendorff's alpha {analysis.agreement(used, level)}")
+
+
+def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
+    """Whether the folders can be written to, the device used, and the model loaded; an error of `readiness` if not."""
+    from entropy_lib.running import readiness  # diffusers is slow to import
+
+    for name, folder in writable.items():
+        readiness.check_writable(name, folder)
+    if device is not None:
+        readiness.check_device(device)
+    if model is not None:
+        readiness.check_weights(model)
+
+
+def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
+    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+
+    Raises:
+        UnknownNameError: for another notebook, and as `profile_parameters`.
+    """
+    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep) and known.parts is Sweep.parts]
+    if notebook not in able:
+        raise UnknownNameError("notebook", notebook, able)
+    return profile_parameters(notebook, profile, overrides(parameter or []))
+
+
+def _file(notebook: str) -> str:
+    """Of the plan: notebooks that draw into one store have a plan each."""
+    return FILE if notebook == DEFAULT else f"plan_{notebook}.parquet"
+
+
+def _plan_of(notebook: str, checked: Sweep) -> Plan:
+    """The plan in the store, if it is the one that these parameters ask for.
+
+    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
+    """
+    from entropy_lib.running.metric_tables import plan_of
+
+    stored = Plan.read(checked.folder_of_store(), _file(notebook))
+    dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
+    stored.check_same(plan_of(checked.model_copy(update={"dtype": dtype})))
+    return stored
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(workplace()) if path.is_relative_to(workplace()) else path)
+
+
+def _say_what_is_not_used(chosen: Plan, store: Store) -> None:
+    if others := len(store.committed() - {unit.key for unit in chosen.units}):
+        say(f"{others:,} other images here are not of this plan (other values, or another drawing version)")
+
+
+def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> None:
+    """Print a table; long cells are uncut, or in several lines."""
+    shown = Table(*map(str, table.columns), box=None, show_header=header)
+    for row in table.itertuples(index=False):
+        shown.add_row(*(Text("–" if pd.isna(value) else str(value)) for value in row))
+    console.print(shown, soft_wrap=not wrapped)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -167,9 +354,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the process by default.
     """
-    from entropy_lib.errors import EntropyLibError
-    from entropy_lib.files import disk_words
-
     try:
         with disk_words():
             app(args=arguments)

@@ -118,7 +118,7 @@ def profile_verdict(profile: str) -> Verdict:
     if not verdict.runs:
         return Verdict(profile, False, f"{needs}; the model cannot run here")
     missing = "*" in tables.reference and not any(workplace().glob(tables.reference))
-    return Verdict(profile, not missing, needs + (f"; {tables.reference} is not there (docs/sweeps.md)" if missing else ""))
+    return Verdict(profile, not missing, needs + (f"; {tables.reference} is not there (docs/batch.md)" if missing else ""))
 
 
 def _store_gb(p: Sweep) -> float:

@@ -16,7 +16,8 @@ from typing import Any
 
 from entropy_lib.errors import WeightsError, extra
 from entropy_lib.files import DATA, PACKAGE, sha256, workplace
-from entropy_lib.running.parameters import Parameters, Sampling
+from entropy_lib.models.catalogue import resolve_device, revision
+from entropy_lib.running.parameters import Parameters
 
 with extra("notebooks"):
     import nbformat
@@ -35,8 +36,9 @@ def fingerprint(notebook: Path, checked: Parameters) -> str:
     facts = {
         "cells": [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells],
         "parameters": checked.model_dump(),
-        "named": {text: _state(text) for text in _texts(checked.model_dump(exclude=WRITTEN))},
-        "models": dict(_models(checked)),
+        "named": [_state(text) for text in _texts(checked.model_dump(exclude=WRITTEN))],
+        "models": [_revision(name) for name in (*_texts(getattr(checked, "model", "")), *getattr(checked, "controls", []))],
+        "device": resolve_device("auto").type,
         "library": _state(PACKAGE),
         "data": _state(DATA),
         "packages": versions(),
@@ -54,24 +56,18 @@ def versions() -> dict[str, str]:
 
 def _texts(value: Any) -> Iterator[str]:
     """All texts in what parameters are made of, but empty ones."""
-    if isinstance(value, str):
-        yield from [value] * bool(value)
+    if isinstance(value, str) and value:
+        yield value
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _texts(each)
 
 
-def _models(checked: Parameters) -> Iterator[tuple[str, str]]:
-    if not isinstance(checked, Sampling):
-        return
-    from entropy_lib.models.catalogue import resolve_device, revision
-
-    yield "device", resolve_device("auto").type if checked.device == "auto" else checked.device
-    for model in [checked.model, *getattr(checked, "controls", [])]:
-        try:
-            yield model, revision(model)
-        except WeightsError:  # not there yet
-            yield model, "unknown"
+def _revision(model: str) -> str:
+    try:
+        return revision(model)
+    except WeightsError:  # not there yet
+        return "unknown"
 
 
 def _state(place: Path | str) -> str:

@@ -34,7 +34,7 @@ def plan_of(p: Sweep, model: str | None = None) -> Plan:
     plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.rules, reference=p.reference, **drawn)
     rules = [each for each in (rule(method(name).rule) for name in p.rules) if each.calibrated]
     if own or rules:
-        known = own or shipped_calibration(lambda one: one.fits_lengths(stored_lengths(model, one.layers)), rules[0].name)
+        known = own or shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name)
         known.check_planned(rules, outline(model), stored_lengths(model, known.layers))
     return plan
 

@@ -1,65 +1,67 @@
-"""Tables that are kept: a notebook writes them, `data/results/` holds those of long runs, README tells what they say.
+"""Results: a notebook writes tables, `data/results/` keeps those of long runs, `docs/results.md` shows them.
 
-    python -m entropy_lib run --profile mini-full
-    python -m entropy_lib readme --keep mini-full    # copies the tables to data/results/ and writes README's table from them
-
-Example:
-    >>> "| [06_metric_tables](notebooks/06_metric_tables.ipynb) | `mini-full` |" in results_section()
-    True
+python -m entropy_lib run --profile mini-full
+python -m entropy_lib results --keep mini-full  # copies the tables to data/results/ and writes docs/results.md from them
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from entropy_lib.display import verdicts
-from entropy_lib.display.tables import means
+from entropy_lib.display.labels import HEADINGS, short_layer
+from entropy_lib.display.tables import comparisons, means, shares, slopes
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
-from entropy_lib.metrics.catalogue import METRICS
+from entropy_lib.metrics.catalogue import PRIMARY
 from entropy_lib.running.parameters import RECORD, Sampling, claimed
 from entropy_lib.running.profiles import profile_parameters
-from entropy_lib.sweep.comparison import NATIVE
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
-RESULTS = DATA / "results"
-README = ROOT / "README.md"
+RESULTS, PAGE = DATA / "results", ROOT / "docs" / "results.md"
 CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
-START, END = "<!-- results: written by `python -m entropy_lib readme`, not by hand -->", "<!-- end of results -->"
+COUNTED = (PRIMARY["above"][0], PRIMARY["below"][0])  # over-count and under-count
+JUDGED = (*COUNTED, "Exact", "KID", "CLIP score")
+
+ABOUT = """*The embedded model, profile `mini-full`: objects too many and missing per image, against size.*
+
+Written by `python -m entropy_lib results` from the tables in `data/results/`. Intervals are 95 % and, of differences, unadjusted;
+`p (Holm)` is corrected for all differences that were tested together, and the last column goes by it."""
 
 
-def _gaussian_check(layers: pd.DataFrame) -> str:
-    return verdicts.gaussian_check(layers, layers["size"].iloc[0], layers.tolerance.iloc[0])
+def _compared(differences: pd.DataFrame) -> pd.DataFrame:
+    """Without the reference baselines, which stand in the table of differences too."""
+    return comparisons(differences[~differences.method.str.contains(",")], JUDGED)
 
 
-def _metric_tables(differences: pd.DataFrame, levels: pd.DataFrame) -> str:
-    """Of rules alone: the floors stand in the table of differences too."""
-    return verdicts.metric_tables(differences[~differences.rule.str.contains(",")], levels)
+def _levels(levels: pd.DataFrame) -> pd.DataFrame:
+    chosen = levels[levels.metric.isin(JUDGED)].drop_duplicates(["metric", "size", "method"])
+    return means(chosen.assign(line=chosen.metric + " at " + chosen["size"]), "line", "method").fillna("–")
 
 
-def _layout_metrics(differences: pd.DataFrame, levels: pd.DataFrame) -> str:
-    """Of rules alone; the native size is the one at which nothing was resized to it."""
-    native = levels["size"][~levels["size"].isin(levels["size"][levels.method == NATIVE])].iloc[0]
-    rules = levels[~levels.method.str.contains(",")]
-    return verdicts.layout_metrics(rules, differences[~differences.rule.str.contains(",")], native)
+def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    table = table.assign(layer=table.layer.map(short_layer)) if "layer" in table else table
+    return table[list(names)].round(3)
 
 
-# What is kept of a notebook, and the sentence that it makes; the same function writes the notebook's own answer.
-ANSWERS: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
-    "02_gaussian_check": (("layers",), _gaussian_check),
-    "03_entropy_vs_tokens": (("slopes",), verdicts.slopes),
-    "04_entropy_per_layer": (("share_removed",), verdicts.shares),
-    "06_metric_tables": (("differences", "levels"), _metric_tables),
-    "07_cost_and_baselines": (("changes", "costs"), verdicts.baselines),
-    "09_layout_metrics": (("differences", "levels"), _layout_metrics),
-    "10_causes": (("choices", "dose"), verdicts.causes),
+# What is kept of a notebook, and what a page shows of each table.
+SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "02_gaussian_check": {"layers": partial(_columns, names=["layer", "tokens", "logit_std", "error", "response_ratio"])},
+    "03_entropy_vs_tokens": {"slopes": slopes},
+    "04_entropy_per_layer": {"share_removed": shares},
+    "06_metric_tables": {"levels": _levels, "differences": _compared},
+    "07_cost_and_baselines": {
+        "changes": comparisons,
+        "costs": partial(_columns, names=["size", "method", "seconds", "fastest", "slowest", "megabytes"]),
+    },
+    "09_layout_metrics": {"levels": _levels, "differences": _compared},
+    "10_causes": {"dose": comparisons, "choices": comparisons},
 }
 
 
@@ -89,18 +91,13 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
         InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing or cannot be read,
             and for tables of other parameters.
     """
-    there = [name for name in ANSWERS if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))]
+    there = [name for name in SHOWN if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))]
     if not there:
-        raise InvalidInputError(
-            f"{output} holds no tables of {', '.join(ANSWERS)}; run `entropy_lib run --profile {profile}` first"
-        )
+        again = f"run `entropy_lib run --profile {profile}` first"
+        raise InvalidInputError(f"{output} holds no tables of {', '.join(SHOWN)}; {again}")
     for name in there:
         _check_whose(name, profile, output / name)
-        answer(name, output / name)
-    with tempfile.TemporaryDirectory() as folder, _readable(f"a table of {', '.join(there)} in {output}"):
-        shutil.copytree(results, folder, dirs_exist_ok=True)
-        _copy(there, output, Path(folder) / profile)
-        results_section(Path(folder))
+        _section(name, output / name)
     _copy(there, output, results / profile)
     return there
 
@@ -113,9 +110,8 @@ def _check_whose(name: str, profile: str, folder: Path) -> None:
     if not isinstance(given, dict):
         raise InvalidInputError(f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}")
     if other := sorted(key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)):
-        raise InvalidInputError(
-            f"{folder} is not of profile {profile!r}: {other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}; {again}"
-        )
+        differs = f"{other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}"
+        raise InvalidInputError(f"{folder} is not of profile {profile!r}: {differs}; {again}")
 
 
 def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
@@ -125,57 +121,33 @@ def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
                 shutil.copyfile(path, temporary)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """A kept table; InvalidInputError, with its name, where it is missing, empty or malformed."""
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise InvalidInputError(
-            f"{path} cannot be read as a table ({type(error).__name__}: {error}); run its notebook again"
-        ) from None
-
-
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Around what makes sentences of tables; InvalidInputError for those that are not as notebooks write them."""
+def _readable(what: str | Path) -> Iterator[None]:
+    """InvalidInputError, with the name of the file, for what is missing or not as notebooks write it."""
     try:
         yield
-    except InvalidInputError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInputError(f"{what} is not as notebooks write it ({error!r}); run the notebook again") from None
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:  # pandas' own are ValueErrors
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"{what} cannot be read as notebooks write it ({error!r}); run the notebook again") from None
 
 
-def origin(folder: Path) -> str:
-    """Where kept tables come from, in a line.
-
-    Raises:
-        InvalidInputError: for a `provenance.txt` that is missing or says nothing.
-    """
-    path = folder / "provenance.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} cannot be read ({type(error).__name__}); run its notebook again") from None
-    if not lines[0].strip():
-        raise InvalidInputError(f"{path} does not say where the tables come from; run its notebook again")
-    return lines[0].rstrip()
-
-
-def answer(name: str, folder: Path) -> str:
-    """What the tables of a notebook in a folder say, in its sentence; all tables there are looked at.
-
-    Raises:
-        InvalidInputError: for a file that is missing, empty or malformed.
-    """
-    origin(folder)
-    files, sentence = ANSWERS[name]
-    tables = {path.stem: _read(path) for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in files)})}
-    for file in files:
-        if tables[file].empty:
-            raise InvalidInputError(f"{folder / file}.csv holds no rows; run its notebook again")
-    with _readable(" or ".join(str(folder / f"{file}.csv") for file in files)):
-        return sentence(*(tables[file] for file in files))
+def _section(name: str, folder: Path) -> list[str]:
+    """What the tables of a notebook in a folder say, as Markdown; all tables there are looked at."""
+    with _readable(folder / "provenance.txt"):
+        origin = (folder / "provenance.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
+    if not origin:
+        raise InvalidInputError(f"{folder / 'provenance.txt'} does not say where the tables come from; run the notebook again")
+    lines = [f"## [{name}](../notebooks/{name}.ipynb), profile `{folder.parent.name}`", "", f"{origin}", ""]
+    for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in SHOWN[name])}):
+        with _readable(path):
+            table = pd.read_csv(path)
+            if path.stem in SHOWN[name]:
+                if table.empty:
+                    raise InvalidInputError(f"{path} holds no rows; run the notebook again")
+                shown = SHOWN[name][path.stem](table).rename(columns=HEADINGS)
+                lines += [shown.to_markdown(index=False, disable_numparse=True), ""]
+    return lines
 
 
 def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path = RESULTS) -> pd.DataFrame:
@@ -186,92 +158,42 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
         name: of the table, without ending.
         profiles: those without one are left out; the table is empty where none has any.
     """
-    paths = {profile: results / profile / notebook / f"{name}.csv" for profile in profiles}
-    tables = [_read(path).assign(profile=profile) for profile, path in paths.items() if path.is_file()]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["profile"])
+    found = []
+    for profile in profiles:
+        if (path := results / profile / notebook / f"{name}.csv").is_file():
+            with _readable(path):
+                found.append(pd.read_csv(path).assign(profile=profile))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["profile"])
 
 
-def results_section(results: Path = RESULTS) -> str:
-    """README's tables: what each kept table says, in the sentence of its notebook; the controls beside `mini`; their origin."""
-    rows, origins = [], []
-    for name in ANSWERS:
+def page(results: Path = RESULTS) -> str:
+    """The text of docs/results.md: what each kept table says."""
+    lines = ["# Results of the long runs", "", "![Over-count and under-count by size](answer.png)", "", ABOUT, ""]
+    for name in SHOWN:
         for folder in sorted(results.glob(f"*/{name}")):
-            origins.append(f"- {name}, `{folder.parent.name}`: {origin(folder)}")
-            if folder.parent.name not in CONTROLS:
-                text = answer(name, folder).replace("|", "\\|")
-                rows.append(f"| [{name}](notebooks/{name}.ipynb) | `{folder.parent.name}` | {text} |")
-    answers = [kept_story(results), "", "| notebook | profile | answer |", "|---|---|---|", *rows, ""]
-    return "\n".join([*answers, *controls_section(results), "Measured on:", "", *origins])
+            lines += _section(name, folder)
+    return "\n".join(lines)
 
 
-def kept_story(results: Path = RESULTS) -> str:
-    """The project in a sentence, from the kept tables of the embedded model; "" where they are not there."""
-    shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini"], results)
-    levels, differences = (kept_tables("09_layout_metrics", name, ["mini-full"], results) for name in ("levels", "differences"))
-    if shares.empty or levels.empty or differences.empty:
-        return ""
-    arms = kept_tables("10_causes", "shares", ["mini-full"], results)
-    return verdicts.story(shares, levels, differences, arms, native="64x64")
-
-
-def controls_section(results: Path = RESULTS) -> list[str]:
-    """Lines of Markdown: `mini` and its controls side by side, how much entropy a rule moves and what it does to the pictures."""
-    shares = kept_tables("04_entropy_per_layer", "share_removed", ["mini", *CONTROLS], results)
-    levels = kept_tables("09_layout_metrics", "levels", ["mini-full", *CONTROLS], results)
-    levels = levels.replace({"profile": {"mini-full": "mini"}})
-    if min(shares.profile.nunique(), levels.profile.nunique()) < 2:
-        return []
-    shares = shares.assign(estimate=100 * shares["share"], low=100 * shares.low, high=100 * shares.high)
-    lines = _table("Of the change of entropy, a rule removes (%)", shares.assign(of=shares.profile + ", " + shares.rule))
-    levels = levels[~levels.method.str.contains(",")]
-    for metric in ("Excess", "Missing", "Exact"):
-        text = f"{metric} ({METRICS[metric].unit})"
-        lines += _table(text, levels[levels.metric == metric].assign(of=levels.profile + ", " + levels.method))
-    return lines
-
-
-def _table(text: str, table: pd.DataFrame) -> list[str]:
-    """A heading and a table of `estimate`, `low`, `high`: sizes below each other, `of` side by side."""
-    return [f"{text}:", "", means(table, "size", "of").fillna("–").to_markdown(index=False), ""]
-
-
-def with_results(text: str, results: Path = RESULTS) -> str:
-    """The text of README with the table between its marks renewed.
+def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
+    """Write docs/results.md and its figure.
 
     Raises:
-        InvalidInputError: where the marks are missing; as `answer`.
+        InvalidInputError: outside a checkout, and as `keep` for tables that cannot be read.
     """
-    before, after = _around_results(text)
-    return f"{before}{START}\n\n{results_section(results)}\n\n{END}{after}"
+    check_checkout(path)
+    text, levels = page(results), kept_tables("09_layout_metrics", "levels", ["mini-full"], results)
+    from entropy_lib.display.figures import metrics_by_size, theme  # matplotlib is slow to import
 
-
-def _around_results(text: str) -> tuple[str, str]:
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise InvalidInputError(f"README.md has no place for the results; write the lines {START} and {END} where they belong")
-    return before, after
-
-
-def read_readme(path: Path = README) -> str:
-    """The text of README.
-
-    Raises:
-        InvalidInputError: where there is no README (outside a checkout), or it has no marks.
-    """
-    if not path.is_file():
-        raise InvalidInputError(f"{path} is not there; README is written in a checkout of the project")
-    text = path.read_text(encoding="utf-8")
-    _around_results(text)
-    return text
-
-
-def write_readme(path: Path = README) -> None:
-    """Write the table of results into README.
-
-    Raises:
-        InvalidInputError: as `read_readme` and `answer`.
-    """
-    text = with_results(read_readme(path))
+    theme()
+    figure = metrics_by_size(levels[levels.method.isin(["unscaled", "paper", "native, resized", "real, resized"])], COUNTED)
+    with replacing(path.with_name("answer.png")) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_checkout(path: Path = PAGE) -> None:
+    """InvalidInputError where there is no docs/results.md: it is written in a checkout of the project."""
+    if not path.is_file():
+        raise InvalidInputError(f"{path} is not there; results are kept in a checkout of the project")

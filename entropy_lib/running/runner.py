@@ -1,22 +1,22 @@
-"""Runs the notebooks: parameters checked first, failures kept and named, resumed after an interruption.
+"""Runs the notebooks with papermill: parameters checked first, failures kept and named, resumed after an interruption.
 
     python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
     python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
 
-The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do what they write.
-What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which the folder of output has too, says
-whether the same run would give the same again.
+The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do what they
+write. What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which the folder of output
+has too, says whether the same run would give the same again.
 """
 
 import asyncio
 import logging
 import os
 import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,10 +43,9 @@ with extra("notebooks"):
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from papermill.exceptions import PapermillExecutionError
+    from papermill.execute import execute_notebook
     from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -
     """What is to be executed; of a broken notebook, which does not stop the others, its result."""
     try:
         asked = profile_run(name, profile, overrides)
-        notebook = _readable_notebook(name, asked.parameters)
+        notebook = _readable_notebook(name)
     except BrokenNotebookError as error:
         say(f"{error}; the others run", "red")
         return Result(name, profile, overrides, False, 0.0, "", str(error))
@@ -146,17 +145,14 @@ def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -
     return _Run(name, asked, notebook, place / asked.name, Result(name, profile, asked.changed, False, 0.0, wanted))
 
 
-def _readable_notebook(name: str, checked: Parameters) -> nbformat.NotebookNode:
-    """A notebook with its parameters put in.
-
-    Raises:
-        BrokenNotebookError: if it is none, names no kernel of Python, or has no parameters cell.
-    """
+def _readable_notebook(name: str) -> nbformat.NotebookNode:
+    """A notebook; BrokenNotebookError if it is none, names no kernel of Python, or has no parameters cell."""
     try:
-        notebook = parameterize_notebook(load_notebook_node(str(FOLDER / f"{name}.ipynb")), checked.model_dump())
+        notebook = load_notebook_node(str(FOLDER / f"{name}.ipynb"))
         nbformat.validate(notebook)
-        if notebook.metadata.kernelspec.get("language", "python") != "python":
-            raise ValueError(f"its language is {notebook.metadata.kernelspec.language!r}, not 'python'")
+        kernel = notebook.metadata.get("kernelspec", {"language": "not named (no kernelspec)"})
+        if (language := kernel.get("language", "python")) != "python":
+            raise ValueError(f"its language is {language}, not python")
         if not any("parameters" in cell.metadata.tags for cell in notebook.cells):
             raise ValueError("no cell has the tag 'parameters'")
     except Exception as error:  # nbformat and papermill have many
@@ -215,52 +211,70 @@ class _Run:
         return self.asked.parameters
 
 
-@contextmanager
-def _one_interruption() -> Iterator[None]:
-    """The first Ctrl-C counts; a second one would break off the end of the kernels that the first began."""
-    earlier = signal.getsignal(signal.SIGINT)
-
-    def once(*event: Any) -> None:
-        signal.signal(signal.SIGINT, lambda *_: None)
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what stopped tasks say is of no interest
-        earlier(*event)
-
-    if not callable(earlier) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, earlier)
-
-
 def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
-    """Execute notebooks, so many at a time, those that draw most first."""
+    """Execute notebooks, so many at a time, those that draw most first.
+
+    Threads will do, for papermill gives each notebook a process of its own. Whatever ends this early, Ctrl-C above all,
+    ends those processes too.
+    """
     jobs, environment = min(jobs, len(runs)) or 1, os.environ | {WORKPLACE: str(workplace())}
     if jobs > 1:  # threads of two processes on the same cores would wait for each other
         environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))} | environment
+    logging.getLogger("papermill").disabled = True  # what goes wrong is raised
+    kernels, longest_first = _Kernels(environment), sorted(runs, key=lambda run: -drawn_images(run.checked))
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return {result.name: result for result in pool.map(partial(_execute, kernels=kernels), longest_first)}
+        except KeyboardInterrupt:
+            earlier = signal.signal(signal.SIGINT, lambda *_: None)  # a second one would leave processes behind
+            kernels.stop(pool)
+            signal.signal(signal.SIGINT, earlier)
+            raise
+        except BaseException:
+            kernels.stop(pool)
+            raise
 
-    async def all_of_them() -> list[Result]:
-        gate = asyncio.Semaphore(jobs)
-        longest_first = sorted(runs, key=lambda run: -drawn_images(run.checked))
-        with _one_interruption():
-            return await asyncio.gather(*(_execute(run, gate, environment) for run in longest_first))
 
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        return {result.name: result for result in runner.run(all_of_them())}
+class _Kernels:
+    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are; all can be ended."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment, self.managers, self.stopped = environment, [], False
+
+    def writing_to(self, log: TextIO) -> type[AsyncKernelManager]:
+        """The class of a manager whose process writes its own errors into `log`."""
+        kernels, own = self, KernelSpecManager(kernel_dirs=[])
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, **options: Any):
+                super().__init__(**options | {"kernel_spec_manager": own})
+                kernels.managers.append(self)
+
+            async def start_kernel(self, **options: Any) -> None:
+                await super().start_kernel(env=kernels.environment, stderr=log, **options)
+                if kernels.stopped:
+                    await self.provisioner.kill()
+
+        return Manager
+
+    def stop(self, pool: ThreadPoolExecutor) -> None:
+        """End every process at once, with those that it started; one that is just beginning ends then."""
+        self.stopped = True
+        for manager in self.managers:
+            if provisioner := manager.provisioner:
+                asyncio.run(provisioner.kill())
+        pool.shutdown(cancel_futures=True)
 
 
-async def _execute(run: _Run, gate: asyncio.Semaphore, environment: dict[str, str]) -> Result:
-    async with gate:
-        say(f"{run.name} …", "dim")
-        run.folder.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
-        error = await _error_of_execution(run, environment)
-        result = replace(run.result, ok=not error, seconds=time.monotonic() - start, error=error)
-        if result.ok:
-            run.checked.claim(fingerprint=result.fingerprint)
-        result.write(run.folder)
+def _execute(run: _Run, kernels: _Kernels) -> Result:
+    say(f"{run.name} …", "dim")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    error = _error_of_execution(run, kernels)
+    result = replace(run.result, ok=not error, seconds=time.monotonic() - start, error=error)
+    if result.ok:
+        run.checked.claim(fingerprint=result.fingerprint)
+    result.write(run.folder)
     if error:
         say(f"{run.name} failed: {error} (see {run.name}.ipynb and .log in {run.folder})", "red")
     else:
@@ -268,56 +282,36 @@ async def _execute(run: _Run, gate: asyncio.Semaphore, environment: dict[str, st
     return result
 
 
-async def _error_of_execution(run: _Run, environment: dict[str, str]) -> str:
+def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
     """Execute, keep the notebook as far as it came, and return in a line what ended it; "" for nothing.
 
-    An interruption passes through, and the earlier page stays.
+    Where all was stopped the earlier page stays.
     """
-    with replacing(run.folder / f"{run.name}.log") as temporary, open(temporary, "w", encoding="utf-8") as log:
-        client = _Client(log, run.notebook, timeout=None, resources={"metadata": {"path": str(FOLDER)}})
+    page = run.folder / f"{run.name}.ipynb"
+    with (
+        replacing(page) as temporary,
+        replacing(page.with_suffix(".log")) as printed,
+        open(printed, "w", encoding="utf-8") as log,
+    ):
         try:
-            await client.async_execute(env=environment, stderr=log)  # of the process of the kernel
-            error = ""
-        except Exception as failure:  # of a cell, or a kernel that died
-            if _interrupted():  # which nbclient takes for a kernel that died
-                raise asyncio.CancelledError from None
+            execute_notebook(
+                run.notebook,
+                str(temporary).replace("{", "{{").replace("}", "}}"),  # papermill puts parameters into names
+                run.checked.model_dump(),
+                progress_bar=False,
+                stdout_file=log,
+                stderr_file=log,
+                kernel_name="python3",
+                kernel_manager_class=kernels.writing_to(log),
+                extra_arguments=["--log-level=ERROR"],
+                resources={"metadata": {"path": str(FOLDER)}},
+            )
+        except OSError:  # of the disk
+            raise
+        except Exception as failure:  # of a cell, or a process that died
+            if kernels.stopped:
+                raise
             log.write(f"\n{failure}\n")
-            cell = isinstance(failure, CellExecutionError)
-            error = f"{failure.ename}: {failure.evalue}" if cell else f"{type(failure).__name__}: {failure}"
-    with replacing(run.folder / f"{run.name}.ipynb") as temporary:
-        nbformat.write(run.notebook, temporary)
-    return error
-
-
-def _interrupted() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-class _Client(NotebookClient):
-    """Runs a notebook in the interpreter that was called, and writes what cells print into a log while they run."""
-
-    def __init__(self, printed: TextIO, notebook: nbformat.NotebookNode, **options: Any):
-        quiet = logging.Logger(__name__, logging.CRITICAL + 1)  # what goes wrong is raised
-        super().__init__(notebook, extra_arguments=["--log-level=ERROR"], log=quiet, **options)
-        self.printed = printed
-
-    @asynccontextmanager
-    async def async_setup_kernel(self, **options: Any) -> AsyncIterator[None]:
-        """Of nbclient, whose own goes by the kernelspecs that it finds, and leaves hooks that outlive an interruption."""
-        self.km = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), log=self.log)
-        try:
-            await self.async_start_new_kernel(**options)
-            await self.async_start_new_kernel_client()
-            yield
-        finally:
-            self.shutdown_kernel = "immediate" if _interrupted() else "graceful"
-            if self.km is not None:
-                await self._async_cleanup_kernel()
-
-    def process_message(self, msg: dict, cell: nbformat.NotebookNode, cell_index: int):
-        """Of nbclient: called for each message of the kernel."""
-        if msg["msg_type"] == "stream":
-            self.printed.write(msg["content"]["text"])
-            self.printed.flush()
-        return super().process_message(msg, cell, cell_index)
+            of_a_cell = isinstance(failure, PapermillExecutionError)
+            return f"{failure.ename}: {failure.evalue}" if of_a_cell else f"{type(failure).__name__}: {failure}"
+    return ""

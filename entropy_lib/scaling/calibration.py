@@ -32,7 +32,7 @@ from torch import nn
 from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.layers import training_tokens
-from entropy_lib.scaling.rules import Rule, rule
+from entropy_lib.scaling.rules import FORMULAS, Rule
 
 SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
@@ -63,9 +63,6 @@ class LayerResponse:
         training_tokens: T.
         factors: of the scale, ascending, 1 among them.
         entropies: in nats, `[head][factor]`.
-
-    Raises:
-        InvalidInputError: for numbers that cannot be.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -102,9 +99,6 @@ class Calibration:
         lengths: {layer: Euclidean length of its query projection}, by which the network is recognised.
         layers: {layer: its response}.
         source: model, prompts, sampler, in words.
-
-    Raises:
-        InvalidInputError: for lengths that are not those of the layers, and none of either.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -129,24 +123,18 @@ class Calibration:
     def _text(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
 
-    def fits(self, network: nn.Module) -> bool:
-        """Whether it was measured on these weights."""
-        return self.fits_lengths(lengths(network, self.lengths))
-
-    def fits_lengths(self, own: Mapping[str, float] | None) -> bool:
-        """Whether it was measured on weights whose query projections have these lengths."""
+    def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
+        """Whether it was measured on the weights of a network, or on those whose query projections have these lengths."""
+        own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
         return own is not None and all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items())
 
     def check_planned(self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None) -> None:
-        """Whether it is of a network, and has what rules need of it, found out without weights.
+        """InvalidInputError unless it is of a network, which may be without weights, and has all layers that rules need.
 
         Args:
-            rules: calibrated ones that are to be drawn under.
-            network: configured as the one that will draw; see `models.outline`.
+            rules: calibrated ones.
+            network: configured as the one that will generate; see `models.outline`.
             own: lengths of its query projections, None where they are not known yet.
-
-        Raises:
-            InvalidInputError: as `use_calibration`, for layers of other sizes, and for layers that rules need and that are missing.
         """
         self.check_shapes(network)
         training = training_tokens(network)
@@ -154,22 +142,14 @@ class Calibration:
             if layer.training_tokens != training[name]:
                 there = f"{name} has {training[name]} tokens at native size and not {layer.training_tokens}"
                 raise InvalidInputError(f"{OF_ANOTHER}: {there}; {AGAIN}")
-        if own is not None and not self.fits_lengths(own):
+        if own is not None and not self.fits(own):
             raise InvalidInputError(f"{OF_ANOTHER}; {AGAIN}")
-        for name in (name for chosen in rules for name in chosen.layers(training)):
-            self._response(name)
-
-    def _response(self, layer: str) -> LayerResponse:
-        if layer not in self.layers:
-            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
-        return self.layers[layer]
+        for chosen in rules:
+            for name in chosen.layers(training):
+                self.factors(chosen, name, training[name])
 
     def check_shapes(self, network: nn.Module) -> None:
-        """Whether a network, which may be without weights, has these layers with as many heads.
-
-        Raises:
-            InvalidInputError: naming a layer that it has not, or has otherwise.
-        """
+        """InvalidInputError unless a network, which may be without weights, has these layers with as many heads."""
         modules = dict(network.named_modules())
         for name, layer in self.layers.items():
             there, heads = getattr(modules.get(name), "heads", 0), len(layer.entropies)
@@ -178,30 +158,18 @@ class Calibration:
                 raise InvalidInputError(f"{OF_ANOTHER}: {has}; {AGAIN}")
 
     def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
-        """What a calibrated rule does to a layer at N tokens; 1 at N = T.
-
-        Raises:
-            InvalidInputError: for a layer that was not calibrated.
-        """
-        response = self._response(layer)
+        """What a calibrated rule does to a layer at N tokens; 1 at N = T."""
+        if layer not in self.layers:
+            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
+        response = self.layers[layer]
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
-        if chosen.formula is rule("ultraimage").formula:
+        if chosen.formula is FORMULAS["ultraimage"]:
             return self._ultraimage(response, tokens, chosen.parameter)
-        if chosen.formula is rule("bridge(1)").formula:
-            return _bridge(response, tokens, chosen.parameter)
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
-        """Whether a calibrated rule can do what it is for in any layer.
-
-        Args:
-            chosen: the rule.
-            tokens: N of every layer.
-
-        Raises:
-            InvalidInputError: if the entropy that it wants is out of reach in every head of every layer that it is for.
-        """
+        """InvalidInputError where the entropy that a rule wants at these N is out of reach in every head of its layers."""
         training = {name: layer.training_tokens for name, layer in self.layers.items()}
         concerned = [name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])]
         found = [self.factors(chosen, name, tokens[name]) for name in concerned]
@@ -245,28 +213,15 @@ class Calibration:
 
 
 def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
-    """The factors that give a layer, or each of its heads, its native entropy at N tokens."""
-    curves = np.asarray(response.entropies, dtype=float)
-    curves = curves if per_head else curves.mean(0, keepdims=True)
-    solved = [_solve(response, curve, math.log(tokens / response.training_tokens)) for curve in curves]
-    return LayerFactors(tuple(factor for factor, _ in solved), sum(clamped for _, clamped in solved))
-
-
-def _solve(response: LayerResponse, curve: np.ndarray, more: float) -> tuple[float, bool]:
-    """The factor under which the native entropy is less by `more` nats, and whether it had to be cut to the curve's ends."""
-    logs, falling = np.log(response.factors), np.minimum.accumulate(curve)
-    wanted = np.interp(0.0, logs, falling) - more
-    factor = math.exp(np.interp(-wanted, -falling, logs))
-    return factor, not falling[-1] <= wanted <= falling[0]
-
-
-def _bridge(response: LayerResponse, tokens: int, place: float) -> LayerFactors:
-    """Geometric between no rule at 0, the paper's at 1 and equal entropy of the layer at 2, and beyond both ends."""
-    paper = rule("paper").factor(tokens, response.training_tokens)
-    if place <= 1:
-        return LayerFactors((paper**place,))
-    equal = equal_entropy(response, tokens, per_head=False)
-    return LayerFactors((paper ** (2 - place) * equal.factors[0] ** (place - 1),), equal.clamped)
+    """The factors that give a layer, or each of its heads, its native entropy at N tokens: at T, less by ln(N / T)."""
+    curves, logs = np.asarray(response.entropies, dtype=float), np.log(response.factors)
+    factors, clamped = [], 0
+    for curve in curves if per_head else curves.mean(0, keepdims=True):
+        falling = np.minimum.accumulate(curve)
+        wanted = np.interp(0.0, logs, falling) - math.log(tokens / response.training_tokens)
+        factors.append(math.exp(np.interp(-wanted, -falling, logs)))
+        clamped += bool(not falling[-1] <= wanted <= falling[0])
+    return LayerFactors(tuple(factors), clamped)
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
@@ -287,8 +242,7 @@ def _projection(attention: nn.Module) -> nn.Module:
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
     """Let calibrated rules that are applied to this network from now on take their factors from here; None: from the shipped one.
 
-    Raises:
-        InvalidInputError: if it was measured on other weights, or is of other layers.
+    A calibration of other weights or layers is refused by InvalidInputError.
     """
     if calibration is None:
         network.__dict__.pop(ATTRIBUTE, None)
@@ -300,31 +254,13 @@ def use_calibration(network: nn.Module, calibration: Calibration | None) -> None
 
 
 def calibration_of(network: nn.Module, name: str) -> Calibration:
-    """The calibration that a network was given, or else the shipped one of its weights.
-
-    Args:
-        network: the denoiser.
-        name: of the rule that asks.
-
-    Raises:
-        InvalidInputError: where there is none.
-    """
-    given = getattr(network, ATTRIBUTE, None)
-    return given or shipped_calibration(lambda shipped: shipped.fits(network), name)
+    """The calibration that a denoiser was given, or else the shipped one of its weights, for the rule of a name."""
+    return getattr(network, ATTRIBUTE, None) or shipped_calibration(lambda shipped: shipped.fits(network), name)
 
 
 def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calibration:
-    """The first shipped calibration that fits.
-
-    Args:
-        fits: whether one does.
-        name: of the rule that asks.
-
-    Raises:
-        InvalidInputError: where there is none.
-    """
-    for path in sorted(SHIPPED.glob("*.json")):
-        shipped = Calibration.read(path)
+    """The first shipped calibration that fits, for the rule of a name; InvalidInputError where there is none."""
+    for shipped in map(Calibration.read, sorted(SHIPPED.glob("*.json"))):
         if fits(shipped):
             return shipped
     raise InvalidInputError(

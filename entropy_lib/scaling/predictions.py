@@ -18,9 +18,7 @@ import pandas as pd
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
 from entropy_lib.theory import exact_entropy, share_of_change_removed
-from entropy_lib.theory.domain import Numbers
-from entropy_lib.theory.elementwise import elementwise
-from entropy_lib.theory.laws import SEVERAL
+from entropy_lib.theory.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
 
 STEP = 1e-3  # of ln N, to either side
 
@@ -31,9 +29,6 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
     Returns:
         `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where a rule has no
         factor, as `equal-entropy` at small sizes.
-
-    Raises:
-        InvalidInputError, UnknownNameError: as `rule_list`.
     """
     table = []
     for each in rule_list(rules):
@@ -43,10 +38,7 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
                 continue
             entropy = exact_entropy(count, factor * logit_std)
             share = share_of_change_removed(count, training_tokens, logit_std, factor)
-            ratio = entropy / math.log(count)
-            table.append(
-                {"rule": each.name, "tokens": count, "factor": factor, "entropy": entropy, "entropy_ratio": ratio, "share": share}
-            )
+            table.append((each.name, count, factor, entropy, entropy / math.log(count), share))
     return pd.DataFrame(table, columns=["rule", "tokens", "factor", "entropy", "entropy_ratio", "share"])
 
 
@@ -67,7 +59,14 @@ def predicted_share(scale_rule: str | Rule, tokens: Numbers, training_tokens: Nu
         >>> predicted_share("paper", np.array([1024, 9216]), 4096, 1.0).round(3)
         array([0.06, 0.06])
     """
-    return _share(tokens, training_tokens, logit_std, chosen=rule(scale_rule))
+    chosen = rule(scale_rule)
+
+    def share(count: float, training: float, spread: float) -> float:
+        factor = factor_or_nan(chosen, count, training)
+        return math.nan if math.isnan(factor) else share_of_change_removed(count, training, spread, factor)
+
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(share, **given)
 
 
 def predicted_slope(scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
@@ -81,7 +80,17 @@ def predicted_slope(scale_rule: str | Rule, tokens: Numbers, training_tokens: Nu
         >>> round(predicted_slope("unscaled", 4096, 4096, 1.0), 3), round(predicted_slope("paper", 4096, 4096, 1.0), 3)
         (1.0, 0.94)
     """
-    return _slope(tokens, training_tokens, logit_std, chosen=rule(scale_rule))
+    chosen = rule(scale_rule)
+
+    def entropy(count: float, training: float, spread: float) -> float:
+        factor = factor_or_nan(chosen, count, training)
+        return math.nan if math.isnan(factor) else exact_entropy(count, factor * spread)
+
+    def slope(count: float, *rest: float) -> float:
+        return (entropy(count * math.exp(STEP), *rest) - entropy(count * math.exp(-STEP), *rest)) / (2 * STEP)
+
+    given = {"tokens": (tokens, SEVERAL), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(slope, **given)
 
 
 def factor_or_nan(scale_rule: Rule, tokens: float, training_tokens: float) -> float:
@@ -91,18 +100,3 @@ def factor_or_nan(scale_rule: Rule, tokens: float, training_tokens: float) -> fl
     except InvalidInputError:
         rule("unscaled").factor(tokens, training_tokens)  # raises where the counts are to blame
         return math.nan
-
-
-@elementwise
-def _share(tokens: float, training_tokens: float, logit_std: float, *, chosen: Rule) -> float:
-    factor = factor_or_nan(chosen, tokens, training_tokens)
-    return math.nan if math.isnan(factor) else share_of_change_removed(tokens, training_tokens, logit_std, factor)
-
-
-@elementwise(tokens=SEVERAL)
-def _slope(tokens: float, training_tokens: float, logit_std: float, *, chosen: Rule) -> float:
-    def entropy(count: float) -> float:
-        factor = factor_or_nan(chosen, count, training_tokens)
-        return math.nan if math.isnan(factor) else exact_entropy(count, factor * logit_std)
-
-    return (entropy(tokens * math.exp(STEP)) - entropy(tokens * math.exp(-STEP))) / (2 * STEP)

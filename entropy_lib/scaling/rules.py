@@ -1,7 +1,7 @@
 """Scale rules: by what factor the softmax scale 1/sqrt(d) changes when N tokens meet a model trained on T.
 
 A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file name and a
-table cell. To add one, write a function of (tokens, training_tokens, parameter) and give it a line in `FORMULAS`.
+table cell. To add one, give its formula, of N, T and a parameter, a line in `FORMULAS`.
 
 Any rule can be kept to a part of the network and to a part of the way from noise to picture:
 
@@ -22,20 +22,8 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError
 Counts = Sequence[float] | Mapping[str, float]  # tokens of every self-attention layer, in a list or by name
 
 
-def _unscaled(tokens: int, training_tokens: int, _: None) -> float:
-    return 1.0
-
-
-def _paper(tokens: int, training_tokens: int, _: None) -> float:
-    return _power(tokens, training_tokens, 0.5)  # Eq. 7
-
-
-def _power(tokens: int, training_tokens: int, exponent: float) -> float:
-    return (math.log(tokens) / math.log(training_tokens)) ** exponent
-
-
 @functools.lru_cache(maxsize=1024)  # a patched layer asks at every call
-def _equal_entropy(tokens: int, training_tokens: int, logit_std: float) -> float:
+def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> float:
     from entropy_lib.theory import equal_entropy_factor  # scipy is slow to import
 
     factor = equal_entropy_factor(tokens, training_tokens, logit_std)
@@ -47,52 +35,60 @@ def _equal_entropy(tokens: int, training_tokens: int, logit_std: float) -> float
     return factor
 
 
-def _gamma(tokens: int, training_tokens: int, gamma: float) -> float:
-    return math.sqrt(gamma * math.log(tokens) / math.log(training_tokens))
-
-
 @dataclass(frozen=True)
 class Formula:
-    """One family of rules: its formula, its source, and the parameter it takes (None, or the example to show)."""
+    """One family of rules.
+
+    Attributes:
+        factor: of N, T and the parameter; None where all factors come from a calibration.
+        source: what it is, and where it comes from.
+        example: of its parameter; None for a family without one.
+        default: the parameter where none is written.
+        least, largest: parameters that are accepted; 0 itself only where less is.
+        identity: whether the factor is 1 at N = T.
+        words: parameters that are no numbers; the factors then come from a calibration.
+    """
 
     factor: Callable[[float, float, float | None], float] | None
     source: str
     example: float | None = None
-    default: float | None = None  # the parameter where none is written
-    least: float = 0.0  # parameter that is accepted; 0 itself only where less is
+    default: float | None = None
+    least: float = 0.0
     largest: float = 100.0
-    identity: bool = True  # whether the factor is 1 at N = T
-    words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
-    calibrated: bool = False  # whether they do for every parameter
+    identity: bool = True
+    words: tuple[str, ...] = ()
 
 
 FORMULAS = {
-    "unscaled": Formula(_unscaled, "the model as it is: 1"),
-    "paper": Formula(_paper, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
+    "unscaled": Formula(lambda n, t, _: 1.0, "the model as it is: 1"),
+    "paper": Formula(lambda n, t, _: (math.log(n) / math.log(t)) ** 0.5, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
     "power": Formula(
-        _power,
+        lambda n, t, p: (math.log(n) / math.log(t)) ** p,
         "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021), p < 0 the opposite",
-        0.75,
+        example=0.75,
         least=-100.0,
     ),
     "equal-entropy": Formula(
         _equal_entropy,
         "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T; of layers or heads: as measured",
-        1.2,
+        example=1.2,
         default=1.0,
         largest=20.0,
         words=("layers", "heads"),
     ),
-    "bridge": Formula(
-        None, "from no rule (0) over the paper's (1) to equal entropy of each layer (2)", 1.5, least=-2.0, largest=4.0,
-        calibrated=True,
-    ),
     "ultraimage": Formula(
-        None, "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only", 1.3, default=1.3,
-        calibrated=True,
+        None,
+        "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only",
+        example=1.3,
+        default=1.3,
     ),
-    "gamma": Formula(_gamma, "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T", 1.4, identity=False),
-}  # fmt: skip
+    "gamma": Formula(
+        lambda n, t, gamma: math.sqrt(gamma * math.log(n) / math.log(t)),
+        "Pippo (2025): sqrt(γ ln N / ln T); not 1 at N = T",
+        example=1.4,
+        identity=False,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class Rule:
     @property
     def calibrated(self) -> bool:
         """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
-        return self.formula.calibrated or isinstance(self.parameter, str)
+        return self.formula.factor is None or isinstance(self.parameter, str)
 
     @property
     def exponent(self) -> float | None:
@@ -145,11 +141,7 @@ class Rule:
         return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1
 
     def layers(self, training_tokens: Mapping[str, int]) -> list[str]:
-        """The layers on its levels, of all that have these training tokens.
-
-        Raises:
-            InvalidInputError: for a level that the network has not.
-        """
+        """The layers on its levels, of all that have these training tokens; InvalidInputError for a level that there is not."""
         levels = sorted(set(training_tokens.values()), reverse=True)
         if self.levels is None:
             return list(training_tokens)
@@ -178,8 +170,9 @@ class Rule:
             >>> round(rule("paper").factor(9216, 4096), 4)
             1.0476
         """
-        _check_count("tokens", tokens)
-        _check_count("training_tokens", training_tokens)
+        for name, count in (("tokens", tokens), ("training_tokens", training_tokens)):
+            if isinstance(count, bool) or not isinstance(count, Real) or not 1 <= count < math.inf:
+                raise InvalidInputError(f"{name} is {count!r}; it must be a number of tokens, at least 1")
         if tokens == 1 or training_tokens == 1 or (tokens == training_tokens and self.formula.identity):
             return 1.0
         if self.calibrated:
@@ -206,13 +199,12 @@ def rule(text: str | Rule) -> Rule:
     Args:
         text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either sign, the others
             positive, up to 100 (b: 20; "equal-entropy" alone means b = 1); "equal-entropy(layers)", "equal-entropy(heads)",
-            "bridge(t)", "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
+            "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
             "@0-0.4", behind it. A `Rule` is returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
-        InvalidInputError: when the parameter is missing, unwanted, or not a number that can be used; for levels and windows that
-            cannot be.
+        InvalidInputError: for a parameter, levels or a window that cannot be.
 
     Example:
         >>> rule("power(1)").factor(4096, 1024), rule("paper [1, 0] @ 0 - .4").name
@@ -224,19 +216,22 @@ def rule(text: str | Rule) -> Rule:
     if match is None or match["name"] not in FORMULAS:
         raise UnknownNameError("scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS))
     formula, name = FORMULAS[match["name"]], match["name"]
-    parameter = _parameter(text, name, match["parameter"])
-    levels, window = _levels(text, match["levels"]), _window(text, match["window"])
-    written = "" if parameter is None else f"({parameter if isinstance(parameter, str) else _shortest(parameter)})"
-    written += "" if levels is None else f"[{','.join(map(str, levels))}]"
-    written += "" if window is None else f"@{_shortest(window[0])}-{_shortest(window[1])}"
-    return Rule(name + written, formula, parameter, levels, window)
+    parameter, levels, window = _parameter(text, name, match["parameter"]), None, None
+    if parameter is not None:
+        name += f"({parameter if isinstance(parameter, str) else _shortest(parameter)})"
+    if match["levels"] is not None:
+        levels = _levels(text, match["levels"])
+        name += f"[{','.join(map(str, levels))}]"
+    if match["window"] is not None:
+        window = _window(text, match["window"])
+        name += f"@{_shortest(window[0])}-{_shortest(window[1])}"
+    return Rule(name, formula, parameter, levels, window)
 
 
 SYNTAX = r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
 
 
 def _parameter(text: str, name: str, argument: str | None) -> float | str | None:
-    """The parameter of a rule's string."""
     formula = FORMULAS[name]
     if formula.example is None:
         if argument is not None:
@@ -254,20 +249,14 @@ def _parameter(text: str, name: str, argument: str | None) -> float | str | None
     return parameter
 
 
-def _levels(text: str, written: str | None) -> tuple[int, ...] | None:
-    """The levels of a rule's string, in order."""
-    if written is None:
-        return None
+def _levels(text: str, written: str) -> tuple[int, ...]:
     parts = [part.strip() for part in written.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise InvalidInputError(f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'")
     return tuple(sorted(map(int, parts)))
 
 
-def _window(text: str, written: str | None) -> tuple[float, float] | None:
-    """The window of a rule's string."""
-    if written is None:
-        return None
+def _window(text: str, written: str) -> tuple[float, float]:
     match = re.fullmatch(r"\s*(\d*\.?\d+)\s*-\s*(\d*\.?\d+)\s*", written, re.ASCII)
     start, end = map(float, match.groups()) if match else (1.0, 0.0)
     if not 0 <= start < end <= 1:
@@ -279,11 +268,7 @@ def _window(text: str, written: str | None) -> tuple[float, float] | None:
 
 
 def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
-    """Parse several rules, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for no rules, one string in place of a list, or a rule that is repeated.
-        UnknownNameError: as `rule`.
+    """Parse several rules, at least one, each of which may occur once.
 
     Example:
         >>> [str(each) for each in rule_list(["paper", "power(.75)"])]
@@ -298,11 +283,7 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
     return parsed
 
 
-def distinct_rules(
-    rules: Sequence[str | Rule],
-    tokens: Counts,
-    training_tokens: Counts,
-) -> dict[str, list[str]]:
+def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens: Counts) -> dict[str, list[str]]:
     """Which rules do the same to a model at one size, so that only one of them has to be drawn.
 
     Two rules are the same where their factors are, in every layer: at native size all but `gamma`, everywhere `paper` and
@@ -316,44 +297,29 @@ def distinct_rules(
     Returns:
         {rule: the rules that do the same, itself the first}; keys in the order given.
 
-    Raises:
-        InvalidInputError: as `rule_list`, for layers that do not match, and where a rule has no factor.
-        UnknownNameError: as `rule`.
-
     Example:
         >>> distinct_rules(["unscaled", "paper", "gamma(1.4)"], [256, 64], [256, 64])
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
+    counts, training = (
+        dict(given) if isinstance(given, Mapping) else dict(enumerate(given)) for given in (tokens, training_tokens)
+    )
+    if not counts or set(counts) != set(training):
+        raise InvalidInputError("tokens and training_tokens are not of the same layers; give one count of each for every layer")
     groups: dict[tuple, list[str]] = {}
-    pairs = dict(enumerate(_layer_counts(tokens, training_tokens)))
     for each in rule_list(rules):
-        groups.setdefault(_effect(each, pairs), []).append(each.name)
+        groups.setdefault(_effect(each, counts, training), []).append(each.name)
     return {names[0]: names for names in groups.values()}
 
 
-def _effect(chosen: Rule, pairs: Mapping[object, tuple[float, float]]) -> tuple:
-    """What a rule does to layers of given (N, T); equal for rules that do the same. Calibrated ones are taken as unlike others."""
-    training = {layer: training_tokens for layer, (_, training_tokens) in pairs.items()}
-    native = all(tokens == training_tokens for tokens, training_tokens in pairs.values())
-    reached = chosen.layers(training) if not native else list(pairs)  # a level that is missing here does nothing at native size
+def _effect(chosen: Rule, tokens: Mapping, training: Mapping) -> tuple:
+    """What a rule does to layers; equal for rules that do the same. Calibrated ones are taken as unlike others."""
+    native = tokens == training
     if chosen.calibrated and not native:
         return (chosen.name,)
-    factors = tuple(chosen.factor(*pair) if layer in reached else 1.0 for layer, pair in pairs.items())
+    reached = list(training) if native else chosen.layers(training)  # a level that is missing does nothing at native size
+    factors = tuple(chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens)
     return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
-
-
-def _layer_counts(tokens: Counts, training_tokens: Counts) -> list[tuple[float, float]]:
-    """(N, T) of every layer."""
-    if isinstance(tokens, Mapping) and isinstance(training_tokens, Mapping) and set(tokens) == set(training_tokens):
-        return [(count, training_tokens[layer]) for layer, count in tokens.items()]
-    if isinstance(tokens, Mapping) or isinstance(training_tokens, Mapping) or not 0 < len(tokens) == len(training_tokens):
-        raise InvalidInputError("tokens and training_tokens are not of the same layers; give one count of each for every layer")
-    return list(zip(tokens, training_tokens, strict=True))
-
-
-def _check_count(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 1 <= value < math.inf:
-        raise InvalidInputError(f"{name} is {value!r}; it must be a number of tokens, at least 1")
 
 
 def _example(name: str) -> str:
@@ -364,14 +330,10 @@ def _example(name: str) -> str:
 
 def _number(text: str, formula: Formula) -> float | None:
     """The number that a parameter is written as, or None where it is none that the formula takes."""
-    if not re.fullmatch(r"\s*[+-]?[0-9.]+(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
+    if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    fits = 0 < value <= formula.largest if formula.least >= 0 else formula.least <= value <= formula.largest
-    return value + 0.0 if fits else None  # + 0.0: -0 is 0
+    value = float(text) + 0.0  # -0 is 0
+    return value if formula.least <= value <= formula.largest and (value or formula.least < 0) else None
 
 
 def _shortest(number: float) -> str:

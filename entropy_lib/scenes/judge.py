@@ -90,27 +90,18 @@ def find(
         images: of one size, at least 24 px a side.
         threshold: least score of a centre.
         batch: pictures at once.
-
-    Raises:
-        InvalidInputError: when a picture is too small or not uint8 RGB.
     """
-    check_images(images)
-    found = []
-    for start in range(0, len(images), batch):
-        output = model(pixels(images[start : start + batch]))
-        found += [
-            in_picture({name: values[index] for name, values in output.items()}, threshold) for index in range(len(output["box"]))
-        ]
-    return found
-
-
-def check_images(images: np.ndarray) -> None:
-    """InvalidInputError unless these are uint8 RGB pictures of at least 24 px a side."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise InvalidInputError(f"images is {given}; the judge takes uint8 pictures [n, height, width, 3]")
     if min(images.shape[1:3]) < SMALLEST:
         raise InvalidInputError(f"images are {images.shape[1]}x{images.shape[2]} px; the judge needs at least {SMALLEST} px a side")
+    found = []
+    for start in range(0, len(images), batch):
+        output = model(pixels(images[start : start + batch]))
+        for index in range(len(output["box"])):
+            found.append(in_picture({name: values[index] for name, values in output.items()}, threshold))
+    return found
 
 
 def in_picture(output: dict[str, Tensor], threshold: float) -> list[Detection]:

@@ -20,26 +20,19 @@ import colorsys
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.scenes import sprites
 
 SIZE = 64  # pixels a side at which the embedded models are trained
-COLOURS = {
-    "red": 355,
-    "orange": 27,
-    "yellow": 50,
-    "green": 105,
-    "teal": 170,
-    "blue": 215,
-    "purple": 270,
-    "pink": 320,
-}  # hue, degrees
+COLOURS = {  # hue, degrees
+    "red": 355, "orange": 27, "yellow": 50, "green": 105, "teal": 170, "blue": 215, "purple": 270, "pink": 320,
+}  # fmt: skip
 HUE_SPREAD = 7.0  # degrees to either side of the named hue
 SINGLE, PAIR = (0.50, 0.80), (0.34, 0.46)  # longer side of a thing, of the frame's shorter side
 PAIR_SHARE = 0.35
@@ -72,13 +65,9 @@ class World:
 
 
 FULL = World("full", sprites.NAMES, sprites.DESIGNS, colour_stated=0.8, design_stated=0.75)
-SIMPLE = World(
-    "simple",
-    tuple(name for name in sprites.NAMES if name not in sprites.HARD_TO_NAME),
-    ("twemoji",),
-    colour_stated=0.9,
-    design_stated=0.0,
-)  # fewer things, drawn well: what `mini-dit` knows
+# fewer things, drawn well: what `mini-dit` knows
+NAMEABLE = tuple(name for name in sprites.NAMES if name not in sprites.HARD_TO_NAME)
+SIMPLE = World("simple", NAMEABLE, ("twemoji",), colour_stated=0.9, design_stated=0.0)
 
 
 @dataclass(frozen=True)
@@ -143,28 +132,19 @@ class Scene:
     background: Background
 
 
-def plural(name: str) -> str:
-    """More than one of a thing.
-
-    >>> plural("owl"), plural("bus")
-    ('owls', 'buses')
-    """
-    return PLURALS.get(name, f"{name}s")
-
-
 def caption(name: str, count: int = 1, colour: str | None = None, design: str | None = None) -> str:
     """A caption as people write it; what is None is left out.
 
     >>> caption("owl", colour="blue"), caption("owl", 2, design="fluent")
     ('an owl on a blue background', 'two owls, fluent style')
     """
-    article = "an" if name[0] in "aeiou" else "a"
-    ground = f" on {'an' if colour[0] in 'aeiou' else 'a'} {colour} background" if colour else ""
-    return (
-        (f"{article} {name}" if count == 1 else f"{NUMBERS[count]} {plural(name)}")
-        + ground
-        + (f", {design} style" if design else "")
-    )
+    things = f"{_article(name)} {name}" if count == 1 else f"{NUMBERS[count]} {PLURALS.get(name, name + 's')}"
+    ground = f" on {_article(colour)} {colour} background" if colour else ""
+    return things + ground + (f", {design} style" if design else "")
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
 
 
 def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
@@ -174,9 +154,6 @@ def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
         number: from 0 on, any.
         split: "train", "test" or "judge"; each has its own scenes.
         world: what it is made of.
-
-    Raises:
-        InvalidInputError: for a negative number or an unknown split.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -184,7 +161,7 @@ def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
         raise InvalidInputError(f"number is {number}; scenes are numbered from 0 on")
     random = np.random.default_rng([SPLITS.index(split), number])
     name, design = str(random.choice(world.names)), str(random.choice(world.designs))
-    things = pair(name, design, random) if random.random() < PAIR_SHARE else (single(name, design, random),)
+    things = _pair(name, design, random) if random.random() < PAIR_SHARE else (_single(name, design, random),)
     ground = background(str(random.choice(list(COLOURS))), random)
     stated = random.random(2)
     colour = ground.colour if stated[0] < world.colour_stated else None
@@ -205,12 +182,11 @@ def captions(world: World = FULL) -> dict[str, Facts]:
     return {caption(*kind): kind for kind in kinds}
 
 
-def single(name: str, design: str, random: np.random.Generator) -> Thing:
-    """One thing anywhere in the frame."""
+def _single(name: str, design: str, random: np.random.Generator) -> Thing:
     return Thing(name, design, *_rounded(random.uniform(*SINGLE), *random.random(2)), mirrored=bool(random.random() < 0.5))
 
 
-def pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
+def _pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
     """Two things of one kind, mirrored alike, that do not overlap."""
     mirrored = bool(random.random() < 0.5)
     while True:
@@ -227,8 +203,6 @@ def apart(one: Sequence[float], other: Sequence[float], margin: float = MARGIN) 
 
 def background(colour: str, random: np.random.Generator) -> Background:
     """A ground of the named colour with a hue, a gradient or waves of its own."""
-    if colour not in COLOURS:
-        raise UnknownNameError("colour", colour, COLOURS)
     hue = COLOURS[colour] + random.uniform(-HUE_SPREAD, HUE_SPREAD)
     saturation, value = random.uniform(0.45, 0.75), random.uniform(0.70, 0.95)
     change = random.uniform(0.08, 0.22)
@@ -239,32 +213,21 @@ def background(colour: str, random: np.random.Generator) -> Background:
 
 
 def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture of a scene.
-
-    Raises:
-        InvalidInputError: when the things do not fit into the frame, or overlap in it.
-    """
-    check_fit(one.things, height, width)
-    canvas = ground_pixels(one.background, height, width)
-    for thing in one.things:
-        canvas = with_thing(canvas, thing, thing.box(height, width))
-    return canvas
-
-
-def check_fit(things: Sequence[Thing], height: int, width: int) -> None:
-    """InvalidInputError unless every thing is whole in the frame and no two overlap."""
-    boxes = [thing.box(height, width) for thing in things]
-    for thing, (top, left, bottom, right) in zip(things, boxes, strict=True):
+    """The picture of a scene."""
+    boxes = [thing.box(height, width) for thing in one.things]
+    for thing, (top, left, bottom, right) in zip(one.things, boxes, strict=True):
         if top < 0 or left < 0 or bottom > height or right > width:
             raise InvalidInputError(
                 f"a {thing.name} of {thing.side:g} of the shorter side does not fit into {height}x{width} px; make it smaller"
             )
-    for index, box in enumerate(boxes):
-        for other in boxes[:index]:
-            if not apart(box, other, 0.0):
-                raise InvalidInputError(
-                    f"{len(things)} things do not fit beside each other into {height}x{width} px; give fewer or smaller ones"
-                )
+    if not all(apart(*two, 0.0) for two in combinations(boxes, 2)):
+        raise InvalidInputError(
+            f"{len(boxes)} things do not fit beside each other into {height}x{width} px; give fewer or smaller ones"
+        )
+    canvas = ground_pixels(one.background, height, width)
+    for thing, box in zip(one.things, boxes, strict=True):
+        canvas = with_thing(canvas, thing, box)
+    return canvas
 
 
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -272,7 +235,10 @@ def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarr
     shorter = min(height, width)
     rows, columns = (np.arange(height) + 0.5 - height / 2)[:, None] / shorter, (np.arange(width) + 0.5 - width / 2) / shorter
     along = rows * np.sin(ground.angle) + columns * np.cos(ground.angle)
-    share = _course(along, ground) if ground.waves else (along - along.min()) / (along.max() - along.min())
+    if ground.waves:
+        share = 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
+    else:
+        share = (along - along.min()) / (along.max() - along.min())
     mixed = np.asarray(ground.first) + share[..., None] * (np.asarray(ground.second) - np.asarray(ground.first))
     return (255 * mixed + 0.5).astype(np.uint8)
 
@@ -288,10 +254,6 @@ def with_thing(
     result = Image.fromarray(canvas)
     result.paste(picture, (left, top), picture)
     return np.asarray(result)
-
-
-def _course(along: Float[np.ndarray, "height width"], ground: Background) -> Float[np.ndarray, "height width"]:
-    return 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
 
 
 def sprite(name: str, design: str) -> Image.Image:

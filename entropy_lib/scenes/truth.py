@@ -28,10 +28,10 @@ def true_layouts(
         columns `size, method, metric, reference, estimate, low, high, images`, as `sweep.reduce.Tables.levels`.
     """
     drawn_from = [scenes.scene(number, "test") for number in range(count)]
-    asked, blocks, rows = detector.asked_for([one.caption for one in drawn_from]), deal_blocks(range(count)), []
+    asked, blocks, rows = detector.captions([one.caption for one in drawn_from]), deal_blocks(range(count)), []
     for size in sizes:
         images = np.stack([scenes.draw(one, *parse_size(size)) for one in drawn_from])
-        summaries = detector.summaries(images)
+        summaries = detector.pictures(images)
         for metric in (METRICS[name] for name in metrics):
             if isinstance(metric, PictureScore):
                 values = np.array([metric.value(image) for image in images])

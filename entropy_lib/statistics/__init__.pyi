@@ -24,5 +24,4 @@ from .resampling import jackknife_difference as jackknife_difference
 from .two_way import Components as Components
 from .two_way import mixed_model as mixed_model
 from .two_way import power as power
-from .two_way import two_way_bootstrap as two_way_bootstrap
 from .two_way import two_way_mean as two_way_mean

@@ -28,12 +28,10 @@ class SlopeFit:
     Attributes:
         slope: with its interval, which rests on the clusters.
         intercept: value at ln N = 0.
-        observations: how many.
     """
 
     slope: Interval
     intercept: float
-    observations: int
 
     def predict(self, tokens: float | np.ndarray | pd.Series) -> float | np.ndarray | pd.Series:
         """The fitted value at N = `tokens`."""
@@ -52,20 +50,14 @@ def slope_on_log_tokens(
         table: one row a measurement, already averaged over what is not a sample (rows, heads, layers, steps).
         value, tokens, cluster: column names.
         level: of the interval.
-
-    Raises:
-        InvalidInputError: with fewer than two token counts, fewer than two clusters, missing values or columns, or a level
-            outside 0 to 1.
     """
     with extra("metrics"):
         import statsmodels.api as sm
 
     check_level(level)
     data = _columns(table, [value, tokens, cluster])
-    if data.isna().any(axis=None):
-        raise InvalidInputError(
-            f"{int(data.isna().any(axis=1).sum())} rows have missing values in {value}, {tokens} or {cluster}; drop them first"
-        )
+    if missing := int(data.isna().any(axis=1).sum()):
+        raise InvalidInputError(f"{missing} rows have missing values in {value}, {tokens} or {cluster}; drop them first")
     if not (data[tokens] > 0).all():
         raise InvalidInputError(f"{tokens} goes down to {data[tokens].min()}; token counts must be above 0")
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
@@ -76,8 +68,8 @@ def slope_on_log_tokens(
     design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
     groups = pd.factorize(data[cluster])[0]
     result = sm.OLS(data[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-    slope = Interval.around(result.params[1], result.bse[1], level, clusters, "slope")
-    return SlopeFit(slope, float(result.params[0]), len(data))
+    slope = Interval.around(result.params[1], result.bse[1], level, clusters)
+    return SlopeFit(slope, float(result.params[0]))
 
 
 def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -91,9 +83,6 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
     Returns:
         one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN for the first.
 
-    Raises:
-        InvalidInputError: as `slope_on_log_tokens`, and for a rule that is not in the table.
-
     Example:
         >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
         >>> b = a.assign(rule="paper", entropy=a.entropy - 0.1 * np.log(a.tokens))
@@ -102,15 +91,16 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
     """
     needed = _columns(table, ["prompt", "tokens", "rule", "entropy"])
     wide, rows = needed.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+
+    def slope(values: pd.Series) -> Interval:
+        return slope_on_log_tokens(values.rename("entropy").reset_index(), level=level).slope
+
     for name in rules:
         _check_found("rule", name, wide)
     for name in rules:
-        fit = slope_on_log_tokens(wide[name].rename("entropy").reset_index(), level=level)
-        row = {"rule": name, **fit.slope.columns("slope"), "clusters": fit.slope.blocks}
-        if name != rules[0]:
-            paired = slope_on_log_tokens((wide[name] - wide[rules[0]]).rename("entropy").reset_index(), level=level).slope
-            row |= {"change": paired.estimate, "change_low": paired.low, "change_high": paired.high}
-        rows.append(row)
+        own = slope(wide[name])
+        paired = slope(wide[name] - wide[rules[0]]).columns().values() if name != rules[0] else [np.nan] * 3
+        rows.append((name, *own.columns().values(), own.blocks, *paired))
     return pd.DataFrame(rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"])
 
 
@@ -121,9 +111,6 @@ def cluster_mean(
 
     Returns:
         columns of `by`, then `estimate, low, high, clusters`. With one cluster the limits are NaN.
-
-    Raises:
-        InvalidInputError: for columns that are not there, or a level outside 0 to 1.
     """
     check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
@@ -135,7 +122,12 @@ def cluster_mean(
 
 
 def share_removed(
-    table: pd.DataFrame, native: str = "native", level: float = 0.95, by: str | None = None, value: str = "entropy"
+    table: pd.DataFrame,
+    native: str = "native",
+    level: float = 0.95,
+    by: str | None = None,
+    value: str = "entropy",
+    compared: str = "rule",
 ) -> pd.DataFrame:
     """By how much a rule shrinks the change of entropy, or of another number, between native size and another size.
 
@@ -149,29 +141,29 @@ def share_removed(
         level: of the interval.
         by: a column whose values are treated apart, e.g. "layer".
         value: the column of the number, if it is not entropy.
+        compared: the column of what is compared, `rule` or `method`; it stands in the result too.
 
     Returns:
         one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
-
-    Raises:
-        InvalidInputError: for columns that are not there, no rows of native size, or a level outside 0 to 1.
     """
     check_level(level)
-    _columns(table, ["prompt", "size", "rule", value, *([by] if by else [])])
+    _columns(table, ["prompt", "size", compared, value, *([by] if by else [])])
     _check_found("size", native, set(table["size"]))
     if by is not None:
-        parts = {name: share_removed(part, native, level, value=value) for name, part in table.groupby(by, sort=False)}
+        parts = {
+            name: share_removed(part, native, level, value=value, compared=compared) for name, part in table.groupby(by, sort=False)
+        }
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
-    wide = table.pivot_table(index="prompt", columns=["size", "rule"], values=value, sort=False)
+    wide = table.pivot_table(index="prompt", columns=["size", compared], values=value, sort=False)
     known = wide[native]
     reference = known["unscaled"] if "unscaled" in known else known.mean(axis=1)
     rows = []
-    for size, scale_rule in wide.columns:
-        if size != native and scale_rule != "unscaled" and (size, "unscaled") in wide.columns:
-            pair = pd.DataFrame({"change": wide[size, "unscaled"] - reference, "left": wide[size, scale_rule] - reference}).dropna()
-            share = _share(pair, level)
-            rows.append({"size": size, "rule": scale_rule, **share.columns("share"), "clusters": share.blocks})
-    return pd.DataFrame(rows, columns=["size", "rule", "share", "low", "high", "clusters"])
+    for size, name in wide.columns:
+        if size != native and name != "unscaled" and (size, "unscaled") in wide.columns:
+            changes = {"change": wide[size, "unscaled"] - reference, "left": wide[size, name] - reference}
+            share = _share(pd.DataFrame(changes).dropna(), level)
+            rows.append((size, name, *share.columns().values(), share.blocks))
+    return pd.DataFrame(rows, columns=["size", compared, "share", "low", "high", "clusters"])
 
 
 def _share(pair: pd.DataFrame, level: float) -> Interval:
@@ -181,7 +173,7 @@ def _share(pair: pd.DataFrame, level: float) -> Interval:
         share = np.nan if total.change == 0 else 1 - total.left / total.change
         without = 1 - (total.left - pair.left) / (total.change - pair.change)
     if len(pair) < 2 or not np.isfinite([share, *without]).all():
-        return Interval.around(share, np.nan, level, len(pair), "share")
+        return Interval.around(share, np.nan, level, len(pair))
     return from_deletions(share, without, np.ones(len(pair)), level, correct_bias=False)
 
 

@@ -22,7 +22,6 @@ class Interval:
         estimate: of the statistic.
         low, high: confidence limits; NaN where there is too little to have any.
         level: of the interval.
-        of: what it is an interval of, in a word; empty where the context says it.
         standard_error: of the estimate; NaN where the limits come another way.
         blocks: on how many independent units it rests (clusters, or blocks deleted in turn); t has one degree of freedom
             fewer. None: normal limits.
@@ -32,20 +31,17 @@ class Interval:
     low: float
     high: float
     level: float
-    of: str = ""
     standard_error: float = math.nan
     blocks: int | None = None
 
     @classmethod
-    def around(
-        cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None, of: str = ""
-    ) -> "Interval":
+    def around(cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None) -> "Interval":
         """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None; no limits for one block."""
         from scipy import stats
 
         check_level(level)
         reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
-        return cls(float(estimate), float(estimate - reach), float(estimate + reach), level, of, float(standard_error), blocks)
+        return cls(float(estimate), float(estimate - reach), float(estimate + reach), level, float(standard_error), blocks)
 
     @property
     def p_value(self) -> float:
@@ -77,9 +73,6 @@ def _freedom(blocks: int | None) -> float:
 def wilson(hits: int, count: int, level: float = 0.95) -> Interval:
     """The share `hits` / `count` of independent images with Wilson's limits (J. Am. Stat. Assoc. 22, 1927).
 
-    Raises:
-        InvalidInputError: unless hits and count are whole, 0 <= hits <= count and count > 0; for a level outside 0 to 1.
-
     Example:
         >>> share = wilson(0, 20)
         >>> share.estimate, round(share.low, 3), round(share.high, 3)
@@ -93,4 +86,4 @@ def wilson(hits: int, count: int, level: float = 0.95) -> Interval:
     if not whole or not 0 <= hits <= count or count == 0:
         raise InvalidInputError(f"{hits} hits of {count}; hits must be 0 to count, and count above 0")
     low, high = proportion_confint(hits, count, alpha=1 - level, method="wilson")
-    return Interval(hits / count, float(low), float(high), level, "share")
+    return Interval(hits / count, float(low), float(high), level)

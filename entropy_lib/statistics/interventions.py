@@ -6,89 +6,75 @@ import pandas as pd
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
 
-COLUMNS = ["prompt", "seed", "rule", "value"]
 
-
-def paired_change(table: pd.DataFrame, rule: str, against: str, level: float = 0.95) -> Interval:
+def paired_change(table: pd.DataFrame, method: str, against: str, level: float = 0.95) -> Interval:
     """Mean difference of an outcome under two rules, the same prompts and seeds; prompts are the samples.
 
     Args:
-        table: columns `prompt, seed, rule, value`, of one size and metric. Pairs of which one is NaN are left out.
-        rule, against: which two.
+        table: columns `prompt, seed, method, value`, of one size and metric. Pairs of which one is NaN are left out.
+        method, against: which two.
         level: of the t interval.
 
-    Raises:
-        InvalidInputError: for a rule that is not there, or a level outside 0 to 1.
-
     Example:
-        >>> rows = [(p, 0, rule, p + change) for p in range(4) for rule, change in (("unscaled", 0), ("paper", -1))]
-        >>> print(paired_change(pd.DataFrame(rows, columns=COLUMNS), "paper", "unscaled"))
+        >>> rows = [(p, 0, method, p + change) for p in range(4) for method, change in (("unscaled", 0), ("paper", -1))]
+        >>> table = pd.DataFrame(rows, columns=["prompt", "seed", "method", "value"])
+        >>> print(paired_change(table, "paper", "unscaled"))
         -1 [-1, -1]
     """
     check_level(level)
-    wide = table.pivot_table(index=["prompt", "seed"], columns="rule", values="value", sort=False)
-    if missing := [name for name in (rule, against) if name not in wide]:
-        raise InvalidInputError(f"the table has no rule {missing[0]!r}; it has {', '.join(map(str, wide))}")
-    change = (wide[rule] - wide[against]).dropna().groupby(level="prompt").mean()
-    error = change.sem() if len(change) > 1 else np.nan
-    return Interval.around(change.mean(), error, level, len(change))
+    wide = table.pivot_table(index=["prompt", "seed"], columns="method", values="value", sort=False)
+    if missing := [name for name in (method, against) if name not in wide]:
+        raise InvalidInputError(f"the table has no method {missing[0]!r}; it has {', '.join(map(str, wide))}")
+    change = (wide[method] - wide[against]).dropna().groupby(level="prompt").mean()
+    return Interval.around(change.mean(), change.sem(), level, len(change))
 
 
 def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float = 0.95) -> pd.DataFrame:
-    """`paired_change` of every rule against one, at every size and for every metric, with Holm's correction over them all.
+    """`paired_change` of every method against one, at every size and for every metric, with Holm's correction over them all.
 
     Args:
-        table: columns `size, metric, prompt, seed, rule, value`.
-        against: the rule to compare with, present at every size.
+        table: columns `size, metric, prompt, seed, method, value`.
+        against: the method to compare with, present at every size.
         level: of the t intervals.
 
     Returns:
-        one row for each size, metric and rule: `size, metric, rule, estimate, low, high, p_value, p_holm`.
-
-    Raises:
-        InvalidInputError: as `paired_change`.
+        one row for each size, metric and method: `size, metric, method, estimate, low, high, p_value, p_holm`.
     """
     rows = []
     for (size, metric), part in table.groupby(["size", "metric"], sort=False):
-        for name in part.rule.drop_duplicates():
+        for name in part.method.drop_duplicates():
             if name != against:
                 change = paired_change(part, name, against, level)
-                rows.append({"size": size, "metric": metric, "rule": name, **change.columns(), "p_value": change.p_value})
-    return holm(pd.DataFrame(rows, columns=["size", "metric", "rule", "estimate", "low", "high", "p_value"]))
+                rows.append({"size": size, "metric": metric, "method": name, **change.columns(), "p_value": change.p_value})
+    return holm(pd.DataFrame(rows, columns=["size", "metric", "method", "estimate", "low", "high", "p_value"]))
 
 
 def best_on_tuning(
     table: pd.DataFrame, tuning: list[str], higher_is_better: bool, level: float = 0.95, against: tuple[str, ...] = ("unscaled",)
 ) -> pd.DataFrame:
-    """Choose the rule with the best mean outcome on some prompts, and compare it on the others, which took no part in the choice.
+    """Choose the method with the best mean outcome on some prompts, and compare it on the others, which took no part in the choice.
 
     Args:
-        table: columns `prompt, seed, rule, value`, of one size and metric.
+        table: columns `prompt, seed, method, value`, of one size and metric.
         tuning: prompts to choose by; the rest is held out.
         higher_is_better: of the outcome.
         level: of the intervals.
-        against: rules to compare with; where the choice is that rule itself there is no row.
+        against: methods to compare with; where the choice is that method itself there is no row.
 
     Returns:
-        one row for each of `against`: `rule, against, tuned, estimate, low, high, p_value, prompts`; `tuned` is the difference on
+        one row for each of `against`: `method, against, tuned, estimate, low, high, p_value, prompts`; `tuned` is the difference on
         the tuning prompts, which is too good to be true.
-
-    Raises:
-        InvalidInputError: where no prompt is left to choose by or to hold out, and for rules that are not there.
     """
     chosen_by = table["prompt"].isin(tuning)
     if chosen_by.all() or not chosen_by.any():
         raise InvalidInputError(f"{len(set(tuning))} tuning prompts leave none to choose by, or none to hold out")
-    means = table[chosen_by].groupby("rule", sort=False).value.mean()
+    means = table[chosen_by].groupby("method", sort=False).value.mean()
     best = means.idxmax() if higher_is_better else means.idxmin()
     rows = []
-    for other in against:
-        if other != best:
-            held_out = paired_change(table[~chosen_by], best, other, level)
-            tuned = paired_change(table[chosen_by], best, other, level)
-            row = {"rule": best, "against": other, "tuned": tuned.estimate, **held_out.columns()}
-            rows.append({**row, "p_value": held_out.p_value, "prompts": held_out.blocks})
-    return pd.DataFrame(rows, columns=["rule", "against", "tuned", "estimate", "low", "high", "p_value", "prompts"])
+    for other in (each for each in against if each != best):
+        tuned, held_out = (paired_change(table[part], best, other, level) for part in (chosen_by, ~chosen_by))
+        rows.append((best, other, tuned.estimate, *held_out.columns().values(), held_out.p_value, held_out.blocks))
+    return pd.DataFrame(rows, columns=["method", "against", "tuned", "estimate", "low", "high", "p_value", "prompts"])
 
 
 def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
@@ -97,9 +83,6 @@ def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
     Args:
         table: columns `prompt, dose, value`, every dose for each prompt. NaN are left out.
         level: of the t interval over prompts.
-
-    Raises:
-        InvalidInputError: for fewer than two doses.
 
     Example:
         >>> rows = [(p, dose, 10 * p - 2 * dose) for p in range(4) for dose in (-1, 0, 1)]
@@ -112,7 +95,7 @@ def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
         raise InvalidInputError(f"a slope needs two doses at least; the table has {len(doses)} that every prompt was given")
     away = doses - doses.mean()
     slopes = pd.Series(means.to_numpy() @ away / (away @ away))
-    return Interval.around(slopes.mean(), slopes.sem() if len(slopes) > 1 else np.nan, level, len(slopes))
+    return Interval.around(slopes.mean(), slopes.sem(), level, len(slopes))
 
 
 def holm(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
@@ -152,8 +135,7 @@ def rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]
     def statistic(values: np.ndarray) -> float:
         return stats.spearmanr(values, whole.second).statistic
 
-    few = len(whole) <= 8
-    tested = stats.permutation_test(
-        (whole["first"].to_numpy(),), statistic, permutation_type="pairings", n_resamples=np.inf if few else 9999, rng=0
-    )
+    orders = np.inf if len(whole) <= 8 else 9999
+    values = whole["first"].to_numpy()
+    tested = stats.permutation_test((values,), statistic, permutation_type="pairings", n_resamples=orders, rng=0)
     return float(tested.statistic), float(tested.pvalue)

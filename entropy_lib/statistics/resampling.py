@@ -41,19 +41,15 @@ def deal_blocks(
 ) -> Int[np.ndarray, " image"]:
     """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a block.
 
-    The result depends on the set of prompts and the seed, not on the order of the rows. For independent images give
-    `range(n)`.
+    The result depends on the set of prompts and the seed, not on the order of the rows.
 
     Args:
-        prompts: one for each image, in the order of the feature rows.
-        blocks: how many.
+        prompts: one for each image, in the order of the feature rows; `range(n)` for independent images.
+        blocks: how many, at least two and no more than prompts.
         seed: of the shuffle.
 
     Returns:
         The block of each image, 0 to blocks - 1.
-
-    Raises:
-        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts.
 
     Example:
         >>> deal_blocks(["a zebra", "a zebra", "a tree", "a boat"], blocks=3)
@@ -82,9 +78,6 @@ def deal_together(
     Returns:
         The block of each image, of both samples; every block holds images of both.
 
-    Raises:
-        InvalidInputError: for a number of blocks that is not whole, below two, or above that of the prompts of either sample.
-
     Example:
         >>> deal_together(["a zebra", "a tree", "a boat"], ["a boat", "a boat", "a cup", "a zebra"], blocks=3)
         (array([1, 2, 0]), array([0, 0, 2, 1]))
@@ -105,11 +98,7 @@ def _check_blocks(blocks: int, prompts: int) -> None:
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
-    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty.
-
-    Raises:
-        InvalidInputError: otherwise.
-    """
+    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty."""
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise InvalidInputError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
@@ -135,9 +124,6 @@ def jackknife(
         level: of the interval.
         correct_bias: take off the bias of order 1/n that the deletions reveal (Quenouille 1956).
 
-    Raises:
-        InvalidInputError: for labels that do not fit.
-
     Example:
         >>> numbers = np.arange(40.0)
         >>> corrected = jackknife(np.var, numbers, deal_blocks(range(40), 40)).estimate
@@ -162,18 +148,14 @@ def jackknife_difference(
         statistic, labels, level, correct_bias: as for `jackknife`; the same blocks are deleted from both.
         first, second: `[n, ...]`, paired by row.
 
-    Raises:
-        InvalidInputError: for unequal lengths, or labels that do not fit.
-
     Example:
         >>> before, noise = np.random.default_rng(0).normal(size=(2, 200))
         >>> print(jackknife_difference(np.mean, before + 1 + noise / 100, before, deal_blocks(range(200))))
         0.999 [0.997, 1]
     """
     check_pairs(len(first), len(second))
-    return _delete_blocks(
-        lambda kept: statistic(first[kept]) - statistic(second[kept]), check_labels(labels, len(first)), level, correct_bias
-    )
+    labels = check_labels(labels, len(first))
+    return _delete_blocks(lambda kept: statistic(first[kept]) - statistic(second[kept]), labels, level, correct_bias)
 
 
 def check_pairs(first: int, second: int) -> None:

@@ -19,8 +19,6 @@ from jaxtyping import Float
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
 
-RESAMPLES = 2000
-
 Answers = Float[np.ndarray, "rater prompt"]
 
 
@@ -50,9 +48,6 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
         level: of the interval.
         bounds: the least and the largest answer that can be given; None: t limits, for answers without bounds.
 
-    Raises:
-        InvalidInputError: where there is no answer, for one outside the bounds, or for a level outside 0 to 1.
-
     Example:
         >>> print(two_way_mean(np.ones((1, 6)), bounds=(0, 1)))  # six answers of one rater, all the same
         1 [0.431, 1]
@@ -65,9 +60,9 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
     error = _standard_error(found, ways)
     if bounds is None:
         return Interval.around(found.mean(), error, level, blocks)
-    low, high = bounds
-    if found.min() < low or found.max() > high:
-        raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; these bounds allow {low:g} to {high:g}")
+    if found.min() < bounds[0] or found.max() > bounds[1]:
+        allowed = f"these bounds allow {bounds[0]:g} to {bounds[1]:g}"
+        raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; {allowed}")
     return _within(float(found.mean()), error, level, blocks, bounds)
 
 
@@ -101,32 +96,6 @@ def _within(mean: float, error: float, level: float, blocks: int, bounds: tuple[
     return Interval(mean, float(low), float(high), level, standard_error=float(at_nothing), blocks=blocks)
 
 
-def two_way_bootstrap(values: Answers, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Mean over all answers with percentile limits: raters and prompts are drawn with replacement, both at once (Owen 2007).
-
-    Answers that are all the same have no limits: drawing them again tells nothing.
-
-    Args:
-        values, level: as for `two_way_mean`.
-        resamples: how many times.
-        seed: of the draws.
-
-    Raises:
-        InvalidInputError: as `two_way_mean`, and for fewer than 100 resamples.
-    """
-    check_level(level)
-    if resamples < 100:
-        raise InvalidInputError(f"resamples is {resamples}; 100 are the fewest that have limits")
-    _answered(values)
-    random, there = np.random.default_rng(seed), ~np.isnan(values)
-    sums, (raters, prompts) = np.where(there, values, 0.0), values.shape
-    by_rater = random.multinomial(raters, np.full(raters, 1 / raters), size=resamples)
-    by_prompt = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-    means = ((by_rater @ sums) * by_prompt).sum(1) / np.maximum(((by_rater @ there) * by_prompt).sum(1), 1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) if np.ptp(values[there]) else (np.nan, np.nan)
-    return Interval(float(np.nanmean(values)), float(low), float(high), level)
-
-
 @dataclass(frozen=True)
 class Components:
     """What answers vary by.
@@ -147,9 +116,6 @@ def mixed_model(values: Answers, level: float = 0.95) -> Components:
 
     Args:
         values, level: as for `two_way_mean`.
-
-    Raises:
-        InvalidInputError: as `two_way_mean`; for fewer than two raters or prompts; for answers that are all the same.
     """
     import pandas as pd
 
@@ -182,9 +148,6 @@ def power(effect: float, components: Components, raters: int, prompts: int, leve
         components: what answers vary by, from a pilot (`mixed_model`) or assumed.
         raters, prompts: of the study that is planned.
         level: of the interval.
-
-    Raises:
-        InvalidInputError: for fewer than two raters or prompts, or a level outside 0 to 1.
 
     Example:
         >>> assumed = Components(Interval.around(0, 1), rater=0.1, prompt=0.2, residual=0.4)

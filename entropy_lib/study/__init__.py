@@ -2,7 +2,7 @@
 
 `make_study` chooses and blinds pairs of pictures, `write_page` makes a page that opens from the file system, `check_answers` says
 what it leaves out of what comes back and why, `compare` and its neighbours analyse the rest. Knows pictures, tables and statistics;
-must not know who drew the pictures.
+must not know who drew the pictures. What cannot be used is refused by InvalidInputError, but for raters' files, which are left out.
 """
 
 import lazy_loader

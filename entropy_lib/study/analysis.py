@@ -7,7 +7,7 @@ import pandas as pd
 
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
-from entropy_lib.statistics.two_way import Answers, two_way_bootstrap, two_way_mean
+from entropy_lib.statistics.two_way import Answers, two_way_mean
 from entropy_lib.study.answers import SCORES
 
 ALL = "all sizes"
@@ -35,7 +35,7 @@ def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
     return answers.assign(value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan)
 
 
-def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Every pair of methods, at every size and over all of them: how much better the second is.
 
     The interval is that of `two_way_mean`. Tests that take prompts alone as samples stand beside it, on each prompt's mean over the
@@ -44,30 +44,23 @@ def compare(answers: pd.DataFrame, level: float = 0.95, seed: int = 0) -> pd.Dat
     Args:
         answers: from `check_answers`.
         level: of the intervals.
-        seed: of the bootstrap.
 
     Returns:
         one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, nothing, p_value,
-        bootstrap_low, bootstrap_high, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
+        sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
         the second, no difference counting half; `nothing` is where no difference lies, 0 or one half, and `p_value` against it.
-
-    Raises:
-        InvalidInputError: where there are no answers, or for a level outside 0 to 1.
     """
     check_level(level)
     _some(answers)
-    nothing = _nothing(answers)
-    rows = []
+    nothing, rows = _nothing(answers), []
     for (first, second), part in answers.groupby(["first", "second"], sort=False):
-        for size, here in _by_size(part):
+        sizes = [(str(size), here) for size, here in part.groupby("size", sort=False)]
+        for size, here in [*sizes, (ALL, part)] if len(sizes) > 1 else sizes:
             values = answer_table(here)
             found = two_way_mean(values - nothing, level, _reach(answers))
-            bootstrap = two_way_bootstrap(values, level, seed=seed)
-            limits = {"estimate": found.estimate + nothing, "low": found.low + nothing, "high": found.high + nothing}
             row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
-            row |= limits | {"nothing": nothing}
-            row |= {"p_value": found.p_value, "bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high}
-            rows.append(row | _over_prompts(np.nanmean(values, axis=0) - nothing))
+            row |= {name: value + nothing for name, value in found.columns().items()}
+            rows.append(row | {"nothing": nothing, "p_value": found.p_value} | _over_prompts(np.nanmean(values, axis=0) - nothing))
     return pd.DataFrame(rows)
 
 
@@ -80,9 +73,6 @@ def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     Returns:
         columns `size, method, estimate, low, high, raters, pairs`.
-
-    Raises:
-        InvalidInputError: for answers without scores.
     """
     _some(answers)
     if answers.first_score.isna().all():
@@ -121,9 +111,6 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     Args:
         answers: from `check_answers`.
         level, resamples, seed: of the limits.
-
-    Raises:
-        InvalidInputError: for fewer than two raters.
     """
     with extra("metrics"):
         import evalica
@@ -152,9 +139,6 @@ def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, 
 
     Returns:
         one row a method: `method, estimate, low, high`, strongest first.
-
-    Raises:
-        InvalidInputError: where there are no answers.
     """
     _some(answers)
     names = list(dict.fromkeys(itertools.chain(answers["first"], answers["second"])))
@@ -195,11 +179,6 @@ def _over_prompts(away: np.ndarray) -> dict[str, float]:
         return {"sign_p": np.nan, "wilcoxon_p": np.nan}
     sign = stats.binomtest(int((moved > 0).sum()), len(moved)).pvalue
     return {"sign_p": float(sign), "wilcoxon_p": float(stats.wilcoxon(moved).pvalue)}
-
-
-def _by_size(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    found = [(str(size), here) for size, here in part.groupby("size", sort=False)]
-    return [*found, (ALL, part)] if len(found) > 1 else found
 
 
 def _nothing(answers: pd.DataFrame) -> float:

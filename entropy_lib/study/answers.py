@@ -9,23 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from entropy_lib.study.design import OTHER_PROMPT, Pair, Study
+from entropy_lib.study.design import OTHER_PROMPT, Study
 from entropy_lib.study.reading import Contents, Refused
 
 COLUMNS = [
-    "rater",
-    "pair",
-    "prompt",
-    "size",
-    "first",
-    "second",
-    "left",
-    "order",
-    "milliseconds",
-    "value",
-    "first_score",
-    "second_score",
-]
+    "rater", "pair", "prompt", "size", "first", "second", "left", "order", "milliseconds", "value", "first_score", "second_score",
+]  # fmt: skip
 CHOICES = ("left", "tie", "right")
 SCORES = range(1, 11)
 LONGEST = 1e12  # milliseconds; a clock that says more is wrong
@@ -81,23 +70,27 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
     limits = limits or Limits()
     excluded, raters, tables = [], [], []
     files = [_sent(study, name, content) for name, content in contents.items()]
-    again = _sent_again(study, [each for each in files if not each.why])
+    again = _sent_again([each for each in files if not each.why])
     for each in files:
-        row = {"file": each.name, "rater": each.rater, "used": False, "answers": len(each.table)}
-        why = each.why
+        table, why = each.table, each.why
+        row = {"file": each.name, "rater": each.rater, "used": False, "answers": len(table)}
         if not why:
-            row |= {"failed_catch_trials": _failed(study, each.table), "median_seconds": each.table.milliseconds.median() / 1000}
-            why = again.get(each.name) or _why_not(study, each.table, row["failed_catch_trials"], limits)
+            failed = int((table.catch & (table.value <= _NOTHING[study.protocol])).sum())
+            row |= {"failed_catch_trials": failed, "median_seconds": table.milliseconds.median() / 1000}
+            why = again.get(each.name) or _why_not(study, table, failed, limits)
         if why:
             excluded.append({"file": each.name, "rater": each.rater, "what": "all answers", "why": why})
         else:
-            fast = each.table.milliseconds < limits.fastest
-            for pair in each.table.pair[fast]:
+            fast = table.milliseconds < limits.fastest
+            for pair in table.pair[fast]:
                 excluded.append({"file": each.name, "rater": each.rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
-            tables.append(_tidy(study, each.table[~fast], each.rater))
+            tables.append(table.loc[~fast & ~table.catch, COLUMNS])
         raters.append(row | {"used": not why})
     answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Checked(answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters))
+
+
+_NOTHING = {"choice": 0.5, "rating": 0.0}  # the value of an answer that sees no difference
 
 
 @dataclass(frozen=True)
@@ -117,12 +110,27 @@ def _sent(study: Study, name: str, content: Any) -> _Sent:
     rater = str(rater).strip().encode("utf-8", "backslashreplace").decode() if type(rater) in (str, int) else ""
     if why := _unusable(study, rater, content):
         return _Sent(name, rater, why, pd.DataFrame())
-    fields = ["pair", "order", "left", "milliseconds", *SAID[study.protocol]]
-    table = pd.DataFrame([{field: answer[field] for field in fields} for answer in content["answers"]])
+    table = pd.DataFrame([_said_of_the_second(study, rater, answer) for answer in content["answers"]], columns=[*COLUMNS, "catch"])
     return _Sent(name, rater, "", table, str(content.get("finished") or "~"))
 
 
-def _sent_again(study: Study, files: list[_Sent]) -> dict[str, str]:
+def _said_of_the_second(study: Study, rater: str, answer: dict[str, Any]) -> tuple:
+    """A row of answers. Of a catch trial, what is said of the right picture."""
+    pair = study.pair(answer["pair"])
+    first, second = sorted(pair.methods, key=[OTHER_PROMPT, *study.methods].index)
+    left = pair.methods["ab".index(answer["left"])]
+    if study.protocol == "choice":
+        chosen, scores = answer["choice"], (np.nan, np.nan)
+        value = 0.5 if chosen == "tie" else float((chosen == "left") == (left == second))
+    else:
+        scores = float(answer["left_score"]), float(answer["right_score"])
+        scores = scores if left == first else scores[::-1]
+        value = scores[1] - scores[0]
+    shown = pair.name, pair.prompt, pair.size, first, second, left
+    return rater, *shown, answer["order"], answer["milliseconds"], value, *scores, pair.catch
+
+
+def _sent_again(files: list[_Sent]) -> dict[str, str]:
     """{name: why it is left out} of the files of raters who sent more than one."""
     people: dict[str, list[_Sent]] = {}
     for each in files:
@@ -130,7 +138,7 @@ def _sent_again(study: Study, files: list[_Sent]) -> dict[str, str]:
     left_out = {}
     for own in people.values():
         fullest = min(own, key=lambda each: (-len(each.table), each.finished))
-        apart = [found for two in itertools.combinations(own, 2) if (found := _contradiction(study, *two))]
+        apart = [found for two in itertools.combinations(own, 2) if (found := _contradiction(*two))]
         for each in own:
             if apart:
                 left_out[each.name] = f"files of one rater disagree: {apart[0]}"
@@ -139,23 +147,18 @@ def _sent_again(study: Study, files: list[_Sent]) -> dict[str, str]:
     return left_out
 
 
+def _contradiction(one: _Sent, other: _Sent) -> str:
+    """The first pair of which two files say different things; "" where they agree as far as both go."""
+    said = ["value", "first_score", "second_score"]
+    both = one.table.merge(other.table, on="pair", suffixes=("", " again"))
+    apart = both[said].fillna(0).to_numpy() != both[[f"{name} again" for name in said]].fillna(0).to_numpy()
+    return "".join(f"{one.name} and {other.name} on {pair}" for pair in both.pair[apart.any(axis=1)][:1])
+
+
 def _person(name: str) -> str:
     """A name without what differs when one person types it twice: case, spaces, and how letters with accents are encoded."""
     shown = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", shown.casefold()).split())
-
-
-def _contradiction(study: Study, one: _Sent, other: _Sent) -> str:
-    """The first pair of which two files say different things; "" where they agree as far as both go."""
-    said = [
-        {
-            row.pair: _value(study.pair(row.pair), row, study.protocol, study.pair(row.pair).methods[0])
-            for row in each.table.itertuples()
-        }
-        for each in (one, other)
-    ]
-    apart = (pair for pair in said[0] if pair in said[1] and not np.array_equal(said[0][pair], said[1][pair], equal_nan=True))
-    return next((f"{one.name} and {other.name} on {pair}" for pair in apart), "")
 
 
 def _unusable(study: Study, rater: str, content: Any) -> str:
@@ -179,9 +182,12 @@ def _damage(study: Study, answers: list[Any]) -> str:
     checks = {
         "order": lambda order: _whole(order, 1, len(names)),
         "left": lambda left: left in ("a", "b"),
-        "milliseconds": _duration,
+        "milliseconds": lambda time: type(time) in (int, float) and 0 <= time < LONGEST,
     }
-    checks |= {field: CHECKS[field] for field in SAID[study.protocol]}
+    if study.protocol == "choice":
+        checks["choice"] = lambda choice: choice in CHOICES
+    else:
+        checks["left_score"] = checks["right_score"] = lambda score: _whole(score, SCORES[0], SCORES[-1])
     for number, answer in enumerate(answers, start=1):
         if not isinstance(answer, dict) or not isinstance(answer.get("pair"), str) or answer["pair"] not in names:
             return f"damaged: answer {number} is to no pair of the study ({reprlib.repr(answer)})"
@@ -197,18 +203,6 @@ def _whole(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most  # True is no number here
 
 
-def _duration(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < LONGEST
-
-
-SAID = {"choice": ("choice",), "rating": ("left_score", "right_score")}
-CHECKS = {
-    "choice": lambda choice: choice in CHOICES,
-    "left_score": lambda score: _whole(score, SCORES[0], SCORES[-1]),
-    "right_score": lambda score: _whole(score, SCORES[0], SCORES[-1]),
-}
-
-
 def _why_not(study: Study, table: pd.DataFrame, failed: int, limits: Limits) -> str:
     """Why a rater is left out, "" for one who is not."""
     if len(table) < limits.complete * len(study.pairs):
@@ -217,39 +211,3 @@ def _why_not(study: Study, table: pd.DataFrame, failed: int, limits: Limits) -> 
     if fast > limits.fast_share:
         return f"too fast: {fast:.0%} of the answers in less than {limits.fastest} ms"
     return f"failed {failed} catch trials" if failed > limits.failed_catch_trials else ""
-
-
-def _failed(study: Study, table: pd.DataFrame) -> int:
-    """How many catch trials were not answered for the right picture."""
-    trials = [(study.pair(answer.pair), answer) for answer in table.itertuples()]
-    return sum(_value(pair, answer, study.protocol, _right(pair))[0] <= _nothing(study) for pair, answer in trials if pair.catch)
-
-
-def _right(pair: Pair) -> str:
-    return next(method for method in pair.methods if method != OTHER_PROMPT)
-
-
-def _nothing(study: Study) -> float:
-    """The value of an answer that sees no difference."""
-    return 0.5 if study.protocol == "choice" else 0.0
-
-
-def _value(pair: Pair, answer: Any, protocol: str, method: str) -> tuple[float, float, float]:
-    """What an answer says of a method: its value, and its score and that of the other where there are scores."""
-    on_left = pair.methods["ab".index(answer.left)] == method
-    if protocol == "choice":
-        return (0.5 if answer.choice == "tie" else float((answer.choice == "left") == on_left)), float("nan"), float("nan")
-    own, other = (answer.left_score, answer.right_score) if on_left else (answer.right_score, answer.left_score)
-    return float(own - other), float(own), float(other)
-
-
-def _tidy(study: Study, table: pd.DataFrame, rater: str) -> pd.DataFrame:
-    rows = []
-    for answer in table.itertuples():
-        pair = study.pair(answer.pair)
-        if not pair.catch:
-            first, second = sorted(pair.methods, key=study.methods.index)
-            value, second_score, first_score = _value(pair, answer, study.protocol, second)
-            shown = (pair.name, pair.prompt, pair.size, first, second, pair.methods["ab".index(answer.left)])
-            rows.append((rater, *shown, answer.order, answer.milliseconds, value, first_score, second_score))
-    return pd.DataFrame(rows, columns=COLUMNS)

@@ -20,14 +20,11 @@ def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is
 
     Returns:
         answers as of `check_answers`, choices; pairs without a number are left out.
-
-    Raises:
-        InvalidInputError: if the outcomes have no such metric, or not the pictures of a pair.
     """
-    own = outcomes[outcomes.metric == metric].drop_duplicates(["size", "rule", "prompt"])
+    own = outcomes[outcomes.metric == metric].drop_duplicates(["size", "method", "prompt"])
     if own.empty:
         raise InvalidInputError(f"there are no outcomes of {metric!r}; there are {', '.join(sorted(set(outcomes.metric)))}")
-    values = own.set_index(["size", "prompt", "rule"])["value"]
+    values = own.set_index(["size", "prompt", "method"])["value"]
     rows = []
     for order, pair in enumerate((pair for pair in study.pairs if not pair.catch), start=1):
         first, second = sorted(pair.methods, key=study.methods.index)

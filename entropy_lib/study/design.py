@@ -95,21 +95,16 @@ class Study:
         return next(pair for pair in self.pairs if pair.name == name)
 
     def write_key(self, folder: Path | str) -> Path:
-        """Keep what tells the methods, as `study.json`; raters must not get it.
-
-        Raises:
-            InvalidInputError: where the folder holds the key of another study, without which its answers would mean nothing.
-        """
+        """Keep what tells the methods, as `study.json`; raters must not get it. The key of another study is not replaced."""
         path = Path(folder) / KEY
         if path.exists() and (there := _digest_of(path)) != self.digest:
             raise InvalidInputError(
                 f"{path} is the key of another study ({there}; this one is {self.digest}), without which its answers are lost; "
                 "name another folder, or move that one away"
             )
+        content = self._content() | {"digest": self.digest}
         with replacing(path) as temporary:
-            temporary.write_text(
-                json.dumps(self._content() | {"digest": self.digest}, indent=1, ensure_ascii=False), encoding="utf-8"
-            )
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         return path
 
     @classmethod
@@ -125,14 +120,13 @@ class Study:
             raise MissingFileError(f"no study at {path}; make one with: entropy_lib study make")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            pairs = [
-                Pair(**{**pair, "methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
-            ]
-            study = cls(content["protocol"], content["seed"], tuple(content["methods"]), tuple(pairs), content["provenance"])
+            pairs = tuple(
+                Pair(**pair | {"methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
+            )
+            study = cls(content["protocol"], content["seed"], tuple(content["methods"]), pairs, content["provenance"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InvalidInputError(
-                f"{path} is no key of a study ({type(error).__name__}: {error}); restore it from a copy"
-            ) from error
+            what = f"{type(error).__name__}: {error}"
+            raise InvalidInputError(f"{path} is no key of a study ({what}); restore it from a copy") from error
         if study.digest != content.get("digest"):
             raise InvalidInputError(f"{path} was changed after it was written; its answers could no longer be told apart")
         return study
@@ -168,19 +162,18 @@ def make_study(
         provenance: of the pictures.
 
     Raises:
-        InvalidInputError: for candidates with fewer than two methods, or not all with the same; for pictures of different sizes in
-            a candidate; for more pairs than there are; for catch trials without two prompts.
-        UnknownNameError: for another protocol.
+        InvalidInputError: for candidates without two methods or with others; for pictures of different sizes in one; for more
+            pairs than there are.
     """
     methods = _check(candidates, protocol, pairs, catch_trials)
     chance = random.Random(f"{seed} {protocol}")
     chosen = _balanced(candidates, list(itertools.combinations(methods, 2)), pairs, chance)
     swapped = [index % 2 == 1 for index in range(len(chosen))]
     chance.shuffle(swapped)
-    rows = [
-        _row(each, two, (each.pictures[two[0]], each.pictures[two[1]]), swap)
-        for (each, two), swap in zip(chosen, swapped, strict=True)
-    ]
+    rows = []
+    for (each, two), swap in zip(chosen, swapped, strict=True):
+        two = two[::-1] if swap else two
+        rows.append((each.prompt, each.size, two, tuple(each.pictures[method] for method in two), False))
     rows += _catch_trials(catch_candidates or candidates, catch_trials, chance)
     chance.shuffle(rows)
     made, pictures = [], {}
@@ -211,16 +204,8 @@ def _balanced(
     turns = [each for turn in itertools.zip_longest(*by_size.values()) for each in turn if each is not None]
     if pairs > len(turns):
         raise InvalidInputError(f"pairs is {pairs}; there are pictures for {len(turns)}. Ask for fewer, or draw more prompts")
-    count: dict[str, int] = {}
-    chosen = []
-    for each in turns[:pairs]:
-        count[each.size] = count.get(each.size, -1) + 1
-        chosen.append((each, combinations[count[each.size] % len(combinations)]))
-    return chosen
-
-
-def _row(each: Candidate, two: tuple[str, str], both: tuple[Picture, Picture], swap: bool, catch: bool = False) -> tuple:
-    return each.prompt, each.size, two[::-1] if swap else two, both[::-1] if swap else both, catch
+    in_turn = {size: itertools.cycle(combinations) for size in by_size}
+    return [(each, next(in_turn[each.size])) for each in turns[:pairs]]
 
 
 def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Random) -> list[tuple]:
@@ -233,8 +218,9 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
             raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
         wrong = min(chance.sample(others, len(others)), key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
         method = next(iter(right.pictures))
-        both = right.pictures[method], wrong.pictures[method]
-        rows.append(_row(right, (method, OTHER_PROMPT), both, swap=index % 2 == 1, catch=True))
+        two, both = (method, OTHER_PROMPT), (right.pictures[method], wrong.pictures[method])
+        turn = slice(None, None, -1 if index % 2 else 1)  # the right picture is a, then b
+        rows.append((right.prompt, right.size, two[turn], both[turn], True))
     return rows
 
 
@@ -260,13 +246,11 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
         raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
     for each in candidates:
         if set(each.pictures) != set(methods):
-            raise InvalidInputError(
-                f"{each.prompt!r} at {each.size} has {', '.join(each.pictures)}; others have {', '.join(methods)}"
-            )
+            own = ", ".join(each.pictures)
+            raise InvalidInputError(f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}")
         if len({picture.shape for picture in each.pictures.values()}) > 1:
-            raise InvalidInputError(
-                f"{each.prompt!r} at {each.size} has pictures of different sizes; raters would see which is which"
-            )
+            what = f"{each.prompt!r} at {each.size} has pictures of different sizes"
+            raise InvalidInputError(f"{what}; raters would see which is which")
     if repeated := len(candidates) - len({(each.prompt, each.size) for each in candidates}):
         raise InvalidInputError(f"{repeated} candidates repeat a prompt at a size; each may occur once")
     return methods

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.study.design import OTHER_PROMPT, Pair, Protocol, Study
+from entropy_lib.study.design import OTHER_PROMPT, Protocol, Study
 
 NODES = 60  # of the quadrature; the integrands are smooth
 
@@ -37,10 +38,10 @@ class Truth:
         return self.effect if protocol == "rating" else self.share()
 
     def share(self) -> float:
-        """What `compare` estimates of a panel of choices: the share for the second method, no difference counting half."""
+        """The share of choices for the second method, no difference counting half."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         spread = np.hypot(self.rater, self.prompt)
-        chosen = [weights @ _sigmoid(self.effect + spread * nodes + side) / weights.sum() for side in (self.side, -self.side)]
+        chosen = [weights @ expit(self.effect + spread * nodes + side) / weights.sum() for side in (self.side, -self.side)]
         careful = self.tie / 2 + (1 - self.tie) * float(np.mean(chosen))
         return self.careless / 2 + (1 - self.careless) * careful
 
@@ -56,9 +57,6 @@ def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> di
         raters: how many.
         truth: what they answer by.
         seed: of everything that is left to chance.
-
-    Raises:
-        InvalidInputError: for fewer than one rater.
     """
     if not isinstance(raters, int) or raters < 1:
         raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")
@@ -73,20 +71,16 @@ def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], r
     answers = []
     for order, (index, side) in enumerate(zip(random.permutation(len(study.pairs)), sides, strict=True), start=1):
         pair = study.pairs[index]
-        better = _better_b(study, pair, truth.effect + own + prompts[pair.name])
+        if pair.catch:
+            better = 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0  # picture b than a
+        else:
+            first, second = map(study.methods.index, pair.methods)
+            better = (truth.effect + own + prompts[pair.name]) * (second - first)
         left = (-better if side == 0 else better) + truth.side  # how much better the left picture is
         answer = {"pair": pair.name, "order": order, "left": "ab"[side], "milliseconds": int(random.lognormal(8.3, 0.4))}
         answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
     times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
     return {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number}", **times, "answers": answers}
-
-
-def _better_b(study: Study, pair: Pair, difference: float) -> float:
-    """How much better picture b is than a."""
-    if pair.catch:
-        return 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0
-    steps = study.methods.index(pair.methods[1]) - study.methods.index(pair.methods[0])
-    return difference * steps
 
 
 def _said(
@@ -95,11 +89,7 @@ def _said(
     if protocol == "choice":
         if random.random() < (0.0 if catch else truth.tie):
             return {"choice": "tie"}
-        return {"choice": "left" if random.random() < (0.5 if careless else _sigmoid(left)) else "right"}
+        return {"choice": "left" if random.random() < (0.5 if careless else expit(left)) else "right"}
     half = 0.0 if careless else np.clip(left, -9, 9) / 2
     scores = np.clip(np.round(random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise)), 1, 10)
     return {"left_score": int(scores[0]), "right_score": int(scores[1])}
-
-
-def _sigmoid(value: float | np.ndarray) -> float | np.ndarray:
-    return 1 / (1 + np.exp(-value))

@@ -8,7 +8,7 @@ reason. Nothing that lies in a folder is passed over.
 import collections
 import email
 import email.policy
-import html.parser
+import html
 import io
 import json
 import os
@@ -119,18 +119,15 @@ def _in_archive(content: bytes, name: str, depth: int) -> Found:
                 yield name, Refused("empty")
             else:
                 for member in members:
-                    yield from _in_member(archive, member, f"{name}/{member.filename}", depth)
+                    inside = f"{name}/{member.filename}"
+                    try:
+                        content = archive.read(member)
+                    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
+                        yield inside, Refused(f"cannot be unpacked: {error}")
+                    else:
+                        yield from _in_bytes(content, inside, depth + 1)
     except zipfile.BadZipFile as error:
         yield name, Refused(f"a damaged archive: {error}")
-
-
-def _in_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, depth: int) -> Found:
-    try:
-        content = archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
-        yield name, Refused(f"cannot be unpacked: {error}")
-    else:
-        yield from _in_bytes(content, name, depth + 1)
 
 
 HEADER = rb"(?:received|return-path|delivered-to|from|to|cc|subject|date|sender|reply-to|mime-version|message-id|content-[a-z-]+"
@@ -213,23 +210,8 @@ def _readings(text: str) -> Iterator[str]:
         yield _unwrapped(quoted)
 
 
-class _Markup(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.text += "\n" * (tag in ("br", "p", "div", "tr", "li"))
-
-
 def _without_markup(text: str) -> str:
-    parser = _Markup()
-    parser.feed(text)
-    parser.close()
-    return parser.text
+    return html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", re.sub(r"<(?:br|p|div|tr|li)\b[^<>]*>", "\n", text)))
 
 
 def _plain_spaces(text: str) -> str:

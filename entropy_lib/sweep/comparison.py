@@ -15,14 +15,14 @@ from torch import Tensor
 from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore
-from entropy_lib.metrics.features import FeatureCache, FindingsCache, NumberCache, PictureCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
 from entropy_lib.statistics.resampling import BLOCKS
-from entropy_lib.sweep.plan import Plan, drawn_rule
+from entropy_lib.sweep.plan import Plan, drawn_as
 from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store
 from entropy_lib.sweep.units import Unit
@@ -34,7 +34,7 @@ LEAST_PROMPTS = 3  # for an interval: images of one prompt are never paired, and
 
 @dataclass(frozen=True)
 class UsableImages:
-    """The images of one size under one rule that can be used, in the order of the plan.
+    """The images of one size by one method that can be used, in the order of the plan.
 
     Attributes:
         keys: {unit: checksum of its image's bytes}.
@@ -70,7 +70,7 @@ class Comparison:
 
     plan: Plan
     store: Store
-    caches: Mapping[str, FeatureCache | FindingsCache]
+    caches: Mapping[str, FeatureCache]
     reference: Reference | FeatureState | None = None
     level: float = 0.95
     blocks: int = BLOCKS
@@ -81,9 +81,9 @@ class Comparison:
         chosen = [METRICS[name] for name in self.metrics or METRICS if isinstance(METRICS[name], kind)]
         return [metric for metric in chosen if getattr(metric, "features", None) in (None, *self.caches)]
 
-    def usable(self, size: str, rule: str) -> UsableImages:
-        """The images of one size under one rule; what is missing, damaged or was excluded is counted."""
-        drawn = drawn_rule(self.plan.rules, rule, size == self.plan.native)
+    def usable(self, size: str, method: str) -> UsableImages:
+        """The images of one size by one method; what is missing, damaged or was excluded is counted."""
+        drawn = drawn_as(self.plan.methods, method, size == self.plan.native)
         records = {unit: self._record(unit) for unit in self.plan.cells[size, drawn]}
         keys = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
         return UsableImages(keys, dict(Counter(record["excluded"] for record in records.values() if "excluded" in record)))
@@ -100,27 +100,27 @@ class Comparison:
         """The images of a size, and of native size as `NATIVE`, reduced to the prompts and seeds that all of them have.
 
         Returns:
-            {rule: images}, and how many pairs were dropped.
+            {method: images}, and how many pairs were dropped.
 
         Raises:
             InvalidInputError: if fewer than three prompts are left.
         """
-        cells = {rule: self.usable(size, rule) for rule in self.plan.rules}
+        cells = {method: self.usable(size, method) for method in self.plan.methods}
         if self.plan.native in self.plan.sizes and size != self.plan.native:
-            cells[NATIVE] = self.usable(self.plan.native, self.plan.rules[0])
+            cells[NATIVE] = self.usable(self.plan.native, self.plan.methods[0])
         common = set.intersection(*(cell.pairs for cell in cells.values()))
         if len({prompt for prompt, _ in common}) < LEAST_PROMPTS:
-            reasons = {rule: cell.excluded for rule, cell in cells.items()}
+            reasons = {method: cell.excluded for method, cell in cells.items()}
             raise InvalidInputError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
         drawn = next(len(units) for (label, _), units in self.plan.cells.items() if label == size)
-        return {rule: cell.only(common) for rule, cell in cells.items()}, drawn - len(common)
+        return {method: cell.only(common) for method, cell in cells.items()}, drawn - len(common)
 
-    def numbers(self, metric: PictureScore) -> NumberCache:
+    def numbers(self, metric: PictureScore) -> FeatureCache:
         """What keeps the numbers of a metric, beside the features."""
-        return NumberCache(self.store.folder / FEATURES, metric.name, metric.value)
+        return FeatureCache(self.store.folder / FEATURES, metric)
 
     def features(
-        self, cache: PictureCache, images: UsableImages, size: tuple[int, int] | None = None
+        self, cache: FeatureCache, images: UsableImages, size: tuple[int, int] | None = None
     ) -> Float[Tensor, "image dim"]:
         """Of drawn images, or of the same brought to another size.
 
@@ -133,7 +133,7 @@ class Comparison:
         )
 
     def real_features(
-        self, cache: PictureCache, indices: Sequence[int], size: tuple[int, int] | None = None
+        self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "picture dim"]:
         """Of real pictures, as they are or brought to a size."""
         digests = {index: digest for digest, index in self.reference.keys.items()}
@@ -154,7 +154,7 @@ def make_plan(
     prompts: Sequence[str],
     seeds: Sequence[int],
     sizes: Sequence[str],
-    rules: Sequence[str],
+    methods: Sequence[str],
     *,
     steps: int,
     guidance: float,
@@ -167,7 +167,7 @@ def make_plan(
 
     Args:
         model, steps, guidance, dtype, device: see `sweep.sample.settings`.
-        prompts, seeds, rules: see `Plan.of`.
+        prompts, seeds, methods: see `Plan.of`.
         sizes: height x width in pixels, "64x96".
         reference: what will be compared with; with none, native size must be among the sizes.
         calibration: digest of one that the store keeps, see `Store.keep_calibration`.
@@ -192,9 +192,9 @@ def make_plan(
         raise InvalidInputError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
     for size in pixels if model in CATALOGUE else []:
         check_size(*size, CATALOGUE[model].size_multiple)
-    for chosen in (rule(method(name).rule) for name in rules):
+    for chosen in (rule(method(name).rule) for name in methods):
         chosen.layers(outline_levels(model))
-    return Plan.of(shared, prompts, seeds, pixels, rules)
+    return Plan.of(shared, prompts, seeds, pixels, methods)
 
 
 def open_comparison(
@@ -231,7 +231,7 @@ def open_comparison(
     if CAPTIONS in wanted:
         caches[CAPTIONS] = _caption_cache(folder, score_extractor, device, view, caches.get(DISTANCES))
     if FINDINGS in wanted and (detector := _detector(plan)):
-        caches[FINDINGS] = FindingsCache(folder / FEATURES, detector)
+        caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
     return Comparison(plan, Store(folder), caches, pictures, level, metrics=metrics)
 
 

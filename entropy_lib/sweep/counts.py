@@ -4,7 +4,7 @@ import pandas as pd
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics.catalogue import FINDINGS
-from entropy_lib.metrics.layout import things
+from entropy_lib.metrics.layout import layout_values
 from entropy_lib.sweep.comparison import Comparison
 
 
@@ -15,7 +15,7 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
         comparison: with findings, see `open_comparison`; nothing is drawn.
 
     Returns:
-        One row a picture: `size, rule, prompt, seed, asked, things`. Pictures of native size stand under the rule that they were
+        One row a picture: `size, method, prompt, seed, asked, things`. Native images stand under the method that they were
         drawn under, once.
 
     Raises:
@@ -27,10 +27,10 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
             "no detector looks at this comparison; it must understand every prompt (captions of scenes) and have room at every size"
         )
     tables = []
-    for size, rule in comparison.plan.cells:
-        usable = comparison.usable(size, rule)
+    for size, method in comparison.plan.cells:
+        usable = comparison.usable(size, method)
         table = pd.DataFrame([{"prompt": unit.prompt, "seed": unit.seed} for unit in usable.keys])
         asked = cache.captions(list(table.prompt))
-        found = things(comparison.features(cache, usable), asked)
-        tables.append(table.assign(size=size, rule=rule, asked=asked[:, 1].int().numpy(), things=found.int().numpy()))
-    return pd.concat(tables, ignore_index=True)[["size", "rule", "prompt", "seed", "asked", "things"]]
+        found = layout_values(comparison.features(cache, usable), asked)["things"]
+        tables.append(table.assign(size=size, method=method, asked=asked[:, 1].int().numpy(), things=found.int().numpy()))
+    return pd.concat(tables, ignore_index=True)[["size", "method", "prompt", "seed", "asked", "things"]]

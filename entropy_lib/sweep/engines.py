@@ -43,10 +43,10 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
     groups = pending(groups, store)
     if not groups:
         return 0
-    with Sampler(groups[0][0].model, groups[0][0].dtype, device) as sampler:
-        sampler.check_rules((unit for group in groups for unit in group), store)
-        bar = tqdm(groups, disable=not progress, desc="drawing", unit="batch")
-        return sum(sampler.draw_group(group, store) for group in bar)
+    sampler = Sampler(groups[0][0].model, groups[0][0].dtype, device)
+    sampler.check_rules((unit for group in groups for unit in group), store)
+    bar = tqdm(groups, disable=not progress, desc="drawing", unit="batch")
+    return sum(sampler.draw_group(group, store) for group in bar)
 
 
 def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True) -> int:

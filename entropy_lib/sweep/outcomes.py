@@ -11,16 +11,16 @@ def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
     """Every wanted metric that is a number a picture, of every usable picture. Nothing is drawn.
 
     Returns:
-        one row a picture and metric: `size, rule, prompt, seed, metric, value`; NaN where a number cannot be given. Pictures of
+        one row a picture and metric: `size, method, prompt, seed, metric, value`; NaN where a number cannot be given. Pictures of
         native size stand under the methods that they were drawn by.
 
     Raises:
         DamagedImageError: for an image that is not what was committed.
     """
     tables = []
-    for size, rule in comparison.plan.cells:
-        usable = comparison.usable(size, rule)
-        pictures = pd.DataFrame([{"size": size, "rule": rule, "prompt": u.prompt, "seed": u.seed} for u in usable.keys])
+    for size, method in comparison.plan.cells:
+        usable = comparison.usable(size, method)
+        pictures = pd.DataFrame([{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in usable.keys])
         for metric in comparison.wanted(Score):
             cache = comparison.caches[metric.features]
             values = metric.values(comparison.features(cache, usable), [u.prompt for u in usable.keys], cache.captions)

@@ -40,14 +40,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The units of a comparison, those of one (size, rule) side by side, each in the order of its prompts and seeds."""
+    """The units of a comparison, those of one (size, method) side by side, each in the order of its prompts and seeds."""
 
     units: tuple[Unit, ...]
     native_size: tuple[int, int]
 
     def __post_init__(self) -> None:
         if not self.units:
-            raise InvalidInputError("a plan of no units; give at least one prompt, seed, size and rule")
+            raise InvalidInputError("a plan of no units; give at least one prompt, seed, size and method")
         for name in SHARED:
             values = {getattr(unit, name) for unit in self.units}
             if len(values) != 1:
@@ -61,9 +61,9 @@ class Plan:
         prompts: Sequence[str],
         seeds: Sequence[int],
         sizes: Sequence[tuple[int, int]],
-        rules: Sequence[str],
+        methods: Sequence[str],
     ) -> "Plan":
-        """Every prompt with every seed at every size under every rule, or by every other method.
+        """Every prompt with every seed at every size by every method.
 
         At native size many are the identity: its images are drawn once, under the first of them.
 
@@ -72,28 +72,28 @@ class Plan:
             prompts: different from each other.
             seeds: of each prompt.
             sizes: (height, width) in pixels.
-            rules: names of scale rules or of any other methods, see `baselines.methods`.
+            methods: names of scale rules or of any others, see `baselines.methods`.
 
         Raises:
-            InvalidInputError: for repeated prompts, seeds, sizes or rules, or none at all, and for sizes that cannot be.
-            UnknownNameError: for an unknown rule.
+            InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all, and for sizes that cannot be.
+            UnknownNameError: for an unknown method.
         """
-        rules = [method(text).name for text in rules]
+        methods = [method(text).name for text in methods]
         sizes = [tuple(size) for size in sizes]
-        for name, values in {"prompts": prompts, "seeds": seeds, "sizes": sizes, "rules": rules}.items():
+        for name, values in {"prompts": prompts, "seeds": seeds, "sizes": sizes, "methods": methods}.items():
             _check_distinct(name, values)
         shared = asdict(settings)
         native = tuple(shared.pop("native_size"))
-        for size, name in product(sizes, rules):
+        for size, name in product(sizes, methods):
             check_at(name, size, native)
-        drawn = [(size, name) for size, name in product(sizes, rules) if name == drawn_rule(rules, name, size == native)]
+        drawn = [(size, name) for size, name in product(sizes, methods) if name == drawn_as(methods, name, size == native)]
         units = [Unit(p, int(s), *size, name, **shared) for size, name in drawn for p, s in product(prompts, seeds)]
         return cls(tuple(units), native)
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], list[Unit]]:
-        """{(size, rule): its units}, in order."""
-        return {cell: list(units) for cell, units in groupby(self.units, key=lambda unit: (unit.size, unit.rule))}
+        """{(size, method): its units}, in order."""
+        return {cell: list(units) for cell, units in groupby(self.units, key=lambda unit: (unit.size, unit.method))}
 
     @property
     def native(self) -> str:
@@ -106,9 +106,9 @@ class Plan:
         return list(dict.fromkeys(unit.size for unit in self.units))
 
     @property
-    def rules(self) -> list[str]:
-        """The rules, in order of appearance."""
-        return list(dict.fromkeys(unit.rule for unit in self.units))
+    def methods(self) -> list[str]:
+        """The methods, in order of appearance."""
+        return list(dict.fromkeys(unit.method for unit in self.units))
 
     @property
     def provenance(self) -> str:
@@ -184,18 +184,18 @@ class Plan:
 
     def _facts(self) -> dict[str, object]:
         """Everything that decides a plan, a field each."""
-        unit, lists = self.units[0], ("prompt", "seed", "size", "rule")
+        unit, lists = self.units[0], ("prompt", "seed", "size", "method")
         values = {f"{name}s": list(dict.fromkeys(getattr(unit, name) for unit in self.units)) for name in lists}
         shared = {name: getattr(unit, name) for name in SHARED}
         calibrations = sorted({unit.calibration for unit in self.units} - {""})
         return values | shared | {"native size": self.native, "calibration": calibrations}
 
 
-def drawn_rule(rules: Sequence[str], name: str, at_native_size: bool) -> str:
-    """Under which rule the images of `name` are drawn: at native size the first of those that do the same there."""
+def drawn_as(methods: Sequence[str], name: str, at_native_size: bool) -> str:
+    """By which method the images of `name` are drawn: at native size the first of those that do the same there."""
     if not at_native_size:
         return name
-    groups = distinct_at_native_size(rules)
+    groups = distinct_at_native_size(methods)
     return next(first for first, same in groups.items() if name in same)
 
 

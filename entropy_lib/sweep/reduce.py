@@ -4,9 +4,9 @@ All methods of a size are judged on the same prompts and seeds: an image that is
 all. Two tables come out, tidy, one row a number; which metrics there are is said by `metrics.catalogue.METRICS`:
 
     levels        how far each method is from the reference, how well it fits its prompts
-    differences   a rule against the first rule, paired image by image
+    differences   a method against the first, paired image by image
 
-Beside the rules stand two floors at every size: `real, resized`, real pictures brought to that size, is what a perfect model
+Beside the methods stand two floors at every size: `real, resized`, real pictures brought to that size, is what a perfect model
 would get; `native, resized`, the model's own native images brought to that size, is what one gets without the trouble.
 
 Whatever distances are measured to is a sample too: its error is part of every interval, and blocks of prompts that it shares
@@ -27,14 +27,14 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
 from entropy_lib.metrics.extractors import CutCaptionWarning
-from entropy_lib.metrics.features import PictureCache
+from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
 from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, UsableImages
-from entropy_lib.sweep.plan import drawn_rule
+from entropy_lib.sweep.plan import drawn_as
 from entropy_lib.sweep.references import Reference
 
 REAL = "real, resized"
@@ -46,9 +46,9 @@ class Tables:
 
     Attributes:
         levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
-        differences: columns `size, rule, against, metric, estimate, low, high, p_value, p_holm, effect, share_improved,
-            share_low, share_high, pairs`; `estimate` is that of the rule less that of the first rule.
-        exclusions: columns `size, rule, reason, images`.
+        differences: columns `size, method, against, metric, estimate, low, high, p_value, p_holm, effect, share_improved,
+            share_low, share_high, pairs`; `estimate` is that of the method less that of the first.
+        exclusions: columns `size, method, reason, images`.
         label: of the features: network, weights, resize, view.
         provenance: model, sampler, samples and reference, in one line.
     """
@@ -98,7 +98,7 @@ def metric_tables(comparison: Comparison, progress: Callable[[str], None] = lamb
         levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
         differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
     changes = _corrected(pd.DataFrame(differences))
-    left_out = pd.DataFrame(exclusions, columns=["size", "rule", "reason", "images"])
+    left_out = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
     return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
 
 
@@ -121,7 +121,7 @@ class Sample:
         cls,
         comparison: Comparison,
         prompts: list[str],
-        features_of: Callable[[PictureCache], Tensor],
+        features_of: Callable[[FeatureCache], Tensor],
         scored: bool,
         captioned: bool = True,
     ) -> "Sample":
@@ -201,17 +201,17 @@ def _targets(comparison: Comparison) -> list[Target]:
         targets.append(Target("real", _real_sample(comparison, reference, reference.halves()[1], scored=False)))
     if plan.native in plan.sizes:
         images, _ = comparison.common_images(plan.native)
-        targets.append(Target("native", _drawn_sample(comparison, images[plan.rules[0]], scored=False)))
+        targets.append(Target("native", _drawn_sample(comparison, images[plan.methods[0]], scored=False)))
     return targets
 
 
 def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImages]) -> dict[str, Sample]:
-    """The rules of a size and its floors. Where a rule changes nothing it is not shown apart from the one that it equals."""
-    pixels, rules, at_native_size = parse_size(size), comparison.plan.rules, size == comparison.plan.native
+    """The methods of a size and its floors. Where one changes nothing it is not shown apart from the one that it equals."""
+    pixels, methods, at_native_size = parse_size(size), comparison.plan.methods, size == comparison.plan.native
     samples = {
         name: _drawn_sample(comparison, usable, pixels if name == NATIVE else None)
         for name, usable in images.items()
-        if name == NATIVE or drawn_rule(rules, name, at_native_size) == name
+        if name == NATIVE or drawn_as(methods, name, at_native_size) == name
     }
     if isinstance(comparison.reference, Reference):
         samples[REAL] = _real_sample(comparison, comparison.reference, comparison.reference.halves()[0], pixels)
@@ -236,10 +236,10 @@ def _real_sample(
 
 
 def _exclusions(images: Mapping[str, UsableImages], dropped: int) -> list[dict]:
-    """What was left out at one size, by rule and reason; and how many pairs that took away."""
-    reasons = [(rule, reason, count) for rule, usable in images.items() for reason, count in usable.excluded.items()]
+    """What was left out at one size, by method and reason; and how many pairs that took away."""
+    reasons = [(method, reason, count) for method, usable in images.items() for reason, count in usable.excluded.items()]
     rows = [*reasons, ("all", "pairs dropped", dropped)] if dropped else reasons
-    return [{"rule": rule, "reason": reason, "images": count} for rule, reason, count in rows]
+    return [{"method": method, "reason": reason, "images": count} for method, reason, count in rows]
 
 
 def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
@@ -270,12 +270,12 @@ def _known(prompts: Sequence[str], *values: Float[np.ndarray, " image"]) -> np.n
 
 
 def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
-    """Each further rule, and the native floor, against the first rule, image by image; distances are to the first target."""
-    name, rows = comparison.plan.rules[0], []
+    """Each further method, and the native floor, against the first, image by image; distances are to the first target."""
+    name, rows = comparison.plan.methods[0], []
     for method, sample in samples.items():
         if method in (name, REAL):
             continue
-        pair = {"rule": method, "against": name, "pairs": len(sample.prompts)}
+        pair = {"method": method, "against": name, "pairs": len(sample.prompts)}
         for target in targets[:1]:
             if target.name == "native" and (method == NATIVE or size == comparison.plan.native):
                 continue  # one of the two is made of those very pictures
@@ -290,7 +290,7 @@ def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets:
 
 
 def _are_the_native_pictures(comparison: Comparison, method: str, size: str) -> bool:
-    return method == NATIVE or (method == comparison.plan.rules[0] and size == comparison.plan.native)
+    return method == NATIVE or (method == comparison.plan.methods[0] and size == comparison.plan.native)
 
 
 def _score_difference(comparison: Comparison, metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
@@ -353,4 +353,4 @@ def _cut_captions(comparison: Comparison) -> str:
 
 def _corrected(differences: pd.DataFrame) -> pd.DataFrame:
     """p-values corrected for the number of sizes at which the same pair of methods is compared by the same metric (Holm)."""
-    return differences if differences.empty else holm(differences, by=["rule", "metric"])
+    return differences if differences.empty else holm(differences, by=["method", "metric"])

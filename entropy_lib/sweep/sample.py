@@ -7,15 +7,14 @@ from dataclasses import replace
 import torch
 
 from entropy_lib import __version__
-from entropy_lib.baselines.methods import METHODS, Method, draw_by, method
+from entropy_lib.baselines.methods import METHODS, method
 from entropy_lib.errors import InvalidInputError, NotFiniteError
-from entropy_lib.experiments.generation import draw, finite, to_uint8
+from entropy_lib.experiments.generation import generate, under_rule
 from entropy_lib.experiments.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.outline import outline_size
 from entropy_lib.scaling.calibration import use_calibration
-from entropy_lib.scaling.patch import apply_scale, remove_scale
 from entropy_lib.sweep.plan import OWN, Settings
 from entropy_lib.sweep.store import Picture, Store
 from entropy_lib.sweep.units import DRAWING_VERSION, Unit
@@ -35,11 +34,11 @@ def settings(model: str, steps: int, guidance: float, dtype: str = "auto", devic
 
 
 class Sampler:
-    """Draws units of one model; a context manager that takes the scale rule out again at the end.
+    """Generates the images of units of one model.
 
     Args:
         model, dtype: of the units to come.
-        device: where to draw.
+        device: where to generate.
 
     Raises:
         WeightsError: when the weights are missing or damaged.
@@ -49,13 +48,7 @@ class Sampler:
         self.model, self.revision, self.dtype = model, revision(model), dtype
         self.pipe = load(model, device=device, dtype=dtype)
         self.native = native_size(self.pipe)
-        self._rule, self._calibration = "unscaled", ""
-
-    def __enter__(self) -> "Sampler":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        remove_scale(self.pipe)
+        self._calibration = ""
 
     def draw_group(self, units: Sequence[Unit], store: Store) -> int:
         """Draw the units of a group that the store has not, and commit them; returns how many those were.
@@ -90,17 +83,15 @@ class Sampler:
             InvalidInputError: for a level that the network has not, a calibration that is of other weights or missing, and a rule
                 that cannot do at some size what it is for.
         """
-        asked = ((method(unit.rule).rule, unit.calibration, unit.height, unit.width) for unit in units)
+        asked = ((method(unit.method).rule, unit.calibration, unit.height, unit.width) for unit in units)
         for rule, digest, height, width in dict.fromkeys(asked):
             self._calibrate(digest, store)
-            self._carry(rule)
-            distinct_rules_at(self.pipe, [rule], height, width)
-        self._carry("unscaled")
+            with under_rule(self.pipe, rule):
+                distinct_rules_at(self.pipe, [rule], (height, width))
 
     def _calibrate(self, digest: str, store: Store) -> None:
         """Let the rules to come take their factors from a calibration that the store keeps, or from the shipped one."""
         if digest != self._calibration:
-            self._carry("unscaled")
             use_calibration(denoiser(self.pipe), store.calibration(digest) if digest else None)
             self._calibration = digest
 
@@ -120,10 +111,14 @@ class Sampler:
                 )
 
     def _draw(self, units: Sequence[Unit]) -> tuple[list[Picture | None], int]:
-        """The pictures, None where one is not finite, and the batch that fitted into memory: halved until it does."""
-        chosen = method(units[0].rule)
+        """The images, None where one is not finite, and the batch that fitted into memory: halved until it does."""
+        first, prompts, seeds = units[0], [unit.prompt for unit in units], [self._seed(unit) for unit in units]
+        options = {"steps": first.steps, "guidance": first.guidance, "batch": len(units)}
         try:
-            return (self._directly(units, chosen.rule) if chosen.direct else self._by_method(units, chosen)), len(units)
+            return list(generate(self.pipe, prompts, seeds, (first.height, first.width), first.method, **options)), len(units)
+        except NotFiniteError:
+            if len(units) == 1:
+                return [None], 1
         except RuntimeError as error:
             if not out_of_memory(error) or len(units) == 1:
                 raise
@@ -133,36 +128,12 @@ class Sampler:
         halves = [self._draw(units[: len(units) // 2]), self._draw(units[len(units) // 2 :])]
         return [*halves[0][0], *halves[1][0]], min(batch for _, batch in halves)
 
-    def _directly(self, units: Sequence[Unit], scale_rule: str) -> list[Picture | None]:
-        first = units[0]
-        self._carry(scale_rule)
-        prompts, seeds = [unit.prompt for unit in units], [unit.noise_seed for unit in units]
-        images = draw(self.pipe, prompts, seeds, first.height, first.width, steps=first.steps, guidance=first.guidance)
-        return [to_uint8(image[None])[0] if whole else None for image, whole in zip(images, finite(images), strict=True)]
-
-    def _by_method(self, units: Sequence[Unit], chosen: Method) -> list[Picture | None]:
-        """By a method that draws whole batches or none: where it finds one that is not finite, picture by picture."""
-        first = units[0]
-        self._carry("unscaled")
-        sampling = {"steps": first.steps, "guidance": first.guidance, "batch": len(units)}
-        prompts, seeds = [unit.prompt for unit in units], [self._seed(unit, chosen) for unit in units]
-        try:
-            return list(draw_by(chosen, self.pipe, prompts, seeds, first.height, first.width, **sampling))
-        except NotFiniteError:
-            if len(units) == 1:
-                return [None]
-        return [picture for unit in units for picture in self._by_method([unit], chosen)]
-
-    def _seed(self, unit: Unit, chosen: Method) -> int:
-        """Methods that begin with a picture of native size begin with that of native size."""
-        begun = replace(unit, height=self.native[0], width=self.native[1]) if METHODS[chosen.kind].from_native else unit
+    def _seed(self, unit: Unit) -> int:
+        """Methods that begin with an image of native size begin with the noise of native size."""
+        begun = (
+            replace(unit, height=self.native[0], width=self.native[1]) if METHODS[method(unit.method).kind].from_native else unit
+        )
         return begun.noise_seed % SEEDS  # all that torch's generator on the CPU uses of a seed
-
-    def _carry(self, scale_rule: str) -> None:
-        """Let the pipeline carry a rule; most groups come with the rule of the one before."""
-        if scale_rule != self._rule:
-            apply_scale(self.pipe, scale_rule)
-            self._rule = scale_rule
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -26,7 +26,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +118,7 @@ class Store:
         return self.folder / "calibrations" / f"{digest}.json"
 
     def _record(self, unit: Unit, **facts: object) -> None:
-        content = asdict(unit) | {"key": unit.key, "host": HOST} | facts
+        content = unit.content | {"key": unit.key, "host": HOST} | facts
         _write(self.record_path(unit.key), json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
 
     def has(self, unit: Unit) -> bool:
@@ -144,7 +143,7 @@ class Store:
         path = self.record_path(unit.key)
         if not path.exists():
             raise NotDrawnError(
-                f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) is not in {self.folder.name}; draw it first"
+                f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method}) is not in {self.folder.name}; draw it first"
             )
         try:
             return _checked(json.loads(path.read_bytes()), unit.key)
@@ -168,7 +167,7 @@ class Store:
         """
         record, path = self.record(unit), self.image_path(unit.key)
         if "excluded" in record:
-            raise NotDrawnError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.rule}) was excluded: {record['excluded']}")
+            raise NotDrawnError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method}) was excluded: {record['excluded']}")
         if not path.exists():
             raise self._quarantined(unit.key, "is missing")
         if sha256(path) != record["sha256"]:

@@ -27,7 +27,7 @@ class Unit:
     Attributes:
         prompt, seed: which noise and which text.
         height, width: in pixels.
-        rule: how it is drawn: name of a scale rule, or of any other method of `baselines.methods`, in its canonical form.
+        method: how it is drawn: name of a scale rule, or of any other method of `baselines.methods`, in its canonical form.
         model: name in the catalogue, Hub id or folder.
         revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.
@@ -45,7 +45,7 @@ class Unit:
     seed: int
     height: int
     width: int
-    rule: str
+    method: str
     model: str
     revision: str
     scheduler: str
@@ -64,21 +64,27 @@ class Unit:
             raise InvalidInputError(f"steps is {self.steps!r}; it must be a whole number, 1 or more")
         if not 0 <= self.guidance < math.inf:
             raise InvalidInputError(f"guidance is {self.guidance}; it must be a number, 0 or more")
-        object.__setattr__(self, "rule", method(self.rule).name)
-        object.__setattr__(self, "calibration", self.calibration if method(self.rule).calibrated else "")
+        object.__setattr__(self, "method", method(self.method).name)
+        object.__setattr__(self, "calibration", self.calibration if method(self.method).calibrated else "")
         object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
 
     @cached_property
     def key(self) -> str:
         """sha256 of the unit as canonical JSON, 64 hexadecimal digits."""
-        content = asdict(self)
+        content = self.content
         if not self.calibration:
             del content["calibration"]  # as it was before there were any
         return _digest(content).hex()
 
     @property
+    def content(self) -> dict[str, object]:
+        """All fields, under the names that stored images have always been found by: what is a method now was a rule there."""
+        content = asdict(self)
+        return {"rule": content.pop("method"), **content}
+
+    @property
     def noise_seed(self) -> int:
-        """Seed of the image's own generator. It does not know the rule, so that rules start from the same noise."""
+        """Seed of the image's own generator. It does not know the method, so that all start from the same noise."""
         return int.from_bytes(_digest([self.prompt, self.seed, self.height, self.width])[:8]) >> 1
 
     @property

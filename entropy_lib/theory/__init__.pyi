@@ -3,12 +3,9 @@ from . import exact as exact
 from . import laws as laws
 from . import simulation as simulation
 from .exact import exact_entropy as exact_entropy
-from .exact import exact_log_sum as exact_log_sum
 from .laws import BeyondLawWarning as BeyondLawWarning
 from .laws import cumulant_entropy as cumulant_entropy
 from .laws import equal_entropy_factor as equal_entropy_factor
-from .laws import equal_ratio_factor as equal_ratio_factor
-from .laws import finite_entropy as finite_entropy
 from .laws import freezing_std as freezing_std
 from .laws import gaussian_entropy as gaussian_entropy
 from .laws import paper_slope as paper_slope

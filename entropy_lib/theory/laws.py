@@ -5,8 +5,8 @@ nats, lies between 0 and ln N. If the logits are Gaussian with standard deviatio
 
     H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
 
-Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_entropy` (its first correction
-in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_law` (its first correction in
+1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
 say what a scale rule would have to be.
 
 All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
@@ -29,18 +29,11 @@ import torch
 from scipy.optimize import brentq
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.theory.domain import Domain, Numbers, as_array, check, check_shapes, in_domain
-from entropy_lib.theory.elementwise import elementwise
-from entropy_lib.theory.exact import MAX_STD, exact_entropy, exact_log_sum
-
-__all__ = [
-    "BeyondLawWarning", "cumulant_entropy", "equal_entropy_factor", "equal_ratio_factor", "exact_entropy", "exact_log_sum",
-    "finite_entropy", "freezing_std", "gaussian_entropy", "paper_slope", "share_of_change_removed",
-]  # fmt: skip
+from entropy_lib.theory.arguments import SEVERAL, SPREAD, TOKENS, Domain, Numbers, as_array, check, pointwise
+from entropy_lib.theory.exact import MAX_STD, exact_entropy
 
 Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
 ROUNDING = 1e-6  # nats
-SEVERAL = Domain("a number of keys", 1, above=True)  # where ln of the number divides
 
 
 class BeyondLawWarning(UserWarning):
@@ -56,7 +49,7 @@ def _told(values: Numbers, most: Numbers, meaning: str = "entropy") -> Numbers:
             f"{wrong.size} of {numbers.size} values are no {meaning}, the first being {wrong[0]:.4g}: the law does not hold there "
             "(logit_std is too near freezing_std, or beyond); take exact_entropy",
             BeyondLawWarning,
-            stacklevel=4,  # the caller of the law, above its check of arguments
+            stacklevel=3,  # the caller of the law
         )
     return values
 
@@ -73,7 +66,6 @@ def _exp(value: Numbers) -> Numbers:
     return math.exp(value) if isinstance(value, Real) else np.exp(value)
 
 
-@in_domain
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
@@ -89,9 +81,6 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     Returns:
         ln N - b²/2 in nats, an entropy where it is not negative.
 
-    Raises:
-        InvalidInputError: outside these ranges, and for what is no number.
-
     Warns:
         BeyondLawWarning: where it is negative.
 
@@ -99,45 +88,29 @@ def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
         >>> gaussian_entropy(1, 0.0)
         0.0
     """
+    check(tokens=(tokens, TOKENS), logit_std=(logit_std, SPREAD))
     return _told(gaussian_law(tokens, logit_std), _log(tokens))
 
 
 def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """The formula of `gaussian_entropy`, unchecked: to be shown beside what it is compared with."""
+    """The formula of `gaussian_entropy`, unchecked, beside what it is compared with."""
     return _log(tokens) - logit_std**2 / 2
 
 
-@in_domain(logit_std=Domain("a standard deviation", 0, most=26))  # exp(26²) is the last that float64 holds
-def finite_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """Entropy of a softmax over Gaussian logits to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N).
+def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is compared with.
 
     By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
     below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
 
-    Args:
-        tokens: number of keys N.
-        logit_std: standard deviation b of the scaled logits within a row (of the law they are drawn from).
-
-    Returns:
-        Entropy in nats.
-
-    Warns:
-        BeyondLawWarning: where it is negative or above ln N.
-
     Example:
-        >>> round(finite_entropy(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
+        >>> round(finite_law(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
         (6.365, 6.351)
     """
-    return _told(finite_law(tokens, logit_std), _log(tokens))
-
-
-def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """The formula of `finite_entropy`, unchecked: to be shown beside what it is compared with."""
     square = logit_std**2
     return gaussian_law(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
 
 
-@in_domain
 def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     """Entropy for any law of the logits: ln N - κ2/2 - κ3/3 - κ4/8 - … - κn (n-1)/n!.
 
@@ -160,14 +133,12 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     """
     if not isinstance(cumulants, Sequence | np.ndarray) or isinstance(cumulants, str):
         raise InvalidInputError(f"cumulants is {cumulants!r}; give a list of κ2, κ3, …, for example [1.0, 0.2]")
-    check_shapes({"tokens": tokens} | {f"κ{order}": kappa for order, kappa in enumerate(cumulants, start=2)})
-    for order, kappa in enumerate(cumulants, start=2):
-        check(f"cumulant κ{order}", kappa, Domain("a cumulant"))
-    corrections = sum(kappa * (order - 1) / math.factorial(order) for order, kappa in enumerate(cumulants, start=2))
+    by_order = dict(enumerate(cumulants, start=2))
+    check(tokens=(tokens, TOKENS), **{f"cumulant κ{n}": (kappa, Domain("a cumulant")) for n, kappa in by_order.items()})
+    corrections = sum(kappa * (n - 1) / math.factorial(n) for n, kappa in by_order.items())
     return _told(_log(tokens) - corrections, _log(tokens))
 
 
-@in_domain
 def freezing_std(tokens: Numeric) -> Numeric:
     """The logit_std b_c = sqrt(2 ln N) beyond which a few keys take all the weight.
 
@@ -177,10 +148,10 @@ def freezing_std(tokens: Numeric) -> Numeric:
         >>> round(freezing_std(4096), 2)
         4.08
     """
+    check(tokens=(tokens, TOKENS))
     return (2 * _log(tokens)) ** 0.5
 
 
-@in_domain(training_tokens=SEVERAL)
 def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Slope of H against ln N under the paper's rule: 1 - b²/(2 ln T), b being the logit_std at N = T.
 
@@ -193,11 +164,11 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
         >>> round(paper_slope(4096, 1.0), 3)
         0.94
     """
+    check(training_tokens=(training_tokens, SEVERAL), logit_std=(logit_std, SPREAD))
     return _told(1 - logit_std**2 / (2 * _log(training_tokens)), 1.0, "slope")
 
 
-@elementwise
-def equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
     """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is none.
 
     Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no solution where
@@ -214,26 +185,13 @@ def equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float
         >>> equal_entropy_factor(784, 4096, 1.0)
         nan
     """
-    return _factor_reaching(exact_entropy(training_tokens, logit_std), tokens, logit_std)
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(_equal_entropy_factor, **given)
 
 
-@elementwise(training_tokens=SEVERAL)
-def equal_ratio_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
-    """The factor that keeps H / ln N, exactly. The paper's sqrt(ln N / ln T) is its limit for many tokens.
-
-    Args:
-        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
-
-    Example:
-        >>> round(equal_ratio_factor(9216, 4096, 1.0), 3)
-        1.047
-    """
-    ratio = exact_entropy(training_tokens, logit_std) / math.log(training_tokens)
-    return _factor_reaching(ratio * math.log(tokens), tokens, logit_std)
-
-
-def _factor_reaching(entropy: float, tokens: float, logit_std: float) -> float:
-    """f with H(N, f b) = entropy, by bisection: H falls strictly with b. NaN where no f, or every f, would do."""
+def _equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """By bisection: H falls strictly with b. NaN where no f, or every f, would do."""
+    entropy = exact_entropy(training_tokens, logit_std)
     if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
         return math.nan
     upper, reach = 1.0, MAX_STD / logit_std
@@ -247,8 +205,7 @@ def _factor_reaching(entropy: float, tokens: float, logit_std: float) -> float:
     return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
 
 
-@elementwise
-def share_of_change_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:
+def share_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers) -> Numbers:
     """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
 
     Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
@@ -261,6 +218,11 @@ def share_of_change_removed(tokens: float, training_tokens: float, logit_std: fl
         >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
         0.06
     """
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(_share_removed, **given, factor=(factor, Domain("what multiplies the softmax scale", 0, above=True)))
+
+
+def _share_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:
     if math.isclose(tokens, training_tokens):
         return math.nan
     if factor * logit_std > MAX_STD:
@@ -270,5 +232,4 @@ def share_of_change_removed(tokens: float, training_tokens: float, logit_std: fl
         )
     start = exact_entropy(training_tokens, logit_std)
     change = exact_entropy(tokens, logit_std) - start
-    left = exact_entropy(tokens, factor * logit_std) - start
-    return 1 - left / change
+    return 1 - (exact_entropy(tokens, factor * logit_std) - start) / change

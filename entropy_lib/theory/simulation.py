@@ -19,7 +19,7 @@ from torch import Tensor
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import DATA
-from entropy_lib.theory.domain import Domain, as_array, check
+from entropy_lib.theory.arguments import Domain, as_array, check
 from entropy_lib.theory.laws import exact_entropy, finite_law, freezing_std, gaussian_law
 
 PAIR = Domain("a whole number", 2)
@@ -42,16 +42,14 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
         rows: simulated rows a point; fewer where N is so large that they would not fit.
         seed: of the simulation.
 
-    Raises:
-        InvalidInputError: for fewer than 2 tokens or rows, or a negative share.
-
     Returns:
         one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite, exact`.
     """
     tokens, shares = list(tokens), list(shares)
-    for name, values, domain in (("tokens", tokens, PAIR), ("shares", shares, Domain("a share", 0)), ("rows", [rows], PAIR)):
-        for value in values:
-            check(name, value, domain)
+    for value in tokens:
+        check(tokens=(value, PAIR), rows=(rows, PAIR))
+    for value in shares:
+        check(shares=(value, Domain("a share", 0)))
     generator, table = torch.Generator().manual_seed(seed), []
     for count in tokens:
         normal = torch.randn(max(2, min(rows, SIMULATED_LOGITS // count)), count, generator=generator)
@@ -74,14 +72,11 @@ def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> F
 def validity_limit(tokens: float, tolerance: float) -> float:
     """The largest b up to which Eq. 5 is within `tolerance` nats of the exact entropy, to 0.01.
 
-    Raises:
-        InvalidInputError: for a tolerance that is not above 0 and at most 10 nats.
-
     Example:
         >>> 1.5 < validity_limit(4096, 0.05) < 2.5
         True
     """
-    check("tolerance", tolerance, Domain("an error in nats", 0, most=10, above=True))
+    check(tolerance=(tolerance, Domain("an error in nats", 0, most=10, above=True)))
     step = 0.01
     number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
     return (number - 1) * step
@@ -94,10 +89,8 @@ def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
         >>> validity_limits([4096], 0.05).of_freezing.between(0.3, 0.7).all()
         np.True_
     """
-    rows = [(count, validity_limit(count, tolerance)) for count in tokens]
-    return pd.DataFrame(
-        [(count, limit, limit / freezing_std(count)) for count, limit in rows], columns=["tokens", "logit_std", "of_freezing"]
-    )
+    table = pd.DataFrame({"tokens": (counts := list(tokens)), "logit_std": [validity_limit(each, tolerance) for each in counts]})
+    return table.assign(of_freezing=table.logit_std / freezing_std(table.tokens))
 
 
 def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:

@@ -1,10 +1,9 @@
 """The figures: one function each, a table in, axes out.
 
-Every function takes `ax=None` (or `figure=None` for grids), draws with the theme of `theme()`, and never shows or saves.
+Every function draws with the theme of `theme()`, and never shows or saves. Figures of one panel take `ax=None`.
 
     entropy   against tokens, by layer, the laws
-    metrics   against size, against time, paired differences
-    causes    doses, arms, repair beside entropy
+    metrics   against size, against time, paired differences, doses, recovery beside entropy
     pictures  grids, what was found in them, what attention looks at
     people    what raters prefer
     panels    what they share

@@ -1,7 +1,4 @@
 # pyright: reportAttributeAccessIssue=error
-from .causes import arms as arms
-from .causes import dose_response as dose_response
-from .causes import repair_against_entropy as repair_against_entropy
 from .entropy import entropy_laws as entropy_laws
 from .entropy import entropy_per_layer as entropy_per_layer
 from .entropy import entropy_vs_tokens as entropy_vs_tokens
@@ -10,16 +7,15 @@ from .entropy import predicted_and_measured as predicted_and_measured
 from .entropy import quantile_plot as quantile_plot
 from .entropy import under_rules as under_rules
 from .entropy import validity_map as validity_map
+from .metrics import dose_response as dose_response
 from .metrics import forest as forest
-from .metrics import metric_by_size as metric_by_size
 from .metrics import metrics_by_size as metrics_by_size
 from .metrics import quality_against_time as quality_against_time
-from .panels import RULE_COLOURS as RULE_COLOURS
+from .metrics import recovery_against_entropy as recovery_against_entropy
 from .panels import colours as colours
 from .panels import theme as theme
 from .people import preferences as preferences
 from .pictures import attention_of_a_query as attention_of_a_query
 from .pictures import entropy_maps as entropy_maps
-from .pictures import exploration as exploration
 from .pictures import found_things as found_things
 from .pictures import image_grid as image_grid

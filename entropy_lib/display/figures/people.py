@@ -20,22 +20,21 @@ def preferences(table: pd.DataFrame, labels: str = "size", ax: Axes | None = Non
     """
     raters = list(dict.fromkeys(table.rater)) if "rater" in table else [""]
     names = list(dict.fromkeys(table[labels])) if labels else list(range(len(table)))
-    ax = (
-        ax or plt.subplots(figsize=(6.5, (0.22 * len(raters) + 0.25 if labels else 0.14) * len(names) + 1), layout="constrained")[1]
-    )
-    palette = colours(raters)
+    inches = (0.22 * len(raters) + 0.25 if labels else 0.14) * len(names) + 1
+    ax = ax or plt.subplots(figsize=(6.5, inches), layout="constrained")[1]
+    palette = colours(raters) if "rater" in table else {"": "#4c72b0"}
     for line, row in enumerate(table.to_dict("records")):
         rater = row.get("rater", "")
         place = (names.index(row[labels]) if labels else line) + 0.6 * ((raters.index(rater) + 0.5) / len(raters) - 0.5)
         ax.plot([row["low"], row["high"]], [place] * 2, color=palette[rater], lw=2, solid_capstyle="butt")
-        ax.plot(row["estimate"], place, "o", ms=5, color=palette[rater])
+        label = rater if labels and row[labels] == names[0] else None
+        ax.plot(row["estimate"], place, "o", ms=5, color=palette[rater], label=label)
     second, first, nothing = table[["second", "first", "nothing"]].iloc[0]
     ax.axvline(nothing, color="k", lw=1)
-    question = f"share of choices of {second} over {first}" if nothing else f"points that {second} scores more than {first}"
+    question = f"fraction of choices of {second} over {first}" if nothing else f"points that {second} scores more than {first}"
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=question)
     ax.set_yticks(range(len(names)) if labels else [], names if labels else [])
     ax.grid(visible=False, axis="y")
     if len(raters) > 1:
-        handles = [ax.plot([], [], "o-", color=palette[rater], label=rater)[0] for rater in raters]
-        ax.legend(handles=handles, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+        ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     return ax

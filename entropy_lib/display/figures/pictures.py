@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from entropy_lib.attention.maps import AttentionMap
-from entropy_lib.display.figures.panels import colours
 from entropy_lib.display.labels import short_layer
-from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.errors import extra
 from entropy_lib.metrics.layout import LEGIBLE
 
 with extra("notebooks"):
@@ -23,9 +22,7 @@ with extra("notebooks"):
 BRACKET = re.compile(r"(?=[(@\[])(?!.+[(@\[])")  # before the last one
 
 
-def image_grid(
-    images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0, figure: Figure | None = None
-) -> Figure:
+def image_grid(images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0) -> Figure:
     """Rows of images at their true relative size: one row a key, one column a prompt.
 
     Args:
@@ -39,7 +36,7 @@ def image_grid(
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
     beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
-    figure = figure or plt.figure(figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained")
+    figure = plt.figure(figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
@@ -88,97 +85,48 @@ def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Seq
     return figure
 
 
-def attention_of_a_query(
-    maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray], figure: Figure | None = None
-) -> Figure:
-    """Where one query looks, at each size: the picture with its place, its weights, and the entropy of all queries.
+def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of all queries.
 
     Args:
         maps: {size: map of one layer at one step}.
-        pictures: {size: the picture that was drawn, uint8 `[height, width, 3]`}.
+        pictures: {size: the image that was generated, uint8 `[height, width, 3]`}.
     """
-    figure = figure or plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
-    axes = figure.subplots(len(maps), 3, squeeze=False)
+    figure = plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
+    axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for (size, found), row in zip(maps.items(), axes, strict=True):
         height, width = pictures[size].shape[:2]
-        frame = (0, width, height, 0)  # maps are laid over the picture, in its pixels
-        centre = [
-            (place + 0.5) * side / count
-            for place, side, count in zip(found.query, (height, width), found.weights.shape, strict=True)
-        ]
+        over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}  # laid over the image, in its pixels
+        sides = zip(found.query, (height, width), found.weights.shape, strict=True)
+        down, across = ((place + 0.5) * side / count for place, side, count in sides)
         row[0].imshow(pictures[size], interpolation="nearest")
-        row[1].imshow(found.weights, cmap="magma", extent=frame, interpolation="nearest", vmin=0)
-        shown = row[2].imshow(
-            found.entropy / math.log(found.tokens), cmap="viridis", extent=frame, interpolation="nearest", vmin=0, vmax=1
-        )
+        row[1].imshow(found.weights, cmap="magma", **over)
+        shown = row[2].imshow(found.entropy / math.log(found.tokens), cmap="viridis", vmax=1, **over)
         for ax in row[:2]:
-            ax.plot(centre[1], centre[0], "o", ms=9, mfc="none", mec="white", mew=3)
-            ax.plot(centre[1], centre[0], "o", ms=9, mfc="none", mec="black", mew=1)
+            ax.plot(across, down, "o", ms=9, mfc="none", mec="white", mew=3)
+            ax.plot(across, down, "o", ms=9, mfc="none", mec="black", mew=1)
         row[0].set_ylabel(size, rotation=0, ha="right", va="center")
         row[1].set_title(f"$e^H$ = {found.spread:,.0f} of {found.tokens:,} tokens", fontsize="medium")
         figure.colorbar(shown, ax=row[2], shrink=0.8, label="H / ln N")
-    axes[0, 0].set_title("the picture, and one query", fontsize="medium")
+    axes[0, 0].set_title("the image, and one query", fontsize="medium")
     axes[0, 2].set_title("entropy of every query", fontsize="medium")
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
     return figure
 
 
-def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]], figure: Figure | None = None) -> Figure:
-    """Entropy of every query over the picture, in units of ln N: layers as rows, sizes as columns.
+def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
+    """Entropy of every query over the image, in units of ln N: layers as rows, sizes as columns.
 
     Args:
         maps: {size: one map a layer}, the same layers at each size.
     """
     layers = [found.layer for found in next(iter(maps.values()))]
-    figure = figure or plt.figure(figsize=(1.9 * len(maps) + 2.6, 1.25 * len(layers) + 0.6), layout="constrained")
-    axes = figure.subplots(len(layers), len(maps), squeeze=False)
+    figure = plt.figure(figsize=(1.9 * len(maps) + 2.6, 1.25 * len(layers) + 0.6), layout="constrained")
+    axes = figure.subplots(len(layers), len(maps), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for column, (size, found) in zip(axes.T, maps.items(), strict=True):
         column[0].set_title(size, fontsize="medium")
         for ax, one in zip(column, found, strict=True):
             shown = ax.imshow(one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
     for ax, name in zip(axes[:, 0], layers, strict=True):
         ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
     return figure
-
-
-def exploration(
-    pictures: Mapping[str, np.ndarray],
-    maps: Mapping[str, Sequence[AttentionMap]],
-    layer: str,
-    step: int,
-    figure: Figure | None = None,
-) -> Figure:
-    """One layer at one step, a rule a row: what is drawn, where one query looks, the entropy of all; beside them entropy by step.
-
-    Args:
-        pictures: {rule: the picture that was drawn in the end}, of one prompt at one size.
-        maps: {rule: maps of every layer and step}, as `MapProbe` keeps them.
-        layer, step: which of them.
-
-    Raises:
-        InvalidInputError: where there is no map of that layer and step.
-    """
-    figure = figure or plt.figure(figsize=(11.5, 2.4 * len(pictures) + 0.3), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(2.4, 1))
-    chosen = {name: _map_of(found, layer, step) for name, found in maps.items()}
-    for ax in attention_of_a_query(chosen, pictures, left).axes:
-        ax.title.set_fontsize("small")
-    ax = right.subplots()
-    for name, found in maps.items():
-        own = [one for one in found if one.layer == layer]
-        curve = [one.entropy.mean() / math.log(one.tokens) for one in own]
-        ax.plot([one.step for one in own], curve, label=name, color=colours(list(maps))[name])
-    ax.axvline(step, color="k", lw=1, ls=":")
-    ax.set(ylim=(0, 1.02), xlabel="step", ylabel="H / ln N", title=short_layer(layer))
-    ax.legend(fontsize="small", loc="lower right")
-    return figure
-
-
-def _map_of(found: Sequence[AttentionMap], layer: str, step: int) -> AttentionMap:
-    if (one := next((one for one in found if (one.layer, one.step) == (layer, step)), None)) is None:
-        there = sorted({one.step for one in found if one.layer == layer})
-        raise InvalidInputError(f"there is no map of layer {layer!r} at step {step}; of that layer there are steps {there}")
-    return one

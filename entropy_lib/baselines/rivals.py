@@ -1,10 +1,11 @@
-"""Two rival explanations that leave attention alone: at another size the noise level of a picture is another.
+"""What one would change if attention were not the cause: the noise level of the size, and positional information.
 
-A larger picture of the same things is the less damaged by noise of the same variance, for more pixels show the same thing.
+A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the same thing.
 
     schedule-shift   more noise for more pixels, as SD3 and FLUX have it; the network is told the level that it gets
-    noise-told       the same noise, but the network is told another level: the one at which it denoises pictures of this size
+    noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
                      best (after NoiseShift, 2510.02307)
+    padding          what convolutions see beyond the border, all the positional information that a UNet like SD's has
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -14,87 +15,73 @@ Example:
     True
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from entropy_lib.baselines.options import SHIFT
+from entropy_lib.baselines.methods import Images
+from entropy_lib.baselines.multidiffusion import forward_replaced
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.experiments.generation import generate
+from entropy_lib.experiments.generation import directly
 from entropy_lib.experiments.noise_level import log_snr, noise_level_of, told_offset
-from entropy_lib.experiments.request import check_pipeline, check_sizes, native_size
+from entropy_lib.experiments.request import Request, native_size
 from entropy_lib.models.layers import denoiser
+from entropy_lib.models.padding import padding_of, restore_padding, set_padding
 
-Pictures = UInt8[np.ndarray, "image height width 3"]
 
+def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
+    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native pixels)^strength.
 
-def schedule_shift(
-    pipe: DiffusionPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    *,
-    strength: float = SHIFT,
-    **options: object,
-) -> Pictures:
-    """Draw with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native pixels)^strength.
-
-    Args:
-        pipe, prompts, seeds, height, width, options: as for `generate`, a rule among them.
-        strength: 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
+    A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
 
     Raises:
         UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or shifts by itself.
-        InvalidInputError: as `generate`.
-
-    Example:
-        >>> import entropy_lib as el
-        >>> schedule_shift(el.load("mini"), ["a penguin"], [0], 64, 96, steps=2).shape
-        (1, 64, 96, 3)
     """
-    check_pipeline(pipe)
-    check_sizes(pipe, [(height, width)], 1)
-    rows, columns = native_size(pipe)
-    ratio = (height * width / (rows * columns)) ** strength
+    ratio = (asked.size.pixels / native_size(pipe).pixels) ** strength
     if ratio == 1:
-        return generate(pipe, prompts, seeds, height, width, **options)  # bit for bit
-    own, shifted_one = pipe.scheduler, shifted(pipe.scheduler, ratio)
-    retell = _level_of(own, shifted_one)
-    pipe.scheduler = shifted_one
+        return directly(pipe, asked, rule)  # bit for bit
+    own, of_the_size = pipe.scheduler, shifted(pipe.scheduler, ratio)
+    pipe.scheduler = of_the_size
     try:
-        with retold(denoiser(pipe), retell):
-            return generate(pipe, prompts, seeds, height, width, **options)
+        with retold(denoiser(pipe), _level_of(own, of_the_size)):
+            return directly(pipe, asked, rule)
     finally:
         pipe.scheduler = own
 
 
-def noise_told(
-    pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], height: int, width: int, **options: object
-) -> Pictures:
-    """Draw with the usual noise, the network being told the level at which it denoises pictures of this size best.
-
-    Args:
-        pipe, prompts, seeds, height, width, options: as for `generate`, a rule among them.
+def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
+    """Generate with the usual noise, the network being told the level at which it denoises images of this size best.
 
     Raises:
-        InvalidInputError: where the levels of this model and size have not been measured (`calibrate_noise_level`), and as
-            `generate`.
+        InvalidInputError: where the levels of this model and size have not been measured (`calibrate_noise_level`).
         UnsupportedModelError: for a scheduler without a schedule of variances.
     """
-    check_pipeline(pipe)
-    check_sizes(pipe, [(height, width)], 1)
-    if (height, width) == native_size(pipe):
-        return generate(pipe, prompts, seeds, height, width, **options)
-    offsets = noise_level_of(pipe, height, width)
+    if asked.size == native_size(pipe):
+        return directly(pipe, asked, rule)
+    offsets = noise_level_of(pipe, asked.size)
     with retold(denoiser(pipe), lambda timestep: told_offset(pipe.scheduler, timestep, offsets)):
-        return generate(pipe, prompts, seeds, height, width, **options)
+        return directly(pipe, asked, rule)
+
+
+def padding(pipe: DiffusionPipeline, asked: Request, rule: str, mode: str) -> Images:
+    """Generate while all convolutions of the denoiser pad in another way than they were trained with."""
+    with padded(denoiser(pipe), mode):
+        return directly(pipe, asked, rule)
+
+
+@contextmanager
+def padded(network: nn.Module, mode: str) -> Iterator[None]:
+    """Another padding while the block runs; every convolution is as it was on any exit."""
+    before = padding_of(network)
+    set_padding(network, mode)
+    try:
+        yield
+    finally:
+        restore_padding(network, before)
 
 
 def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
@@ -131,17 +118,12 @@ def retold(network: nn.Module, retell: Callable[[Tensor], Tensor]) -> Iterator[N
         network: the denoiser.
         retell: timestep → timestep, of any shape.
     """
-    own, before = network.forward, vars(network).get("forward")
+    own = network.forward
 
     def forward(*args: object, **kwargs: object) -> object:
         if len(args) > 1 and "timestep" not in kwargs:
             return own(args[0], retell(torch.as_tensor(args[1])), *args[2:], **kwargs)
         return own(*args, **kwargs | {"timestep": retell(torch.as_tensor(kwargs["timestep"]))})
 
-    network.forward = forward
-    try:
+    with forward_replaced(network, forward):
         yield
-    finally:
-        del network.forward
-        if before is not None:
-            network.forward = before
