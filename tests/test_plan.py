@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.sweep.engines import _share, parse_shard, shard_of_environment
-from entropy_lib.sweep.plan import Plan, Settings
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sweep.plan import Plan, Settings, Unit
 
-SETTINGS = Settings("mini", "1234", "own", 20, 2, "float32", (64, 64))
-PROMPTS, SEEDS, SIZES, RULES = ["a zebra", "ein Käse"], [0, 1, 2], [(32, 32), (64, 64), (64, 96)], ["unscaled", "paper"]
+SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
+PROMPTS, SEEDS, SIZES, METHODS = ["a zebra", "ein Käse"], [0, 1, 2], [(32, 32), (64, 64), (64, 96)], ["unscaled", "paper"]
 
 
 @pytest.fixture
 def plan():
-    return Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, RULES)
+    return Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, METHODS)
 
 
 def test_a_key_names_everything_the_image_depends_on():
@@ -80,14 +79,14 @@ def test_noise_knows_prompt_seed_and_size_but_not_the_method():
 
 
 def test_native_size_is_drawn_once_for_all_rules_that_change_nothing_there():
-    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, [*RULES, "gamma(1.4)"])
+    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, [*METHODS, "gamma(1.4)"])
     assert [method for size, method in plan.cells if size == "64x64"] == ["unscaled", "gamma(1.4)"]
     assert len(plan.units) == 6 * (3 * 2 + 2)
 
 
 @given(count=st.integers(1, 9), batch=st.integers(1, 7))
 def test_shards_divide_the_work_and_never_a_batch(count, batch):
-    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, RULES)
+    plan = Plan.of(SETTINGS, PROMPTS, SEEDS, SIZES, METHODS)
     whole = plan.groups(batch)
     shards = [plan.groups(batch, (index, count)) for index in range(count)]
     assert sorted(itertools.chain(*shards), key=whole.index) == whole
@@ -117,7 +116,7 @@ def test_a_plan_survives_the_store(plan, tmp_path):
     ids=str,
 )
 def test_bad_plans_are_refused(changes, message):
-    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": RULES} | changes
+    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": METHODS} | changes
     with pytest.raises(ValueError, match=message):
         Plan.of(SETTINGS, **given_values)
 
@@ -129,7 +128,7 @@ def test_bad_plans_are_refused(changes, message):
         ({"prompts": [*PROMPTS, "a crab"]}, "prompts (3, there 2; the first that differs, number 3: 'a crab', there None)"),
         ({"seeds": [7, 8, 9]}, "seeds (3, there 3; the first that differs, number 1: 7, there 0)"),
         ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
-        ({"methods": RULES[::-1]}, "methods (2, there 2;"),
+        ({"methods": METHODS[::-1]}, "methods (2, there 2;"),
         ({"model": "sd15", "revision": "1235"}, "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all"),
         ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
         ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
@@ -138,7 +137,7 @@ def test_bad_plans_are_refused(changes, message):
     ids=str,
 )
 def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message):
-    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": RULES}
+    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": METHODS}
     settings = replace(SETTINGS, **{name: value for name, value in changes.items() if name not in values})
     asked = Plan.of(settings, **values | {name: value for name, value in changes.items() if name in values})
     with pytest.raises(InvalidInputError) as error:
@@ -148,14 +147,17 @@ def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message
 
 
 def test_a_plan_of_another_drawing_version_is_another_plan(plan):
-    older = Plan(tuple(replace(unit, drawing=0) for unit in plan.units), plan.native_size)
+    older = replace(plan, settings=replace(SETTINGS, drawing=0))
     with pytest.raises(InvalidInputError, match="drawing 1, there 0"):
         older.check_same(plan)
 
 
-def test_two_settings_do_not_make_one_table(plan):
-    with pytest.raises(ValueError, match=r"differ in steps: \['20', '50'\]"):
-        Plan((*plan.units, replace(plan.units[0], steps=50)), (64, 64))
+def test_a_calibration_that_no_method_takes_factors_from_is_no_part_of_a_plan(plan):
+    own = replace(SETTINGS, calibration="5678")
+    assert Plan.of(own, PROMPTS, SEEDS, SIZES, METHODS) == plan
+    other = Plan.of(own, PROMPTS, SEEDS, SIZES, [*METHODS, "equal-entropy(heads)"])
+    with pytest.raises(InvalidInputError, match="calibration '', there '5678'"):
+        other.check_same(plan)
 
 
 @pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "1/", "0/0"])

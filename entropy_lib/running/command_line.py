@@ -163,7 +163,7 @@ def doctor() -> None:
 def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
     from entropy_lib.running.metric_tables import keep_calibration, plan_of
-    from entropy_lib.sweep.cost import estimate
+    from entropy_lib.sweep.engines import estimate
 
     checked = _sweep(notebook, profile, parameter)
     _check({"store": checked.folder_of_store()}, device=checked.device)
@@ -224,11 +224,11 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of what has been drawn, into the output folder of these parameters."""
     from entropy_lib.running.metric_tables import comparison_of
-    from entropy_lib.sweep.reduce import metric_tables
+    from entropy_lib.sweep.reduce import evaluate
 
     checked = _sweep(notebook, profile, parameter)
     _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
-    tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
+    tables = evaluate(comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
@@ -315,7 +315,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
 
 def _file(notebook: str) -> str:
     """Of the plan: notebooks that draw into one store have a plan each."""
-    return FILE if notebook == DEFAULT else f"plan_{notebook}.parquet"
+    return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
 
 
 def _plan_of(notebook: str, checked: Sweep) -> Plan:

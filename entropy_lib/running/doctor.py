@@ -18,7 +18,7 @@ from entropy_lib.models.catalogue import CATALOGUE, Entry, check_folder, local_f
 from entropy_lib.running.parameters import NOTEBOOKS, Sweep, drawn_images
 from entropy_lib.running.profiles import available, profile_parameters
 from entropy_lib.sizes import parse_size
-from entropy_lib.sweep.cost import PNG_BYTES
+from entropy_lib.sweep.engines import PNG_BYTES
 
 PACKAGES = ("torch", "diffusers", "transformers")
 OPTIONAL = ("open_clip", "papermill", "jupyterlab", "xformers", "peft", "accelerate", "ray")

@@ -10,7 +10,7 @@ import os
 import posixpath
 import tarfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
@@ -54,8 +54,15 @@ def in_folder(folder: Path) -> list[Entry]:
     files = list(_files(folder))
     tables = [path for path in files if path.name.lower() in TABLES]
     pictures = [path for path in files if path.suffix.lower() not in BESIDE]
-    captions = _captions(folder, tables, pictures) if tables else {path: _text_beside(path) for path in pictures}
-    return [_entry(path, str(path.relative_to(folder)), captions.get(path)) for path in pictures]
+    captions = _captions(folder, tables, pictures) if tables else {}
+    entries = []
+    for path in pictures:
+        facts, beside = path.stat() if path.exists() else path.lstat(), path.with_suffix(".txt")  # a link may lead nowhere
+        if not tables and beside.is_file():
+            captions[path] = beside.read_text(encoding="utf-8-sig")
+        name, caption = str(path.relative_to(folder)), captions.get(path)
+        entries.append(_entry(path, name, 0, facts.st_size, facts, caption))
+    return entries
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -75,14 +82,8 @@ def _raised(error: OSError) -> None:
     raise error
 
 
-def _entry(path: Path, name: str, caption: str | None) -> Entry:
-    facts = path.stat() if path.exists() else path.lstat()  # of a link that leads nowhere: it will not be decoded
-    return Entry(path=str(path), name=name, start=0, size=facts.st_size, changed=facts.st_mtime_ns, caption=caption)
-
-
-def _text_beside(path: Path) -> str | None:
-    beside = path.with_suffix(".txt")
-    return beside.read_text(encoding="utf-8-sig") if beside.is_file() else None
+def _entry(path: Path, name: str, start: int, size: int, facts: os.stat_result, caption: str | None) -> Entry:
+    return Entry(path=str(path), name=name, start=start, size=size, changed=facts.st_mtime_ns, caption=caption)
 
 
 def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, str | None]:
@@ -120,15 +121,20 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
         raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
-    captions = next((table[name] for name in CAPTION_COLUMNS if name in table), [None] * len(table))
-    return zip(map(str, table["file_name"]), (_text(caption) for caption in captions), strict=True)
+    captions = table.get(column(CAPTION_COLUMNS, table), [None] * len(table))
+    return zip(map(str, table["file_name"]), map(first_text, captions), strict=True)
 
 
-def _text(caption: object) -> str | None:
-    """A caption, the first where there are several."""
-    if isinstance(caption, str):
-        return caption
-    return _text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
+def column(names: Sequence[str], columns: Container[str]) -> str | None:
+    """The first of the names that there is a column of."""
+    return next((name for name in names if name in columns), None)
+
+
+def first_text(caption: object) -> str | None:
+    """A caption, the first where there are several; None for what is no text."""
+    if isinstance(caption, str | bytes):
+        return caption if isinstance(caption, str) else caption.decode(errors="replace")
+    return first_text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
 
 
 def in_archives(paths: Sequence[Path]) -> list[Entry]:
@@ -167,10 +173,7 @@ def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarf
     for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:
         file.seek(member.offset_data)
         caption = file.read(member.size).decode("utf-8", errors="replace")
-    return Entry(
-        path=str(path), name=pictures[0].name, start=pictures[0].offset_data, size=pictures[0].size,
-        changed=path.stat().st_mtime_ns, caption=caption,
-    )  # fmt: skip
+    return _entry(path, pictures[0].name, pictures[0].offset_data, pictures[0].size, path.stat(), caption)
 
 
 def read_bytes(entry: Entry) -> bytes:
