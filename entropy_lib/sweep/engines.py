@@ -1,15 +1,13 @@
-"""Who draws a plan, and what it costs: this process, or the workers of a Ray cluster. To add an engine, give it a line in
-`ENGINES`.
+"""Who draws a plan, and what it costs. To add an engine, give it a line in `ENGINES`.
 
-Both take the same groups, commit to the same store, and may be stopped and started again at any time. Jobs without Ray
-divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variables (`shard_of_environment`).
+This process and the workers of a Ray cluster take the same groups, commit to the same store, and may be stopped and started
+again at any time. Jobs without Ray divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variables.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -66,6 +64,7 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
     """
     with extra("ray"):
         import ray as cluster
+        from ray.util import ActorPool
 
     groups = pending(groups, store)
     if not groups:
@@ -80,8 +79,8 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
         threads = None if share["num_gpus"] else share["num_cpus"]
         asked = (groups[0][0].model, groups[0][0].dtype, device, store.folder.resolve(), threads)
         actors = [actor.remote(*asked) for _ in range(min(workers, len(groups)))]
-        results = _spread(cluster, actors, groups)
-        return sum(tqdm(results, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
+        counts = ActorPool(actors).map_unordered(lambda actor, group: actor.draw_group.remote(group), groups)
+        return sum(tqdm(counts, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
     finally:
         if started:
             cluster.shutdown()
@@ -122,19 +121,6 @@ class _Worker:
 
     def draw_group(self, group: Sequence[Unit]) -> int:
         return self.sampler.draw_group(group, self.store)
-
-
-def _spread(cluster: ModuleType, actors: list, groups: Groups) -> Iterator[int]:
-    """Give each actor its next group when it is done with one; yield the counts as they come."""
-    waiting, running = list(reversed(groups)), {}
-    while waiting or running:
-        free = [actor for actor in actors if actor not in running.values()]
-        for actor in free[: len(waiting)]:
-            running[actor.draw_group.remote(waiting.pop())] = actor
-        done, _ = cluster.wait(list(running), num_returns=1)
-        for task in done:
-            running.pop(task)
-            yield cluster.get(task)
 
 
 ENGINES: dict[str, Callable[..., int]] = {"local": local, "ray": ray}

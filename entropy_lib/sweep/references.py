@@ -36,7 +36,7 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
-from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Entry, column, first_text, in_archives, in_folder, read_bytes, some
+from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Row, column, first_text, in_archives, in_folder, some
 
 if TYPE_CHECKING:
     import datasets  # comes with an extra
@@ -191,12 +191,12 @@ def _code() -> str:
 
 
 def _encoded(value: object) -> bytes:
-    """The file of a picture: an `Entry`, what `datasets` gives for an image that it was told not to decode, or the bytes."""
-    if not isinstance(value, Mapping):
-        return value
-    if "start" in value:
-        return read_bytes(value)
-    return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+    """The file of a picture: of a place on disk, of what `datasets` gives undecoded, or the bytes themselves."""
+    if not isinstance(value, Mapping) or value.get("bytes") is not None:
+        return value["bytes"] if isinstance(value, Mapping) else value
+    with open(value["path"], "rb") as file:
+        file.seek(value.get("start", 0))
+        return file.read(value.get("size", -1))
 
 
 def load_reference(source: str) -> Reference:
@@ -226,7 +226,7 @@ def load_reference(source: str) -> Reference:
             with offline_where_it_does_not_answer():
                 rows = datasets.load_dataset(name, split=split or "train")
         else:
-            rows = _of_entries(in_folder(path) if kind == "folder" else in_archives(files))
+            rows = _dataset(in_folder(path) if kind == "folder" else in_archives(files))
     except Exception as error:  # of many kinds, and of as many libraries
         cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
         first = str(cause).splitlines()[0]
@@ -241,23 +241,21 @@ def load_reference(source: str) -> Reference:
     return Reference(path.name, rows, picture, column(CAPTION_COLUMNS, rows.column_names))
 
 
-def _of_entries(entries: Sequence[Entry]) -> "datasets.Dataset":
-    """As a data set that `datasets` finds again: under all that the entries say."""
+def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
+    """As a data set that `datasets` finds again: under all that the rows say."""
     import datasets
 
-    if not entries:
+    if not rows:
         raise InvalidInputError("it holds no pictures")
     whole, text = datasets.Value("int64"), datasets.Value("string")
     place = {"path": text, "name": text, "start": whole, "size": whole, "changed": whole}
     features = datasets.Features({"image": place, "caption": text})
-    rows = datasets.Dataset.from_generator(_split, features, gen_kwargs={"entries": entries})
-    return rows if any(entry["caption"] is not None for entry in entries) else rows.remove_columns("caption")
+    found = datasets.Dataset.from_generator(_each, features, gen_kwargs={"rows": rows})
+    return found if any(row["caption"] is not None for row in rows) else found.remove_columns("caption")
 
 
-def _split(entries: Sequence[Entry]) -> Iterator[dict]:
-    """Each entry as a row of two columns."""
-    for entry in entries:
-        yield {"image": {name: value for name, value in entry.items() if name != "caption"}, "caption": entry["caption"]}
+def _each(rows: Sequence[Row]) -> Iterator[Row]:
+    yield from rows
 
 
 def open_reference(source: str) -> Reference | FeatureState | None:

@@ -199,10 +199,9 @@ class Store:
     def clean(self) -> int:
         """Remove temporary files whose writers are gone; returns how many."""
         removed = 0
-        for path in self.folder.glob("*/??/.*.tmp.*"):
-            if _abandoned(path):
-                path.unlink(missing_ok=True)
-                removed += 1
+        for path in filter(_abandoned, self.folder.glob("*/??/.*.tmp.*")):
+            path.unlink(missing_ok=True)
+            removed += 1
         return removed
 
 
