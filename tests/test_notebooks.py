@@ -11,7 +11,7 @@ import pytest
 from IPython.utils.capture import capture_output
 
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import CLASSES, NOTEBOOKS, check_parameters
+from entropy_lib.running.parameters import NOTEBOOKS, check_parameters
 from entropy_lib.running.profiles import profile_parameters
 from entropy_lib.running.runner import run
 
@@ -30,7 +30,7 @@ def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookN
 def test_notebooks_and_parameters_belong_together():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NOTEBOOKS)
     exercises = {path.stem for path in FOLDER.glob("*.ipynb") if "## Exercises" in path.read_text(encoding="utf-8")}
-    assert {path.stem for path in SOLUTIONS} == exercises >= set(CLASSES), "solutions for all that have exercises"
+    assert {path.stem for path in SOLUTIONS} == exercises, "solutions for all that have exercises"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -78,7 +78,7 @@ def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert code.count("in_short.update(") == 1
     assert re.search(r"in_short\.update\(Markdown\(f\"\*\*In short\.\*\* [^\n]*\{", code), "filled in from the run's own numbers"
-    assert "el.tables.sentence(" in code or name not in CLASSES
+    assert "el.tables.sentence(" in code or name not in NOTEBOOKS
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ ALLOWED = {
         "theory": "Eq. 5 beside what is measured",
         "attention": "what is measured",
         "models.layers": "which layers to watch, and T",
+        "models.networks": "the image of a call",
         "models.kernels": "where query and key are",
         "models.runs": "what calls the network, and when",
     },

@@ -182,6 +182,8 @@ def test_a_broken_notebook_is_named_and_the_others_run(workshop, instantly, alon
 )
 @pytest.mark.parametrize("names", [["00_quickstart"], ["00_quickstart", "11_mine"]])
 def test_a_broken_notebook_of_ones_own_stops_nothing(workshop, instantly, monkeypatch, names, content):
+    for path in parameters.FOLDER.glob("*.ipynb"):
+        shutil.copy(path, workshop)
     monkeypatch.setattr(parameters, "FOLDER", workshop)
     monkeypatch.setattr(runner, "NOTEBOOKS", parameters.NOTEBOOKS)
     (workshop / "11_mine.ipynb").write_text(content, encoding="utf-8")

@@ -412,6 +412,53 @@ def resolve_device(device: str) -> torch.device:
     return chosen
 
 
+def check_device(device: str) -> None:
+    """InvalidInputError unless torch can use the device here."""
+    try:
+        torch.empty(1, device=resolve_device(device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device is {device!r}, which cannot be used here ({reason}); take 'auto' or 'cpu'") from None
+
+
+def weights_are_here(model: str) -> bool:
+    """Whether a model's weights are on this machine.
+
+    Raises:
+        UnknownNameError: when there is no such model.
+        InvalidInputError, WeightsError: as `check_folder`, for those of a folder.
+    """
+    folder = local_folder(model)
+    if folder is not None:
+        check_folder(model, folder)
+        return True
+    source, revision = _on_hub(model)
+    if "/" not in source:
+        raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
+    return isinstance(try_to_load_from_cache(source, "model_index.json", revision=revision), str)
+
+
+def download_command(model: str) -> str:
+    """How the weights of a model of the Hub are fetched."""
+    source, revision = _on_hub(model)
+    return f"hf download {source}" + (f" --revision {revision}" if revision else "")
+
+
+def _on_hub(model: str) -> tuple[str, str | None]:
+    """Repository and pinned revision."""
+    known = CATALOGUE.get(model) if "/" in model else entry(model)
+    return (known.source, known.revision) if known else (model, None)
+
+
+def check_weights(model: str) -> None:
+    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or can be fetched."""
+    if not weights_are_here(model) and not hub_answers():
+        raise WeightsError(
+            f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get them where there is a "
+            f"network, `{download_command(model)}`, or give a folder that holds them"
+        )
+
+
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
     """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and float32 elsewhere.
 

@@ -1,7 +1,6 @@
 """The command line: `python -m entropy_lib run | site | parameters | sweep | study | calibrate | doctor`."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError
-from entropy_lib.files import ROOT, disk_words, replacing, workplace
+from entropy_lib.files import ROOT, check_writable, disk_words, replacing, workplace
 from entropy_lib.running.console import console, interactive, say, say_error
 from entropy_lib.running.interruption import interruptible
-from entropy_lib.running.parameters import CLASSES, Sweep, first_prompts
+from entropy_lib.running.parameters import NOTEBOOKS, Sweep, first_prompts, parameter_names
 from entropy_lib.running.profiles import overrides, profile_parameters
 from entropy_lib.study.answers import Checked, Limits, check_answers
 from entropy_lib.study.design import KEY, TITLE, Study
@@ -155,7 +154,7 @@ def doctor() -> None:
     _show(pd.DataFrame(machine()), header=False)
     for kind, verdicts in report().items():
         say("")
-        rows = pd.DataFrame(map(astuple, verdicts), columns=[kind, "runs", "why"])
+        rows = pd.DataFrame(verdicts, columns=[kind, "runs", "why"])
         _show(rows.assign(runs=rows.runs.map({True: "yes", False: "no"})), wrapped=True)
 
 
@@ -290,15 +289,15 @@ def analyse(folder: Folder, answers: Answers, level: Annotated[float, typer.Opti
 
 
 def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
-    """Whether the folders can be written to, the device used, and the model loaded; an error of `readiness` if not."""
-    from entropy_lib.running import readiness  # diffusers is slow to import
+    """An error unless the folders can be written to, the device used, and the model loaded."""
+    from entropy_lib.models.catalogue import check_device, check_weights  # diffusers is slow to import
 
     for name, folder in writable.items():
-        readiness.check_writable(name, folder)
+        check_writable(name, folder)
     if device is not None:
-        readiness.check_device(device)
+        check_device(device)
     if model is not None:
-        readiness.check_weights(model)
+        check_weights(model)
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
@@ -307,7 +306,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    able = [name for name, known in CLASSES.items() if issubclass(known, Sweep) and known.parts is Sweep.parts]
+    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "rules_below" not in own]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))

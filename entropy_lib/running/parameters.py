@@ -1,9 +1,10 @@
 """The parameters of the notebooks: strict, typed, and checked before any work starts.
 
-papermill only warns about a misspelt parameter and passes the string "30" where 30 was meant. Here each notebook has a
-class that knows its parameters; `running.profiles` reads their values from files.
-A notebook without a class here gets one from its own `parameters` cell: names that another notebook has are checked as there,
-others must be of the type that is written. Write a class where parameters must suit each other.
+Their one source is the notebook's cell with the tag `parameters`. It gives names and defaults; a name of `TYPES` has the type
+that stands there, any other the type of the value that is written. `running.profiles` reads other values from files.
+What parameters must be together is checked by functions `check_…`, which a notebook calls beside `check_parameters`; the
+command line makes the same calls before any notebook starts. papermill only warns about a misspelt parameter, and passes the
+string "30" where 30 was meant.
 
 Example:
     >>> check_parameters("01_theory", {})
@@ -12,25 +13,27 @@ Example:
     entropy_lib.running.parameters.ParameterError: 01_theory: parameter 'seed' is missing; ...
 """
 
+import functools
 import json
 import os.path
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, in_words, shortened
 from entropy_lib.files import PROMPTS, ROOT, replacing, workplace
-from entropy_lib.running.parameters_cell import cell_values, implied_type, injected_names
+from entropy_lib.metrics.extractors import known_extractor
+from entropy_lib.metrics.views import VIEWS
+from entropy_lib.running.parameters_cell import implied_type, injected_names, read_cells
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import check_size, parse_size, size_name
+from entropy_lib.study.design import PROTOCOLS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
-
-    from entropy_lib.scaling.calibration import Calibration
 
 FOLDER = ROOT / "notebooks"
 RECORD = "run.json"  # in a folder of output
@@ -41,7 +44,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes and letters that systems take
 LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
-def _known_model(name: str) -> str:
+def _model_name(name: str) -> str:
     from entropy_lib.models.catalogue import entry, local_folder, model_folders  # diffusers is slow to import
 
     folder = local_folder(name)
@@ -60,36 +63,16 @@ def _device_name(name: str) -> str:
     return name
 
 
-def _one_of(kind: str, allowed: Callable[[], Any]) -> AfterValidator:
-    def known(name: str) -> str:
-        if name not in allowed():
-            raise UnknownNameError(kind, name, allowed())
-        return name
+def first_prompts(name: str, count: int = 0) -> list[str]:
+    """The first so many prompts of a list of `data/prompts/` or of a text file, one a line; 0 for all.
 
-    return AfterValidator(known)
-
-
-def _views() -> tuple[str, ...]:
-    from entropy_lib.metrics.views import VIEWS  # torch is slow to import
-
-    return VIEWS
-
-
-def _protocols() -> tuple[str, ...]:
-    from entropy_lib.study.design import PROTOCOLS  # numpy is slow to import
-
-    return PROTOCOLS
-
-
-def prompt_lines(name: str) -> list[str]:
-    """The prompts of a list of `data/prompts/` or of a text file: one a line, without blank lines and lines that begin with #.
+    Blank lines and lines that begin with # are no prompts.
 
     Raises:
         UnknownNameError: when there is no such list or file.
-        InvalidInputError: for a file that is not UTF-8 text, holds no prompt, or a prompt of more than 1,000 letters.
+        InvalidInputError: when it is shorter, is not UTF-8 text, or holds no prompt or one of more than 1,000 letters.
     """
-    shipped = PROMPTS / f"{name}.txt"
-    path = shipped if name in _prompt_lists() else Path(name)
+    path = PROMPTS / f"{name}.txt" if name in _prompt_lists() else Path(name)
     if not os.path.isfile(path):  # False, too, for what is too long for a name: a prompt that was pasted
         raise UnknownNameError("prompt list (or text file, one prompt a line)", name, _prompt_lists())
     try:
@@ -99,25 +82,13 @@ def prompt_lines(name: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not lines:
         raise InvalidInputError(f"{name!r} holds no prompt; write one a line")
-    for line in lines:
-        if len(line) > LONGEST_PROMPT or not line.isprintable():
-            raise InvalidInputError(
-                f"{name!r} holds a prompt of {len(line):,} letters, {line[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
-            )
-    return lines
-
-
-def first_prompts(name: str, count: int) -> list[str]:
-    """So many of the lines of a prompt list.
-
-    Raises:
-        InvalidInputError: when the list is shorter, or as `prompt_lines`.
-        UnknownNameError: as `prompt_lines`.
-    """
-    lines = prompt_lines(name)
+    if bad := next((line for line in lines if len(line) > LONGEST_PROMPT or not line.isprintable()), ""):
+        raise InvalidInputError(
+            f"{name!r} holds a prompt of {len(bad):,} letters, {bad[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
+        )
     if len(lines) < count:
         raise InvalidInputError(f"prompt_count is {count}, but the prompt list {name!r} has {len(lines)}")
-    return lines[:count]
+    return lines[:count] if count else lines
 
 
 def _prompt_lists() -> list[str]:
@@ -125,7 +96,7 @@ def _prompt_lists() -> list[str]:
 
 
 def _prompt_source(name: str) -> str:
-    prompt_lines(name)
+    first_prompts(name)
     return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
 
 
@@ -148,10 +119,8 @@ def _folder_of_output(text: str) -> str:
 
 
 def _size_text(text: Any) -> str:
-    if not isinstance(text, str):
-        raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
     parse_size(text)
-    return text.strip()
+    return str(text).strip()
 
 
 def _rule_name(text: str) -> str:
@@ -169,6 +138,12 @@ def _method_name(text: str) -> str:
     return chosen.name
 
 
+def _knows_text(name: str) -> str:
+    if known_extractor(name) != "mini-clip" and not name.startswith("open_clip:"):
+        raise InvalidInputError(f"{name!r} knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
+    return name
+
+
 def _distinct(values: list) -> list:
     repeated = [value for index, value in enumerate(values) if value in values[:index]]
     if repeated:
@@ -176,39 +151,71 @@ def _distinct(values: list) -> list:
     return values
 
 
-def _known_extractor(name: str) -> str:
-    from entropy_lib.metrics.extractors import known_extractor
-
-    return known_extractor(name)
+def _text(check: Callable[[str], str]) -> Any:
+    return Annotated[str, AfterValidator(check)]
 
 
-def _knows_text(name: str) -> str:
-    if _known_extractor(name) != "mini-clip" and not name.startswith("open_clip:"):
-        raise InvalidInputError(f"{name!r} knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
-    return name
+def _among(kind: str, allowed: Collection[str]) -> AfterValidator:
+    def known(name: str) -> str:
+        if name not in allowed:
+            raise UnknownNameError(kind, name, allowed)
+        return name
+
+    return AfterValidator(known)
 
 
+def _whole(least: int, most: int = 10**6) -> Any:
+    return Annotated[int, Field(ge=least, le=most)]
+
+
+def _several(each: Any) -> Any:
+    return Annotated[list[each], Field(min_length=1), AfterValidator(_distinct)]
+
+
+Model = Annotated[str, AfterValidator(_model_name)]
+Folder = Annotated[str, AfterValidator(_folder_of_output)]
+Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
 Size = Annotated[str, BeforeValidator(_size_text)]
 Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
-RuleName = Annotated[str, AfterValidator(_rule_name)]
-MethodName = Annotated[str, AfterValidator(_method_name)]
-Methods = Annotated[list[MethodName], Field(min_length=1), AfterValidator(_distinct)]
-Rules = Annotated[list[RuleName], Field(min_length=1), AfterValidator(_distinct)]
-Prompts = Annotated[str, AfterValidator(_prompt_source)]
-Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
-Folder = Annotated[str, AfterValidator(_folder_of_output)]
-Tokens = Annotated[int, Field(ge=2, le=10**6)]
-Count = Annotated[int, Field(gt=0, le=10**6)]
-Clusters = Annotated[int, Field(ge=2, le=10**6)]  # prompts that an interval is made from
-QueryRows = Annotated[int, Field(ge=0, le=10**6)]  # 0 takes all
-Level = Annotated[float, Field(gt=0, lt=1)]
-Tolerance = Annotated[float, Field(gt=0, le=10)]  # nats
+Methods = Annotated[list[Annotated[str, AfterValidator(_method_name)]], Field(min_length=1), AfterValidator(_distinct)]
+Level, UpToTen = Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, le=10)]
+TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classes below declare
+    "answers": Source,  # folder of the files that raters saved; "" for a simulated panel
+    "calibration": Source,  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+    "catch_trials": _whole(0, 100),
+    "controls": Annotated[list[Model], AfterValidator(_distinct)],  # drawn and judged like `model`
+    "extractor": _text(known_extractor),  # of the distances
+    "large": Size,
+    "level": Level,
+    "logit_std": UpToTen,
+    "measured": Sizes,  # of `sizes`: where time and memory are measured, each method in a fresh process
+    "measured_prompts": _whole(2),
+    "pairs": _whole(1, 1000),
+    "processes": _whole(1, 9),  # of which the least memory counts, on a CPU
+    "protocol": Annotated[str, _among("protocol", PROTOCOLS)],
+    "raters": _whole(2, 1000),  # of the simulated panel
+    "rows": _whole(0),  # query rows; 0 takes all
+    "rule": _text(_rule_name),
+    "rules": _several(_text(_rule_name)),
+    "rules_below": Methods,  # at sizes where no window of native size fits
+    "score_extractor": _text(_knows_text),  # of the CLIP score
+    "shares": _several(Annotated[float, Field(gt=0, le=3)]),  # of b_c
+    "size": Size,
+    "sizes": Sizes,
+    "small": Size,
+    "tokens": _several(_whole(2)),
+    "tolerance": UpToTen,  # nats
+    "training_tokens": _whole(2),
+    "view": Annotated[str, _among("view", VIEWS)],
+}
 
 
 class Parameters(BaseModel):
     """What every notebook needs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    defaults: ClassVar[dict[str, Any]] = {}  # what the notebook's cell says
+    checks: ClassVar[list[str]] = []  # that it makes beside `check_parameters`
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Folder
@@ -237,14 +244,14 @@ def claimed(folder: Path) -> dict[str, Any]:
 
 
 class Sampling(Parameters):
-    """What every notebook that samples a model needs."""
+    """What every notebook needs that has a `model`."""
 
-    model: Annotated[str, AfterValidator(_known_model)]
+    model: Model
     device: Annotated[str, AfterValidator(_device_name)]
-    dtype: Annotated[str, _one_of("dtype", lambda: DTYPES)]
-    prompts: Prompts
-    prompt_count: Count
-    steps: Annotated[int, Field(gt=0, le=1000)]  # as many as diffusion models are trained on
+    dtype: Annotated[str, _among("dtype", DTYPES)]
+    prompts: Annotated[str, AfterValidator(_prompt_source)]
+    prompt_count: Annotated[int, Field(ge=1, le=10**6)]
+    steps: Annotated[int, Field(ge=1, le=1000)]  # as many as diffusion models are trained on
     guidance: Annotated[float, Field(ge=0, le=100)]
 
     @model_validator(mode="after")
@@ -257,21 +264,31 @@ class Sampling(Parameters):
             self.prompt_list()
         return self
 
+    def native(self) -> str:
+        """The label of the model's native size, from its configuration: no weights are loaded; errors as `outline_size`."""
+        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
+
+        return size_name(*outline_size(self.model))
+
     def image_sizes(self) -> list[str]:
         """The sizes that are drawn, as far as the parameters name them."""
         return [*getattr(self, "sizes", []), *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name))]
 
     def rule_names(self) -> list[str]:
         """The rules that are drawn under, as far as the parameters name them."""
-        return [*getattr(self, "rules", []), *([self.rule] if hasattr(self, "rule") else [])]
+        return [*getattr(self, "rules", []), *(["unscaled", self.rule] if hasattr(self, "rule") else [])]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` lines of the prompt list: a file of `data/prompts/`, or one of your own.
+        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the captions of the reference.
 
         Raises:
-            InvalidInputError, UnknownNameError: as `first_prompts`.
+            InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
         """
-        return first_prompts(self.prompts, self.prompt_count)
+        if self.prompts != REFERENCE:
+            return first_prompts(self.prompts, self.prompt_count)
+        from entropy_lib.sweep.references import caption_list  # decodes pictures
+
+        return caption_list(self.reference, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """One seed a prompt, counting up from `seed`."""
@@ -293,98 +310,31 @@ class Sampling(Parameters):
         )
 
 
-class Quickstart(Sampling):
-    """00_quickstart."""
-
-    sizes: Sizes
-    rule: RuleName
-
-
-class Theory(Parameters):
-    """01_theory."""
-
-    tokens: Annotated[list[Tokens], Field(min_length=1), AfterValidator(_distinct)]
-    shares: Annotated[list[Annotated[float, Field(gt=0, le=3)]], Field(min_length=1), AfterValidator(_distinct)]  # of b_c
-    rows: Annotated[int, Field(ge=2, le=10**6)]  # simulated at each point
-    training_tokens: Tokens
-    logit_std: Annotated[float, Field(gt=0, le=10)]
-    rules: Rules
-    tolerance: Tolerance
-
-
-class GaussianCheck(Sampling):
-    """02_gaussian_check."""
-
-    prompt_count: Clusters
-    sizes: Sizes
-    rules: Rules
-    rows: QueryRows
-    tolerance: Tolerance
-    level: Level
-
-
-class EntropyVsTokens(Sampling):
-    """03_entropy_vs_tokens."""
-
-    prompt_count: Clusters
-    sizes: Annotated[Sizes, Field(min_length=2)]
-    rules: Rules
-    rows: QueryRows
-    level: Level
-
-
-class EntropyPerLayer(Sampling):
-    """04_entropy_per_layer. Rules are compared with "unscaled", sizes with the native one."""
-
-    prompt_count: Clusters
-    small: Size
-    large: Size
-    rules: Annotated[Rules, Field(min_length=2)]
-    rows: QueryRows
-    level: Level
-
-    @model_validator(mode="after")
-    def _comparable(self) -> "EntropyPerLayer":
-        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
-
-        if "unscaled" not in self.rules:
-            raise InvalidInputError(f"rules are {self.rules}; 'unscaled' must be among them, for the others are compared with it")
-        native = [size_name(*CATALOGUE[self.model].native_size)] if self.model in CATALOGUE else []
-        _distinct([*native, self.small, self.large])
-        return self
-
-
 class Sweep(Sampling):
-    """What notebooks need that judge drawn images by the hundred.
+    """What every notebook needs that has a `store`: it judges drawn images by the hundred.
 
     `prompts` may be "reference": the captions of half of the reference's pictures.
     """
 
     prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_source(name))]
     prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
-    seeds_per_prompt: Annotated[int, Field(gt=0, le=10**4)]
+    seeds_per_prompt: Annotated[int, Field(ge=1, le=10**4)]
     sizes: Sizes
     rules: Methods  # scale rules, or any other way to draw
     reference: Source  # see `entropy_lib.sweep.references`; "" for none
-    batch: Annotated[int, Field(gt=0, le=4096)]  # images drawn together
+    batch: Annotated[int, Field(ge=1, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
 
-    def prompt_list(self) -> list[str]:
-        """As for the other notebooks; from the reference where `prompts` says so.
-
-        Raises:
-            ValueError: when there are fewer.
-        """
-        if self.prompts != REFERENCE:
-            return super().prompt_list()
-        from entropy_lib.sweep.references import caption_list  # decodes pictures
-
-        return caption_list(self.reference, self.prompt_count)
-
     def parts(self) -> "list[Sweep]":
-        """The comparisons that it is made of; one, where every size is drawn in the same ways."""
-        return [self]
+        """The comparisons that it is made of: one, or, where there are `rules_below`, one of the sizes that hold a window of
+        native size, and one of the others with the native size.
+        """
+        native = parse_size(self.native()) if hasattr(self, "rules_below") else (0, 0)
+        below = [size for size in self.sizes if any(side < own for side, own in zip(parse_size(size), native, strict=True))]
+        fits = {"sizes": [size for size in self.sizes if size not in below]}
+        others = [{"sizes": [*below, size_name(*native)], "rules": self.rules_below}] if below else []
+        return [self.model_copy(update=values) for values in (fits, *others)]
 
     def seed_list(self) -> list[int]:
         """The seeds of each prompt, counting up from `seed`."""
@@ -393,156 +343,6 @@ class Sweep(Sampling):
     def folder_of_store(self) -> Path:
         """Where the drawn images are."""
         return workplace() / self.store
-
-
-class MetricTables(Sweep):
-    """06_metric_tables."""
-
-    extractor: Annotated[str, AfterValidator(_known_extractor)]  # of the distances
-    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
-    view: Annotated[str, _one_of("view", _views)]
-
-
-class CostAndBaselines(MetricTables):
-    """07_cost_and_baselines."""
-
-    rules_below: Methods  # at sizes with a side below the native one, where no window of native size fits
-    measured: Sizes  # of `sizes`: where time and memory are measured, each method in a fresh process
-    processes: Annotated[int, Field(ge=1, le=9)]  # of which the least memory counts, on a CPU
-
-    @model_validator(mode="after")
-    def _has_the_rule_and_sizes_on_both_sides(self) -> "CostAndBaselines":
-        for name in ("rules", "rules_below"):
-            if (given := getattr(self, name))[0] != "unscaled" or "paper" not in given:
-                raise InvalidInputError(f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with")
-        if beyond := [size for size in self.measured if size not in self.sizes]:
-            raise InvalidInputError(f"measured has {beyond[0]}, which is not among the sizes {self.sizes}; add it there")
-        if self.native() not in self.sizes:
-            raise InvalidInputError(f"sizes are {self.sizes}; the native size {self.native()} must be among them")
-        return self
-
-    def native(self) -> str:
-        """The label of the model's native size."""
-        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
-
-        return size_name(*outline_size(self.model))
-
-    def parts(self) -> list[Sweep]:
-        """One of the sizes that hold a window of native size, one of the others where there are any; both with the native size."""
-        native, found = parse_size(self.native()), []
-        fits = [size for size in self.sizes if all(a >= b for a, b in zip(parse_size(size), native, strict=True))]
-        below = [size for size in self.sizes if size not in fits]
-        shared = self.model_dump(include=set(MetricTables.model_fields))
-        for sizes, rules in ((fits, self.rules), ([*below, self.native()], self.rules_below)):
-            if len(sizes) > 1 or sizes is fits:
-                found.append(MetricTables(**shared | {"sizes": sizes, "rules": rules}))
-        return found
-
-
-class UserStudy(Sweep):
-    """08_user_study."""
-
-    protocol: Annotated[str, _one_of("protocol", _protocols)]
-    pairs: Annotated[int, Field(ge=1, le=1000)]
-    catch_trials: Annotated[int, Field(ge=0, le=100)]
-    raters: Annotated[int, Field(ge=2, le=1000)]  # of the simulated panel
-    answers: Source  # folder of the files that raters saved; "" for a simulated panel
-    score_extractor: Annotated[str, AfterValidator(_knows_text)]  # of the CLIP score
-    view: Annotated[str, _one_of("view", _views)]
-
-    @model_validator(mode="after")
-    def _has_pairs(self) -> "UserStudy":
-        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
-
-        if len(self.rules) < 2:
-            raise InvalidInputError(f"rules are {self.rules}; raters compare two at least")
-        native = size_name(*CATALOGUE[self.model].native_size) if self.model in CATALOGUE else ""
-        away = [size for size in self.sizes if size != native]
-        if not away:
-            raise InvalidInputError(f"sizes are {self.sizes}; at the native size the rules change nothing, so name another")
-        if self.pairs > (there := len(away) * self.prompt_count):
-            raise InvalidInputError(f"pairs is {self.pairs}; {self.prompt_count} prompts at {', '.join(away)} make {there}")
-        if self.answers and not (workplace() / self.answers).exists():
-            raise InvalidInputError(f'answers is {self.answers!r}, which is not there; "" simulates a panel of raters')
-        return self
-
-
-class LayoutMetrics(Sweep):
-    """09_layout_metrics."""
-
-    controls: Annotated[
-        list[Annotated[str, AfterValidator(_known_model)]], AfterValidator(_distinct)
-    ]  # drawn and judged like `model`
-
-
-class Causes(Sweep):
-    """10_causes."""
-
-    prompt_count: Annotated[int, Field(ge=6, le=10**6)]  # three to choose by, three held out
-    measured_prompts: Clusters
-    calibration: Source  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
-
-    def own_calibration(self) -> "Calibration | None":
-        """The calibration of the file; None where the shipped one will do.
-
-        Raises:
-            MissingFileError, InvalidInputError: as `Calibration.read`.
-        """
-        from entropy_lib.scaling.calibration import Calibration  # torch is slow to import
-
-        return Calibration.read(workplace() / self.calibration) if self.calibration else None
-
-    @model_validator(mode="after")
-    def _has_a_zero(self) -> "Causes":
-        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
-
-        if self.rules[0] != "unscaled" or "paper" not in self.rules:
-            raise InvalidInputError(f"rules are {self.rules}; they must begin with 'unscaled', the dose of zero, and have 'paper'")
-        native = size_name(*CATALOGUE[self.model].native_size) if self.model in CATALOGUE else ""
-        if native and (native not in self.sizes or len(self.sizes) < 2):
-            raise InvalidInputError(f"sizes are {self.sizes}; they must have the native size {native}, of no damage, and another")
-        self.own_calibration()
-        if self.measured_prompts > self.prompt_count:
-            raise InvalidInputError(f"measured_prompts is {self.measured_prompts}, of {self.prompt_count} prompts; take fewer")
-        return self
-
-
-class ImageGrids(Sampling):
-    """05_image_grids."""
-
-    sizes: Sizes
-    rules: Rules
-
-
-CLASSES: dict[str, type[Parameters]] = {
-    "00_quickstart": Quickstart,
-    "01_theory": Theory,
-    "02_gaussian_check": GaussianCheck,
-    "03_entropy_vs_tokens": EntropyVsTokens,
-    "04_entropy_per_layer": EntropyPerLayer,
-    "05_image_grids": ImageGrids,
-    "06_metric_tables": MetricTables,
-    "07_cost_and_baselines": CostAndBaselines,
-    "08_user_study": UserStudy,
-    "09_layout_metrics": LayoutMetrics,
-    "10_causes": Causes,
-}
-KNOWN_TYPES: dict[str, Any] = {  # of parameters by name; where notebooks differ the later, less strict one
-    name: known.rebuild_annotation()
-    for parameters in (
-        LayoutMetrics,
-        UserStudy,
-        CostAndBaselines,
-        MetricTables,
-        EntropyVsTokens,
-        EntropyPerLayer,
-        Theory,
-        GaussianCheck,
-        Quickstart,
-        Sampling,
-    )
-    for name, known in parameters.model_fields.items()
-} | {"size": Size}
 
 
 class ParameterError(InvalidInputError):
@@ -554,26 +354,39 @@ class BrokenNotebookError(ParameterError):
 
 
 class _Notebooks(Mapping[str, type[Parameters]]):
-    """The class of every notebook: of `CLASSES`, or made from the parameters cell of a `NN_name.ipynb` in the folder."""
+    """The class of every `NN_name.ipynb` in the folder, made from its parameters cell."""
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
+        return iter(sorted(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb")))
 
     def __len__(self) -> int:
-        return len(self._names())
-
-    def _names(self) -> list[str]:
-        return sorted({*CLASSES, *(path.stem for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))})
+        return sum(1 for _ in self)
 
     def __getitem__(self, notebook: str) -> type[Parameters]:
-        if notebook in CLASSES or notebook not in self._names():
-            return CLASSES[notebook]
-        values = written_values(notebook)
-        types = {name: (KNOWN_TYPES.get(name) or implied_type(value), ...) for name, value in values.items()}
-        return create_model(notebook, __base__=Sampling if "model" in types else Parameters, **types)
+        if notebook not in iter(self):
+            raise KeyError(notebook)
+        path = FOLDER / f"{notebook}.ipynb"
+        return _read(path, path.stat().st_mtime_ns)
 
 
 NOTEBOOKS = _Notebooks()
+
+
+@functools.lru_cache
+def _read(path: Path, time: int) -> type[Parameters]:
+    """The class of a notebook, as its file is at a time."""
+    try:
+        defaults, checks = read_cells(path)
+        if taken := [name for name in defaults if name.startswith("_") or hasattr(Sweep, name)]:
+            raise InvalidInputError(f"{taken[0]!r} cannot be the name of a parameter; take another")
+        base = Sweep if "store" in defaults else Sampling if "model" in defaults else Parameters
+        own = {name: value for name, value in defaults.items() if name not in base.model_fields}
+        types = {name: (TYPES[name] if name in TYPES else implied_type(value), ...) for name, value in own.items()}
+    except InvalidInputError as error:
+        raise BrokenNotebookError(f"{path.stem}: {error}") from None
+    made = create_model(path.stem, __base__=base, **types)
+    made.defaults, made.checks = defaults, checks
+    return made
 
 
 def parameter_names(notebook: str) -> Collection[str]:
@@ -584,25 +397,8 @@ def parameter_names(notebook: str) -> Collection[str]:
         return ()
 
 
-def written_values(notebook: str) -> dict[str, Any]:
-    """What a notebook without a class writes in its parameters cell: its values where a profile gives no others.
-
-    Raises:
-        BrokenNotebookError: for a cell that cannot be used.
-    """
-    if notebook in CLASSES:
-        return {}
-    try:
-        values = cell_values(FOLDER / f"{notebook}.ipynb")
-    except InvalidInputError as error:
-        raise BrokenNotebookError(f"{notebook}: {error}") from None
-    if taken := [name for name in values if name.startswith("_") or hasattr(Sampling, name)]:
-        raise BrokenNotebookError(f"{notebook}: {taken[0]!r} cannot be the name of a parameter; take another")
-    return values
-
-
 def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
-    """Check the parameters of a notebook.
+    """Check the parameters of a notebook, each by itself.
 
     Args:
         notebook: its file name without ending.
@@ -627,13 +423,40 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
         raise ParameterError(f"{notebook}: {'; '.join(lines)}") from None
 
 
+def check_together(notebook: str, checked: Parameters) -> None:
+    """Make the checks that a notebook makes of its parameters: its calls `el.….check_…(…)` beside `check_parameters`.
+
+    Raises:
+        ParameterError: as they say.
+        BrokenNotebookError: for one that cannot be made from `el` and `p` alone.
+    """
+    import entropy_lib
+
+    for check in checked.checks:
+        try:
+            eval(check, {"el": entropy_lib, "p": checked})
+        except InvalidInputError as error:
+            raise ParameterError(f"{notebook}: {error}") from None
+        except (NameError, AttributeError, TypeError, LookupError) as error:
+            raise BrokenNotebookError(f"{notebook}: its check {check!r} cannot be made of `el` and `p`: {error}") from None
+
+
+def check_at_least(p: Parameters, **least: int) -> None:
+    """Whether numbers are so large, and lists so long.
+
+    Raises:
+        InvalidInputError: naming the first that is not.
+    """
+    for name, number in least.items():
+        value = getattr(p, name)
+        if (len(value) if isinstance(value, list) else value) < number:
+            raise InvalidInputError(f"{name} is {value}; it must be {'a list of ' * isinstance(value, list)}{number} or more")
+
+
 def drawn_images(checked: Parameters) -> int:
     """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not counted off."""
-    if isinstance(checked, Sweep) and len(parts := checked.parts()) > 1:
-        return sum(map(drawn_images, parts))
     if not isinstance(checked, Sampling):
         return 0
-    sizes = len(checked.image_sizes()) + isinstance(checked, EntropyPerLayer)  # which draws the native size too
-    rules = 2 if isinstance(checked, Quickstart) else len(checked.rule_names()) or 1
-    models = 1 + len(getattr(checked, "controls", []))
-    return checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * sizes * rules * models
+    parts, beside = checked.parts() if isinstance(checked, Sweep) else [checked], hasattr(checked, "small")  # the native size
+    cells = sum((len(part.image_sizes()) + beside) * (len(part.rule_names()) or 1) for part in parts)
+    return cells * checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * (1 + len(getattr(checked, "controls", [])))

@@ -1,4 +1,4 @@
-"""The `parameters` cell of a notebook, read without running it: names, values, and the type that each value implies.
+"""What a notebook's file says of its parameters, read without running it: the cell with their values, and the checks of them.
 
 Example:
     >>> implied_type([0.1, 2]), implied_type(3)
@@ -13,31 +13,41 @@ from typing import Any
 
 from entropy_lib.errors import InvalidInputError
 
-PLAIN = (bool, int, float, str)
 INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
-def cell_values(notebook: Path) -> dict[str, Any]:
-    """The values of a notebook's parameters, as its cell with the tag `parameters` writes them.
+def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
+    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` beside that of `check_parameters`.
 
     Raises:
         InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain value.
     """
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell.get("cell_type") != "markdown"]
         found = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
         statements = ast.parse("\n".join(found)).body
+        lines = [line for cell in cells for line in _lines_of_check("".join(cell["source"]))]
+        beside = ast.parse("\n".join(lines)).body
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise InvalidInputError(f"its parameters cannot be read ({type(error).__name__}: {error})") from None
     if len(found) != 1:
         raise InvalidInputError(f"it has {len(found)} cells with the tag 'parameters'; it must have one")
     values: dict[str, Any] = {}
-    for statement in statements:
-        name, value = _assigned(statement)
+    for name, value in map(_assigned, statements):
         if name in values:
             raise InvalidInputError(f"parameter {name!r} is given twice; take one of the lines out")
         values[name] = value
-    return values
+    return values, [ast.unparse(statement) for statement in beside if _is_check(statement)]
+
+
+def _lines_of_check(source: str) -> list[str]:
+    """Of the cell that checks the parameters, without the magics of IPython."""
+    return [line for line in source.splitlines() if not line.startswith(("%", "!"))] if "check_parameters(" in source else []
+
+
+def _is_check(statement: ast.stmt) -> bool:
+    called = statement.value.func if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) else None
+    return getattr(called, "attr", "").startswith("check_")
 
 
 def injected_names(cells: Iterable[str]) -> list[str]:
@@ -47,11 +57,9 @@ def injected_names(cells: Iterable[str]) -> list[str]:
         >>> injected_names(["steps = 3", "# Parameters\\nstepz = 5\\n"])
         ['stepz']
     """
-    given = [cell for cell in cells if cell.startswith(INJECTED)]
-    targets = (
-        [statement.targets[0] for statement in ast.parse(given[-1]).body if isinstance(statement, ast.Assign)] if given else []
-    )
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    given = [cell for cell in cells if cell.startswith(INJECTED)][-1:]
+    assigned = [each.targets[0] for cell in given for each in ast.parse(cell).body if isinstance(each, ast.Assign)]
+    return [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, Any]:
@@ -59,12 +67,10 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
     try:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                implied_type(literal := ast.literal_eval(value))
-                return name, literal
-    except (ValueError, TypeError):  # no literal, or none of a plain type
+                return name, ast.literal_eval(value)
+    except (ValueError, TypeError):  # no literal
         pass
-    line = f"{ast.unparse(statement)!r:.80}"
-    raise InvalidInputError(f"parameters cell: {line} is not name = value with a number, a text, True, False, or a list of these")
+    raise _not_plain(ast.unparse(statement))
 
 
 def implied_type(value: Any) -> Any:
@@ -73,11 +79,17 @@ def implied_type(value: Any) -> Any:
     Raises:
         InvalidInputError: for an empty list, a mixed one, and everything else.
     """
-    if type(value) in PLAIN:
+    if type(value) in (bool, int, float, str):
         return type(value)
     kinds = {implied_type(each) for each in value} if isinstance(value, list) else set()
     if kinds == {int, float}:
         return list[float]
     if len(kinds) != 1:
-        raise InvalidInputError(f"{value!r:.80} has no plain type; give a number, a text, True, False, or a list of one of these")
+        raise _not_plain(repr(value))
     return list[kinds.pop()]
+
+
+def _not_plain(text: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"parameters cell: {text!r:.80} is not name = value with a number, a text, True, False, or a list of one of these"
+    )

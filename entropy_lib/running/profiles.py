@@ -1,6 +1,7 @@
-"""Profiles: the values of the notebooks' parameters, as YAML files in `notebooks/profiles/` with a section for each notebook.
+"""Profiles: other values of the notebooks' parameters than their cells have, as YAML files in `notebooks/profiles/`.
 
-A profile with a line `extends: other` says only what differs from that one; all that it says wins over all that the other says.
+A section is of one notebook, `common` of all that have such a parameter. A profile with a line `extends: other` says only what
+differs from that one; all that it says wins over all that the other says.
 
 Example:
     >>> profile_parameters("00_quickstart", "mini").rule
@@ -12,21 +13,21 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
 from entropy_lib.running.parameters import (
-    CLASSES,
     NOTEBOOKS,
+    TYPES,
     ParameterError,
     Parameters,
+    Sweep,
     check_parameters,
+    check_together,
     parameter_names,
-    written_values,
 )
 
 PROFILES = ROOT / "notebooks" / "profiles"
@@ -58,13 +59,14 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
 
     Raises:
         UnknownNameError: for an unknown notebook, profile, section or parameter.
-        ParameterError: for a profile that cannot be read, and for a missing or unusable value.
+        ParameterError: for a profile that cannot be read, for a missing or unusable value, and for values that do not go together.
     """
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
-    own, overrides = section(notebook, profile), overrides or {}
+    own, overrides = _values(notebook, profile), overrides or {}
     _check_names(f"parameter of {notebook}", own | overrides, NOTEBOOKS[notebook].model_fields)
     checked = check_parameters(notebook, own | overrides)
+    check_together(notebook, checked)
     changed = checked.model_dump(include={name for name, value in overrides.items() if name not in own or own[name] != value})
     if not changed:
         return ProfileRun(checked, {}, profile)
@@ -89,19 +91,12 @@ def output_folder(run: str, notebook: str) -> str:
     return f"build/output/{run}/{notebook}"
 
 
-def section(notebook: str, profile: str) -> dict[str, Any]:
-    """What a profile says of a notebook: its own section before its `common` values, and both before the profile it extends.
-
-    Without a class of its own a notebook needs no section: what a profile does not say is as its parameters cell has it.
-    """
-    files, fields = _files(profile), NOTEBOOKS[notebook].model_fields
-    if notebook in CLASSES and not any(notebook in content for content in files):
-        raise ParameterError(f"profile {profile!r} has no section {notebook!r}; add one to notebooks/profiles/{profile}.yaml")
+def _values(notebook: str, profile: str) -> dict[str, Any]:
+    """A profile's own section before its `common` values, both before the profile it extends, all before the notebook's cell."""
+    values = dict(NOTEBOOKS[notebook].defaults)
     places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
-    values = written_values(notebook) | {name: place for name, place in places.items() if name in fields}
-    for content in files:
-        values |= {name: value for name, value in content.get(COMMON, {}).items() if name in fields}
-        values |= content.get(notebook, {})
+    for said in (places, *(part for content in _files(profile) for part in (content.get(COMMON, {}), content.get(notebook, {})))):
+        values |= {name: value for name, value in said.items() if name in values}
     return values
 
 
@@ -110,40 +105,33 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
     if profile not in available():
         raise UnknownNameError("profile", profile, available())
     if profile in above:
-        raise ParameterError(
-            f"profiles extend each other in a circle: {' → '.join((*above, profile))}; take one of these lines out"
-        )
-    own = _checked_sections(profile, _read(PROFILES / f"{profile}.yaml"))
-    base = _files(own.pop(EXTENDS), (*above, profile)) if EXTENDS in own else []
-    return [*base, own]
-
-
-def _read(path: Path) -> dict[str, Any]:
+        circle = " → ".join((*above, profile))
+        raise ParameterError(f"profiles extend each other in a circle: {circle}; take one of these lines out")
     try:
-        content = load_yaml(path.read_text(encoding="utf-8-sig"))
+        content = load_yaml((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, ParameterError) as error:
-        raise ParameterError(f"the profile {path.name} cannot be read: {error}") from None
+        raise ParameterError(f"the profile {profile}.yaml cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
         raise ParameterError(
-            f"the profile {path.name} must hold sections: {COMMON!r} or names of notebooks, each with values under it"
+            f"the profile {profile}.yaml must hold sections: {COMMON!r} or names of notebooks, each with values under it"
         )
-    return content
-
-
-def _checked_sections(profile: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Sections that are known and hold known parameters; an empty one is {}."""
     _check_names(f"section of profile {profile!r}", content, [COMMON, EXTENDS, *NOTEBOOKS])
-    if not isinstance(content.get(EXTENDS, ""), str):
-        raise ParameterError(f"profile {profile!r} extends {content[EXTENDS]!r}; write the name of one other profile")
-    for name, values in content.items():
-        if name != EXTENDS and not isinstance(values, dict | None):
-            raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it")
-    sections = {name: values if name == EXTENDS else values or {} for name, values in content.items()}
-    every = {field for notebook in NOTEBOOKS for field in parameter_names(notebook)}
-    for name in sections.keys() - {EXTENDS}:
-        known = every - {"output"} if name == COMMON else parameter_names(name) or sections[name]  # a broken notebook has none
-        _check_names(f"parameter in section {name!r} of profile {profile!r}", sections[name], known)
-    return sections
+    own = {name: _section(profile, name, values) for name, values in content.items() if name != EXTENDS}
+    if EXTENDS not in content:
+        return [own]
+    if not isinstance(base := content[EXTENDS], str):
+        raise ParameterError(f"profile {profile!r} extends {base!r}; write the name of one other profile")
+    return [*_files(base, (*above, profile)), own]
+
+
+def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
+    """A section of known parameters; an empty one is {}."""
+    if not isinstance(values, dict | None):
+        raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it")
+    every = {*TYPES, *Sweep.model_fields, *(field for notebook in NOTEBOOKS for field in parameter_names(notebook))}
+    known = every - {"output"} if name == COMMON else parameter_names(name) or values  # a broken notebook has none
+    _check_names(f"parameter in section {name!r} of profile {profile!r}", values or {}, known)
+    return values or {}
 
 
 def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> None:
@@ -174,6 +162,27 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2; PyYAML's own rules are those of 1.1, by which 1e-3 is a text, `no` is False and 1:30 is 90."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
+            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+for _kind, _pattern in {
+    "bool": r"[tT]rue|[fF]alse",
+    "null": r"~|[nN]ull|",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "float": r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), None)
+
+
 def load_yaml(text: str) -> Any:
     """Read YAML as people mean it: 1e-3 is a number; 0x64, 010, 1:30, yes and dates are text; no key may be repeated.
 
@@ -192,27 +201,6 @@ def load_yaml(text: str) -> Any:
         raise ParameterError(f"{error.problem or error.context}{where}{tabs}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:  # a forbidden character; brackets without end; !!int x
         raise ParameterError(str(error) or "not readable") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Strings, decimal numbers, true, false and null; PyYAML's own rules are those of YAML 1.1."""
-
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-for _kind, _pattern, _first in (
-    ("bool", r"true|True|false|False", "tTfF"),
-    ("null", r"~|null|Null|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list(_first))
 
 
 def available() -> list[str]:

@@ -27,6 +27,7 @@ from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.files import WORKPLACE, replacing, workplace
 from entropy_lib.running.console import say
 from entropy_lib.running.fingerprint import fingerprint, versions
+from entropy_lib.running.metric_tables import check_ready
 from entropy_lib.running.parameters import (
     FOLDER,
     NOTEBOOKS,
@@ -37,7 +38,6 @@ from entropy_lib.running.parameters import (
     parameter_names,
 )
 from entropy_lib.running.profiles import ProfileRun, output_folder, profile_run
-from entropy_lib.running.readiness import check_ready
 
 with extra("notebooks"):
     import nbformat
@@ -254,6 +254,11 @@ class _Kernels:
                 await super().start_kernel(env=kernels.environment, stderr=log, **options)
                 if kernels.stopped:
                     await self.provisioner.kill()
+
+            async def _async_interrupt_kernel(self) -> None:
+                """Not before a shutdown: jupyter_client interrupts idle kernels too, and some log that as an error of theirs."""
+                if not self.shutting_down:
+                    await super()._async_interrupt_kernel()
 
         return Manager
 

@@ -1,34 +1,39 @@
 """From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both come this way."""
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.running.parameters import UserStudy
+from entropy_lib.files import workplace
+from entropy_lib.running.parameters import Sweep
 from entropy_lib.study.design import Candidate, Study, make_study
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
 
 
-def study_of(p: UserStudy, plan: Plan, store: Store) -> Study:
+def check_pairs(p: Sweep) -> None:
+    """Whether so many pairs can be made of two methods or more, away from the native size.
+
+    Raises:
+        InvalidInputError: naming the parameter that is in the way, or answers that are not there.
+    """
+    away = [size for size in p.sizes if size != p.native()]
+    if len(p.rules) < 2:
+        raise InvalidInputError(f"rules are {p.rules}; raters compare two at least")
+    if not away:
+        raise InvalidInputError(f"sizes are {p.sizes}; at the native size the rules change nothing, so name another")
+    if p.pairs > (there := len(away) * p.prompt_count):
+        raise InvalidInputError(f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}")
+    if p.answers and not (workplace() / p.answers).exists():
+        raise InvalidInputError(f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters')
+
+
+def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
     """The study of the parameters; the same one whenever the same pictures are there.
 
-    Raises:
-        InvalidInputError: as `candidates_of` and `make_study`.
-    """
-    candidates, native = candidates_of(plan, store)
-    asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
-    return make_study(candidates, catch_candidates=native, provenance=plan.provenance, **asked)
-
-
-def candidates_of(plan: Plan, store: Store) -> tuple[list[Candidate], list[Candidate]]:
-    """The pictures of a plan by prompt and size: those of sizes where methods differ, and those of native size for catch trials.
-
-    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is asked to compare there.
+    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is asked to compare
+    there, and its pictures are for catch trials.
 
     Raises:
-        InvalidInputError: where every size is native, or where something has not been drawn.
+        InvalidInputError: where something has not been drawn, or as `make_study`.
     """
-    away = [size for size in plan.sizes if size != plan.native]
-    if not away:
-        raise InvalidInputError(f"the sizes are {plan.sizes}; a study needs one that is not the native {plan.native}")
     done, found = store.committed(), {}
     for (size, rule), units in plan.cells.items():
         for unit in units:
@@ -40,4 +45,6 @@ def candidates_of(plan: Plan, store: Store) -> tuple[list[Candidate], list[Candi
     candidates = [
         Candidate(prompt, size, {rule: store.read(unit) for rule, unit in units.items()}) for (size, prompt), units in found.items()
     ]
-    return [each for each in candidates if each.size != plan.native], [each for each in candidates if each.size == plan.native]
+    away, native = ([each for each in candidates if (each.size == plan.native) == at_native] for at_native in (False, True))
+    asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
+    return make_study(away, catch_candidates=native, provenance=plan.provenance, **asked)

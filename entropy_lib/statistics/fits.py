@@ -121,6 +121,19 @@ def cluster_mean(
     return rows.assign(clusters=grouped["count"]).reset_index()
 
 
+def check_shares(rules: Sequence[str], native: str, sizes: Sequence[str]) -> None:
+    """Whether `share_removed` will have what it compares with.
+
+    Raises:
+        InvalidInputError: where "unscaled" is not among the rules, or sizes are not different from each other and the native one.
+    """
+    if "unscaled" not in rules:
+        raise InvalidInputError(f"rules are {list(rules)}; 'unscaled' must be among them, for the others are compared with it")
+    labels = [native, *sizes]
+    if repeated := [size for index, size in enumerate(labels) if size in labels[:index]]:
+        raise InvalidInputError(f"{repeated[0]!r} occurs twice among the native size {native} and {list(sizes)}; name another")
+
+
 def share_removed(
     table: pd.DataFrame,
     native: str = "native",
