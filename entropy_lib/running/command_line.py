@@ -306,7 +306,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "rules_below" not in own]  # one plan each
+    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
