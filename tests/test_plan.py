@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.sweep.engines import _share, parse_shard, shard_of_environment
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.sweep.engines import _share, shard_of_environment
 from entropy_lib.sweep.plan import Plan, Settings, Unit
 
 SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
@@ -106,50 +106,25 @@ def test_a_plan_survives_the_store(plan, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompts": []}, "no prompts; give at least one"),
-        ({"prompts": ["a", "a"]}, "1 prompts are repeated, the first being 'a'"),
-        ({"sizes": [(32, 32), (32, 32)]}, "sizes are repeated"),
-        ({"methods": ["power(0.5)", "power(0.50)"]}, "methods are repeated"),
-        ({"sizes": [(32, 36)]}, "width is 36.*multiple of 8"),
-        ({"methods": ["papper"]}, "did you mean 'paper'"),
-    ],
-    ids=str,
-)
-def test_bad_plans_are_refused(changes, message):
-    given_values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": METHODS} | changes
-    with pytest.raises(ValueError, match=message):
-        Plan.of(SETTINGS, **given_values)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
         ({"prompts": ["a zebra", "a crab"]}, "prompts (2, there 2; the first that differs, number 2: 'a crab', there 'ein Käse')"),
-        ({"prompts": [*PROMPTS, "a crab"]}, "prompts (3, there 2; the first that differs, number 3: 'a crab', there None)"),
         ({"seeds": [7, 8, 9]}, "seeds (3, there 3; the first that differs, number 1: 7, there 0)"),
         ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
         ({"methods": METHODS[::-1]}, "methods (2, there 2;"),
         ({"model": "sd15", "revision": "1235"}, "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all"),
         ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
         ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
-        ({"scheduler": "DDIMScheduler"}, "scheduler 'DDIMScheduler', there 'own'"),
+        ({"drawing": 2}, "drawing 2, there 1"),
     ],
     ids=str,
 )
 def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message):
     values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": METHODS}
     settings = replace(SETTINGS, **{name: value for name, value in changes.items() if name not in values})
-    asked = Plan.of(settings, **values | {name: value for name, value in changes.items() if name in values})
+    asked = Plan.of(settings, **{name: changes.get(name, value) for name, value in values.items()})
     with pytest.raises(InvalidInputError) as error:
         plan.check_same(asked)
     assert message in str(error.value)
     plan.check_same(Plan.of(SETTINGS, **values))
-
-
-def test_a_plan_of_another_drawing_version_is_another_plan(plan):
-    older = replace(plan, settings=replace(SETTINGS, drawing=0))
-    with pytest.raises(InvalidInputError, match="drawing 1, there 0"):
-        older.check_same(plan)
 
 
 def test_a_calibration_that_no_method_takes_factors_from_is_no_part_of_a_plan(plan):
@@ -160,12 +135,6 @@ def test_a_calibration_that_no_method_takes_factors_from_is_no_part_of_a_plan(pl
         other.check_same(plan)
 
 
-@pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "1/", "0/0"])
-def test_bad_shards_are_refused(text):
-    with pytest.raises(ValueError, match="written as i/n"):
-        parse_shard(text)
-
-
 def test_shards_come_from_the_environment():
     assert shard_of_environment({}) == (0, 1)
     assert shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8)
@@ -174,8 +143,6 @@ def test_shards_come_from_the_environment():
     inside = {shard_of_environment({**job, "RANK": str(rank), "WORLD_SIZE": "3", "SLURM_PROCID": "0"}) for rank in range(3)}
     assert inside == {(6, 12), (7, 12), (8, 12)}
     assert shard_of_environment({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == (1, 2)
-    with pytest.raises(ValueError, match="an array with gaps; say which part with --shard i/n"):
-        shard_of_environment({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "3"})
 
 
 def test_ray_workers_get_what_there_is():
@@ -188,8 +155,3 @@ def test_ray_workers_get_what_there_is():
     assert _share(gpus, 2, "auto") == {"num_gpus": 1, "num_cpus": 1}
     with pytest.raises(ValueError, match="2 GPUs"):
         _share(gpus, 3, "auto")
-
-
-def test_unknown_names_keep_their_class(plan):
-    with pytest.raises(UnknownNameError):
-        replace(plan.units[0], method="nonsense")
