@@ -135,12 +135,12 @@ def test_a_picture_that_is_there_twice_counts_once(tmp_path):
 def test_a_folder_is_read_anew_when_it_has_changed(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     before = load_reference(str(path))
-    assert len(before.keys) == 8
+    assert len(before.survey) == 8
     (path / "0.png").write_bytes(encoded(100))
     (path / "9.png").write_bytes(encoded(9))
     after = load_reference(str(path))
-    assert len(after.keys) == 9
-    assert len(set(after.keys) - set(before.keys)) == 2
+    assert len(after.survey) == 9
+    assert len(set(after.survey.digest) - set(before.survey.digest)) == 2
 
 
 def write_table(path, rows, kind):
@@ -333,7 +333,7 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
     table.loc[2, "image"] = b"no picture"
     table.to_parquet(path)
     with pytest.warns(DamagedReferenceWarning, match=r"2 of 8 pictures of pictures.parquet cannot be decoded"):
-        assert list(load_reference(str(path)).keys.values()) == [0, 3, 4, 5, 6, 7]
+        assert list(load_reference(str(path)).survey.index) == [0, 3, 4, 5, 6, 7]
 
 
 def test_each_picture_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
@@ -378,7 +378,7 @@ def test_halves_share_nothing_and_are_the_same_every_time():
     reference = load_reference("scenes")
     first, second = reference.halves()
     assert not set(first) & set(second)
-    assert len(first) + len(second) == len(reference.keys) == SCENES
+    assert len(first) + len(second) == len(reference.survey) == SCENES
     assert (first, second) == load_reference("scenes").halves()
     assert first[:20] != sorted(first[:20]), "the first few are a fair sample of all"
 

@@ -121,11 +121,6 @@ class Reference:
         value = self.rows[index][self.picture]
         return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
 
-    @property
-    def keys(self) -> dict[str, int]:
-        """{sha256 of the pixels: index of the picture}."""
-        return dict(zip(self.survey.digest, self.survey.index, strict=True))
-
     def captions(self, indices: Sequence[int]) -> list[str]:
         """The captions of some pictures, the first where a picture has several.
 
@@ -243,7 +238,8 @@ def load_reference(source: str) -> Reference:
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the rows say."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     if not rows:
         raise InvalidInputError("it holds no pictures")
