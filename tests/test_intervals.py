@@ -136,6 +136,44 @@ def test_what_makes_no_sense_is_refused():
             wilson(hits, count)
 
 
+@pytest.mark.parametrize(("hits", "count"), [(1, 12), (7, 9), (150, 300)])
+def test_limits_within_bounds_are_wilsons_for_a_share_of_independent_answers(hits, count):
+    share = hits / count
+    found = Interval.around(share, (share * (1 - share) / count) ** 0.5).within(0, 1)
+    known = wilson(hits, count)
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), rel=1e-9)
+    scaled = Interval.around(1 + 4 * share, 4 * (share * (1 - share) / count) ** 0.5).within(1, 5)
+    assert (scaled.low, scaled.high) == pytest.approx((1 + 4 * known.low, 1 + 4 * known.high), rel=1e-9)
+
+
+def test_limits_of_counts_are_those_of_the_score_test_of_poisson():
+    """Both limits solve (mean - limit)² = z² limit / images."""
+    found = Interval.around(0.06, (0.06 / 50) ** 0.5).within(0)
+    square = scipy.stats.norm.ppf(0.975) ** 2
+    assert all((0.06 - limit) ** 2 == pytest.approx(square * limit / 50, rel=1e-9) for limit in (found.low, found.high))
+
+
+@pytest.mark.parametrize(("value", "bounds"), [(1.0, (0, 1)), (0.0, (0, 1)), (0.0, (0, np.inf))])
+def test_answers_that_are_all_the_same_are_no_certainty(value, bounds):
+    mean = jackknife(np.mean, np.full(100, value), deal_blocks(range(100)))
+    found = mean.within(*bounds, answers=100)
+    assert bounds[0] <= found.low <= value <= found.high <= bounds[1]
+    assert 0.03 < found.high - found.low < 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [0.03, 0.5, 2.0])
+def test_limits_of_counts_cover_the_truth(mean):
+    """Counts of 64 prompts, 20 blocks, nominal 95 %; the t interval of the smallest mean has limits below nothing."""
+    covered = 0
+    for seed in range(400):
+        counts = np.random.default_rng(seed).poisson(mean, 64)
+        found = jackknife(np.mean, counts, deal_blocks(range(64))).within(0, answers=64)
+        assert found.low >= 0
+        covered += found.low <= mean <= found.high
+    assert covered >= 0.92 * 400
+
+
 @pytest.mark.parametrize(("hits", "count"), [(0, 20), (7, 20), (20, 20), (1, 1)])
 def test_wilson_limits_are_those_of_scipy(hits, count):
     expected = scipy.stats.binomtest(hits, count).proportion_ci(0.9, method="wilson")

@@ -69,6 +69,16 @@ def tables(drawn):
     return evaluate(drawn)
 
 
+def test_limits_of_shares_and_counts_are_some(tables):
+    """Shares from 0 to 1 and counts from 0, and no certainty where all images are alike."""
+    bounded = tables.levels[tables.levels.metric.map(lambda name: METRICS[name].bounds is not None)]
+    least, most = zip(*bounded.metric.map(lambda name: METRICS[name].bounds), strict=True)
+    assert len(bounded)
+    assert (bounded.low >= least).all()
+    assert (bounded.high <= most).all()
+    assert (bounded.low < bounded.high).all()
+
+
 def level(tables, size, method, metric, reference="real"):
     t = tables.levels
     (row,) = t[(t["size"] == size) & (t.method == method) & (t.metric == metric) & (t.reference == reference)].itertuples()

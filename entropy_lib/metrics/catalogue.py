@@ -12,6 +12,7 @@ Example:
     ('KID x 1000 (lower is better)', True)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,12 +46,14 @@ class Metric:
         unit: in words.
         better: which way; "as in reality" where real pictures are the measure, to be approached from either side.
         times: what numbers are multiplied by where they are shown.
+        bounds: what a number an image lies between, and so do the limits of their mean; None where there is none.
     """
 
     name: str
     unit: str
     better: Literal["lower", "higher", "as in reality"]
     times: int = 1
+    bounds: tuple[float, float] | None = None
 
     @property
     def directed(self) -> bool:
@@ -130,12 +133,16 @@ class PictureScore(Metric):
         return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
 
 
-def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"]) -> Score:
+SHARE, COUNT = (0.0, 1.0), (0.0, math.inf)
+
+
+def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"], bounds: tuple[float, float]) -> Score:
     """One of `layout.layout_values`, as a metric."""
     return Score(
         name=name.capitalize(),
         unit=unit,
         better=better,
+        bounds=bounds,
         features=FINDINGS,
         values=lambda rows, prompts, asked_for: layout_values(rows, asked_for(prompts))[name],
     )
@@ -161,14 +168,16 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
             name="CLIP score", unit="100 x cosine", better="higher",
             values=lambda rows, prompts, embed: clip_scores(rows, embed(prompts)),
         ),
-        PictureScore(name="Repetition", unit="share of patches displaced alike", better="lower", value=repetition_index),
-        finding("excess", "things too many, a picture", "lower"),
-        finding("missing", "things that are not there, a picture", "lower"),
-        finding("misnamed", "things of another name, a picture", "lower"),
-        finding("illegible", "things that nobody could name, a picture", "lower"),
-        finding("completeness", "visible share of nameable things", "higher"),
-        finding("covered", "share of the picture", "as in reality"),
-        finding("exact", "share of pictures with just what was asked for", "higher"),
+        PictureScore(
+            name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE, value=repetition_index,
+        ),
+        finding("excess", "things too many, a picture", "lower", COUNT),
+        finding("missing", "things that are not there, a picture", "lower", COUNT),
+        finding("misnamed", "things of another name, a picture", "lower", COUNT),
+        finding("illegible", "things that nobody could name, a picture", "lower", COUNT),
+        finding("completeness", "visible share of nameable things", "higher", SHARE),
+        finding("covered", "share of the picture", "as in reality", SHARE),
+        finding("exact", "share of pictures with just what was asked for", "higher", SHARE),
     )
 }  # fmt: skip
 

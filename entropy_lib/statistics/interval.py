@@ -6,7 +6,7 @@ Example:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 from entropy_lib.errors import InvalidInputError, extra
@@ -42,6 +42,43 @@ class Interval:
         check_level(level)
         reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
         return cls(float(estimate), float(estimate - reach), float(estimate + reach), level, float(standard_error), blocks)
+
+    def within(self, least: float, most: float = math.inf, answers: int | None = None) -> "Interval":
+        """The same estimate with limits that a mean of bounded numbers can have, and an error for the hypothesis that it is 0.
+
+        The spread of such a mean depends on the mean itself, which the limits are solved for: Wilson's (1927) for a share, with t
+        in place of the normal, on the number of answers that the standard error stands for; the like for counts, which have no
+        upper bound. Where all answers are the same, they are taken as so many independent ones.
+
+        Args:
+            least, most: what the numbers lie between.
+            answers: independent ones where the estimate has no error; as many as blocks if not given.
+
+        Example:
+            >>> print(Interval.around(1.0, 0.0, blocks=20).within(0, 1))           # twenty of twenty
+            1 [0.813, 1]
+        """
+        from scipy import stats
+
+        square = float(stats.t.ppf((1 + self.level) / 2, _freedom(self.blocks))) ** 2
+        mean, nothing, error = self.estimate - least, -least, self.standard_error
+        error = 0.0 if error <= EQUAL * abs(self.estimate) else error
+        alike = (answers or self.blocks or 2) - 1.0
+        if most == math.inf:
+            size = mean / error**2 if error else alike
+            middle, half, shrink = mean + square / size / 2, math.sqrt(square / size * (mean + square / size / 4)), 1.0
+            at_nothing = nothing / size
+        else:
+            width, share, zero = most - least, mean / (most - least), nothing / (most - least)
+            size = share * (1 - share) / (error / width) ** 2 if error else alike
+            root = math.sqrt(square / size * (share * (1 - share) + square / size / 4))
+            middle, half, shrink = width * (share + square / size / 2), width * root, 1 + square / size
+            at_nothing = width**2 * max(zero * (1 - zero), 0) / size
+        low, high = (min(max(least + (middle + side * half) / shrink, least), most) for side in (-1, 1))
+        estimate = min(max(self.estimate, least), most)  # which rounding may have crossed, as it may the limits below
+        low, high = min(low, estimate), max(high, estimate)
+        error = math.sqrt(max(at_nothing, 0)) or math.nan  # where 0 is no answer nothing is tested
+        return replace(self, estimate=estimate, low=low, high=high, standard_error=error)
 
     @property
     def p_value(self) -> float:

@@ -63,7 +63,7 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
     if found.min() < bounds[0] or found.max() > bounds[1]:
         allowed = f"these bounds allow {bounds[0]:g} to {bounds[1]:g}"
         raise InvalidInputError(f"answers go from {found.min():g} to {found.max():g}; {allowed}")
-    return _within(float(found.mean()), error, level, blocks, bounds)
+    return Interval.around(found.mean(), error, level, blocks).within(*bounds)
 
 
 def _standard_error(found: np.ndarray, ways: Sequence[np.ndarray]) -> float:
@@ -79,21 +79,6 @@ def _standard_error(found: np.ndarray, ways: Sequence[np.ndarray]) -> float:
     fitted = OLS(found, np.ones(len(found))).fit()
     clustered = cov_cluster_2groups(fitted, *ways) if len(ways) == 2 else [cov_cluster(fitted, ways[0])]
     return float(np.sqrt(max(np.squeeze(each) for each in (*clustered, fitted.cov_HC1))))
-
-
-def _within(mean: float, error: float, level: float, blocks: int, bounds: tuple[float, float]) -> Interval:
-    """Wilson's interval of a share, with t instead of the normal, on an effective number of answers; stretched to the bounds."""
-    from scipy import stats
-
-    least, width = bounds[0], bounds[1] - bounds[0]
-    share, nothing = (mean - least) / width, -least / width
-    size = share * (1 - share) / (error / width) ** 2 if error else blocks - 1
-    square = stats.t.ppf((1 + level) / 2, blocks - 1) ** 2 / size
-    middle, half = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
-    low, high = (least + width * np.clip((middle + side * half) / (1 + square), 0, 1) for side in (-1, 1))
-    at_nothing = width * np.sqrt(max(nothing * (1 - nothing), 0) / size) or np.nan  # where 0 is no answer nothing is tested
-    low, high = np.minimum(low, mean), np.maximum(high, mean)  # which rounding may have crossed
-    return Interval(mean, float(low), float(high), level, standard_error=float(at_nothing), blocks=blocks)
 
 
 @dataclass(frozen=True)

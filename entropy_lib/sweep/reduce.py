@@ -179,10 +179,14 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
             ]
         for metric, values in sample.scores.items():
             known = _known(sample, values)
-            if known is not None:
-                interval = jackknife(np.mean, values[known], _blocks(sample, known), level=comparison.level)
-                row = {"method": method, "metric": metric, "reference": METRICS[metric].reference, **interval.columns()}
-                rows.append({**row, "images": len(known), "prompts": len({sample.prompts[index] for index in known})})
+            if known is None:
+                continue
+            counts = {"images": len(known), "prompts": len({sample.prompts[index] for index in known})}
+            interval = jackknife(np.mean, values[known], _blocks(sample, known), level=comparison.level)
+            if (bounds := METRICS[metric].bounds) is not None:
+                interval = interval.within(*bounds, counts["prompts"])
+            row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
+            rows.append({**row, **interval.columns(), **counts})
     return rows
 
 
