@@ -28,7 +28,7 @@ SCRIPTS = {  # name: arguments
     "denoising_step": ["3"],
     "growth": [],
     "interruptions": ["20"],
-    "metric_tables": [],
+    "evaluation": [],
     "gpu": [],
 }
 COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal

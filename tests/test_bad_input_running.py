@@ -162,19 +162,19 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
     },
     "07_cost_and_baselines": {
         "measured=[128x128]": "measured has 128x128, which is not among the sizes",
-        "rules=[paper]": "rules are .* must begin with 'unscaled'",
-        "rules_below=[unscaled]": "rules_below are .* and have 'paper'",
+        "methods=[paper]": "methods are .* must begin with 'unscaled'",
+        "methods_below=[unscaled]": "methods_below are .* and have 'paper'",
         "sizes=[48x48, 64x96]": "the native size 64x64 must be among them",
-        "rules_below=[unscaled, paper, multidiffusion]": "multidiffusion at 48x48: there is no room for one window",
-        "rules=[unscaled, paper, super-resolved + paper]": "a rule changes nothing",
-        "rules=[unscaled, paper, multidiffusion(0)]": "overlap is '0'",
+        "methods_below=[unscaled, paper, multidiffusion]": "multidiffusion at 48x48: there is no room for one window",
+        "methods=[unscaled, paper, super-resolved + paper]": "a rule changes nothing",
+        "methods=[unscaled, paper, multidiffusion(0)]": "overlap is '0'",
     },
     "08_user_study": {
         "protocol=ranking": "unknown protocol 'ranking'",
         "pairs=9": "pairs is 9; 4 prompts at 32x32, 64x96 make 8",
         "raters=1": "raters is .*; it must be 2 or more",
-        "rules=[paper]": "raters compare two at least",
-        "sizes=[64x64]": "at the native size the rules change nothing",
+        "methods=[paper]": "raters compare two at least",
+        "sizes=[64x64]": "at the native size the methods change nothing",
         "answers=nowhere": "answers is 'nowhere', which is not there",
     },
     "10_causes": {
@@ -186,9 +186,9 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "calibration=HERE/own/layers.json": "measured on other weights: there is no self-attention 'middle'",
         "calibration=HERE/own/lengths.json": "lengths and layers differ",
         "calibration=HERE/own/negative.json": "factors are .*; they must be numbers above 0",
-        "rules=[unscaled, paper, 'paper[7]']": "there is no level 7; this network has 3, numbered from 0, of 256, 64, 16",
-        "rules=[paper, unscaled]": "must begin with 'unscaled'",
-        "rules=[unscaled, paper, 'power(1e9)']": "power",
+        "methods=[unscaled, paper, 'paper[7]']": "there is no level 7; this network has 3, numbered from 0, of 256, 64, 16",
+        "methods=[paper, unscaled]": "must begin with 'unscaled'",
+        "methods=[unscaled, paper, 'power(1e9)']": "power",
         "sizes=[64x64]": "sizes is .*; it must be a list of 2 or more",
         "sizes=[32x32, 64x96]": "the native size 64x64 must be among them",
         "prompt_count=5": "prompt_count is .*; it must be 6 or more",
@@ -196,7 +196,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
     },
 }
 TINY = ("plan", "-p", "model=HERE/models/tiny", "-p", "reference=", "-p", "prompts=mini")
-NEEDS_ONE = "rules=[unscaled, paper, ultraimage]"
+NEEDS_ONE = "methods=[unscaled, paper, ultraimage]"
 ARGUMENTS = {
     ("10_causes", "-p", "calibration=HERE/own/few.json", "-p", NEEDS_ONE): "layer 'down_blocks.* is not in the calibration",
     ("10_causes", "-p", "model=HERE/models/tiny", "-p", NEEDS_ONE): "there is none for these weights",
@@ -216,8 +216,8 @@ SWEEPS = {
     ("status",): "no plan in",
     ("reduce",): "no plan in",
     ("plan", "-p", "bach=3"): "did you mean 'batch'",
-    ("plan", "-p", "rules=[unscaled, 'paper[7]']"): "there is no level 7; this network has 3",
-    (*TINY, "-p", "rules=['paper[2]']"): "no level 2; this network has 2, .* 64, 16",
+    ("plan", "-p", "methods=[unscaled, 'paper[7]']"): "there is no level 7; this network has 3",
+    (*TINY, "-p", "methods=['paper[2]']"): "no level 2; this network has 2, .* 64, 16",
     (*TINY, "-p", "sizes=[32x32]"): "native size 64x64 is not among",
     ("plan", "-p", "model=sd21-base", "-p", NEEDS_ONE, "-p", "sizes=[512x512]"): "there is none for these weights",
     ("plan", "--notebook", "10_causes", "-p", "calibration=HERE/own/weak.json"): "measured on other weights",

@@ -17,9 +17,8 @@ from entropy_lib.metrics.state import FeatureState
 from entropy_lib.running import results, runner, site
 from entropy_lib.scaling.calibration import SHIPPED, Calibration
 from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import Plan, Settings
+from entropy_lib.sweep.plan import Plan, Settings, Unit
 from entropy_lib.sweep.store import Store
-from entropy_lib.sweep.units import Unit
 
 PLACES = {  # {the kind of place: where it is, what is said of it}
     "below a file": ("HERE/afile/below", "a file lies where a folder should be"),

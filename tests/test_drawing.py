@@ -3,7 +3,7 @@
 Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another picture than before. If that is
 not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
-    1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/units.py: stores then draw anew, and mix nothing;
+    1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
     2. python tests/test_drawing.py      # writes tests/pictures/drawing-<version>.png; look at it, commit it, remove the old one
     3. say in CHANGELOG.md what changed.
 """
@@ -17,8 +17,8 @@ from PIL import Image
 
 from entropy_lib.models.architectures import build
 from entropy_lib.sweep import sample
+from entropy_lib.sweep.plan import DRAWING_VERSION, Unit
 from entropy_lib.sweep.store import Store
-from entropy_lib.sweep.units import DRAWING_VERSION, Unit
 
 PICTURES = Path(__file__).parent / "pictures" / f"drawing-{DRAWING_VERSION}.png"
 TOLERANCE = 2  # grey levels: sums in floating point differ between machines

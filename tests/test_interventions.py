@@ -111,7 +111,7 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert set(table.metric) == {"Excess", "Missing", "Repetition"}
     assert len(table) == 3 * len(plan.units)
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Excess"]}
-    means = el.sweep.metric_tables(comparison).levels.set_index(["size", "method", "metric"]).estimate
+    means = el.sweep.evaluate(comparison).levels.set_index(["size", "method", "metric"]).estimate
     expected = means["64x96", "padding(circular)", "Repetition"]
     own = table[(table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")].value
     assert own.mean() == pytest.approx(expected, rel=1e-6)

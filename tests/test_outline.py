@@ -11,8 +11,8 @@ from entropy_lib.models.architectures import ARCHITECTURES, build
 from entropy_lib.models.catalogue import CATALOGUE
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.outline import outline, outline_levels, outline_size, stored_lengths
-from entropy_lib.running.metric_tables import keep_calibration, plan_of
 from entropy_lib.running.profiles import profile_parameters
+from entropy_lib.running.sweeps import keep_calibration, plan_of
 from entropy_lib.scaling.calibration import SHIPPED, lengths
 
 

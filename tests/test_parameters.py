@@ -7,10 +7,10 @@ import pytest
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.running import parameters
-from entropy_lib.running.metric_tables import check_ready
 from entropy_lib.running.parameters import NOTEBOOKS, ParameterError, check_parameters, drawn_images
 from entropy_lib.running.parameters_cell import implied_type
 from entropy_lib.running.profiles import profile_parameters
+from entropy_lib.running.sweeps import check_ready
 
 SMALL = 'seed = 0\noutput = "build/output/notebook/11_example"\n'
 SAMPLING = f"""{SMALL}model = "mini"  # a comment

@@ -19,7 +19,7 @@ from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife
 from entropy_lib.sweep.comparison import NATIVE, Comparison
 from entropy_lib.sweep.plan import Plan, Settings
-from entropy_lib.sweep.reduce import REAL, metric_tables
+from entropy_lib.sweep.reduce import REAL, evaluate
 from entropy_lib.sweep.references import Reference, load_reference
 from entropy_lib.sweep.store import DamagedImageError, Store
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
 SCORES = [(name, METRICS[name].reference) for name in ("CLIP score", "Repetition")]
-SIZES, RULES = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
+SIZES, METHODS = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def drawn(reference, own, tmp_path_factory):
     """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule. It is not to be changed."""
     folder = tmp_path_factory.mktemp("drawn")
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
-    plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, RULES), Store(folder / "store")
+    plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, METHODS), Store(folder / "store")
     by_caption = {caption: index for index in reference.halves()[0] for caption in reference.captions([index])}
     for unit in plan.units:
         noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.method == "unscaled" else 20, (64, 64, 3))
@@ -66,7 +66,7 @@ def comparison(drawn, tmp_path):
 
 @pytest.fixture(scope="module")
 def tables(drawn):
-    return metric_tables(drawn)
+    return evaluate(drawn)
 
 
 def test_limits_of_shares_and_counts_are_some(tables):
@@ -95,7 +95,7 @@ def test_every_method_has_every_number_with_an_interval_of_the_level_asked_for(t
     expected |= {(*cell, metric, "native") for cell in native for metric in ("KID", "CMMD")}
     assert rows == expected
     assert tables.exclusions.empty
-    half = metric_tables(replace(comparison, level=0.5))
+    half = evaluate(replace(comparison, level=0.5))
     for wide, narrow in ((tables.levels, half.levels), (tables.differences, half.differences)):
         assert (wide.estimate == narrow.estimate).all()
         assert ((wide.low < narrow.low) & (narrow.high < wide.high)).all()
@@ -117,9 +117,9 @@ def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, referen
 def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, tmp_path):
     """Distances from one that never saw such a picture, of 1,280 features: there is no level of FD for so few images."""
     independent, few = extractor("efficientnet-lite0"), replace(reference, rows=reference.rows[:40])
-    plan = Plan.of(SETTINGS, list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10], [0], [(48, 48), (64, 64)], RULES)
+    plan = Plan.of(SETTINGS, list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10], [0], [(48, 48), (64, 64)], METHODS)
     caches = {DISTANCES: FeatureCache(tmp_path, independent, "pad"), CAPTIONS: drawn.caches[CAPTIONS]}
-    tables = metric_tables(replace(drawn, plan=plan, caches=caches, reference=few))
+    tables = evaluate(replace(drawn, plan=plan, caches=caches, reference=few))
     cell = plan.cells["48x48", "paper"]
     shown, real = (np.stack(each) for each in ([drawn.store.read(unit) for unit in cell], [few.read(i) for i in few.halves()[1]]))
     labels, real_labels = deal_together([unit.prompt for unit in cell], few.captions(few.halves()[1]), 10)
@@ -159,7 +159,7 @@ def test_no_real_picture_is_compared_with_itself(comparison, reference, monkeypa
         return real_features(self, cache, indices, *size)
 
     monkeypatch.setattr(Comparison, "real_features", noted)
-    metric_tables(comparison)
+    evaluate(comparison)
     assert asked[0].isdisjoint(set.union(*asked[1:]))
 
 
@@ -167,7 +167,7 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     cell = comparison.plan.cells["48x48", "paper"]
     comparison.store.record_path(cell[0].key).unlink()
     comparison.store.exclude(cell[3], "not finite")
-    tables = metric_tables(comparison)
+    tables = evaluate(comparison)
     assert level(tables, "48x48", "unscaled", "KID").images == len(cell) - 2
     assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
     found = tables.exclusions.set_index(["size", "method", "reason"]).images.to_dict()
@@ -175,9 +175,7 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
     comparison.store.exclude(comparison.plan.cells["64x64", "unscaled"][5], "not finite")
-    assert level(metric_tables(comparison), "64x96", "paper", "KID").images == len(cell) - 1, (
-        "a floor that lacks an image counts too"
-    )
+    assert level(evaluate(comparison), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
 
 
 def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_out(comparison, tmp_path):
@@ -187,7 +185,7 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
 
     detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
     cache = FeatureCache(tmp_path / "findings", detector)
-    tables = metric_tables(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
+    tables = evaluate(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
     cell = comparison.plan.cells["48x48", "paper"]
     means = np.array([comparison.store.read(unit).mean() for unit in cell])
     assert 0 < (means > 150).sum() < len(means)
@@ -206,17 +204,17 @@ def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
     path.write_bytes(path.read_bytes()[:-9])
     cache = FeatureCache(comparison.store.folder / "features", comparison.caches[DISTANCES].extractor, "pad")  # not seen before
     with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
-        metric_tables(replace(comparison, caches={DISTANCES: cache}))
+        evaluate(replace(comparison, caches={DISTANCES: cache}))
 
 
 def test_an_empty_store_is_said(comparison, tmp_path):
     with pytest.raises(ValueError, match=r"0 images are usable at .* draw them first with `sweep sample`"):
-        metric_tables(replace(comparison, store=Store(tmp_path / "empty")))
+        evaluate(replace(comparison, store=Store(tmp_path / "empty")))
 
 
 def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
     monkeypatch.setattr(Extractor, "pictures", lambda *_: pytest.fail("extracted again"))
-    again = metric_tables(comparison)
+    again = evaluate(comparison)
     pd.testing.assert_frame_equal(again.levels, tables.levels)
 
 
@@ -225,18 +223,18 @@ def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tabl
     """The ends of two prompts differ where mini-clip, which reads 16 tokens, does not read them."""
     words = " ".join(["owl"] * 15)
     prompts = [*(f"{words} and {end}" for end in ("a penguin", "two buses")[:long]), "an owl", "a bus", "a penguin"]
-    plan, store = Plan.of(SETTINGS, prompts, [0], [(48, 48), (64, 64)], RULES), Store(tmp_path / "store")
+    plan, store = Plan.of(SETTINGS, prompts, [0], [(48, 48), (64, 64)], METHODS), Store(tmp_path / "store")
     for unit in plan.units:
         noise = np.random.default_rng(unit.noise_seed % 2**32)
         store.commit(unit, noise.integers(0, 256, (unit.height, unit.width, 3), dtype=np.uint8))
-    tables = metric_tables(replace(drawn, plan=plan, store=store, reference=None))
+    tables = evaluate(replace(drawn, plan=plan, store=store, reference=None))
     said = "2 of 5 captions are longer than the 16 tokens that mini-clip reads"
     assert tables.provenance.count(said) == bool(long)
     assert tables.provenance.count("tokens that") == bool(long)
     assert not [one for one in recwarn if "tokens" in str(one.message)], "it is said in the caption"
     path = tables.write(tmp_path / "out")[-1]
     assert path.read_text(encoding="utf-8").splitlines()[0] == tables.provenance
-    without = metric_tables(replace(drawn, plan=plan, store=store, reference=None, metrics=["KID", "Repetition"]))
+    without = evaluate(replace(drawn, plan=plan, store=store, reference=None, metrics=["KID", "Repetition"]))
     assert "tokens that" not in without.provenance
 
 
@@ -246,21 +244,21 @@ def test_captions_of_real_pictures_that_the_score_cuts_count_too(drawn, referenc
     prompts = {unit.prompt for unit in drawn.plan.units}
     cut = {real.captions([index])[0] for index in real.halves()[0]}
     said = f"{len(cut)} of {len(prompts | cut)} captions are longer"
-    assert said in metric_tables(replace(drawn, reference=real, metrics=["CLIP score"])).provenance
+    assert said in evaluate(replace(drawn, reference=real, metrics=["CLIP score"])).provenance
 
 
 def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(300, 64, generator=generator)
     state = FeatureState.of(features, comparison.caches[DISTANCES].label)
-    plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], RULES)
+    plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], METHODS)
     store = Store(comparison.store.folder.parent / "noise")
     for unit in plan.units:
         store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
-    tables = metric_tables(replace(comparison, plan=plan, store=store, reference=state))
+    tables = evaluate(replace(comparison, plan=plan, store=store, reference=state))
     assert set(tables.levels.metric) == {"FD", *(name for name, _ in SCORES)}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
-        metric_tables(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
+        evaluate(replace(comparison, plan=plan, store=store, reference=FeatureState.of(features, "another")))
     cell = plan.cells["48x48", "paper"]
     drawn = own.pictures(np.stack([store.read(unit) for unit in cell]), "pad")
     expected = frechet_interval(drawn, state, deal_blocks([unit.prompt for unit in cell]))
@@ -268,7 +266,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
 
 
 def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
-    tables = metric_tables(replace(comparison, reference=None))
+    tables = evaluate(replace(comparison, reference=None))
     assert set(tables.levels.reference) == {"native", "prompts", "nothing"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]
@@ -284,7 +282,7 @@ def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(
         store = Store(comparison.store.folder.parent / f"alike {seeds}")
         for unit in plan.units:
             store.commit(unit, reference.read(pictures[int(unit.prompt.split()[1])]))
-        tables = metric_tables(replace(comparison, plan=plan, store=store))
+        tables = evaluate(replace(comparison, plan=plan, store=store))
         found[len(seeds)] = [level(tables, "64x64", REAL, metric, "native") for metric in ("KID", "CMMD")]
     for once, twice in zip(*found.values(), strict=True):
         assert (twice.estimate, twice.low, twice.high) == pytest.approx((once.estimate, once.low, once.high), rel=1e-9)
@@ -307,7 +305,7 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
 
     row = Score(name="misfit", unit="100 less the CLIP score", better="lower", values=misfit)
     monkeypatch.setitem(METRICS, "misfit", row)
-    tables = metric_tables(comparison)
+    tables = evaluate(comparison)
     score = level(tables, "48x48", "paper", "CLIP score", "prompts")
     assert level(tables, "48x48", "paper", "misfit", "prompts").estimate == pytest.approx(100 - score.estimate)
     (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and method == 'paper'").itertuples()
@@ -323,7 +321,7 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
         twice = (unit.method, unit.width) == ("unscaled", 96)
         picture = resize_pictures(reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice))[0]
         store.commit(unit, np.tile(picture, (1, 1 + twice, 1)))
-    tables = metric_tables(replace(comparison, store=store, reference=replace(reference, caption=None)))
+    tables = evaluate(replace(comparison, store=store, reference=replace(reference, caption=None)))
     found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in ("unscaled", "paper", NATIVE, REAL)}
     cell = plan.cells["64x96", "unscaled"]
     values = np.array([repetition_index(store.read(unit)) for unit in cell])
@@ -347,8 +345,8 @@ def test_numbers_of_pictures_are_computed_once(comparison, monkeypatch):
 
     row = PictureScore(name="brightness", unit="share of white", better="higher", value=brightness)
     monkeypatch.setitem(METRICS, "brightness", row)
-    first, drawn = metric_tables(comparison), len(seen)
-    again = metric_tables(comparison)
+    first, drawn = evaluate(comparison), len(seen)
+    again = evaluate(comparison)
     assert len(seen) == drawn > 0
     pd.testing.assert_frame_equal(first.levels, again.levels)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from entropy_lib.sweep import store as module
+from entropy_lib.sweep.plan import Unit
 from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store
-from entropy_lib.sweep.units import Unit
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_an_image_without_a_record_does_not_exist(store):
     store.record_path(unit().key).unlink()
     assert not store.has(unit())
     assert store.committed() == set()
-    with pytest.raises(NotDrawnError, match="draw it first"):
+    with pytest.raises(NotDrawnError, match=r"'a zebra', 16x24, paper.* draw it first"):
         store.read(unit())
 
 
@@ -71,7 +71,7 @@ def lossy(path):
 def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
     store.commit(unit(), picture())
     damage(store.image_path(unit().key))
-    with pytest.raises(DamagedImageError, match=r"checksum|missing"):
+    with pytest.raises(DamagedImageError, match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` draws it again"):
         store.read(unit())
     assert not store.has(unit())
     assert list((store.folder / "quarantine").iterdir())
@@ -88,7 +88,7 @@ def test_an_unreadable_record_is_put_aside(store):
             store.record(unit())
         assert not store.has(unit())
     path.write_bytes(b"\xff\xfe")
-    assert store.readable_records([unit()]) == []
+    assert store.records([unit()]) == {unit(): {"excluded": "damaged"}}
 
 
 def test_verify_names_what_is_damaged_and_nothing_else(store):
@@ -147,36 +147,29 @@ module.Store({str(store.folder)!r}).commit(unit(), picture())
     assert not list(store.folder.rglob("*.png"))
 
 
-def test_cleaning_leaves_files_that_are_being_written(store):
+def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
+    """Whether a writer lives is asked without a signal: on Windows a signal 0 is Ctrl-C."""
     folder = store.image_path(unit().key).parent
     folder.mkdir(parents=True)
-    own, old = (folder / f".{name}.{module.HOST}-{os.getpid()}-00.tmp.png" for name in ("ab", "cd"))
-    elsewhere = folder / f".ef.another_machine-{2**22 + 1}-00.tmp.png"
-    for path in (own, old, elsewhere):
+    names = {
+        "alive": f"{module.HOST}-{os.getpid()}-00.tmp", "gone": f"{module.HOST}-{2**22 + 1}-00.tmp",
+        "elsewhere": f"another_machine-{2**22 + 1}-00.tmp", "of no writer": "tmp", "old": f"{module.HOST}-{os.getpid()}-01.tmp",
+    }  # fmt: skip
+    paths = {what: folder / f".{what}.{name}.png" for what, name in names.items()}
+    for path in paths.values():
         path.touch()
-    os.utime(old, (time.time() - 2 * module.STALE,) * 2)
-    assert store.clean() == 1
-    assert own.exists()
-    assert elsewhere.exists(), "whether its process lives cannot be known here"
-
-
-def test_images_of_another_drawing_version_are_never_mixed_with_these(store):
-    store.commit(unit(drawing=0), picture())
-    assert unit(drawing=0).key != unit().key
-    assert not store.has(unit())
-    assert json.loads(store.record_path(unit(drawing=0).key).read_text())["drawing"] == 0
-
-
-def test_whether_a_writer_lives_is_asked_without_a_signal(store, monkeypatch):
-    """On Windows a signal 0 is Ctrl-C."""
-    folder = store.image_path(unit().key).parent
-    folder.mkdir(parents=True)
-    alive, gone, strange = (folder / f".{name}.tmp.png" for name in (f"a.{module.HOST}-{os.getpid()}-00", "b", "c"))
-    gone = folder / f".b.{module.HOST}-{2**22 + 1}-00.tmp.png"
-    for path in (alive, gone, strange):
-        path.touch()
+    os.utime(paths["old"], (time.time() - 2 * module.STALE,) * 2)
     monkeypatch.setattr(module.psutil, "pid_exists", lambda process: process == os.getpid())
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
-    assert store.clean() == 1
-    assert alive.exists()
-    assert strange.exists(), "not a name that this project gives: left until it is old"
+    assert store.clean() == 2
+    assert {what for what, path in paths.items() if path.exists()} == {"alive", "elsewhere", "of no writer"}
+
+
+def test_records_are_what_they_were(store):
+    """Stores of older releases are read, and theirs read this one's: a method is called a rule there."""
+    store.commit(unit(drawing=0), picture())
+    names = {"prompt", "seed", "height", "width", "rule", "model", "revision", "scheduler", "steps", "guidance", "dtype"}
+    record = json.loads(store.record_path(unit(drawing=0).key).read_text(encoding="utf-8"))
+    assert set(record) == names | {"drawing", "calibration", "key", "host", "sha256", "bytes"}
+    assert (record["rule"], record["drawing"]) == ("paper", 0)
+    assert not store.has(unit()), "of another drawing version"

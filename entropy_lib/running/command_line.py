@@ -161,8 +161,8 @@ def doctor() -> None:
 @sweep.command()
 def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
-    from entropy_lib.running.metric_tables import keep_calibration, plan_of
-    from entropy_lib.sweep.cost import estimate
+    from entropy_lib.running.sweeps import keep_calibration, plan_of
+    from entropy_lib.sweep.engines import estimate
 
     checked = _sweep(notebook, profile, parameter)
     _check({"store": checked.folder_of_store()}, device=checked.device)
@@ -222,12 +222,12 @@ def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 @sweep.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of what has been drawn, into the output folder of these parameters."""
-    from entropy_lib.running.metric_tables import comparison_of
-    from entropy_lib.sweep.reduce import metric_tables
+    from entropy_lib.running.sweeps import comparison_of
+    from entropy_lib.sweep.reduce import evaluate
 
     checked = _sweep(notebook, profile, parameter)
     _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
-    tables = metric_tables(comparison_of(checked, _plan_of(notebook, checked)), say)
+    tables = evaluate(comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
@@ -240,7 +240,7 @@ def make(
     title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
 ) -> None:
     """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
-    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.sweeps import plan_of
     from entropy_lib.running.user_study import study_of
     from entropy_lib.study.page import write_page
 
@@ -306,7 +306,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "rules_below" not in own]  # one plan each
+    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own]  # one plan each
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
@@ -314,7 +314,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
 
 def _file(notebook: str) -> str:
     """Of the plan: notebooks that draw into one store have a plan each."""
-    return FILE if notebook == DEFAULT else f"plan_{notebook}.parquet"
+    return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
 
 
 def _plan_of(notebook: str, checked: Sweep) -> Plan:
@@ -322,7 +322,7 @@ def _plan_of(notebook: str, checked: Sweep) -> Plan:
 
     A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
     """
-    from entropy_lib.running.metric_tables import plan_of
+    from entropy_lib.running.sweeps import plan_of
 
     stored = Plan.read(checked.folder_of_store(), _file(notebook))
     dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype

@@ -197,7 +197,7 @@ TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classe
     "rows": _whole(0),  # query rows; 0 takes all
     "rule": _text(_rule_name),
     "rules": _several(_text(_rule_name)),
-    "rules_below": Methods,  # at sizes where no window of native size fits
+    "methods_below": Methods,  # at sizes where no window of native size fits
     "score_extractor": _text(_knows_text),  # of the CLIP score
     "shares": _several(Annotated[float, Field(gt=0, le=3)]),  # of b_c
     "size": Size,
@@ -275,8 +275,9 @@ class Sampling(Parameters):
         return [*getattr(self, "sizes", []), *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name))]
 
     def rule_names(self) -> list[str]:
-        """The rules that are drawn under, as far as the parameters name them."""
-        return [*getattr(self, "rules", []), *(["unscaled", self.rule] if hasattr(self, "rule") else [])]
+        """The rules or methods that are drawn by, as far as the parameters name them."""
+        one = ["unscaled", self.rule] if hasattr(self, "rule") else []
+        return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
         """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the captions of the reference.
@@ -320,20 +321,20 @@ class Sweep(Sampling):
     prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
     seeds_per_prompt: Annotated[int, Field(ge=1, le=10**4)]
     sizes: Sizes
-    rules: Methods  # scale rules, or any other way to draw
+    methods: Methods  # scale rules, or any other way to draw
     reference: Source  # see `entropy_lib.sweep.references`; "" for none
     batch: Annotated[int, Field(ge=1, le=4096)]  # images drawn together
     store: Folder  # of the drawn images
     level: Level
 
     def parts(self) -> "list[Sweep]":
-        """The comparisons that it is made of: one, or, where there are `rules_below`, one of the sizes that hold a window of
+        """The comparisons that it is made of: one, or, where there are `methods_below`, one of the sizes that hold a window of
         native size, and one of the others with the native size.
         """
-        native = parse_size(self.native()) if hasattr(self, "rules_below") else (0, 0)
+        native = parse_size(self.native()) if hasattr(self, "methods_below") else (0, 0)
         below = [size for size in self.sizes if any(side < own for side, own in zip(parse_size(size), native, strict=True))]
         fits = {"sizes": [size for size in self.sizes if size not in below]}
-        others = [{"sizes": [*below, size_name(*native)], "rules": self.rules_below}] if below else []
+        others = [{"sizes": [*below, size_name(*native)], "methods": self.methods_below}] if below else []
         return [self.model_copy(update=values) for values in (fits, *others)]
 
     def seed_list(self) -> list[int]:

@@ -26,7 +26,6 @@ from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.files import WORKPLACE, replacing, workplace
 from entropy_lib.running.console import say
 from entropy_lib.running.fingerprint import fingerprint, versions
-from entropy_lib.running.metric_tables import check_ready
 from entropy_lib.running.parameters import (
     FOLDER,
     NOTEBOOKS,
@@ -37,6 +36,7 @@ from entropy_lib.running.parameters import (
     parameter_names,
 )
 from entropy_lib.running.profiles import ProfileRun, output_folder, profile_run
+from entropy_lib.running.sweeps import check_ready
 
 with extra("notebooks"):
     import nbformat

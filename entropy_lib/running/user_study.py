@@ -15,10 +15,10 @@ def check_pairs(p: Sweep) -> None:
         InvalidInputError: naming the parameter that is in the way, or answers that are not there.
     """
     away = [size for size in p.sizes if size != p.native()]
-    if len(p.rules) < 2:
-        raise InvalidInputError(f"rules are {p.rules}; raters compare two at least")
+    if len(p.methods) < 2:
+        raise InvalidInputError(f"methods are {p.methods}; raters compare two at least")
     if not away:
-        raise InvalidInputError(f"sizes are {p.sizes}; at the native size the rules change nothing, so name another")
+        raise InvalidInputError(f"sizes are {p.sizes}; at the native size the methods change nothing, so name another")
     if p.pairs > (there := len(away) * p.prompt_count):
         raise InvalidInputError(f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}")
     if p.answers and not (workplace() / p.answers).exists():

@@ -2,18 +2,14 @@
 
 Knows models, experiments and metrics; must not know a notebook or its parameters.
 
-    units       what to draw: one unit an image, with a key that names everything the image depends on
-    plan        all units of a comparison, in groups that are drawn together; read from and written to a store
+    plan        what to draw: units, one an image, whose keys name all that images depend on, in groups drawn together
     store       where images lie: content-addressed files, committed one by one
     sample      how a group is drawn
-    cost        what a plan costs
-    engines     who draws: this process, or workers of a Ray cluster
+    engines     who draws, and what it costs: this process, or workers of a Ray cluster
     references  real pictures to compare with
     comparison  a plan, its images, and what they are compared with
-    reduce      from committed images to metric tables
-    counts      how many things are in each picture
-    truth       what a perfect model would get
-    outcomes    every number of each picture, and which of them were decided beforehand to tell of damage
+    reduce      from committed images to tables of metrics
+    outcomes    every number of each image, and which of them were decided beforehand to tell of damage
 
 A comparison is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
 

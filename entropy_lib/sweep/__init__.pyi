@@ -1,7 +1,5 @@
 # pyright: reportAttributeAccessIssue=error
 from . import comparison as comparison
-from . import cost as cost
-from . import counts as counts
 from . import engines as engines
 from . import outcomes as outcomes
 from . import plan as plan
@@ -9,16 +7,15 @@ from . import reduce as reduce
 from . import references as references
 from . import sample as sample
 from . import store as store
-from . import units as units
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
 from .comparison import open_comparison as open_comparison
-from .counts import things_found as things_found
 from .outcomes import picture_outcomes as picture_outcomes
 from .outcomes import primary_outcomes as primary_outcomes
+from .outcomes import things_found as things_found
 from .plan import Plan as Plan
+from .plan import Unit as Unit
 from .reduce import Tables as Tables
-from .reduce import metric_tables as metric_tables
+from .reduce import evaluate as evaluate
 from .references import open_reference as open_reference
 from .store import Store as Store
-from .units import Unit as Unit

@@ -4,8 +4,9 @@ The notebook and the command line make both by the same two functions, so they j
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,17 @@ from torch import Tensor
 
 from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore, Score
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.scaling.rules import rule
-from entropy_lib.sizes import check_size, parse_size, size_name
+from entropy_lib.sizes import Size, SizeLike
 from entropy_lib.statistics.resampling import BLOCKS
-from entropy_lib.sweep.plan import Plan, drawn_as
+from entropy_lib.sweep.plan import Plan, Unit
 from entropy_lib.sweep.references import Reference, open_reference
-from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sweep.store import Store
 
 FEATURES = "features"  # folder of the cache, beside the images
 NATIVE = "native, resized"  # the model's own native images brought to another size
@@ -83,18 +83,9 @@ class Comparison:
 
     def usable(self, size: str, method: str) -> UsableImages:
         """The images of one size by one method; what is missing, damaged or was excluded is counted."""
-        drawn = drawn_as(self.plan.methods, method, size == self.plan.native)
-        records = {unit: self._record(unit) for unit in self.plan.cells[size, drawn]}
+        records = self.store.records(self.plan.cells[size, self.plan.drawn_by(size, method)])
         keys = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
         return UsableImages(keys, dict(Counter(record["excluded"] for record in records.values() if "excluded" in record)))
-
-    def _record(self, unit: Unit) -> dict:
-        try:
-            return self.store.record(unit)
-        except NotDrawnError:
-            return {"excluded": "not drawn"}
-        except DamagedImageError:
-            return {"excluded": "damaged"}
 
     def common_images(self, size: str) -> tuple[dict[str, UsableImages], int]:
         """The images of a size, and of native size as `NATIVE`, reduced to the prompts and seeds that all of them have.
@@ -105,48 +96,98 @@ class Comparison:
         Raises:
             InvalidInputError: if fewer than three prompts are left.
         """
-        cells = {method: self.usable(size, method) for method in self.plan.methods}
-        if self.plan.native in self.plan.sizes and size != self.plan.native:
-            cells[NATIVE] = self.usable(self.plan.native, self.plan.methods[0])
+        plan = self.plan
+        cells = {method: self.usable(size, method) for method in plan.methods}
+        if plan.native in plan.sizes and size != plan.native:
+            cells[NATIVE] = self.usable(plan.native, plan.methods[0])
         common = set.intersection(*(cell.pairs for cell in cells.values()))
         if len({prompt for prompt, _ in common}) < LEAST_PROMPTS:
             reasons = {method: cell.excluded for method, cell in cells.items()}
             raise InvalidInputError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
-        drawn = next(len(units) for (label, _), units in self.plan.cells.items() if label == size)
-        return {method: cell.only(common) for method, cell in cells.items()}, drawn - len(common)
+        dropped = len(plan.prompts) * len(plan.seeds) - len(common)
+        return {method: cell.only(common) for method, cell in cells.items()}, dropped
 
-    def numbers(self, metric: PictureScore) -> FeatureCache:
-        """What keeps the numbers of a metric, beside the features."""
-        return FeatureCache(self.store.folder / FEATURES, metric)
+    def sample(self, images: UsableImages, size: SizeLike | None = None) -> "Sample":
+        """Drawn images as the metrics see them, or the same brought to another size."""
+        prompts = [unit.prompt for unit in images.keys]
+        return Sample(self, prompts, cache(lambda source: self.features(source, images, size)))
 
-    def features(
-        self, cache: FeatureCache, images: UsableImages, size: tuple[int, int] | None = None
-    ) -> Float[Tensor, "image dim"]:
+    def real_sample(self, indices: Sequence[int], size: SizeLike | None = None) -> "Sample":
+        """Real pictures as the metrics see them, as they are or brought to a size."""
+        real = self.reference
+        captioned = real.caption is not None
+        prompts = real.captions(indices) if captioned else [f"picture {index} of {real.name}" for index in indices]
+        return Sample(self, prompts, cache(lambda source: self.real_features(source, indices, size)), captioned)
+
+    def features(self, source: FeatureCache, images: UsableImages, size: SizeLike | None = None) -> Float[Tensor, "image dim"]:
         """Of drawn images, or of the same brought to another size.
 
         Raises:
             DamagedImageError: for an image that is not what was committed; it is put aside, and `sample` draws it again.
         """
-        units = {self._key(key, size): unit for unit, key in images.keys.items()}
-        return cache.matrix(
-            [self._key(key, size) for key in images.keys.values()], lambda key: _at(self.store.read(units[key]), size)
-        )
+        return _rows(source, images.keys.values(), images.keys, self.store.read, size)
 
     def real_features(
-        self, cache: FeatureCache, indices: Sequence[int], size: tuple[int, int] | None = None
+        self, source: FeatureCache, indices: Sequence[int], size: SizeLike | None = None
     ) -> Float[Tensor, "picture dim"]:
         """Of real pictures, as they are or brought to a size."""
-        digests = {index: digest for digest, index in self.reference.keys.items()}
-        places = {self._key(digests[index], size): index for index in indices}
-        return cache.matrix(list(places), lambda key: _at(self.reference.read(places[key]), size))
-
-    @staticmethod
-    def _key(digest: str, size: tuple[int, int] | None) -> str:
-        return digest if size is None else f"{digest} at {size[0]}x{size[1]}"
+        digests = self.reference.survey.digest
+        return _rows(source, [digests[index] for index in indices], indices, self.reference.read, size)
 
 
-def _at(picture: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    return picture if size is None else resize_pictures(picture[None], *size)[0]
+def _rows(
+    source: FeatureCache,
+    digests: Iterable[str],
+    images: Iterable,
+    read: Callable[..., np.ndarray],
+    size: SizeLike | None,
+) -> Float[Tensor, "image dim"]:
+    """What is computed from images that are kept under their digests and, where they are resized, their size."""
+    keys = [digest if size is None else f"{digest} at {Size.of(size)}" for digest in digests]  # equal images share one
+    places = dict(zip(keys, images, strict=True))
+
+    def picture(key: str) -> np.ndarray:
+        whole = read(places[key])
+        return whole if size is None else resize_pictures(whole[None], *Size.of(size))[0]
+
+    return source.matrix(keys, picture)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images as the metrics see them.
+
+    Attributes:
+        comparison: whose networks and metrics.
+        prompts: of each image; a name of its own where a picture has none.
+        rows: of a cache, what it computes from the images.
+        captioned: whether prompts say what the images are to show.
+    """
+
+    comparison: Comparison
+    prompts: list[str]
+    rows: Callable[[FeatureCache], Float[Tensor, "image dim"]]
+    captioned: bool = True
+
+    def features(self, purpose: str) -> Float[Tensor, "image dim"]:
+        """Those of the network for `DISTANCES`, `CAPTIONS` or `FINDINGS`."""
+        return self.rows(self.comparison.caches[purpose])
+
+    @cached_property
+    def scores(self) -> dict[str, Float[np.ndarray, " image"]]:
+        """{wanted metric that is a number an image: its numbers}, NaN where there is none."""
+        comparison, found = self.comparison, {}
+        for metric in comparison.wanted(Score) if self.captioned else []:
+            embed = comparison.caches[metric.features].captions
+            found[metric.name] = metric.values(self.features(metric.features), self.prompts, embed)
+        for metric in comparison.wanted(PictureScore):
+            found[metric.name] = self.rows(FeatureCache(comparison.store.folder / FEATURES, metric))[:, 0]
+        return {name: values.double().numpy() for name, values in found.items()}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images, of how many prompts."""
+        return {"images": len(self.prompts), "prompts": len(set(self.prompts))}
 
 
 def make_plan(
@@ -185,16 +226,16 @@ def make_plan(
             f"prompt_count is {len(set(prompts))}; metric tables need {LEAST_PROMPTS} different prompts at least, for there is no "
             "interval with fewer (70 give useful ones)"
         )
-    pixels = [parse_size(size) for size in sizes]
+    sizes = [Size.parse(size) for size in sizes]
     shared = replace(settings(model, steps, guidance, dtype, device), calibration=calibration)
-    if not reference and shared.native_size not in pixels:
-        native = size_name(*shared.native_size)
+    if not reference and shared.native_size not in sizes:
+        native = Size(*shared.native_size)
         raise InvalidInputError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
-    for size in pixels if model in CATALOGUE else []:
-        check_size(*size, CATALOGUE[model].size_multiple)
-    for chosen in (rule(method(name).rule) for name in methods):
-        chosen.layers(outline_levels(model))
-    return Plan.of(shared, prompts, seeds, pixels, methods)
+    for size in sizes if model in CATALOGUE else []:
+        Size.of(size, CATALOGUE[model].size_multiple)
+    for name in methods:
+        rule(method(name).rule).layers(outline_levels(model))
+    return Plan.of(shared, prompts, seeds, sizes, methods)
 
 
 def open_comparison(
@@ -222,25 +263,28 @@ def open_comparison(
         WeightsError: when the extractor's weights are not there.
         MissingFileError, InvalidInputError: for a reference that cannot be opened, or is too small for the extractor.
     """
+    from entropy_lib.metrics.extractors import extractor as network
+    from entropy_lib.models.catalogue import resolve_device
+
+    def opened(name: str) -> FeatureCache:
+        return FeatureCache(folder / FEATURES, network(name, str(resolve_device(device))), view)
+
     pictures, caches = open_reference(reference), {}
     wanted = {getattr(METRICS[name], "features", None) for name in metrics or METRICS}
     if DISTANCES in wanted:
-        caches[DISTANCES] = _cache(folder, extractor, device, view)
+        caches[DISTANCES] = opened(extractor)
         if isinstance(pictures, Reference):
-            pictures.check_size(min(caches[DISTANCES].extractor.side, *plan.native_size))
+            pictures.check_size(min(caches[DISTANCES].extractor.side, *plan.settings.native_size))
     if CAPTIONS in wanted:
-        caches[CAPTIONS] = _caption_cache(folder, score_extractor, device, view, caches.get(DISTANCES))
+        shared = DISTANCES in caches and score_extractor == extractor
+        caches[CAPTIONS] = caches[DISTANCES] if shared else opened(score_extractor)
+        if caches[CAPTIONS].extractor.encode_text is None:
+            raise InvalidInputError(
+                f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'"
+            )
     if FINDINGS in wanted and (detector := _detector(plan)):
         caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
     return Comparison(plan, Store(folder), caches, pictures, level, metrics=metrics)
-
-
-def _caption_cache(folder: Path, name: str, device: str, view: str, other: FeatureCache | None) -> FeatureCache:
-    same = other is not None and other.extractor.name == name
-    cache = other if same else _cache(folder, name, device, view)
-    if cache.extractor.encode_text is None:
-        raise InvalidInputError(f"score_extractor is {name!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'")
-    return cache
 
 
 def _detector(plan: Plan) -> Detector | None:
@@ -248,13 +292,6 @@ def _detector(plan: Plan) -> Detector | None:
     from entropy_lib.scenes import judge
 
     detector = judge.detector()
-    understood = all(detector.asked(prompt) for prompt in {unit.prompt for unit in plan.units})
-    seen = all(min(unit.height, unit.width) >= detector.smallest for unit in plan.units)
+    understood = all(detector.asked(prompt) for prompt in plan.prompts)
+    seen = all(min(Size.parse(size)) >= detector.smallest for size in plan.sizes)
     return detector if understood and seen else None
-
-
-def _cache(folder: Path, name: str, device: str, view: str) -> FeatureCache:
-    from entropy_lib.metrics.extractors import extractor
-    from entropy_lib.models.catalogue import resolve_device
-
-    return FeatureCache(folder / FEATURES, extractor(name, str(resolve_device(device))), view)

@@ -1,21 +1,23 @@
-"""Who draws a plan: this process, or the workers of a Ray cluster. To add an engine, give it a line in `ENGINES`.
+"""Who draws a plan, and what it costs. To add an engine, give it a line in `ENGINES`.
 
-Both take the same groups, commit to the same store, and may be stopped and started again at any time. Jobs without Ray
-divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variables (`shard_of_environment`).
+This process and the workers of a Ray cluster take the same groups, commit to the same store, and may be stopped and started
+again at any time. Jobs without Ray divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variables.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
+import pandas as pd
 from tqdm.auto import tqdm
 
-from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.errors import InvalidInputError, WeightsError, extra
+from entropy_lib.sweep.plan import Plan, Unit
 from entropy_lib.sweep.store import Store
-from entropy_lib.sweep.units import Unit
 
 Groups = Sequence[Sequence[Unit]]
+PNG_BYTES = 1.6  # a pixel, where nothing has been drawn yet: photographs as PNG
 SHARDS = (  # variables with a process's number, the number of processes, and the first number
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
     ("RANK", "WORLD_SIZE", ""),
@@ -62,6 +64,7 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
     """
     with extra("ray"):
         import ray as cluster
+        from ray.util import ActorPool
 
     groups = pending(groups, store)
     if not groups:
@@ -71,9 +74,13 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
         cluster.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         share = _share(cluster.nodes(), workers, device)
-        actors = [_actor(cluster, groups[0][0], store, device, share) for _ in range(min(workers, len(groups)))]
-        results = _spread(cluster, actors, groups)
-        return sum(tqdm(results, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
+        # a machine of a cluster may be taken away at any time: its actor starts again elsewhere
+        actor = cluster.remote(**share, max_restarts=-1, max_task_retries=-1)(_Worker)
+        threads = None if share["num_gpus"] else share["num_cpus"]
+        asked = (groups[0][0].model, groups[0][0].dtype, device, store.folder.resolve(), threads)
+        actors = [actor.remote(*asked) for _ in range(min(workers, len(groups)))]
+        counts = ActorPool(actors).map_unordered(lambda actor, group: actor.draw_group.remote(group), groups)
+        return sum(tqdm(counts, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
     finally:
         if started:
             cluster.shutdown()
@@ -100,13 +107,6 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     return {"num_gpus": 0, "num_cpus": next(fitting)}
 
 
-def _actor(cluster: ModuleType, unit: Unit, store: Store, device: str, share: dict[str, int]):
-    """One worker. It is restarted without end: a machine of a cluster may be taken away at any time."""
-    remote = cluster.remote(**share, max_restarts=-1, max_task_retries=-1)(_Worker)
-    threads = None if share["num_gpus"] else share["num_cpus"]
-    return remote.remote(unit.model, unit.dtype, device, store.folder.resolve(), threads)
-
-
 class _Worker:
     """What runs inside a Ray actor."""
 
@@ -121,19 +121,6 @@ class _Worker:
 
     def draw_group(self, group: Sequence[Unit]) -> int:
         return self.sampler.draw_group(group, self.store)
-
-
-def _spread(cluster: ModuleType, actors: list, groups: Groups) -> Iterator[int]:
-    """Give each actor its next group when it is done with one; yield the counts as they come."""
-    waiting, running = list(reversed(groups)), {}
-    while waiting or running:
-        free = [actor for actor in actors if actor not in running.values()]
-        for actor in free[: len(waiting)]:
-            running[actor.draw_group.remote(waiting.pop())] = actor
-        done, _ = cluster.wait(list(running), num_returns=1)
-        for task in done:
-            running.pop(task)
-            yield cluster.get(task)
 
 
 ENGINES: dict[str, Callable[..., int]] = {"local": local, "ray": ray}
@@ -180,3 +167,41 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise InvalidInputError(f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'")
     return int(index), int(count)
+
+
+def estimate(
+    plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True, progress: bool = True
+) -> pd.DataFrame:
+    """What a plan costs, one row a size and the sum. Hours come from a rate that was measured here, or are not given.
+
+    Args:
+        batch, device: as the images will be drawn.
+        measure: draw one batch of each size where none is there yet; those images are part of the plan and are kept. Half
+            precision is not measured without a GPU.
+        progress: show a bar meanwhile.
+
+    Returns:
+        columns `size, images, seconds, hours, megabytes`, as text; a dash where nothing has been measured.
+    """
+    import torch
+
+    if measure and (torch.cuda.is_available() or plan.settings.dtype == "float32"):
+        first = {group[0].size: group for group in reversed(plan.groups(batch))}
+        with suppress(WeightsError):  # planned here, drawn elsewhere
+            local(list(first.values()), store, device=device, progress=progress)
+    rows = [_cost([unit for unit in plan.units if unit.size == size], store) for size in plan.sizes]
+    table = pd.DataFrame(rows, columns=["images", "seconds", "hours", "megabytes"])
+    table.loc[len(table)] = table.sum(skipna=False).where(table.columns != "seconds")
+    forms = {"images": "{:,.0f}", "seconds": "{:.2f}", "hours": "{:.2f}", "megabytes": "{:,.1f}"}
+    for name, form in forms.items():
+        table[name] = [form.format(value) if value == value else "–" for value in table[name]]
+    return table.assign(size=[*plan.sizes, "all"])[["size", *forms]]
+
+
+def _cost(units: Sequence[Unit], store: Store) -> tuple[int, float, float, float]:
+    """Images, seconds an image (those of the batches already drawn), hours, megabytes."""
+    records = store.records(units).values()
+    seconds = pd.Series([record.get("seconds") for record in records], dtype=float).median()
+    written = [record["bytes"] for record in records if "bytes" in record]
+    each = sum(written) / len(written) if written else PNG_BYTES * units[0].height * units[0].width
+    return len(units), seconds, seconds * len(units) / 3600, each * len(units) / 1e6

@@ -10,9 +10,9 @@ import os
 import posixpath
 import tarfile
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -25,26 +25,19 @@ BESIDE = {".txt", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".md", ".html",
 ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}  # fields of pictures
 
 
-class Entry(TypedDict):
-    """Where a picture lies, and its caption.
+Row = dict[str, Any]
 
-    Attributes:
-        path: of the file, or of the archive.
-        name: for messages.
-        start, size: of its bytes in the file.
-        changed: when the file was, in nanoseconds: a row that is kept is made anew when the file is.
-        caption: None for none.
+
+def _row(path: Path, name: str, start: int, size: int, facts: os.stat_result, caption: str | None) -> Row:
+    """A picture that lies in a file, from `start` on for `size` bytes, and its caption, None for none.
+
+    The name is for messages. The time says when the file was changed: what is kept of a picture is made anew then.
     """
-
-    path: str
-    name: str
-    start: int
-    size: int
-    changed: int
-    caption: str | None
+    place = {"path": str(path), "name": name, "start": start, "size": size, "changed": facts.st_mtime_ns}
+    return {"image": place, "caption": caption}
 
 
-def in_folder(folder: Path) -> list[Entry]:
+def in_folder(folder: Path) -> list[Row]:
     """The pictures of a folder and its subfolders, by name.
 
     Raises:
@@ -54,8 +47,15 @@ def in_folder(folder: Path) -> list[Entry]:
     files = list(_files(folder))
     tables = [path for path in files if path.name.lower() in TABLES]
     pictures = [path for path in files if path.suffix.lower() not in BESIDE]
-    captions = _captions(folder, tables, pictures) if tables else {path: _text_beside(path) for path in pictures}
-    return [_entry(path, str(path.relative_to(folder)), captions.get(path)) for path in pictures]
+    captions = _captions(folder, tables, pictures) if tables else {}
+    rows = []
+    for path in pictures:
+        facts, beside = path.stat() if path.exists() else path.lstat(), path.with_suffix(".txt")  # a link may lead nowhere
+        if not tables and beside.is_file():
+            captions[path] = beside.read_text(encoding="utf-8-sig")
+        name, caption = str(path.relative_to(folder)), captions.get(path)
+        rows.append(_row(path, name, 0, facts.st_size, facts, caption))
+    return rows
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -73,16 +73,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _raised(error: OSError) -> None:
     raise error
-
-
-def _entry(path: Path, name: str, caption: str | None) -> Entry:
-    facts = path.stat() if path.exists() else path.lstat()  # of a link that leads nowhere: it will not be decoded
-    return Entry(path=str(path), name=name, start=0, size=facts.st_size, changed=facts.st_mtime_ns, caption=caption)
-
-
-def _text_beside(path: Path) -> str | None:
-    beside = path.with_suffix(".txt")
-    return beside.read_text(encoding="utf-8-sig") if beside.is_file() else None
 
 
 def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, str | None]:
@@ -120,28 +110,33 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
         raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
-    captions = next((table[name] for name in CAPTION_COLUMNS if name in table), [None] * len(table))
-    return zip(map(str, table["file_name"]), (_text(caption) for caption in captions), strict=True)
+    captions = table.get(column(CAPTION_COLUMNS, table), [None] * len(table))
+    return zip(map(str, table["file_name"]), map(first_text, captions), strict=True)
 
 
-def _text(caption: object) -> str | None:
-    """A caption, the first where there are several."""
-    if isinstance(caption, str):
-        return caption
-    return _text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
+def column(names: Sequence[str], columns: Container[str]) -> str | None:
+    """The first of the names that there is a column of."""
+    return next((name for name in names if name in columns), None)
 
 
-def in_archives(paths: Sequence[Path]) -> list[Entry]:
+def first_text(caption: object) -> str | None:
+    """A caption, the first where there are several; None for what is no text."""
+    if isinstance(caption, str | bytes):
+        return caption if isinstance(caption, str) else caption.decode(errors="replace")
+    return first_text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
+
+
+def in_archives(paths: Sequence[Path]) -> list[Row]:
     """The samples of WebDataset shards, a picture each.
 
     Raises:
         InvalidInputError: for a sample without a picture or with two, and for an archive that does not end where its file does.
         tarfile.TarError: for what is no archive.
     """
-    return [entry for path in paths for entry in _in_archive(path)]
+    return [row for path in paths for row in _in_archive(path)]
 
 
-def _in_archive(path: Path) -> Iterator[Entry]:
+def _in_archive(path: Path) -> Iterator[Row]:
     with tarfile.open(path, "r:") as archive, open(path, "rb") as file:
         samples: dict[str, dict[str, list[tarfile.TarInfo]]] = {}
         for member in archive:
@@ -156,7 +151,7 @@ def _in_archive(path: Path) -> Iterator[Entry]:
             yield _sample(path, file, sample, fields)
 
 
-def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Entry:
+def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Row:
     pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
     if len(pictures) != 1:
         raise InvalidInputError(
@@ -167,17 +162,7 @@ def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarf
     for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:
         file.seek(member.offset_data)
         caption = file.read(member.size).decode("utf-8", errors="replace")
-    return Entry(
-        path=str(path), name=pictures[0].name, start=pictures[0].offset_data, size=pictures[0].size,
-        changed=path.stat().st_mtime_ns, caption=caption,
-    )  # fmt: skip
-
-
-def read_bytes(entry: Entry) -> bytes:
-    """The file of a picture."""
-    with open(entry["path"], "rb") as file:
-        file.seek(entry["start"])
-        return file.read(entry["size"])
+    return _row(path, pictures[0].name, pictures[0].offset_data, pictures[0].size, path.stat(), caption)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

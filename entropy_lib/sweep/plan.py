@@ -1,27 +1,110 @@
-"""All the units of a comparison: made from its settings, kept in the store, cut into groups that are drawn together."""
+"""What to draw: units, one an image, and plans, all the units of a comparison in groups that are drawn together.
 
-import io
+A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes and methods with what
+all its units share; the store keeps those, and a digest of the keys, so that all commands of a sweep mean the same images.
+
+Example:
+    >>> shared = Settings("mini", "1234", "own", steps=20, guidance=2.0, dtype="float32", native_size=(64, 64))
+    >>> plan = Plan.of(shared, ["a zebra"], [0], [(64, 64), (64, 96)], ["unscaled", "paper"])
+    >>> [(unit.size, unit.method, unit.key[:6]) for unit in plan.units]
+    [('64x64', 'unscaled', '69f6a9'), ('64x96', 'unscaled', '0d7dd8'), ('64x96', 'paper', 'b5b6e3')]
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import groupby, product, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
-
-import pandas as pd
 
 from entropy_lib.baselines.methods import check_at, distinct_at_native_size, method
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
-from entropy_lib.sizes import size_name
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sizes import Size
 
-FILE = "plan.parquet"
+FILE = "plan.json"
+LISTS = ("prompts", "seeds", "sizes", "methods")
 BATCH = 16  # images drawn together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
+DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/test_drawing.py` notices)
 
 
-SHARED = ("model", "revision", "scheduler", "steps", "guidance", "dtype", "drawing")
+@dataclass(frozen=True)
+class Unit:
+    """One image to draw.
+
+    Attributes:
+        prompt, seed: which noise and which text.
+        height, width: in pixels.
+        method: how it is drawn: name of a scale rule or any other method of `baselines.methods`, in its canonical form.
+        model: name in the catalogue, Hub id or folder.
+        revision: what tells one state of its weights from another (see `models.catalogue.revision`).
+        scheduler: class of the sampler, or "own": the one that the weights come with.
+        steps, guidance: of the sampler.
+        dtype: of the weights, "float32", "float16" or "bfloat16".
+        drawing: version of how units become pictures; releases that leave pictures as they are leave it too.
+        calibration: digest of the user's own that the rule takes its factors from, which the store keeps; "" where it takes
+            none, or the shipped one.
+
+    Raises:
+        InvalidInputError: for a size or a method that cannot be.
+    """
+
+    prompt: str
+    seed: int
+    height: int
+    width: int
+    method: str
+    model: str
+    revision: str
+    scheduler: str
+    steps: int
+    guidance: float
+    dtype: str
+    drawing: int = DRAWING_VERSION
+    calibration: str = ""
+
+    def __post_init__(self) -> None:
+        Size.of((self.height, self.width))
+        for name in ("prompt", "model", "revision", "scheduler", "dtype"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidInputError(f"{name} is {getattr(self, name)!r}; it must be a text")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InvalidInputError(f"steps is {self.steps!r}; it must be a whole number, 1 or more")
+        if not 0 <= self.guidance < math.inf:
+            raise InvalidInputError(f"guidance is {self.guidance}; it must be a number, 0 or more")
+        chosen = method(self.method)
+        object.__setattr__(self, "method", chosen.name)
+        object.__setattr__(self, "calibration", self.calibration if chosen.calibrated else "")
+        object.__setattr__(self, "guidance", float(self.guidance))  # 2 and 2.0 are one unit
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the unit as canonical JSON, 64 hexadecimal digits."""
+        content = self.content
+        if not self.calibration:
+            del content["calibration"]  # as it was before there were any
+        return _digest(content).hex()
+
+    @property
+    def content(self) -> dict[str, object]:
+        """All fields by the names that stored images are found by: there a method is a `rule`."""
+        content = asdict(self)
+        return {"rule": content.pop("method"), **content}
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of the image's own generator. It does not know the method, so that all start from the same noise."""
+        return int.from_bytes(_digest([self.prompt, self.seed, self.height, self.width])[:8]) >> 1
+
+    @property
+    def size(self) -> str:
+        """The label of its size: "64x96"."""
+        return f"{self.height}x{self.width}"
 
 
 @dataclass(frozen=True)
@@ -36,23 +119,23 @@ class Settings:
     dtype: str
     native_size: tuple[int, int]
     calibration: str = ""
+    drawing: int = DRAWING_VERSION
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The units of a comparison, those of one (size, method) side by side, each in the order of its prompts and seeds."""
+    """The units of a comparison; made by `Plan.of`.
 
-    units: tuple[Unit, ...]
-    native_size: tuple[int, int]
+    Attributes:
+        settings: shared by all.
+        prompts, seeds, sizes, methods: each with each.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.units:
-            raise InvalidInputError("a plan of no units; give at least one prompt, seed, size and method")
-        for name in SHARED:
-            values = {getattr(unit, name) for unit in self.units}
-            if len(values) != 1:
-                given = sorted(map(str, values))
-                raise InvalidInputError(f"units of one plan differ in {name}: {given}; one table is of one setting")
+    settings: Settings
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sizes: tuple[str, ...]
+    methods: tuple[str, ...]
 
     @classmethod
     def of(
@@ -60,65 +143,72 @@ class Plan:
         settings: Settings,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        sizes: Sequence[tuple[int, int]],
+        sizes: Sequence[tuple[int, int] | str],
         methods: Sequence[str],
     ) -> "Plan":
         """Every prompt with every seed at every size by every method.
 
         At native size many are the identity: its images are drawn once, under the first of them.
 
-        Args:
-            settings: shared by all.
-            prompts: different from each other.
-            seeds: of each prompt.
-            sizes: (height, width) in pixels.
-            methods: names of scale rules or of any others, see `baselines.methods`.
-
         Raises:
-            InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all, and for sizes that cannot be.
+            InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all; for what no image can have.
             UnknownNameError: for an unknown method.
         """
-        methods = [method(text).name for text in methods]
-        sizes = [tuple(size) for size in sizes]
-        for name, values in {"prompts": prompts, "seeds": seeds, "sizes": sizes, "methods": methods}.items():
-            _check_distinct(name, values)
-        shared = asdict(settings)
-        native = tuple(shared.pop("native_size"))
-        for size, name in product(sizes, methods):
-            check_at(name, size, native)
-        drawn = [(size, name) for size, name in product(sizes, methods) if name == drawn_as(methods, name, size == native)]
-        units = [Unit(p, int(s), *size, name, **shared) for size, name in drawn for p, s in product(prompts, seeds)]
-        return cls(tuple(units), native)
+        chosen = [method(text) for text in methods]
+        labels = [str(Size.of(size)) for size in sizes]
+        lists = dict(zip(LISTS, (prompts, seeds, labels, [each.name for each in chosen]), strict=True))
+        for name, values in lists.items():
+            if not len(values):
+                raise InvalidInputError(f"no {name}; give at least one")
+            if repeated := [value for value, count in Counter(values).items() if count > 1]:
+                raise InvalidInputError(
+                    f"{len(repeated)} {name} are repeated, the first being {repeated[0]!r}; each may occur once"
+                )
+        for size, each in product(labels, chosen):
+            check_at(each, Size.parse(size), settings.native_size)
+        calibration = settings.calibration if any(each.calibrated for each in chosen) else ""
+        shared = replace(settings, native_size=tuple(settings.native_size), calibration=calibration)
+        plan = cls(shared, **{name: tuple(values) for name, values in lists.items()})
+        plan.cells  # noqa: B018  # what no image can have is refused here
+        return plan
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], list[Unit]]:
-        """{(size, method): its units}, in order."""
-        return {cell: list(units) for cell, units in groupby(self.units, key=lambda unit: (unit.size, unit.method))}
+        """{(size, method): its units}, each in the order of its prompts and seeds."""
+        shared, images = asdict(self.settings), list(product(self.prompts, map(int, self.seeds)))
+        del shared["native_size"]
+        return {
+            (size, name): [Unit(prompt, seed, *Size.parse(size), name, **shared) for prompt, seed in images]
+            for size, name in product(self.sizes, self.methods)
+            if self.drawn_by(size, name) == name
+        }
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """All images, cell by cell."""
+        return tuple(chain(*self.cells.values()))
+
+    def drawn_by(self, size: str, name: str) -> str:
+        """By which method the images of `name` are drawn: at native size the first of those that do the same there."""
+        if size != self.native:
+            return name
+        groups = distinct_at_native_size(self.methods)
+        return next(first for first, same in groups.items() if name in same)
 
     @property
     def native(self) -> str:
         """The label of the native size."""
-        return size_name(*self.native_size)
-
-    @property
-    def sizes(self) -> list[str]:
-        """Labels of the sizes, in order."""
-        return list(dict.fromkeys(unit.size for unit in self.units))
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods, in order of appearance."""
-        return list(dict.fromkeys(unit.method for unit in self.units))
+        return str(Size(*self.settings.native_size))
 
     @property
     def provenance(self) -> str:
         """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
-        unit, seeds = self.units[0], sorted({unit.seed for unit in self.units})
-        prompts = len({unit.prompt for unit in self.units})
-        sampler = "its own scheduler" if unit.scheduler == OWN else unit.scheduler
+        shared, seeds = self.settings, sorted(self.seeds)
+        sampler = "its own scheduler" if shared.scheduler == OWN else shared.scheduler
         return (
-            f"model {unit.model} @ {unit.revision[:8]} · {sampler}, {unit.steps} steps · guidance {unit.guidance:g} · {prompts} "
-            f"prompts x seeds {seeds[0]} to {seeds[-1]} · {unit.dtype} · no safety checker · drawing version {unit.drawing}"
+            f"model {shared.model} @ {shared.revision[:8]} · {sampler}, {shared.steps} steps · guidance {shared.guidance:g} · "
+            f"{len(self.prompts)} prompts x seeds {seeds[0]} to {seeds[-1]} · {shared.dtype} · no safety checker · "
+            f"drawing version {shared.drawing}"
         )
 
     def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
@@ -135,18 +225,27 @@ class Plan:
             raise InvalidInputError(f"batch is {batch}; it must be 1 or more")
         if not 0 <= index < count:
             raise InvalidInputError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
-        groups = [units[start : start + batch] for units in self.cells.values() for start in range(0, len(units), batch)]
-        return groups[index::count]
+        cells = self.cells.values()
+        return [units[start : start + batch] for units in cells for start in range(0, len(units), batch)][index::count]
+
+    @property
+    def content(self) -> dict[str, object]:
+        """All that decides the plan, a field each."""
+        return {name: list(getattr(self, name)) for name in LISTS} | asdict(self.settings)
+
+    @property
+    def digest(self) -> str:
+        """Checksum of the keys of all its images."""
+        return _digest([unit.key for unit in self.units]).hex()
 
     def write(self, folder: Path | str, name: str = FILE) -> Path:
         """Keep the plan in a store's folder; an earlier one of that name is replaced."""
         path = Path(folder) / name
         if path.is_dir():
             raise InvalidInputError(f"{path} is a folder, where the plan is to be written; remove it")
-        table = pd.DataFrame([asdict(unit) for unit in self.units])
-        table.attrs = {"native_size": list(self.native_size)}
         with replacing(path) as temporary:
-            table.to_parquet(temporary)
+            content = {"digest": self.digest} | self.content
+            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         return path
 
     @classmethod
@@ -155,17 +254,21 @@ class Plan:
 
         Raises:
             MissingFileError: if there is none.
-            InvalidInputError: if it cannot be read, or was made by a version that knew other fields.
+            InvalidInputError: if it cannot be read, or its images have other keys here, as those of another version may.
         """
         path = Path(folder) / name
         if not path.exists():
             raise MissingFileError(f"no plan in {folder}; make one with `{AGAIN}`")
         try:
-            table = pd.read_parquet(io.BytesIO(path.read_bytes()))
-            return cls(tuple(Unit(**row) for row in table.to_dict("records")), tuple(table.attrs["native_size"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            content = json.loads(path.read_bytes())
+            digest, *lists = (content.pop(each) for each in ("digest", *LISTS))
+            plan = cls.of(Settings(**content), *lists)
+            if plan.digest != digest:
+                raise InvalidInputError("its images have other keys here")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             advice = f"remove it and make it again with `{AGAIN}`: images that are drawn stay"
             raise InvalidInputError(f"{path} is no plan that can be read ({error}); {advice}") from error
+        return plan
 
     def check_same(self, asked: "Plan") -> None:
         """Compare with the plan that was asked for, whole.
@@ -173,30 +276,19 @@ class Plan:
         Raises:
             InvalidInputError: if they differ, naming every field that does, with both values.
         """
-        stored, wanted = self._facts(), asked._facts()
-        different = [name for name in stored if stored[name] != wanted[name]]
-        texts = [f"{name} {_both(wanted[name], stored[name])}" for name in different] or ["its units"] * (self != asked)
-        if texts:
+        stored, wanted = self.content, asked.content
+        if different := [name for name in stored if stored[name] != wanted[name]]:
+            texts = (f"{name.replace('_', ' ')} {_both(wanted[name], stored[name])}" for name in different)
             raise InvalidInputError(
                 f"the plan in the store is not the one asked for: {'; '.join(texts)}. Give all commands the same values, or make "
                 f"it again with `{AGAIN}`: images that are drawn stay"
             )
 
-    def _facts(self) -> dict[str, object]:
-        """Everything that decides a plan, a field each."""
-        unit, lists = self.units[0], ("prompt", "seed", "size", "method")
-        values = {f"{name}s": list(dict.fromkeys(getattr(unit, name) for unit in self.units)) for name in lists}
-        shared = {name: getattr(unit, name) for name in SHARED}
-        calibrations = sorted({unit.calibration for unit in self.units} - {""})
-        return values | shared | {"native size": self.native, "calibration": calibrations}
 
-
-def drawn_as(methods: Sequence[str], name: str, at_native_size: bool) -> str:
-    """By which method the images of `name` are drawn: at native size the first of those that do the same there."""
-    if not at_native_size:
-        return name
-    groups = distinct_at_native_size(methods)
-    return next(first for first, same in groups.items() if name in same)
+def _digest(content: object) -> bytes:
+    """sha256 of canonical JSON: sorted keys, no spaces, floats in their shortest exact form."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _both(asked: object, stored: object) -> str:
@@ -206,11 +298,3 @@ def _both(asked: object, stored: object) -> str:
     pairs = enumerate(zip_longest(asked, stored), 1)
     place, (one, other) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
     return f"({len(asked)}, there {len(stored)}; the first that differs, number {place}: {one!r}, there {other!r})"
-
-
-def _check_distinct(name: str, values: Sequence) -> None:
-    if not len(values):
-        raise InvalidInputError(f"no {name}; give at least one")
-    repeated = pd.Series(list(values))[lambda series: series.duplicated()]
-    if len(repeated):
-        raise InvalidInputError(f"{len(repeated)} {name} are repeated, the first being {repeated.iloc[0]!r}; each may occur once")

@@ -15,26 +15,22 @@ with a method are deleted from both. Only a reference that is a state is taken a
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, PictureScore, Score
+from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, Score
 from entropy_lib.metrics.extractors import CutCaptionWarning
-from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
-from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
-from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, UsableImages
-from entropy_lib.sweep.plan import drawn_as
+from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, Sample, UsableImages
 from entropy_lib.sweep.references import Reference
 
 REAL = "real, resized"
@@ -42,12 +38,12 @@ REAL = "real, resized"
 
 @dataclass(frozen=True)
 class Tables:
-    """What `metric_tables` returns.
+    """What `evaluate` returns.
 
     Attributes:
         levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
         differences: columns `size, method, against, metric, estimate, low, high, p_value, p_holm, effect, share_improved,
-            share_low, share_high, pairs`; `estimate` is that of the method less that of the first.
+            share_low, share_high, pairs`; `estimate` is that of the method less that of the first method.
         exclusions: columns `size, method, reason, images`.
         label: of the features: network, weights, resize, view.
         provenance: model, sampler, samples and reference, in one line.
@@ -61,21 +57,23 @@ class Tables:
 
     def write(self, folder: Path) -> list[Path]:
         """The tables as CSV and where they come from as text, each whole or not at all."""
-        tables = {
-            "levels": self.levels.assign(features=self.label),
-            "differences": self.differences.assign(features=self.label),
-            "exclusions": self.exclusions,
+        contents = {
+            f"{name}.csv": table.to_csv(index=False, float_format="%.6g")
+            for name, table in {
+                "levels": self.levels.assign(features=self.label),
+                "differences": self.differences.assign(features=self.label),
+                "exclusions": self.exclusions,
+            }.items()
         }
-        for name, table in tables.items():
-            with replacing(folder / f"{name}.csv") as temporary:
-                table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
-        with replacing(folder / "provenance.txt") as temporary:
-            temporary.write_text(f"{self.provenance}\n{self.label}\n", encoding="utf-8")
-        return [*(folder / f"{name}.csv" for name in tables), folder / "provenance.txt"]
+        contents["provenance.txt"] = f"{self.provenance}\n{self.label}\n"
+        for name, content in contents.items():
+            with replacing(folder / name) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+        return [folder / name for name in contents]
 
 
-def metric_tables(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
-    """All metrics of a comparison.
+def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
+    """All metrics of a comparison, as tables.
 
     A Fréchet distance is left out where either side has fewer than two images for each feature: no interval would cover it.
     Kernel distances and scores are given for any number.
@@ -90,63 +88,21 @@ def metric_tables(comparison: Comparison, progress: Callable[[str], None] = lamb
     """
     targets = _targets(comparison)
     levels, differences, exclusions = [], [], []
-    for size in comparison.plan.sizes:
-        progress(size)
-        images, dropped = comparison.common_images(size)
-        samples = _samples(comparison, size, images)
-        exclusions += [{"size": size, **row} for row in _exclusions(images, dropped)]
-        levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
-        differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
-    changes = _corrected(pd.DataFrame(differences))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutCaptionWarning)  # it is said once, in the provenance
+        for size in comparison.plan.sizes:
+            progress(size)
+            images, dropped = comparison.common_images(size)
+            samples = _samples(comparison, size, images)
+            rows = [(method, *each) for method, usable in images.items() for each in usable.excluded.items()]
+            exclusions += [(size, *row) for row in [*rows, *([("all", "pairs dropped", dropped)] if dropped else [])]]
+            levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
+            differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
+    changes = pd.DataFrame(differences)
+    if len(changes):  # p-values are corrected over the sizes at which a pair of methods is compared by a metric
+        changes = holm(changes, by=["method", "metric"])
     left_out = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
     return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The images of a method at one size, as the metrics see them.
-
-    Attributes:
-        prompts: of each image; a name of its own where a picture has none.
-        features: {what they are for: a row an image}.
-        scores: {metric: a number an image}.
-    """
-
-    prompts: list[str]
-    features: Mapping[str, Float[Tensor, "image dim"]]
-    scores: Mapping[str, Float[np.ndarray, " image"]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        comparison: Comparison,
-        prompts: list[str],
-        features_of: Callable[[FeatureCache], Tensor],
-        scored: bool,
-        captioned: bool = True,
-    ) -> "Sample":
-        """Features of all networks; where they are wanted, scores: of captions where the prompts are some."""
-        caches = comparison.caches
-        distinct = {id(cache): features_of(cache) for cache in {id(cache): cache for cache in caches.values()}.values()}
-        features = {name: distinct[id(cache)] for name, cache in caches.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CutCaptionWarning)  # it is said once, in the provenance
-            scores = {
-                metric.name: metric.values(features[metric.features], prompts, caches[metric.features].captions).numpy()
-                for metric in comparison.wanted(Score)
-                if scored and captioned
-            }
-        scores |= {
-            metric.name: features_of(comparison.numbers(metric))[:, 0].double().numpy()
-            for metric in comparison.wanted(PictureScore)
-            if scored
-        }
-        return cls(prompts, features, scores)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many images, of how many prompts."""
-        return {"images": len(self.prompts), "prompts": len(set(self.prompts))}
 
 
 @dataclass(frozen=True)
@@ -154,36 +110,30 @@ class Target:
     """What distances are measured to.
 
     Attributes:
-        name: "real", or "native": the model's own native pictures.
+        name: "real", or "native": the model's own native images.
         reference: the images themselves, or a state of their features.
     """
 
     name: str
     reference: Sample | FeatureState
 
-    def intervals(self, comparison: Comparison, sample: Sample, first: Sample | None = None) -> dict[str, Interval]:
+    def intervals(self, sample: Sample, first: Sample | None = None) -> dict[str, Interval]:
         """Every distance of a sample that can be given; with `first` how much farther the sample is than that, in pairs."""
-        labels, reference_labels = self._labels(comparison, sample)
-        options, found = {"reference_labels": reference_labels, "level": comparison.level}, {}
+        comparison, reference, found = sample.comparison, self.reference, {}
+        if isinstance(reference, FeatureState):
+            labels, options = _blocks(sample), {"level": comparison.level}
+        else:  # blocks of the sample's prompts, and the same ones of the reference's
+            fewest = min(sample.counts["prompts"], reference.counts["prompts"])
+            labels, others = deal_together(sample.prompts, reference.prompts, min(comparison.blocks, fewest))
+            options = {"level": comparison.level, "reference_labels": others}
         for metric in comparison.wanted(Distance):
-            features, reference = sample.features[metric.features], self._features(metric.features)
-            if not metric.can_be_given(features, reference):
-                continue
-            if first is None:
-                found[metric.name] = metric.interval(features, reference, labels, **options)
-            else:
-                found[metric.name] = metric.difference(features, first.features[metric.features], reference, labels, **options)
+            features, purpose = sample.features(metric.features), metric.features
+            known = reference if isinstance(reference, FeatureState) else reference.features(purpose)
+            if metric.can_be_given(features, known) and first is None:
+                found[metric.name] = metric.interval(features, known, labels, **options)
+            elif metric.can_be_given(features, known):
+                found[metric.name] = metric.difference(features, first.features(purpose), known, labels, **options)
         return found
-
-    def _features(self, name: str) -> Tensor | FeatureState:
-        return self.reference if isinstance(self.reference, FeatureState) else self.reference.features[name]
-
-    def _labels(self, comparison: Comparison, sample: Sample) -> tuple[np.ndarray, np.ndarray | None]:
-        """Blocks of the sample's prompts, and the same ones of the reference's."""
-        if isinstance(self.reference, FeatureState):
-            return _blocks(comparison, sample), None
-        fewest = min(len(set(prompts)) for prompts in (sample.prompts, self.reference.prompts))
-        return deal_together(sample.prompts, self.reference.prompts, min(comparison.blocks, fewest))
 
 
 def _targets(comparison: Comparison) -> list[Target]:
@@ -191,73 +141,48 @@ def _targets(comparison: Comparison) -> list[Target]:
     if not comparison.wanted(Distance):
         return []
     if isinstance(reference, FeatureState):
-        if reference.extractor not in ("", comparison.caches[DISTANCES].label):
+        own = comparison.caches[DISTANCES].label
+        if reference.extractor not in ("", own):
             raise InvalidInputError(
-                f"the reference holds features of {reference.extractor!r}, not of {comparison.caches[DISTANCES].label!r}; name its "
-                "extractor and view, or make the state again"
+                f"the reference holds features of {reference.extractor!r}, not of {own!r}; name its extractor and view, or make "
+                "the state again"
             )
         targets.append(Target("real", reference))
     elif reference is not None:
-        targets.append(Target("real", _real_sample(comparison, reference, reference.halves()[1], scored=False)))
+        targets.append(Target("real", comparison.real_sample(reference.halves()[1])))
     if plan.native in plan.sizes:
         images, _ = comparison.common_images(plan.native)
-        targets.append(Target("native", _drawn_sample(comparison, images[plan.methods[0]], scored=False)))
+        targets.append(Target("native", comparison.sample(images[plan.methods[0]])))
     return targets
 
 
 def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImages]) -> dict[str, Sample]:
     """The methods of a size and its floors. Where one changes nothing it is not shown apart from the one that it equals."""
-    pixels, methods, at_native_size = parse_size(size), comparison.plan.methods, size == comparison.plan.native
     samples = {
-        name: _drawn_sample(comparison, usable, pixels if name == NATIVE else None)
+        name: comparison.sample(usable, size if name == NATIVE else None)
         for name, usable in images.items()
-        if name == NATIVE or drawn_as(methods, name, at_native_size) == name
+        if name == NATIVE or comparison.plan.drawn_by(size, name) == name
     }
     if isinstance(comparison.reference, Reference):
-        samples[REAL] = _real_sample(comparison, comparison.reference, comparison.reference.halves()[0], pixels)
+        samples[REAL] = comparison.real_sample(comparison.reference.halves()[0], size)
     return samples
 
 
-def _drawn_sample(comparison: Comparison, usable: UsableImages, size: tuple[int, int] | None = None, scored: bool = True) -> Sample:
-    prompts = [unit.prompt for unit in usable.keys]
-    return Sample.of(comparison, prompts, lambda cache: comparison.features(cache, usable, size), scored)
-
-
-def _real_sample(
-    comparison: Comparison,
-    reference: Reference,
-    indices: list[int],
-    size: tuple[int, int] | None = None,
-    scored: bool = True,
-) -> Sample:
-    captioned = reference.caption is not None
-    prompts = reference.captions(indices) if captioned else [f"picture {index} of {reference.name}" for index in indices]
-    return Sample.of(comparison, prompts, lambda cache: comparison.real_features(cache, indices, size), scored, captioned)
-
-
-def _exclusions(images: Mapping[str, UsableImages], dropped: int) -> list[dict]:
-    """What was left out at one size, by method and reason; and how many pairs that took away."""
-    reasons = [(method, reason, count) for method, usable in images.items() for reason, count in usable.excluded.items()]
-    rows = [*reasons, ("all", "pairs dropped", dropped)] if dropped else reasons
-    return [{"method": method, "reason": reason, "images": count} for method, reason, count in rows]
-
-
 def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
-    rows = []
+    rows, plan = [], comparison.plan
     for method, sample in samples.items():
-        for target in targets:
-            if target.name == "native" and _are_the_native_pictures(comparison, method, size):
-                continue
+        native = method == NATIVE or (method == plan.methods[0] and size == plan.native)  # those very images are a target
+        for target in (each for each in targets if not (native and each.name == "native")):
             rows += [
                 {"method": method, "metric": metric, "reference": target.name, **interval.columns(), **sample.counts}
-                for metric, interval in target.intervals(comparison, sample).items()
+                for metric, interval in target.intervals(sample).items()
             ]
         for metric, values in sample.scores.items():
-            known = _known(sample.prompts, values)
+            known = _known(sample, values)
             if known is None:
                 continue
             counts = {"images": len(known), "prompts": len({sample.prompts[index] for index in known})}
-            interval = jackknife(np.mean, values[known], _blocks(comparison, sample, known), level=comparison.level)
+            interval = jackknife(np.mean, values[known], _blocks(sample, known), level=comparison.level)
             if (bounds := METRICS[metric].bounds) is not None:
                 interval = interval.within(*bounds, counts["prompts"])
             row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
@@ -265,94 +190,75 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
     return rows
 
 
-def _known(prompts: Sequence[str], *values: Float[np.ndarray, " image"]) -> np.ndarray | None:
-    """Rows in which all values are numbers; None where they are of too few prompts for an interval."""
-    rows = np.flatnonzero(np.isfinite(values).all(0))
-    return rows if len({prompts[index] for index in rows}) >= LEAST_PROMPTS else None
-
-
 def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
     """Each further method, and the native floor, against the first, image by image; distances are to the first target."""
-    name, rows = comparison.plan.methods[0], []
+    plan, rows = comparison.plan, []
+    first = samples[plan.methods[0]]
     for method, sample in samples.items():
-        if method in (name, REAL):
+        if method in (plan.methods[0], REAL):
             continue
-        pair = {"method": method, "against": name, "pairs": len(sample.prompts)}
-        for target in targets[:1]:
-            if target.name == "native" and (method == NATIVE or size == comparison.plan.native):
-                continue  # one of the two is made of those very pictures
-            for metric, interval in target.intervals(comparison, sample, samples[name]).items():
+        pair = {"method": method, "against": plan.methods[0], "pairs": len(sample.prompts)}
+        native = method == NATIVE or size == plan.native  # one of the two is made of the images of the native target
+        for target in (each for each in targets[:1] if not (native and each.name == "native")):
+            for metric, interval in target.intervals(sample, first).items():
                 rows.append({**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value})
-        for metric in sample.scores:
-            known = _known(sample.prompts, sample.scores[metric], samples[name].scores[metric])
+        for metric, values in sample.scores.items():
+            known = _known(sample, values, first.scores[metric])
             if known is not None:
-                difference = _score_difference(comparison, metric, sample, samples[name], known)
-                rows.append({**pair, "metric": metric, **difference, "pairs": len(known)})
+                rows.append({**pair, "metric": metric, **_score_difference(metric, sample, first, known), "pairs": len(known)})
     return rows
 
 
-def _are_the_native_pictures(comparison: Comparison, method: str, size: str) -> bool:
-    return method == NATIVE or (method == comparison.plan.methods[0] and size == comparison.plan.native)
-
-
-def _score_difference(comparison: Comparison, metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
+def _score_difference(metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
     """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved (or with more)."""
-    new, old = sample.scores[metric][rows], first.scores[metric][rows]
-    interval = jackknife_difference(np.mean, new, old, _blocks(comparison, sample, rows), level=comparison.level)
+    new, old, level = sample.scores[metric][rows], first.scores[metric][rows], sample.comparison.level
+    interval = jackknife_difference(np.mean, new, old, _blocks(sample, rows), level=level)
     gain = (old - new) if METRICS[metric].better == "lower" else (new - old)
     by_prompt = pd.Series(gain).groupby([sample.prompts[index] for index in rows]).mean()
     changed = by_prompt[by_prompt != 0]
-    improved = wilson(int((changed > 0).sum()), len(changed), comparison.level) if len(changed) else None
+    improved = wilson(int((changed > 0).sum()), len(changed), level).columns("improved") if len(changed) else {}
     deviation = float(np.std(new - old, ddof=1))
     return {
         **interval.columns(),
         "p_value": interval.p_value,
         "effect": float(interval.estimate / deviation) if deviation else 0.0,
-        "share_improved": improved.estimate if improved else np.nan,
-        "share_low": improved.low if improved else np.nan,
-        "share_high": improved.high if improved else np.nan,
+        **{f"share_{name}": improved.get(name, np.nan) for name in ("improved", "low", "high")},
     }
 
 
-def _blocks(comparison: Comparison, sample: Sample, rows: Sequence[int] | None = None) -> np.ndarray:
+def _known(sample: Sample, *values: Float[np.ndarray, " image"]) -> np.ndarray | None:
+    """Rows in which all values are numbers; None where they are of too few prompts for an interval."""
+    rows = np.flatnonzero(np.isfinite(values).all(0))
+    return rows if len({sample.prompts[index] for index in rows}) >= LEAST_PROMPTS else None
+
+
+def _blocks(sample: Sample, rows: Sequence[int] | None = None) -> np.ndarray:
     """The block of each image, or of some of them."""
     prompts = sample.prompts if rows is None else [sample.prompts[index] for index in rows]
-    return deal_blocks(prompts, min(comparison.blocks, len(set(prompts))))
+    return deal_blocks(prompts, min(sample.comparison.blocks, len(set(prompts))))
 
 
 def _label(comparison: Comparison) -> str:
     """What decides the features; of each network where there are several."""
     labels: dict[str, list[str]] = {}
-    for purpose, cache in comparison.caches.items():
-        labels.setdefault(cache.label, []).append(purpose)
+    for purpose, source in comparison.caches.items():
+        labels.setdefault(source.label, []).append(purpose)
     if len(labels) == 1:
         return next(iter(labels))
     return "; ".join(f"{' and '.join(purposes)}: {label}" for label, purposes in labels.items())
 
 
 def _provenance(comparison: Comparison) -> str:
-    real = comparison.reference
-    pictures = real.summary() if isinstance(real, Reference) else "none" if real is None else f"state of {real.count:,} pictures"
-    counted = "taken as it is" if isinstance(real, FeatureState) else "counted as a sample"
-    parts = [
-        comparison.plan.provenance,
-        f"reference {pictures}, {counted}",
-        f"{comparison.level:.0%} interval, jackknife over prompts",
-        _cut_captions(comparison),
-    ]
+    real, parts = comparison.reference, [comparison.plan.provenance]
+    texts = list(comparison.plan.prompts)
+    if real is None:
+        parts.append("no reference")
+    elif isinstance(real, FeatureState):
+        parts.append(f"reference state of {real.count:,} pictures, taken as it is")
+    else:
+        parts.append(f"reference {real.summary()}, counted as a sample")
+        texts += real.captions(real.halves()[0]) if real.caption is not None else []
+    parts.append(f"{comparison.level:.0%} interval, jackknife over prompts")
+    if any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):  # prompts that it knows the beginning of only
+        parts.append(comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts))))
     return " · ".join(part for part in parts if part)
-
-
-def _cut_captions(comparison: Comparison) -> str:
-    """How many of the prompts, and of the captions of real pictures, the CLIP score knows the beginning of only."""
-    if not any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):
-        return ""
-    real, texts = comparison.reference, [unit.prompt for unit in comparison.plan.units]
-    if isinstance(real, Reference) and real.caption is not None:
-        texts += real.captions(real.halves()[0])
-    return comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts)))
-
-
-def _corrected(differences: pd.DataFrame) -> pd.DataFrame:
-    """p-values corrected for the number of sizes at which the same pair of methods is compared by the same metric (Holm)."""
-    return differences if differences.empty else holm(differences, by=["method", "metric"])

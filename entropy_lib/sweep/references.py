@@ -17,9 +17,9 @@ import inspect
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,17 +36,17 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
-from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Entry, in_archives, in_folder, read_bytes, some
+from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Row, column, first_text, in_archives, in_folder, some
 
 if TYPE_CHECKING:
     import datasets  # comes with an extra
 
-LOSSY = ("JPEG", "WEBP")
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
 LEAST = 6  # pictures
 SCENES = 2000  # pictures of the reference that is drawn here
 DAMAGED = "damaged"
+FACTS = ("digest", "height", "width", "format", "problem")
 
 
 class DamagedReferenceWarning(UserWarning):
@@ -92,14 +92,17 @@ class Reference:
         Warns:
             DamagedReferenceWarning: saying how many were left out, and which.
         """
-        whole = self._facts_of_all()
+        if hasattr(self.rows, "map"):
+            options = {"remove_columns": self.rows.column_names, "fn_kwargs": {"code": _code()}, "desc": f"reading {self.name}"}
+            whole = self.rows.map(_facts, input_columns=[self.picture], **options).to_pandas()
+        else:
+            whole = pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
         names = whole.index.map(self._name_of)
         refused = whole["problem"].where(~whole["problem"].isin(["", DAMAGED])).dropna()
         if len(refused):
-            first = refused.index[0]
             raise InvalidInputError(
                 f"{len(refused)} pictures of {self.name} cannot be shown as they are ({some(names[refused.index])}): of the first, "
-                f"{refused[first]}"
+                f"{refused.iloc[0]}"
             )
         decoded = whole[whole["problem"] == ""].drop_duplicates("digest")
         broken = names[whole["problem"] == DAMAGED]
@@ -113,21 +116,10 @@ class Reference:
             warnings.warn(f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2)
         return decoded.drop(columns="problem")
 
-    def _facts_of_all(self) -> pd.DataFrame:
-        if not hasattr(self.rows, "map"):
-            return pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
-        options = {"input_columns": [self.picture], "remove_columns": self.rows.column_names, "fn_kwargs": {"code": _code()}}
-        return self.rows.map(_facts, desc=f"reading {self.name}", **options).to_pandas()
-
     def _name_of(self, index: int) -> str:
         """The file of a picture, or its row where it has none."""
         value = self.rows[index][self.picture]
         return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
-
-    @property
-    def keys(self) -> dict[str, int]:
-        """{sha256 of the pixels: index of the picture}."""
-        return dict(zip(self.survey.digest, self.survey.index, strict=True))
 
     def captions(self, indices: Sequence[int]) -> list[str]:
         """The captions of some pictures, the first where a picture has several.
@@ -137,14 +129,12 @@ class Reference:
         """
         if self.caption is None:
             raise InvalidInputError(f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); name a prompt list")
-        values = [self.rows[index][self.caption] for index in indices]
-        texts = [value[0] if isinstance(value, list | tuple) and value else value for value in values]
-        texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]
-        if missing := sum(not isinstance(text, str) or not text.strip() for text in texts):
+        texts = [(first_text(self.rows[index][self.caption]) or "").strip() for index in indices]
+        if missing := texts.count(""):
             raise InvalidInputError(
                 f"{missing} of {len(texts)} captions of {self.name} are missing; caption those pictures, or leave them out"
             )
-        return [text.strip() for text in texts]
+        return texts
 
     def halves(self) -> tuple[list[int], list[int]]:
         """Indices of two halves that share no picture, in random order, the same every time: the first few are a fair sample.
@@ -172,22 +162,21 @@ class Reference:
             )
 
 
-FACTS = ("digest", "height", "width", "format", "problem")
-
-
 def _facts(value: object, code: str = "") -> dict:
     """What a comparison needs to know of an encoded picture, or why it cannot; `code` is part of what the cache goes by."""
+    found = ("", 0, 0, "")
     try:
         encoded = _encoded(value)
-        pixels = read_picture(encoded)
+        pixels, problem = read_picture(encoded), ""
         with Image.open(io.BytesIO(encoded)) as file:
             form = file.format or "unknown"
         digest = hashlib.sha256(f"{pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
-        return dict(zip(FACTS, (digest, *pixels.shape[:2], form, ""), strict=True))
-    except InvalidInputError as problem:
-        return dict(zip(FACTS, ("", 0, 0, "", str(problem)), strict=True))
+        found = (digest, *pixels.shape[:2], form)
+    except InvalidInputError as error:
+        problem = str(error)
     except Exception:  # Pillow's own, of many kinds, for a broken file
-        return dict(zip(FACTS, ("", 0, 0, "", DAMAGED), strict=True))
+        problem = DAMAGED
+    return dict(zip(FACTS, (*found, problem), strict=True))
 
 
 @cache
@@ -197,13 +186,12 @@ def _code() -> str:
 
 
 def _encoded(value: object) -> bytes:
-    """The file of a picture."""
-    if isinstance(value, Mapping):
-        if "start" in value:
-            return read_bytes(value)
-        # how `datasets` gives an image that it was told not to decode
-        value = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
-    return value
+    """The file of a picture: of a place on disk, of what `datasets` gives undecoded, or the bytes themselves."""
+    if not isinstance(value, Mapping) or value.get("bytes") is not None:
+        return value["bytes"] if isinstance(value, Mapping) else value
+    with open(value["path"], "rb") as file:
+        file.seek(value.get("start", 0))
+        return file.read(value.get("size", -1))
 
 
 def load_reference(source: str) -> Reference:
@@ -215,67 +203,55 @@ def load_reference(source: str) -> Reference:
     """
     if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
         return _scenes(int(match[1] or SCENES))
-    read = _reader(source)
+    path = Path(source)
+    kind = "folder" if path.is_dir() else path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
+    if kind not in ("folder", ".parquet", ".tar", "hub"):
+        raise InvalidInputError(
+            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of pictures, a .parquet, a .tar, a "
+            f"state (.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
+        )
+    files = _existing(path) if kind.startswith(".") else []
     with extra("metrics"):
-        import datasets  # noqa: F401  # wanted by all of them
+        import datasets
     try:
-        rows = read()
+        if kind == ".parquet":
+            rows = datasets.load_dataset("parquet", data_files=[escape(str(file)) for file in files], split="train")
+        elif kind == "hub":
+            name, _, split = source.removeprefix("hub:").partition(":")
+            with offline_where_it_does_not_answer():
+                rows = datasets.load_dataset(name, split=split or "train")
+        else:
+            rows = _dataset(in_folder(path) if kind == "folder" else in_archives(files))
     except Exception as error:  # of many kinds, and of as many libraries
         cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
         first = str(cause).splitlines()[0]
         raise InvalidInputError(f"reference {source!r} cannot be read ({first}); restore its files, or name another") from error
-    return _of_dataset(source, rows)
+    picture = column(PICTURE_COLUMNS, rows.column_names)
+    if picture is None:
+        raise InvalidInputError(
+            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold pictures"
+        )
+    if isinstance(rows.features[picture], datasets.Image):
+        rows = rows.cast_column(picture, datasets.Image(decode=False))
+    return Reference(path.name, rows, picture, column(CAPTION_COLUMNS, rows.column_names))
 
 
-def _reader(source: str) -> Callable[[], "datasets.Dataset"]:
-    """What reads a source that is there."""
-    path = Path(source)
-    if path.is_dir():
-        return lambda: _of_entries(in_folder(path))
-    if path.suffix == ".parquet":
-        return partial(_loaded, path="parquet", data_files=[escape(str(file)) for file in _existing(path)], split="train")
-    if path.suffix == ".tar":
-        files = _existing(path)
-        return lambda: _of_entries(in_archives(files))
-    if source.startswith("hub:"):
-        name, _, split = source.removeprefix("hub:").partition(":")
-        return partial(_from_hub, path=name, split=split or "train")
-    raise InvalidInputError(
-        f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of pictures, a .parquet, a .tar, a state "
-        f"(.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
-    )
-
-
-def _loaded(**arguments: object) -> "datasets.Dataset":
+def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
+    """As a data set that `datasets` finds again: under all that the rows say."""
     with extra("metrics"):
         import datasets
 
-    return datasets.load_dataset(**arguments)
-
-
-def _from_hub(**arguments: str) -> "datasets.Dataset":
-    with offline_where_it_does_not_answer():
-        return _loaded(**arguments)
-
-
-def _of_entries(entries: Sequence[Entry]) -> "datasets.Dataset":
-    """As a data set that `datasets` finds again: under all that the entries say."""
-    with extra("metrics"):
-        import datasets
-
-    if not entries:
+    if not rows:
         raise InvalidInputError("it holds no pictures")
     whole, text = datasets.Value("int64"), datasets.Value("string")
     place = {"path": text, "name": text, "start": whole, "size": whole, "changed": whole}
     features = datasets.Features({"image": place, "caption": text})
-    rows = datasets.Dataset.from_generator(_split, features, gen_kwargs={"entries": entries})
-    return rows if any(entry["caption"] is not None for entry in entries) else rows.remove_columns("caption")
+    found = datasets.Dataset.from_generator(_each, features, gen_kwargs={"rows": rows})
+    return found if any(row["caption"] is not None for row in rows) else found.remove_columns("caption")
 
 
-def _split(entries: Sequence[Entry]) -> Iterator[dict]:
-    """Each entry as a row of two columns."""
-    for entry in entries:
-        yield {"image": {name: value for name, value in entry.items() if name != "caption"}, "caption": entry["caption"]}
+def _each(rows: Sequence[Row]) -> Iterator[Row]:
+    yield from rows
 
 
 def open_reference(source: str) -> Reference | FeatureState | None:
@@ -307,19 +283,6 @@ def caption_list(source: str, count: int) -> list[str]:
     return captions[:count]
 
 
-def _of_dataset(source: str, rows: "datasets.Dataset") -> Reference:
-    with extra("metrics"):
-        import datasets
-    picture = next((name for name in PICTURE_COLUMNS if name in rows.column_names), None)
-    if picture is None:
-        raise InvalidInputError(
-            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold pictures"
-        )
-    if isinstance(rows.features[picture], datasets.Image):
-        rows = rows.cast_column(picture, datasets.Image(decode=False))
-    return Reference(Path(source).name, rows, picture, next((name for name in CAPTION_COLUMNS if name in rows.column_names), None))
-
-
 def _existing(pattern: Path) -> list[Path]:
     """The file of this name, or those that match it as a pattern, without hidden ones."""
     if pattern.is_file():
@@ -335,13 +298,10 @@ def _scenes(count: int) -> Reference:
     from entropy_lib.scenes import scenes, sprites
 
     verify(sprites.PARQUET.parent, required=True)
-    drawn = [scenes.scene(number, "test") for number in range(count)]
-    rows = [{"image": _bitmap(scenes.draw(one, scenes.SIZE, scenes.SIZE)), "caption": one.caption} for one in drawn]
+    rows = []
+    for one in (scenes.scene(number, "test") for number in range(count)):
+        encoded = io.BytesIO()
+        picture = Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE))
+        picture.save(encoded, format="BMP")  # without loss, and without the time that compression takes
+        rows.append({"image": encoded.getvalue(), "caption": one.caption})
     return Reference("scenes", rows, "image", "caption")
-
-
-def _bitmap(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """A picture as a file, without loss and without the time that compression takes."""
-    encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="BMP")
-    return encoded.getvalue()

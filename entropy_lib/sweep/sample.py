@@ -15,9 +15,8 @@ from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device,
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.outline import outline_size
 from entropy_lib.scaling.calibration import use_calibration
-from entropy_lib.sweep.plan import OWN, Settings
+from entropy_lib.sweep.plan import DRAWING_VERSION, OWN, Settings, Unit
 from entropy_lib.sweep.store import Picture, Store
-from entropy_lib.sweep.units import DRAWING_VERSION, Unit
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:

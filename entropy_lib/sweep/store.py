@@ -10,7 +10,7 @@ replaces the first. Readers verify the checksum of every image; a damaged one is
 
 Example:
     >>> import numpy as np, tempfile
-    >>> from entropy_lib.sweep.units import Unit
+    >>> from entropy_lib.sweep.plan import Unit
     >>> unit = Unit("a zebra", 0, 8, 16, "paper", "mini", "1234", "own", 20, 2.0, "float32")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = Store(folder)
@@ -24,7 +24,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from entropy_lib.errors import EntropyLibError, InvalidInputError, NotWrittenErr
 from entropy_lib.files import HOST, replacing, sha256
 from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.scaling.calibration import Calibration
-from entropy_lib.sweep.units import Unit
+from entropy_lib.sweep.plan import Unit
 
 Picture = UInt8[np.ndarray, "height width 3"]
 STALE = 3600.0  # seconds after which a temporary file has no writer any more, on whichever machine
@@ -127,11 +127,8 @@ class Store:
 
     def committed(self) -> set[str]:
         """Keys of everything that is done."""
-        return {path.stem for path in self._records()}
-
-    def _records(self) -> Iterator[Path]:
-        """All records, without those that are being written."""
-        return (path for path in (self.folder / "records").glob("??/*.json") if not path.name.startswith("."))
+        written = (self.folder / "records").glob("??/*.json")
+        return {path.stem for path in written if not path.name.startswith(".")}  # without those that are being written
 
     def record(self, unit: Unit) -> dict:
         """The commit record of a unit.
@@ -142,20 +139,25 @@ class Store:
         """
         path = self.record_path(unit.key)
         if not path.exists():
-            raise NotDrawnError(
-                f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method}) is not in {self.folder.name}; draw it first"
-            )
+            raise NotDrawnError(f"{_named(unit)} is not in {self.folder.name}; draw it first")
         try:
-            return _checked(json.loads(path.read_bytes()), unit.key)
+            record = json.loads(path.read_bytes())
+            if not isinstance(record, dict) or record.get("key") != unit.key or not {"sha256", "excluded"} & set(record):
+                raise InvalidInputError("it is not the commit record of this image")
+            return record
         except ValueError as error:
             raise self._quarantined(unit.key, f"has an unreadable record, {path.relative_to(self.folder)} ({error})") from None
 
-    def readable_records(self, units: Iterable[Unit]) -> list[dict]:
-        """The commit records of those units that have one; damaged ones are put aside."""
-        found = []
+    def records(self, units: Iterable[Unit]) -> dict[Unit, dict]:
+        """The commit record of each unit; where there is none, or a damaged one, it is `{"excluded": why}`."""
+        found = {}
         for unit in units:
-            with suppress(NotDrawnError, DamagedImageError):
-                found.append(self.record(unit))
+            try:
+                found[unit] = self.record(unit)
+            except NotDrawnError:
+                found[unit] = {"excluded": "not drawn"}
+            except DamagedImageError:
+                found[unit] = {"excluded": "damaged"}
         return found
 
     def read(self, unit: Unit) -> Picture:
@@ -167,7 +169,7 @@ class Store:
         """
         record, path = self.record(unit), self.image_path(unit.key)
         if "excluded" in record:
-            raise NotDrawnError(f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method}) was excluded: {record['excluded']}")
+            raise NotDrawnError(f"{_named(unit)} was excluded: {record['excluded']}")
         if not path.exists():
             raise self._quarantined(unit.key, "is missing")
         if sha256(path) != record["sha256"]:
@@ -179,11 +181,10 @@ class Store:
         problems = []
         for unit in units:
             try:
-                self.read(unit)
+                with suppress(NotDrawnError):
+                    self.read(unit)
             except DamagedImageError as error:
                 problems.append(str(error))
-            except NotDrawnError:
-                continue
         return problems
 
     def _quarantined(self, key: str, problem: str) -> DamagedImageError:
@@ -198,18 +199,14 @@ class Store:
     def clean(self) -> int:
         """Remove temporary files whose writers are gone; returns how many."""
         removed = 0
-        for path in self.folder.glob("*/??/.*.tmp.*"):
-            if _abandoned(path):
-                path.unlink(missing_ok=True)
-                removed += 1
+        for path in filter(_abandoned, self.folder.glob("*/??/.*.tmp.*")):
+            path.unlink(missing_ok=True)
+            removed += 1
         return removed
 
 
-def _checked(record: object, key: str) -> dict:
-    """What was read from a record, if it is one, and that of this key."""
-    if not isinstance(record, dict) or record.get("key") != key or not {"sha256", "excluded"} & set(record):
-        raise InvalidInputError("it is not the commit record of this image")
-    return record
+def _named(unit: Unit) -> str:
+    return f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method})"
 
 
 def _png(picture: Picture) -> bytes:

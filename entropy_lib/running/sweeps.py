@@ -81,8 +81,8 @@ def check_against_unscaled(p: Sweep) -> None:
     Raises:
         InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that is missing.
     """
-    for name in ("rules", "rules_below"):
-        given = getattr(p, name, p.rules)
+    for name in ("methods", "methods_below"):
+        given = getattr(p, name, p.methods)
         if given[0] != "unscaled" or "paper" not in given:
             raise InvalidInputError(f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with")
     if (native := p.native()) not in p.sizes:
@@ -121,8 +121,8 @@ def plan_of(p: Sweep, model: str | None = None) -> Plan:
     own, model = own_calibration(p), model or p.model
     drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
     drawn["calibration"] = own.digest if own else ""
-    plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.rules, reference=p.reference, **drawn)
-    rules = [each for each in (rule(method(name).rule) for name in p.rules) if each.calibrated]
+    plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, reference=p.reference, **drawn)
+    rules = [each for each in (rule(method(name).rule) for name in p.methods) if each.calibrated]
     if own or rules:
         known = own or shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name)
         known.check_planned(rules, outline(model), stored_lengths(model, known.layers))

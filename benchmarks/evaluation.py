@@ -1,6 +1,6 @@
 """What metric tables cost: the share of drawing outside the model, cached features, and memory by the number of images.
 
-    python benchmarks/metric_tables.py
+    python benchmarks/evaluation.py
 
 Memory is the growth of a fresh process's resident peak, with synthetic features of 64 and 512 dimensions.
 """
