@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: report test test-fast wheel-test lab mini mini-dit controls mini-weak mini-circular judge mini-clip calibrations bench lint setup
+.PHONY: report test test-fast wheel-test lab mini mini-dit controls mini-weak mini-circular detector mini-clip calibrations bench lint setup
 
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
@@ -37,8 +37,8 @@ mini-weak mini-circular: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini --recipe $@
 	$(BIN)/python -m training.quality --model $@
 
-judge: setup ## train the judge again (three quarters of an hour); resumes where it stopped
-	$(BIN)/python -m training.judge
+detector: setup ## train the detector again (three quarters of an hour); resumes where it stopped
+	$(BIN)/python -m training.detection
 	$(BIN)/python -m training.acceptance
 
 mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an hour); resumes where it stopped

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from entropy_lib.attention.entropy import attention_entropy
-from entropy_lib.costs.time_and_memory import peak_memory
+from entropy_lib.entropy.attention import attention_entropy
+from entropy_lib.sampling.costs import peak_memory
 
 HEADS, DIM, REPEATS = 8, 40, 5
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from denoising_step import resident
 
-from entropy_lib.experiments import generation
 from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.sampling import generation
 from entropy_lib.statistics.resampling import deal_blocks
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings

@@ -13,9 +13,8 @@ from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
 import entropy_lib as el
-from entropy_lib.costs import Configuration, measure_all
-from entropy_lib.costs.time_and_memory import inputs_of
 from entropy_lib.models.layers import denoiser, tokens_at
+from entropy_lib.sampling.costs import Configuration, inputs_of, measure_all
 from entropy_lib.statistics.interval import Interval
 
 MODELS = {"mini": (64, 128, 256, 512), "sd21-base": (256, 512, 768, 1024)}  # sides in pixels

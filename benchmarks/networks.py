@@ -3,7 +3,7 @@
     python benchmarks/networks.py
 
 Each class is built from its default configuration, less deep, on the meta device, and traced there; nothing is computed.
-Whether what is traced is what happens is tried on tiny networks with numbers in tests/test_every_network.py.
+Whether what is traced is what happens is tried on tiny networks with numbers in tests/models/test_every_network.py.
 """
 
 import inspect
@@ -28,9 +28,9 @@ HEAD = """# Networks of diffusers {version}
 
 Written by `python benchmarks/networks.py`: every network class of the installed diffusers that denoises. *Works*: patch and
 probes know its self-attention; {tried} classes are compared with an independent witness at the softmax kernel by
-`tests/test_every_network.py` (marked ✓). *Refused*: with an error that says so; most can be learnt from one call of their pipeline
-(`entropy_lib.models.networks.recording`). *Not built*: neither its default configuration nor a tiny one holds together. T is "asked
-for" where the configuration does not say the native size: give `latent_size`.
+`tests/models/test_every_network.py` (marked ✓). *Refused*: with an error that says so; most can be learnt from one call of
+their pipeline (`entropy_lib.models.networks.recording`). *Not built*: neither its default configuration nor a tiny one holds
+together. T is "asked for" where the configuration does not say the native size: give `latent_size`.
 
 {counts}.
 

@@ -1,9 +1,9 @@
-"""`python -m entropy_lib`: see `entropy_lib.running.command_line`."""
+"""`python -m entropy_lib`: see `entropy_lib.cli.command_line`."""
 
 import os
 import sys
 
-from entropy_lib.running.interruption import interruptible
+from entropy_lib.cli.interruption import interruptible
 
 QUIET = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")  # each is read where its library is imported
 
@@ -13,7 +13,7 @@ def main() -> None:
     if not sys.stderr.isatty():
         os.environ |= dict.fromkeys(QUIET, "1")
     with interruptible():
-        from entropy_lib.running.command_line import main as commands
+        from entropy_lib.cli.command_line import main as commands
 
         commands()
 

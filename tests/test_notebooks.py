@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from IPython.utils.capture import capture_output
 
+from entropy_lib.cli.parameters import NOTEBOOKS, check_parameters
+from entropy_lib.cli.profiles import profile_parameters
+from entropy_lib.cli.runner import run
 from entropy_lib.files import ROOT
-from entropy_lib.running.parameters import NOTEBOOKS, check_parameters
-from entropy_lib.running.profiles import profile_parameters
-from entropy_lib.running.runner import run
 
 FOLDER = ROOT / "notebooks"
 SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))

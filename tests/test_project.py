@@ -64,13 +64,13 @@ def test_import_is_light():
 
 
 WITHOUT_DIFFUSERS = [
-    "attention.entropy",
-    "theory",
+    "entropy.attention",
+    "entropy",
     "scaling.rules",
     "statistics.fits",
-    "display.figures.entropy",
-    "display.figures.pictures",
-    "display.tables",
+    "plots.figures.entropy",
+    "plots.figures.pictures",
+    "plots.tables",
     "sizes",
     "models.layers",
     "scaling.patch",
@@ -81,7 +81,7 @@ WITHOUT_DIFFUSERS = [
     "sweep.references",
     "sweep.plan",
     "sweep.store",
-    "running.command_line",
+    "cli.command_line",
 ]
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 import entropy_lib as el
+from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.files import ROOT
-from entropy_lib.running.profiles import profile_parameters
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def quick(monkeypatch):
         judged = {"reference": "scenes:300"} if notebook in ("06_metric_tables", "09_layout_metrics") else {}
         return profile_parameters(notebook, profile, values | few | judged)
 
-    monkeypatch.setattr(el.running, "profile_parameters", parameters)
+    monkeypatch.setattr(el.cli, "profile_parameters", parameters)
 
 
 @pytest.mark.slow

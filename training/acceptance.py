@@ -1,6 +1,6 @@
-"""How far the judge can be trusted: on scenes it has not seen, on damaged ones, and on damage planted step by step.
+"""How far the detector can be trusted: on scenes it has not seen, on damaged ones, and on damage planted step by step.
 
-python -m training.acceptance     # measure data/judge, write its quality.json
+python -m training.acceptance     # measure data/detector, write its quality.json
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 
 from entropy_lib.errors import extra
 from entropy_lib.metrics.layout import LEGIBLE, Detection, layout
-from entropy_lib.scenes import judge, scenes
+from entropy_lib.scenes import detection, scenes
 from training import damaged, labels
 from training.card import share, shown, write_measured
 
@@ -27,13 +27,13 @@ MATCHED = 0.5  # intersection over union of a found and a true box that are one 
 VISIBLE_WITHIN = 0.1
 
 
-def whole_scenes(model: judge.Judge, count: int = COUNT) -> pd.DataFrame:
+def whole_scenes(model: detection.DetectorNetwork, count: int = COUNT) -> pd.DataFrame:
     """One row a test scene, sizes in turn: were count, names and (all whole here) visible shares right?"""
     rows = []
     for number in range(count):
         side = SIDES[number % len(SIDES)]
         scene = scenes.scene(number, "test")
-        [found] = judge.find(model, scenes.draw(scene, side, side)[None])
+        [found] = detection.find(model, scenes.draw(scene, side, side)[None])
         values = layout(found, scene.things[0].name, len(scene.things), side, side)
         counted = float(values["things"] == len(scene.things) and values["illegible"] == 0)
         whole = all(one.visible >= 1 - VISIBLE_WITHIN for one in found)
@@ -55,13 +55,13 @@ def pairs(found: Sequence[Detection], seen: Sequence[damaged.Seen]) -> list[tupl
     return matched
 
 
-def damaged_scenes(model: judge.Judge, count: int = COUNT) -> tuple[pd.DataFrame, pd.DataFrame]:
+def damaged_scenes(model: detection.DetectorNetwork, count: int = COUNT) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a picture (things found, true) and one row a matched thing (name, visible share and legibility right?)."""
     pictures, things = [], []
     for number in range(FIRST_DAMAGED, FIRST_DAMAGED + count):
         side = SIDES[number % len(SIDES)]
         image, seen = damaged.damaged(number, side, side)
-        [found] = judge.find(model, image[None])
+        [found] = detection.find(model, image[None])
         matched = pairs(found, seen)
         pictures.append({"side": side, "found": len(found), "true": len(seen), "matched": len(matched)})
         for one, truth in matched:
@@ -72,13 +72,13 @@ def damaged_scenes(model: judge.Judge, count: int = COUNT) -> tuple[pd.DataFrame
 
 
 def planted(
-    model: judge.Judge, harm: Callable[[scenes.Scene, float], np.ndarray], amounts: Sequence[float], count: int = 60
+    model: detection.DetectorNetwork, harm: Callable[[scenes.Scene, float], np.ndarray], amounts: Sequence[float], count: int = 60
 ) -> pd.DataFrame:
     """Mean findings on scenes of one thing that are harmed more and more."""
     chosen = [one for one in (scenes.scene(number, "test") for number in range(4 * count)) if len(one.things) == 1][:count]
     rows = []
     for amount in amounts:
-        found = judge.find(model, np.stack([harm(one, amount) for one in chosen]))
+        found = detection.find(model, np.stack([harm(one, amount) for one in chosen]))
         values = [layout(things, one.things[0].name, 1, 64, 64) for things, one in zip(found, chosen, strict=True)]
         rows.append({"amount": amount} | pd.DataFrame(values).mean().to_dict())
     return pd.DataFrame(rows)
@@ -122,7 +122,7 @@ PLANTED = {
 }
 
 
-def measure(model: judge.Judge, count: int = COUNT) -> dict:
+def measure(model: detection.DetectorNetwork, count: int = COUNT) -> dict:
     """Everything, as a dictionary of shares with intervals and tables of planted damage."""
     whole, (pictures, things) = whole_scenes(model, count), damaged_scenes(model, count)
     return labelled() | {
@@ -137,9 +137,9 @@ def measure(model: judge.Judge, count: int = COUNT) -> dict:
 
 
 def labelled() -> dict:
-    """How far the shipped judge agrees with labels of drawn pictures, where there are labels."""
+    """How far the shipped detector agrees with labels of drawn pictures, where there are labels."""
     table = pd.read_parquet(labels.PARQUET) if labels.PARQUET.exists() else pd.DataFrame()
-    return {"drawn by mini": labels.agreement(judge.detector(), table)} if "things_2" in table else {}
+    return {"drawn by mini": labels.agreement(detection.detector(), table)} if "things_2" in table else {}
 
 
 def card_tables(report: dict) -> str:
@@ -154,7 +154,7 @@ def card_tables(report: dict) -> str:
     if "drawn by mini" in report:
         less = report["drawn by mini"]["mean difference"]
         interval = f"{less['estimate']:+.3f} [{less['low']:.3f}, {less['high']:.3f}]"
-        parts.append(f"In pictures that `mini` drew, all things that the judge finds less those of the label: {interval}.")
+        parts.append(f"In pictures that `mini` drew, all things that the detector finds less those of the label: {interval}.")
     for name, found in report["planted"].items():
         parts.append(f"Planted: {name}, by amount.\n\n{pd.DataFrame(found).to_markdown(index=False)}")
     return "95 % Wilson intervals.\n\n" + "\n\n".join(parts) + "\n"
@@ -163,8 +163,8 @@ def card_tables(report: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=COUNT)
-    report = measure(judge.load(), parser.parse_args().count)
-    write_measured(judge.MODEL, report, card_tables(report))
+    report = measure(detection.load(), parser.parse_args().count)
+    write_measured(detection.MODEL, report, card_tables(report))
     print(card_tables(report))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from entropy_lib.scenes import scenes
-from entropy_lib.scenes.judge import pixels
+from entropy_lib.scenes.detection import pixels
 from training import pictures
 from training.loop import descend, epoch_batch, loop, step_generator
 from training.muon import muon_and_adamw

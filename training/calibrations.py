@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from entropy_lib.experiments.calibration import calibrate
-from entropy_lib.experiments.noise_level import SHIPPED as NOISE
-from entropy_lib.experiments.noise_level import calibrate_noise_level
 from entropy_lib.models.catalogue import load
+from entropy_lib.sampling.calibration_run import calibrate
+from entropy_lib.sampling.noise_level import SHIPPED as NOISE
+from entropy_lib.sampling.noise_level import calibrate_noise_level
 from entropy_lib.scaling.calibration import SHIPPED
 from entropy_lib.scenes import scenes
 

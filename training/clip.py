@@ -23,7 +23,7 @@ from entropy_lib.errors import extra
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.checksums import write_checksums
 from entropy_lib.scenes import scenes
-from entropy_lib.scenes.judge import pixels
+from entropy_lib.scenes.detection import pixels
 from training import pictures
 from training.loop import epoch_batch, loop, step_generator
 from training.precision import mixed, save_halves

@@ -1,4 +1,4 @@
-"""Pictures for the judge to learn from: any number of things, whole or damaged, with what is left of each.
+"""Pictures for the detector to learn from: any number of things, whole or damaged, with what is left of each.
 
 Nought to six things of any kinds, anywhere, cut off by the border, covering each other, repeated at a fixed distance, half faded,
 blurred or torn to pieces, at any size from 24 px on. Of every thing the truth tells which share of it can be seen and whether a
@@ -59,7 +59,7 @@ class Layer:
 
 def damaged(number: int, height: int, width: int) -> tuple[UInt8[np.ndarray, "height width 3"], list[Seen]]:
     """The picture of this number at this size, and what can be seen in it."""
-    random = np.random.default_rng([scenes.SPLITS.index("judge"), number, height, width])
+    random = np.random.default_rng([scenes.SPLITS.index("detector"), number, height, width])
     ground = scenes.background(str(random.choice(list(scenes.COLOURS))), random)
     canvas = scenes.ground_pixels(ground, height, width).astype(np.float32)
     layers = [harmed(one, random) for one in placed(height, width, random)]

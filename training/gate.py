@@ -3,7 +3,7 @@
     python -m training.gate               # measure data/mini-dit beside its twin, write quality.json and the card
     python -m training.gate --quick 64    # fewer prompts; print, and write nothing
 
-- Quality: pictures with exactly what was asked for, told by the judge.
+- Quality: pictures with exactly what was asked for, told by the detector.
 - Used: with self-attention made uniform, exact pictures fall to a half or less.
 - Needed: a twin of the same recipe, seed and steps, trained with uniform attention, reaches a half or less.
 
@@ -21,10 +21,10 @@ import pandas as pd
 from diffusers import PRXPipeline
 from jaxtyping import UInt8
 
-from entropy_lib.experiments.generation import one_batch, to_uint8
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes import EntropyProbe
-from entropy_lib.scenes import judge, scenes
+from entropy_lib.sampling.generation import one_batch, to_uint8
+from entropy_lib.scenes import detection, scenes
 from entropy_lib.sizes import Size
 from training.card import share, shown, write_measured
 from training.mini_dit import MODEL, TWINS
@@ -62,7 +62,7 @@ def uniform(pipe: PRXPipeline, layers: Sequence[int] | None = None):
         pipe.transformer.set_attn_processor(before)
 
 
-def measure(pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str], detector: judge.Judge) -> dict:
+def measure(pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str], detector: detection.DetectorNetwork) -> dict:
     """Everything that the model is chosen by; without a twin, whether attention is needed is not known."""
     real = np.stack([scenes.draw(scenes.scene(number, "test", scenes.SIMPLE), *NATIVE) for number in range(2 * COUNT)])
     captions = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(2 * COUNT)]
@@ -91,7 +91,10 @@ def named() -> dict[str, float]:
 
 
 def layers(
-    pipe: PRXPipeline, prompts: Sequence[str], native: UInt8[np.ndarray, "image height width 3"], detector: judge.Judge
+    pipe: PRXPipeline,
+    prompts: Sequence[str],
+    native: UInt8[np.ndarray, "image height width 3"],
+    detector: detection.DetectorNetwork,
 ) -> pd.DataFrame:
     """What each block's attention is for, and how it is by itself.
 
@@ -142,7 +145,7 @@ def card_tables(report: dict) -> str:
     sampler = report["sampler"]
     return (
         f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. "
-        f"The judge makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
+        f"The detector makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
         f"{exact.to_markdown(index=False)}\n\n"
         f"Named rightly by looking at them without their prompts (`named.csv`): {shown(report['named without the prompt'])} of "
         f"{report['named without the prompt']['count']} pictures.\n\n{holds}\n\n"
@@ -158,7 +161,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prompts = draw_prompts(arguments.quick or COUNT, scenes.SIMPLE)
     folder = TWINS / "mini-dit-uniform"
-    report = measure(load("mini-dit"), load(str(folder)) if folder.is_dir() else None, prompts, judge.load())
+    report = measure(load("mini-dit"), load(str(folder)) if folder.is_dir() else None, prompts, detection.load())
     print(card_tables(report))
     if not arguments.quick:
         write_measured(MODEL, report | {"gate": gate(report)}, card_tables(report))

@@ -1,10 +1,10 @@
-"""Pictures that the embedded model drew, labelled by looking at them, and how far the judge agrees.
+"""Pictures that the embedded model drew, labelled by looking at them, and how far the detector agrees.
 
     python -m training.labels --draw           # draw them, write sheets to look at into build/labels
     python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the pictures
 
 Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the second time in another
-order and without the first labels. `acceptance` compares them with the judge's.
+order and without the first labels. `acceptance` compares them with the detector's.
 """
 
 import argparse
@@ -17,16 +17,16 @@ import pandas as pd
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from entropy_lib.experiments.generation import generate
 from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.models.catalogue import load, sampling_defaults
+from entropy_lib.sampling.generation import generate
 from entropy_lib.scenes import scenes
 from entropy_lib.statistics.interval import Interval
 from training.card import share
 
-PARQUET = DATA / "judge" / "labelled.parquet"
+PARQUET = DATA / "detector" / "labelled.parquet"
 SHEETS = ROOT / "build" / "labels"
 SIDES = (32, 48, 64, 96, 128)
 EACH = 42  # pictures of a size
@@ -97,11 +97,11 @@ def with_labels(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """How often both passes agree with each other, and the judge with the first.
+    """How often both passes agree with each other, and the detector with the first.
 
     Returns:
         {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in pictures
-        in which every thing could be named; `mean difference`: the judge's count of all things less the label's.
+        in which every thing could be named; `mean difference`: the detector's count of all things less the label's.
     """
     summaries = [detector.pictures(image[None])[0].tolist() for image in decoded(table)]
     named = np.array([sum(row[: len(detector.names)]) for row in summaries])
@@ -114,10 +114,10 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
     return {
         "both passes, nameable things": share(things[1] == things[2]),
         "both passes, all things": share(every[1] == every[2]),
-        "judge, nameable things": share(named == things[1]),
-        "judge, all things": share(found == every[1]),
-        "judge, all things, within one": share(np.abs(difference) <= 1),
-        "judge, nameable things, where all could be named": share((named == things[1])[clear]),
+        "detector, nameable things": share(named == things[1]),
+        "detector, all things": share(found == every[1]),
+        "detector, all things, within one": share(np.abs(difference) <= 1),
+        "detector, nameable things, where all could be named": share((named == things[1])[clear]),
         "mean difference": within.columns() | {"count": len(table)},
     }
 

@@ -17,11 +17,11 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from jaxtyping import Float, UInt8
 
-from entropy_lib.experiments.generation import generate
 from entropy_lib.metrics.layout import layout
 from entropy_lib.models.catalogue import load, local_folder
 from entropy_lib.probes import EntropyProbe
-from entropy_lib.scenes import judge, scenes
+from entropy_lib.sampling.generation import generate
+from entropy_lib.scenes import detection, scenes
 from training import autoencoder, pictures
 from training.card import share, shown, write_measured
 from training.mini import MODEL
@@ -92,10 +92,10 @@ def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
     return list(scenes.COLOURS)[np.bincount(nearest, minlength=len(centres)).argmax()]
 
 
-def judged(images: np.ndarray, prompts: Sequence[str], detector: judge.Judge) -> pd.DataFrame:
-    """What the judge finds in each picture, beside what its prompt asked for."""
+def judged(images: np.ndarray, prompts: Sequence[str], detector: detection.DetectorNetwork) -> pd.DataFrame:
+    """What the detector finds in each picture, beside what its prompt asked for."""
     known, rows = scenes.captions(), []
-    for image, prompt, found in zip(images, prompts, judge.find(detector, images), strict=True):
+    for image, prompt, found in zip(images, prompts, detection.find(detector, images), strict=True):
         name, count, colour, _ = known[prompt]
         ground = float(ground_colour(image) == colour) if colour else float("nan")
         rows.append(
@@ -127,7 +127,7 @@ def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[st
     return {"drawn": float(np.median(nearest(vae, images, train))), "test scenes": float(np.median(nearest(vae, test, train)))}
 
 
-def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: judge.Judge) -> dict:
+def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: detection.DetectorNetwork) -> dict:
     """Everything that a specimen is chosen by."""
     layers = attention(pipe, prompts[:GATE_PROMPTS])
     seeds = range(SEED, SEED + len(prompts))
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--quick", action="store_true", help="print, and write nothing")
     arguments = parser.parse_args()
-    report = measure(load(arguments.model), draw_prompts(arguments.count), judge.load())
+    report = measure(load(arguments.model), draw_prompts(arguments.count), detection.load())
     print(card_tables(report))
     if not arguments.quick:
         write_measured(local_folder(arguments.model), report, card_tables(report))

@@ -16,11 +16,11 @@ from diffusers import AutoencoderKL
 from jaxtyping import UInt8
 from torch.nn import functional
 
-from entropy_lib.experiments.generation import generate
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.models.catalogue import load, sampling_defaults
+from entropy_lib.sampling.generation import generate
 from entropy_lib.scenes import scenes
-from entropy_lib.scenes.judge import pixels
+from entropy_lib.scenes.detection import pixels
 from training.card import share, shown, write_measured
 from training.clip import MODEL
 from training.quality import NATIVE, SEED

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from entropy_lib.scenes import scenes
-from entropy_lib.scenes.judge import pixels
+from entropy_lib.scenes.detection import pixels
 from training.loop import descend, loop, step_generator
 from training.muon import muon_and_adamw
 from training.tokenizer import GRID, MAX_TOKENS, encode, tokenizer_of

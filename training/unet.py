@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel
 
-from entropy_lib.attention import logit_moments
+from entropy_lib.entropy import freezing_std, logit_moments
 from entropy_lib.models.padding import set_padding
 from entropy_lib.scenes import scenes
-from entropy_lib.theory import freezing_std
 from training import text_encoder
 from training.loop import descend, epoch_batch, follow, loop, step_generator
 from training.muon import muon_and_adamw

@@ -1,5 +1,4 @@
 # pyright: reportAttributeAccessIssue=error
-from .catalogue import METRICS as METRICS
 from .clip import clip_scores as clip_scores
 from .extractors import Extractor as Extractor
 from .extractors import extractor as extractor
@@ -15,4 +14,5 @@ from .kernel import kernel_interval as kernel_interval
 from .kernel import kid as kid
 from .kernel import polynomial_kernel as polynomial_kernel
 from .kernel import squared_mmd as squared_mmd
+from .registry import METRICS as METRICS
 from .state import FeatureState as FeatureState

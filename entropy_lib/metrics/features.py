@@ -33,7 +33,7 @@ from entropy_lib.files import replacing
 from entropy_lib.precision import full_precision
 
 # Of everything in the package that decides the numbers: `views`, `layout`, `repetition`, how the networks are called. Whoever
-# changes what any of them gives raises it; `tests/test_features.py` fails where it was forgotten.
+# changes what any of them gives raises it; `tests/metrics/test_features.py` fails where it was forgotten.
 VERSION = 1
 CHUNK = 256  # pictures in memory at a time, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]

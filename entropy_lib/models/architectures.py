@@ -1,6 +1,6 @@
 """The architectures of the catalogue without their weights: exact, for counting and timing, or tiny, for tests.
 
-Configurations are written here from published facts; the parameter counts prove them (`tests/test_architectures.py`). A
+Configurations are written here from published facts; the parameter counts prove them (`tests/models/test_architectures.py`). A
 tiny pipeline has the same parts, attention and call as the exact one, a few thousand parameters, and untrained weights. To
 add a model, give it a line in `ARCHITECTURES` and an entry in `models.catalogue.CATALOGUE`.
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from entropy_lib.attention.entropy import Rows, row_indices
+from entropy_lib.entropy.attention import Rows, row_indices
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 

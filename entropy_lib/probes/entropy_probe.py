@@ -17,11 +17,11 @@ import math
 import pandas as pd
 from torch import Tensor
 
-from entropy_lib.attention.entropy import attention_entropy, logit_moments
+from entropy_lib.entropy import freezing_std
+from entropy_lib.entropy.attention import attention_entropy, logit_moments
+from entropy_lib.entropy.laws import gaussian_law
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
-from entropy_lib.theory import freezing_std
-from entropy_lib.theory.laws import gaussian_law
 
 
 class EntropyProbe(AttentionProbe):

@@ -1,6 +1,6 @@
 """The Gaussian check of a running model: the shape of the logits of every self-attention call, row by row.
 
-What the columns mean, and how the error of Eq. 5 splits into three causes, is told in `attention.logit_shape`.
+What the columns mean, and how the error of Eq. 5 splits into three causes, is told in `entropy.logit_shape`.
 
 Example:
     >>> import entropy_lib as el
@@ -20,13 +20,13 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
-from entropy_lib.attention.entropy import Rows
-from entropy_lib.attention.logit_shape import SPLINE_STD, expected_maximum, row_statistics, standardised
+from entropy_lib.entropy import exact_entropy, freezing_std
+from entropy_lib.entropy.attention import Rows
+from entropy_lib.entropy.laws import gaussian_law
+from entropy_lib.entropy.logit_shape import SPLINE_STD, expected_maximum, row_statistics, standardised
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
-from entropy_lib.theory import exact_entropy, freezing_std
-from entropy_lib.theory.laws import gaussian_law
 
 LEVELS = 101  # points of a QQ plot, at most
 

@@ -18,8 +18,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_lib.attention.entropy import attention_entropy
-from entropy_lib.attention.maps import AttentionMap
+from entropy_lib.entropy.attention import attention_entropy
+from entropy_lib.entropy.maps import AttentionMap
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 from torch import Tensor
 
-from entropy_lib.attention.entropy import Rows, attention_entropy
+from entropy_lib.entropy.attention import Rows, attention_entropy
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep

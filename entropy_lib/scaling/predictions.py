@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from entropy_lib.entropy import exact_entropy, share_of_change_removed
+from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
-from entropy_lib.theory import exact_entropy, share_of_change_removed
-from entropy_lib.theory.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
 
 STEP = 1e-3  # of ln N, to either side
 

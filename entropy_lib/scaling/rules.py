@@ -24,7 +24,7 @@ Counts = Sequence[float] | Mapping[str, float]  # tokens of every self-attention
 
 @functools.lru_cache(maxsize=1024)  # a patched layer asks at every call
 def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> float:
-    from entropy_lib.theory import equal_entropy_factor  # scipy is slow to import
+    from entropy_lib.entropy import equal_entropy_factor  # scipy is slow to import
 
     factor = equal_entropy_factor(tokens, training_tokens, logit_std)
     if math.isnan(factor):

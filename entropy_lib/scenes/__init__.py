@@ -1,4 +1,4 @@
-"""Pictures whose contents are known: scenes made of sprites, and the judge that finds the things in a picture.
+"""Pictures whose contents are known: scenes made of sprites, and the detector that finds the things in a picture.
 
 Knows pictures, metrics of layouts and statistics; must not know a model that makes images, nor a notebook.
 """

@@ -1,5 +1,5 @@
 # pyright: reportAttributeAccessIssue=error
-from . import judge as judge
+from . import detection as detection
 from . import scenes as scenes
 from . import sprites as sprites
 from . import truth as truth

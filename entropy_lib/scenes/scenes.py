@@ -39,7 +39,7 @@ PAIR_SHARE = 0.35
 COUNTS = (1, 2)
 Facts = tuple[str, int, str | None, str | None]  # name, count, colour and design; None for what a caption leaves open
 MARGIN = 0.02  # of the shorter side, between a thing and the border, and between two things
-SPLITS = ("train", "test", "judge")  # a number in another split is another scene
+SPLITS = ("train", "test", "detector")  # a number in another split is another scene
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 PLURALS = {
     "strawberry": "strawberries", "butterfly": "butterflies", "bus": "buses", "fox": "foxes", "octopus": "octopuses",
@@ -152,7 +152,7 @@ def scene(number: int, split: str = "train", world: World = FULL) -> Scene:
 
     Args:
         number: from 0 on, any.
-        split: "train", "test" or "judge"; each has its own scenes.
+        split: "train", "test" or "detector"; each has its own scenes.
         world: what it is made of.
     """
     if split not in SPLITS:

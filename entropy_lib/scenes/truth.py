@@ -1,12 +1,12 @@
-"""What a perfect model would get: scenes whose contents are known, drawn at each size and put before the judge."""
+"""What a perfect model would get: scenes whose contents are known, drawn at each size and put before the detector."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from entropy_lib.metrics.catalogue import FINDINGS, METRICS, PictureScore
 from entropy_lib.metrics.layout import Detector
+from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
 from entropy_lib.scenes import scenes
 from entropy_lib.sizes import parse_size
 from entropy_lib.statistics.resampling import deal_blocks, jackknife
@@ -15,12 +15,12 @@ from entropy_lib.statistics.resampling import deal_blocks, jackknife
 def true_layouts(
     detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
 ) -> pd.DataFrame:
-    """What the judge finds in test scenes drawn at each size: what a perfect model would get, and the judge's own errors.
+    """What the detector finds in test scenes drawn at each size: what a perfect model would get, and the detector's own errors.
 
     Args:
-        detector: of `judge.detector()`.
+        detector: of `detection.detector()`.
         sizes: height x width in pixels, "64x96".
-        metrics: names of `metrics.catalogue.METRICS`; those of findings and of single pictures are computed.
+        metrics: names of `metrics.registry.METRICS`; those of findings and of single pictures are computed.
         count: of the scenes.
         level: of the intervals.
 

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_lib.baselines.methods import method
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore, Score
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detector
+from entropy_lib.metrics.registry import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore, Score
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size, SizeLike
 from entropy_lib.statistics.resampling import BLOCKS
@@ -60,7 +60,7 @@ class Comparison:
 
     Attributes:
         plan, store: what was to be drawn, and where it lies.
-        caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see `metrics.catalogue`) as far as the
+        caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see `metrics.registry`) as far as the
             metrics need them and can have them.
         reference: real pictures, a state of their features, or None for none.
         level: of all intervals.
@@ -256,8 +256,8 @@ def open_comparison(
         extractor, score_extractor, view, device: of the distances and of the CLIP score, see `metrics.extractors`.
         reference: see `sweep.references`; "" for none.
         level: of the intervals.
-        metrics: names of `metrics.catalogue.METRICS`, None for all; networks that none of them needs are not loaded. Those of
-            findings are given where the judge understands every prompt, a caption of scenes, and no size is below 24 px a side.
+        metrics: names of `metrics.registry.METRICS`, None for all; networks that none of them needs are not loaded. Those of
+            findings are given where the detector understands every prompt, a caption of scenes, and no size is below 24 px a side.
 
     Raises:
         WeightsError: when the extractor's weights are not there.
@@ -288,10 +288,10 @@ def open_comparison(
 
 
 def _detector(plan: Plan) -> Detector | None:
-    """The judge, where it understands every prompt and can look at every size."""
-    from entropy_lib.scenes import judge
+    """The detector, where it understands every prompt and can look at every size."""
+    from entropy_lib.scenes import detection
 
-    detector = judge.detector()
+    detector = detection.detector()
     understood = all(detector.asked(prompt) for prompt in plan.prompts)
     seen = all(min(Size.parse(size)) >= detector.smallest for size in plan.sizes)
     return detector if understood and seen else None

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from entropy_lib.errors import InvalidInputError
-from entropy_lib.metrics.catalogue import FINDINGS, PRIMARY, UNCOUNTED
 from entropy_lib.metrics.layout import layout_values
+from entropy_lib.metrics.registry import FINDINGS, PRIMARY, UNCOUNTED
 from entropy_lib.sizes import Size
 from entropy_lib.sweep.comparison import Comparison, UsableImages
 
@@ -56,7 +56,7 @@ def _rows(size: str, method: str, images: UsableImages) -> pd.DataFrame:
 
 
 def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
-    """What tells of the damage at each size but the native one: `metrics.catalogue.PRIMARY`, or what stands in for it.
+    """What tells of the damage at each size but the native one: `metrics.registry.PRIMARY`, or what stands in for it.
 
     Returns:
         {size: names of metrics}.

@@ -20,9 +20,9 @@ from functools import cached_property
 from itertools import chain, product, zip_longest
 from pathlib import Path
 
-from entropy_lib.baselines.methods import check_at, distinct_at_native_size, method
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
+from entropy_lib.sampling.methods import check_at, distinct_at_native_size, method
 from entropy_lib.sizes import Size
 
 FILE = "plan.json"
@@ -30,7 +30,7 @@ LISTS = ("prompts", "seeds", "sizes", "methods")
 BATCH = 16  # images drawn together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
-DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/test_drawing.py` notices)
+DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/sweep/test_drawing.py` notices)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Unit:
     Attributes:
         prompt, seed: which noise and which text.
         height, width: in pixels.
-        method: how it is drawn: name of a scale rule or any other method of `baselines.methods`, in its canonical form.
+        method: how it is drawn: name of a scale rule or any other method of `sampling.methods`, in its canonical form.
         model: name in the catalogue, Hub id or folder.
         revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.

@@ -1,7 +1,7 @@
 """From committed images to metric tables: every number with its interval, every comparison in pairs.
 
 All methods of a size are judged on the same prompts and seeds: an image that is missing under one of them is left out of
-all. Two tables come out, tidy, one row a number; which metrics there are is said by `metrics.catalogue.METRICS`:
+all. Two tables come out, tidy, one row a number; which metrics there are is said by `metrics.registry.METRICS`:
 
     levels        how far each method is from the reference, how well it fits its prompts
     differences   a method against the first, paired image by image
@@ -24,8 +24,8 @@ from jaxtyping import Float
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.catalogue import CAPTIONS, DISTANCES, METRICS, Distance, Score
 from entropy_lib.metrics.extractors import CutCaptionWarning
+from entropy_lib.metrics.registry import CAPTIONS, DISTANCES, METRICS, Distance, Score
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 
 from entropy_lib import __version__
-from entropy_lib.baselines.methods import METHODS, method
 from entropy_lib.errors import InvalidInputError, NotFiniteError
-from entropy_lib.experiments.generation import generate, under_rule
-from entropy_lib.experiments.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.models.catalogue import CATALOGUE, entry, load, resolve_device, resolve_dtype, revision
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.outline import outline_size
+from entropy_lib.sampling.generation import generate, under_rule
+from entropy_lib.sampling.methods import METHODS, method
+from entropy_lib.sampling.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.scaling.calibration import use_calibration
 from entropy_lib.sweep.plan import DRAWING_VERSION, OWN, Settings, Unit
 from entropy_lib.sweep.store import Picture, Store

@@ -1,0 +1,361 @@
+"""The command line: `python -m entropy_lib run | site | parameters | sweep | study | calibrate | doctor`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from entropy_lib.cli.console import console, interactive, say, say_error
+from entropy_lib.cli.interruption import interruptible
+from entropy_lib.cli.parameters import NOTEBOOKS, Sweep, first_prompts, parameter_names
+from entropy_lib.cli.profiles import overrides, profile_parameters
+from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError
+from entropy_lib.files import ROOT, check_writable, disk_words, replacing, workplace
+from entropy_lib.study.answers import Checked, Limits, check_answers
+from entropy_lib.study.design import KEY, TITLE, Study
+from entropy_lib.study.reading import read_answers
+from entropy_lib.sweep import engines
+from entropy_lib.sweep.plan import FILE, Plan
+from entropy_lib.sweep.store import Store
+
+
+class _Commands(typer.core.TyperGroup):
+    """All commands; typer alone would end an interrupted one without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        with interruptible():
+            return super().invoke(ctx)
+
+
+LOOKS = {"no_args_is_help": True, "rich_markup_mode": None}
+SWEEP = "`python -m entropy_lib sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
+STUDY = "`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."
+app = typer.Typer(cls=_Commands, help=__doc__, add_completion=False, pretty_exceptions_enable=False, **LOOKS)
+sweep, study = typer.Typer(help=SWEEP, **LOOKS), typer.Typer(help=STUDY, **LOOKS)
+app.add_typer(sweep, name="sweep")
+app.add_typer(study, name="study")
+
+DEFAULT = "06_metric_tables"
+Name = Annotated[str, typer.Argument(help="Its name without ending.")]
+Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")]
+Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
+Report = Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")]
+Notebook = Annotated[str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")]
+Folder = Annotated[Path, typer.Argument(help="Of the study, with its key study.json.")]
+Answers = Annotated[Path, typer.Argument(help="The folder with the files that raters saved, or one file.")]
+
+
+def _print_version(wanted: bool) -> None:
+    from entropy_lib import __version__
+
+    if wanted:
+        say(f"entropy_lib {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which.")] = False,
+) -> None:
+    """What happens to the attention of a diffusion model at a size it was not trained for."""
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Names without ending; all by default.")] = None,
+    profile: Profile = "mini",
+    parameter: Values = None,
+    output: Report = None,
+    force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="How many at a time; two, or one with a GPU.")] = None,
+    build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site, or leave it to `site`.")] = True,
+) -> None:
+    """Run notebooks and add them to the report."""
+    from entropy_lib.cli import runner  # of the extra "notebooks"
+
+    values, place = overrides(parameter or []), output or runner.report_folder()
+    _check({"--output": place})
+    results = runner.run(notebooks or (), profile, values, place, force, jobs)
+    if build:
+        site(place)
+    if failed := [result.name for result in results if not result.ok]:
+        say(f"failed: {', '.join(failed)}", "red")
+        raise typer.Exit(1)
+
+
+@app.command()
+def site(output: Report = None) -> None:
+    """Build the site of all that was run; only what changed is built again."""
+    from entropy_lib.cli import runner  # of the extra "notebooks"
+    from entropy_lib.cli import site as sites
+
+    place = output or runner.report_folder()
+    _check({"--output": place})
+    say(f"report: {sites.write_report(place)}")
+
+
+@app.command()
+def parameters(notebook: Name, profile: Profile = "mini", parameter: Values = None) -> None:
+    """Print the checked parameters of a notebook as YAML: a file for papermill's -f."""
+    import yaml
+
+    values = profile_parameters(notebook, profile, overrides(parameter or [])).model_dump()
+    typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A name of the catalogue, or a folder.")],
+    prompts: Annotated[str, typer.Option(help="A list of data/prompts/, or a text file, one a line.")] = "general",
+    prompt_count: Annotated[int, typer.Option(min=1, help="How many, each drawn once at native size.")] = 24,
+    output: Annotated[Path | None, typer.Option(help="build/calibrations/MODEL.json by default.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 4,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
+) -> None:
+    """Measure what equal-entropy and ultraimage need to know of a model; notebook 10 takes the file."""
+    from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
+    from entropy_lib.sampling.calibration_run import calibrate as measure  # diffusers is slow to import
+
+    place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
+    _check({"--output": place.parent}, device, model)
+    if place.is_dir():
+        own = str(place / "own.json")
+        raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {own!r}")
+    chosen = first_prompts(prompts, prompt_count)
+    resolve_dtype(dtype, resolve_device(device), model)
+    found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
+    say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}")
+
+
+@app.command()
+def results(
+    keep: Annotated[str | None, typer.Option(help="First copy the tables of this profile's run to data/results/.")] = None,
+) -> None:
+    """Write docs/results.md and its figure from the tables in data/results/."""
+    from entropy_lib.cli import results as kept  # of the extra "notebooks"
+
+    _check({"docs/results.md": ROOT / "docs"})
+    kept.check_checkout()  # refused before anything is copied
+    if keep is not None:
+        kept.keep(keep, workplace() / "build" / "output" / keep)
+    kept.write_page()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, and which models and profiles it can run."""
+    from entropy_lib.cli.doctor import machine, report  # diffusers is slow to import
+
+    _show(pd.DataFrame(machine()), header=False)
+    for kind, verdicts in report().items():
+        say("")
+        rows = pd.DataFrame(verdicts, columns=[kind, "runs", "why"])
+        _show(rows.assign(runs=rows.runs.map({True: "yes", False: "no"})), wrapped=True)
+
+
+@sweep.command()
+def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
+    """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
+    from entropy_lib.cli.sweeps import keep_calibration, plan_of
+    from entropy_lib.sweep.engines import estimate
+
+    checked = _sweep(notebook, profile, parameter)
+    _check({"store": checked.folder_of_store()}, device=checked.device)
+    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    keep_calibration(checked)
+    path = chosen.write(store.folder, _file(notebook))
+    asked = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
+    costs = estimate(chosen, store, **asked)
+    _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
+    say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
+    _say_what_is_not_used(chosen, store)
+
+
+@sweep.command()
+def sample(
+    profile: Profile = "mini",
+    parameter: Values = None,
+    notebook: Notebook = DEFAULT,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th batch; else what SLURM or torchrun say, or all.")] = "",
+    engine: Annotated[str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
+) -> None:
+    """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
+    checked = _sweep(notebook, profile, parameter)
+    if engine not in engines.ENGINES:
+        raise UnknownNameError("engine", engine, engines.ENGINES)
+    _check({"store": checked.folder_of_store()}, checked.device, checked.model)
+    part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
+    store = Store(checked.folder_of_store())
+    groups = _plan_of(notebook, checked).groups(checked.batch, part)
+    store.clean()
+    try:
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+    except KeyboardInterrupt:
+        keys = {unit.key for group in groups for unit in group}
+        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
+        raise KeyboardInterrupt(safe) from None
+    say(f"{drawn:,} images drawn")
+
+
+@sweep.command()
+def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False) -> None:
+    """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
+    checked = _sweep(notebook, profile, parameter)
+    store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
+    for problem in store.verify(chosen.units) if verify else []:
+        say(problem, "red")
+    done = store.committed()
+    rows = [
+        (size, method, f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
+        for (size, method), units in chosen.cells.items()
+    ]
+    _show(pd.DataFrame(rows, columns=["size", "method", "done", "of"]))
+    _say_what_is_not_used(chosen, store)
+
+
+@sweep.command()
+def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
+    """Make the metric tables of what has been drawn, into the output folder of these parameters."""
+    from entropy_lib.cli.sweeps import comparison_of
+    from entropy_lib.sweep.reduce import evaluate
+
+    checked = _sweep(notebook, profile, parameter)
+    _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
+    tables = evaluate(comparison_of(checked, _plan_of(notebook, checked)), say)
+    for path in tables.write(checked.folder()):
+        say(_shown(path))
+
+
+@study.command()
+def make(
+    profile: Annotated[str, typer.Option(help="Whose section 08_user_study says what is drawn and asked.")] = "mini",
+    parameter: Values = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
+) -> None:
+    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
+    from entropy_lib.cli.sweeps import plan_of
+    from entropy_lib.cli.user_study import study_of
+    from entropy_lib.study.page import write_page
+
+    checked = _sweep("08_user_study", profile, parameter)
+    place = output or workplace() / "build" / "study" / profile
+    _check({"--output": place, "store": checked.folder_of_store()}, checked.device, checked.model)
+    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    engines.local(chosen.groups(checked.batch), store, device=checked.device, progress=interactive())
+    made = study_of(checked, chosen, store)
+    say(f"{len(made.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(made.methods)}")
+    say(f"for raters: {write_page(made, place, title)}")
+    say(f"for you alone: {place / KEY}")
+
+
+@study.command()
+def check(folder: Folder, answers: Answers) -> Checked:
+    """Say which answers can be used, and what is left out and why."""
+    checked = check_answers(Study.read(folder), read_answers(answers), Limits())
+    _show(checked.raters)
+    if len(checked.excluded):
+        _show(checked.excluded)
+    say(f"{len(checked.answers):,} answers of {int(checked.raters.used.sum())} raters can be used")
+    return checked
+
+
+@study.command()
+def analyse(folder: Folder, answers: Answers, level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95) -> None:
+    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's folder."""
+    from entropy_lib.study import analysis  # statsmodels is slow to import
+
+    _check({"folder": folder})
+    used = check(folder, answers).answers
+    found = {"comparison": analysis.compare(used, level)}
+    if used.first_score.notna().any():
+        found["mean_scores"] = analysis.mean_scores(used, level)
+    if len({*used["first"], *used["second"]}) > 2:
+        found["strengths"] = analysis.strengths(used, level)
+    for name, table in found.items():
+        _show(table.round(3))
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8")
+        say(f"{folder / name}.csv")
+    say(f"left side favoured by {analysis.side_bias(used, level)}")
+    if used.rater.nunique() > 1:
+        say(f"Krippendorff's alpha {analysis.agreement(used, level)}")
+
+
+def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
+    """An error unless the folders can be written to, the device used, and the model loaded."""
+    from entropy_lib.models.catalogue import check_device, check_weights  # diffusers is slow to import
+
+    for name, folder in writable.items():
+        check_writable(name, folder)
+    if device is not None:
+        check_device(device)
+    if model is not None:
+        check_weights(model)
+
+
+def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
+    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+
+    Raises:
+        UnknownNameError: for another notebook, and as `profile_parameters`.
+    """
+    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own]  # one plan each
+    if notebook not in able:
+        raise UnknownNameError("notebook", notebook, able)
+    return profile_parameters(notebook, profile, overrides(parameter or []))
+
+
+def _file(notebook: str) -> str:
+    """Of the plan: notebooks that draw into one store have a plan each."""
+    return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
+
+
+def _plan_of(notebook: str, checked: Sweep) -> Plan:
+    """The plan in the store, if it is the one that these parameters ask for.
+
+    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
+    """
+    from entropy_lib.cli.sweeps import plan_of
+
+    stored = Plan.read(checked.folder_of_store(), _file(notebook))
+    dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
+    stored.check_same(plan_of(checked.model_copy(update={"dtype": dtype})))
+    return stored
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(workplace()) if path.is_relative_to(workplace()) else path)
+
+
+def _say_what_is_not_used(chosen: Plan, store: Store) -> None:
+    if others := len(store.committed() - {unit.key for unit in chosen.units}):
+        say(f"{others:,} other images here are not of this plan (other values, or another drawing version)")
+
+
+def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> None:
+    """Print a table; long cells are uncut, or in several lines."""
+    shown = Table(*map(str, table.columns), box=None, show_header=header)
+    for row in table.itertuples(index=False):
+        shown.add_row(*(Text("–" if pd.isna(value) else str(value)) for value in row))
+    console.print(shown, soft_wrap=not wrapped)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its traceback.
+
+    Args:
+        arguments: those of the process by default.
+    """
+    try:
+        with disk_words():
+            app(args=arguments)
+    except EntropyLibError as error:
+        say_error(error)
+        raise SystemExit(2) from None

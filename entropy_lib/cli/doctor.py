@@ -1,0 +1,97 @@
+"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by profile, and why not."""
+
+import importlib.util
+import platform
+import shutil
+import sys
+from importlib import metadata
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from entropy_lib import __version__
+from entropy_lib.cli.parameters import NOTEBOOKS, Sampling, drawn_images
+from entropy_lib.cli.profiles import available, profile_parameters
+from entropy_lib.errors import EntropyLibError
+from entropy_lib.files import PACKAGE, workplace
+from entropy_lib.models.catalogue import CATALOGUE, download_command, local_folder, weights_are_here
+
+PACKAGES = ("torch", "diffusers", "transformers")
+OPTIONAL = ("open_clip", "papermill", "jupyterlab", "xformers", "peft", "accelerate", "ray")
+SLOW_ON_CPU = 100  # million parameters of a denoiser beyond which a CPU takes seconds a step
+
+
+class Verdict(NamedTuple):
+    """Whether something can run here, and why or why not."""
+
+    name: str
+    runs: bool
+    reason: str
+
+
+def machine() -> list[tuple[str, str]]:
+    """Facts about this machine: (what, value)."""
+    extra = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+    device = "none; models run on the CPU, in float32"
+    if torch.cuda.is_available():
+        half = "float16, bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        device = f"{torch.cuda.get_device_name()}, {memory_gb():.0f} GB, {half}"
+    return [
+        ("entropy_lib", f"{__version__} ({PACKAGE})"),
+        ("python", f"{platform.python_version()} ({sys.executable})"),
+        ("packages", ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)),
+        ("optional", ", ".join(extra) or "none"),
+        ("CUDA device", device),
+        ("threads", str(torch.get_num_threads())),
+        ("memory", f"{psutil.virtual_memory().available / 1e9:.0f} GB free"),
+        ("free disk", f"{free_disk_gb():.0f} GB"),
+    ]
+
+
+def memory_gb() -> float:
+    """Memory of the first CUDA device, or what is free of the machine's own."""
+    on_cuda = torch.cuda.is_available()
+    return (torch.cuda.get_device_properties(0).total_memory if on_cuda else psutil.virtual_memory().available) / 1e9
+
+
+def free_disk_gb() -> float:
+    """Free space where output goes."""
+    return shutil.disk_usage(workplace()).free / 1e9
+
+
+def model_verdict(name: str) -> Verdict:
+    """Whether a model of the catalogue can be sampled here: its weights, and the memory and the disk that they need."""
+    known, cuda = CATALOGUE[name], torch.cuda.is_available()
+    disk, memory = known.weights_gb * (2 if known.dtype == "float32" else 1), known.memory_gb(None if cuda else "float32")
+    needs = f"about {memory:.0f} GB of memory, {disk:.1f} GB of disk or more"
+    try:
+        here = weights_are_here(name)
+    except EntropyLibError as error:
+        return Verdict(name, False, str(error))
+    if not here:
+        room = "" if disk < free_disk_gb() else f" (no room: {free_disk_gb():.0f} GB free)"
+        return Verdict(name, False, f"not downloaded: `{download_command(name)}`; {needs}{room}")
+    if memory > memory_gb():
+        return Verdict(name, False, f"needs {needs}; {memory_gb():.0f} GB are there")
+    where = f"data/{known.source}, checksums right" if local_folder(name) else "the local cache of the Hub"
+    slow = "" if cuda or known.parameters < SLOW_ON_CPU else "; slow without a CUDA device"
+    return Verdict(name, True, f"weights in {where}; {needs}{slow}")
+
+
+def profile_verdict(profile: str) -> Verdict:
+    """Whether a profile can be run here, and how many images its notebooks draw; `sweep plan` measures hours and bytes."""
+    try:
+        checked = [one for one in (profile_parameters(name, profile) for name in NOTEBOOKS) if isinstance(one, Sampling)]
+    except EntropyLibError as error:
+        return Verdict(profile, False, f"cannot be judged: {error}")
+    models = sorted({one.model for one in checked})
+    bad = [f"{name} cannot run here" for name in models if name in CATALOGUE and not model_verdict(name).runs]
+    patterns = sorted({path for one in checked if "*" in (path := getattr(one, "reference", ""))})
+    bad += [f"{path} is not there (docs/batch.md)" for path in patterns if not any(workplace().glob(path))]
+    return Verdict(profile, not bad, "; ".join([f"{', '.join(models)}: {sum(map(drawn_images, checked)):,} images", *bad]))
+
+
+def report() -> dict[str, list[Verdict]]:
+    """The verdicts on all models and profiles."""
+    return {"model": [model_verdict(name) for name in CATALOGUE], "profile": [profile_verdict(name) for name in available()]}

@@ -1,0 +1,199 @@
+"""Results: a notebook writes tables, `data/results/` keeps those of long runs, `docs/results.md` shows them.
+
+python -m entropy_lib run --profile mini-full
+python -m entropy_lib results --keep mini-full  # copies the tables to data/results/ and writes docs/results.md from them
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from entropy_lib.cli.parameters import RECORD, Sampling, claimed
+from entropy_lib.cli.profiles import profile_parameters
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import DATA, ROOT, replacing
+from entropy_lib.metrics.registry import PRIMARY
+from entropy_lib.plots.labels import HEADINGS, short_layer
+from entropy_lib.plots.tables import comparisons, means, shares, slopes
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
+
+RESULTS, PAGE = DATA / "results", ROOT / "docs" / "results.md"
+CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
+COUNTED = (PRIMARY["above"][0], PRIMARY["below"][0])  # over-count and under-count
+JUDGED = (*COUNTED, "Exact", "KID", "CLIP score")
+
+ABOUT = """*The embedded model, profile `mini-full`: objects too many and missing per image, against size.*
+
+Written by `python -m entropy_lib results` from the tables in `data/results/`. Intervals are 95 % and, of differences, unadjusted;
+`p (Holm)` is corrected for all differences that were tested together, and the last column goes by it."""
+
+
+def _compared(differences: pd.DataFrame) -> pd.DataFrame:
+    """Without the reference baselines, which stand in the table of differences too."""
+    return comparisons(differences[~differences.method.str.contains(",")], JUDGED)
+
+
+def _levels(levels: pd.DataFrame) -> pd.DataFrame:
+    chosen = levels[levels.metric.isin(JUDGED)].drop_duplicates(["metric", "size", "method"])
+    return means(chosen.assign(line=chosen.metric + " at " + chosen["size"]), "line", "method").fillna("–")
+
+
+def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    table = table.assign(layer=table.layer.map(short_layer)) if "layer" in table else table
+    return table[list(names)].round(3)
+
+
+# What is kept of a notebook, and what a page shows of each table.
+SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "02_gaussian_check": {"layers": partial(_columns, names=["layer", "tokens", "logit_std", "error", "response_ratio"])},
+    "03_entropy_vs_tokens": {"slopes": slopes},
+    "04_entropy_per_layer": {"share_removed": shares},
+    "06_metric_tables": {"levels": _levels, "differences": _compared},
+    "07_cost_and_baselines": {
+        "changes": comparisons,
+        "costs": partial(_columns, names=["size", "method", "seconds", "fastest", "slowest", "megabytes"]),
+    },
+    "09_layout_metrics": {"levels": _levels, "differences": _compared},
+    "10_causes": {"dose": comparisons, "choices": comparisons},
+}
+
+
+def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame) -> None:
+    """Write tables of a notebook as CSV into its output folder, and beside them where they come from.
+
+    Args:
+        p: the notebook's checked parameters.
+        pipe: the pipeline that was measured.
+        tables: {file name without ending: table}.
+    """
+    for name, table in tables.items():
+        with replacing(p.folder() / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
+    with replacing(p.folder() / "provenance.txt") as temporary:
+        temporary.write_text(p.provenance(pipe) + "\n", encoding="utf-8")
+
+
+def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
+    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had any.
+
+    Args:
+        profile: whose values the tables must have been made with, all of them.
+        output: the folder that holds one folder for each notebook.
+
+    Raises:
+        InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing or cannot be read,
+            and for tables of other parameters.
+    """
+    there = [name for name in SHOWN if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))]
+    if not there:
+        again = f"run `entropy_lib run --profile {profile}` first"
+        raise InvalidInputError(f"{output} holds no tables of {', '.join(SHOWN)}; {again}")
+    for name in there:
+        _check_whose(name, profile, output / name)
+        _section(name, output / name)
+    _copy(there, output, results / profile)
+    return there
+
+
+def _check_whose(name: str, profile: str, folder: Path) -> None:
+    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing changed."""
+    wanted = profile_parameters(name, profile).model_dump()
+    given = claimed(folder).get("parameters")
+    again = f"run `entropy_lib run {name} --profile {profile} --force`"
+    if not isinstance(given, dict):
+        raise InvalidInputError(f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}")
+    if other := sorted(key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)):
+        differs = f"{other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}"
+        raise InvalidInputError(f"{folder} is not of profile {profile!r}: {differs}; {again}")
+
+
+def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
+    for name in names:
+        for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt", output / name / RECORD]:
+            with replacing(kept / name / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+@contextmanager
+def _readable(what: str | Path) -> Iterator[None]:
+    """InvalidInputError, with the name of the file, for what is missing or not as notebooks write it."""
+    try:
+        yield
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:  # pandas' own are ValueErrors
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"{what} cannot be read as notebooks write it ({error!r}); run the notebook again") from None
+
+
+def _section(name: str, folder: Path) -> list[str]:
+    """What the tables of a notebook in a folder say, as Markdown; all tables there are looked at."""
+    with _readable(folder / "provenance.txt"):
+        origin = (folder / "provenance.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
+    if not origin:
+        raise InvalidInputError(f"{folder / 'provenance.txt'} does not say where the tables come from; run the notebook again")
+    lines = [f"## [{name}](../notebooks/{name}.ipynb), profile `{folder.parent.name}`", "", f"{origin}", ""]
+    for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in SHOWN[name])}):
+        with _readable(path):
+            table = pd.read_csv(path)
+            if path.stem in SHOWN[name]:
+                if table.empty:
+                    raise InvalidInputError(f"{path} holds no rows; run the notebook again")
+                shown = SHOWN[name][path.stem](table).rename(columns=HEADINGS)
+                lines += [shown.to_markdown(index=False, disable_numparse=True), ""]
+    return lines
+
+
+def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path = RESULTS) -> pd.DataFrame:
+    """A kept table of a notebook as several profiles made it, one below the other, with a column `profile`.
+
+    Args:
+        notebook: its file name without ending.
+        name: of the table, without ending.
+        profiles: those without one are left out; the table is empty where none has any.
+    """
+    found = []
+    for profile in profiles:
+        if (path := results / profile / notebook / f"{name}.csv").is_file():
+            with _readable(path):
+                found.append(pd.read_csv(path).assign(profile=profile))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["profile"])
+
+
+def page(results: Path = RESULTS) -> str:
+    """The text of docs/results.md: what each kept table says."""
+    lines = ["# Results of the long runs", "", "![Over-count and under-count by size](answer.png)", "", ABOUT, ""]
+    for name in SHOWN:
+        for folder in sorted(results.glob(f"*/{name}")):
+            lines += _section(name, folder)
+    return "\n".join(lines)
+
+
+def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
+    """Write docs/results.md and its figure.
+
+    Raises:
+        InvalidInputError: outside a checkout, and as `keep` for tables that cannot be read.
+    """
+    check_checkout(path)
+    text, levels = page(results), kept_tables("09_layout_metrics", "levels", ["mini-full"], results)
+    from entropy_lib.plots.figures import metrics_by_size, theme  # matplotlib is slow to import
+
+    theme()
+    figure = metrics_by_size(levels[levels.method.isin(["unscaled", "paper", "native, resized", "real, resized"])], COUNTED)
+    with replacing(path.with_name("answer.png")) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_checkout(path: Path = PAGE) -> None:
+    """InvalidInputError where there is no docs/results.md: it is written in a checkout of the project."""
+    if not path.is_file():
+        raise InvalidInputError(f"{path} is not there; results are kept in a checkout of the project")

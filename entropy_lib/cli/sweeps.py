@@ -1,0 +1,164 @@
+"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had on this machine.
+
+Notebooks and the command line both come this way.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from entropy_lib.cli.parameters import Parameters, Sampling, Sweep
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import DATA, check_writable, workplace
+from entropy_lib.metrics.extractors import extractor
+from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
+from entropy_lib.models.catalogue import CATALOGUE, check_device, check_weights, load
+from entropy_lib.models.checksums import verify
+from entropy_lib.models.layers import denoiser
+from entropy_lib.models.outline import outline, outline_levels, stored_lengths
+from entropy_lib.sampling.methods import method
+from entropy_lib.scaling.calibration import Calibration, shipped_calibration, use_calibration
+from entropy_lib.scaling.rules import rule
+from entropy_lib.sizes import parse_size
+from entropy_lib.sweep.comparison import Comparison, make_plan, open_comparison
+from entropy_lib.sweep.plan import Plan
+from entropy_lib.sweep.references import open_reference
+from entropy_lib.sweep.store import Store
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline  # slow to import
+
+IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]  # those are in notebook 09
+ABOUT_LAYOUT = [name for name, one in METRICS.items() if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS]
+
+
+def check_ready(checked: Parameters) -> None:
+    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a factor, pictures.
+
+    `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks around.
+
+    Raises:
+        InvalidInputError: naming the parameter that cannot be used here.
+        WeightsError: when weights are missing or damaged.
+        MissingFileError: for real pictures that are not there.
+    """
+    check_writable("output", workplace() / checked.output)
+    if isinstance(checked, Sampling):
+        check_device(checked.device)
+        for model in (checked.model, *getattr(checked, "controls", [])):
+            check_weights(model)
+        _check_rules(checked)
+    if isinstance(checked, Sweep):
+        check_writable("store", checked.folder_of_store())
+        open_reference(checked.reference)
+        for part in checked.parts():
+            plan_of(part)
+    for name in {getattr(checked, kind) for kind in ("extractor", "score_extractor") if hasattr(checked, kind)}:
+        if name == "mini-clip":
+            verify(DATA / name)
+        else:
+            extractor(name)
+
+
+def _check_rules(checked: Sampling) -> None:
+    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that works is refused."""
+    known = CATALOGUE.get(checked.model)
+    chosen = [rule(method(name).rule) for name in checked.rule_names()] if known else []
+    for each in chosen:
+        each.layers(outline_levels(checked.model))
+    for size in checked.image_sizes() if chosen else []:
+        scale = [side / native for side, native in zip(parse_size(size), known.native_size, strict=True)]
+        for trained in known.training_tokens:
+            tokens = math.prod(math.ceil(math.sqrt(trained) * each) for each in scale)
+            for each in chosen:
+                if not each.calibrated:
+                    each.factor(tokens, trained)
+
+
+def check_against_unscaled(p: Sweep) -> None:
+    """Whether methods can be compared with the unscaled model and with the paper's rule, and sizes with the native one.
+
+    Raises:
+        InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that is missing.
+    """
+    for name in ("methods", "methods_below"):
+        given = getattr(p, name, p.methods)
+        if given[0] != "unscaled" or "paper" not in given:
+            raise InvalidInputError(f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with")
+    if (native := p.native()) not in p.sizes:
+        raise InvalidInputError(f"sizes are {p.sizes}; the native size {native} must be among them")
+    if beyond := [size for size in getattr(p, "measured", []) if size not in p.sizes]:
+        raise InvalidInputError(f"measured has {beyond[0]}, which is not among the sizes {p.sizes}; add it there")
+
+
+def check_calibration(p: Sweep) -> None:
+    """Whether the calibration can be read, and entropy be measured on so many prompts.
+
+    Raises:
+        MissingFileError, InvalidInputError: as `Calibration.read`; InvalidInputError for more prompts than there are.
+    """
+    own_calibration(p)
+    if p.measured_prompts > p.prompt_count:
+        raise InvalidInputError(f"measured_prompts is {p.measured_prompts}, of {p.prompt_count} prompts; take fewer")
+
+
+def own_calibration(p: Sweep) -> Calibration | None:
+    """The calibration of the parameters; None where the shipped one will do.
+
+    Raises:
+        MissingFileError, InvalidInputError: as `Calibration.read`.
+    """
+    given = getattr(p, "calibration", "")
+    return Calibration.read(workplace() / given) if given else None
+
+
+def plan_of(p: Sweep, model: str | None = None) -> Plan:
+    """What is to be drawn, by the model of the parameters or another. Nothing is loaded but captions, and nothing written.
+
+    Raises:
+        ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts, and for a calibration of another model.
+    """
+    own, model = own_calibration(p), model or p.model
+    drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
+    drawn["calibration"] = own.digest if own else ""
+    plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, reference=p.reference, **drawn)
+    rules = [each for each in (rule(method(name).rule) for name in p.methods) if each.calibrated]
+    if own or rules:
+        known = own or shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name)
+        known.check_planned(rules, outline(model), stored_lengths(model, known.layers))
+    return plan
+
+
+def keep_calibration(p: Sweep) -> None:
+    """Let the store have the calibration of the parameters, before anything is drawn by it.
+
+    Raises:
+        NotWrittenError: when the disk cannot take it.
+    """
+    if own := own_calibration(p):
+        Store(p.folder_of_store()).keep_calibration(own)
+
+
+def pipe_of(p: Sweep) -> "DiffusionPipeline":
+    """The model of the parameters, whose rules take their factors from the calibration of the parameters.
+
+    Raises:
+        WeightsError: as `load`.
+        InvalidInputError: if the calibration is of other weights.
+    """
+    pipe = load(p.model, device=p.device, dtype=p.dtype)
+    use_calibration(denoiser(pipe), own_calibration(p))
+    return pipe
+
+
+def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) -> Comparison:
+    """What is judged by what; by metrics about the layout only, where the notebook names no extractor.
+
+    Raises:
+        WeightsError, MissingFileError, InvalidInputError: as `open_comparison`.
+    """
+    keep_calibration(p)
+    seen = {"reference": p.reference, "level": p.level, "device": p.device}
+    seen |= {name: getattr(p, name) for name in ("extractor", "score_extractor", "view") if hasattr(p, name)}
+    chosen = metrics or (IN_TABLES if hasattr(p, "extractor") else ABOUT_LAYOUT)
+    return open_comparison(plan, p.folder_of_store(), metrics=chosen, **seen)

@@ -1,0 +1,235 @@
+"""What the entropy of a softmax row should be, from the statistics of its logits alone.
+
+A row of attention is p = softmax(s) over N keys, with scaled logits s_j = λ q·k_j. Its entropy H = -Σ p_j ln p_j, in
+nats, lies between 0 and ln N. If the logits are Gaussian with standard deviation b, then for large N
+
+    H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
+
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_law` (its first correction in
+1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
+say what a scale rule would have to be.
+
+All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
+number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN. Where the result of an
+asymptotic law is no entropy, below 0 or above ln N, it is returned as it stands, with a BeyondLawWarning.
+
+Example:
+    >>> round(gaussian_entropy(4096, 1.0), 3)
+    7.818
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from numbers import Real
+from typing import TypeVar
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Domain, Numbers, as_array, check, pointwise
+from entropy_lib.entropy.exact import MAX_STD, exact_entropy
+from entropy_lib.errors import InvalidInputError
+
+Numeric = TypeVar("Numeric", float, np.ndarray, torch.Tensor)
+ROUNDING = 1e-6  # nats
+
+
+class BeyondLawWarning(UserWarning):
+    """An asymptotic law was asked for values where it does not hold."""
+
+
+def _told(values: Numbers, most: Numbers, meaning: str = "entropy") -> Numbers:
+    """The values, after a warning if some are below 0 or above `most`."""
+    numbers, top = as_array(meaning, values), as_array("most", most)
+    wrong = numbers[(numbers < -ROUNDING) | (numbers > top + ROUNDING)]
+    if wrong.size:
+        warnings.warn(
+            f"{wrong.size} of {numbers.size} values are no {meaning}, the first being {wrong[0]:.4g}: the law does not hold there "
+            "(logit_std is too near freezing_std, or beyond); take exact_entropy",
+            BeyondLawWarning,
+            stacklevel=3,  # the caller of the law
+        )
+    return values
+
+
+def _log(value: Numbers) -> Numbers:
+    if isinstance(value, torch.Tensor):
+        return value.double().log()
+    return math.log(value) if isinstance(value, Real) else np.log(value)
+
+
+def _exp(value: Numbers) -> Numbers:
+    if isinstance(value, torch.Tensor):
+        return value.double().exp()
+    return math.exp(value) if isinstance(value, Real) else np.exp(value)
+
+
+def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
+
+    The law is asymptotic: valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
+    goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, with
+    a warning and not cut off at 0: a negative value shows that the law does not hold there, and its error, of which
+    `entropy.logit_shape` gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
+
+    Args:
+        tokens: number of keys N, at least 1.
+        logit_std: standard deviation b of the scaled logits within a row, at least 0.
+
+    Returns:
+        ln N - b²/2 in nats, an entropy where it is not negative.
+
+    Warns:
+        BeyondLawWarning: where it is negative.
+
+    Example:
+        >>> gaussian_entropy(1, 0.0)
+        0.0
+    """
+    check(tokens=(tokens, TOKENS), logit_std=(logit_std, SPREAD))
+    return _told(gaussian_law(tokens, logit_std), _log(tokens))
+
+
+def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """The formula of `gaussian_entropy`, unchecked, beside what it is compared with."""
+    return _log(tokens) - logit_std**2 / 2
+
+
+def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is compared with.
+
+    By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
+    below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
+
+    Example:
+        >>> round(finite_law(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
+        (6.365, 6.351)
+    """
+    square = logit_std**2
+    return gaussian_law(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
+
+
+def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
+    """Entropy for any law of the logits: ln N - κ2/2 - κ3/3 - κ4/8 - … - κn (n-1)/n!.
+
+    It follows from H = ln N + K(1) - K'(1), K being the cumulant generating function of the logits within a row; the
+    Gaussian law is its first term.
+
+    Args:
+        tokens: number of keys N.
+        cumulants: κ2, κ3, … of the scaled logits within a row, as many as are known.
+
+    Returns:
+        Entropy in nats.
+
+    Warns:
+        BeyondLawWarning: where it is negative or above ln N.
+
+    Example:
+        >>> cumulant_entropy(4096, [1.0]) == gaussian_entropy(4096, 1.0)
+        True
+    """
+    if not isinstance(cumulants, Sequence | np.ndarray) or isinstance(cumulants, str):
+        raise InvalidInputError(f"cumulants is {cumulants!r}; give a list of κ2, κ3, …, for example [1.0, 0.2]")
+    by_order = dict(enumerate(cumulants, start=2))
+    check(tokens=(tokens, TOKENS), **{f"cumulant κ{n}": (kappa, Domain("a cumulant")) for n, kappa in by_order.items()})
+    corrections = sum(kappa * (n - 1) / math.factorial(n) for n, kappa in by_order.items())
+    return _told(_log(tokens) - corrections, _log(tokens))
+
+
+def freezing_std(tokens: Numeric) -> Numeric:
+    """The logit_std b_c = sqrt(2 ln N) beyond which a few keys take all the weight.
+
+    The freezing point of Derrida's random energy model (Phys. Rev. B 24, 2613, 1981).
+
+    Example:
+        >>> round(freezing_std(4096), 2)
+        4.08
+    """
+    check(tokens=(tokens, TOKENS))
+    return (2 * _log(tokens)) ** 0.5
+
+
+def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
+    """Slope of H against ln N under the paper's rule: 1 - b²/(2 ln T), b being the logit_std at N = T.
+
+    The rule sets b² ∝ ln N (Eq. 7), so H = ln N (1 - b_T²/(2 ln T)): the ratio H / ln N stays, H still grows.
+
+    Warns:
+        BeyondLawWarning: where it is negative: b is beyond the freezing point.
+
+    Example:
+        >>> round(paper_slope(4096, 1.0), 3)
+        0.94
+    """
+    check(training_tokens=(training_tokens, SEVERAL), logit_std=(logit_std, SPREAD))
+    return _told(1 - logit_std**2 / (2 * _log(training_tokens)), 1.0, "slope")
+
+
+def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
+    """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is none.
+
+    Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no solution where
+    ln N < H(T, b): even equal weights over N keys have less entropy.
+
+    Args:
+        tokens: N of the new size.
+        training_tokens: T.
+        logit_std: b at T, and at N before the factor.
+
+    Example:
+        >>> round(equal_entropy_factor(9216, 4096, 1.0), 2)
+        1.62
+        >>> equal_entropy_factor(784, 4096, 1.0)
+        nan
+    """
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(_equal_entropy_factor, **given)
+
+
+def _equal_entropy_factor(tokens: float, training_tokens: float, logit_std: float) -> float:
+    """By bisection: H falls strictly with b. NaN where no f, or every f, would do."""
+    entropy = exact_entropy(training_tokens, logit_std)
+    if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
+        return math.nan
+    upper, reach = 1.0, MAX_STD / logit_std
+    while upper < reach and exact_entropy(tokens, upper * logit_std) > entropy:
+        upper *= 2
+    if upper >= reach:
+        raise InvalidInputError(
+            f"{tokens:g} tokens have {entropy:.3g} nats only where logit_std is near {MAX_STD:g} or above, out of reach of the "
+            "exact law: take a smaller logit_std"
+        )
+    return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
+
+
+def share_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers) -> Numbers:
+    """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
+
+    Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
+
+    Args:
+        tokens, training_tokens, logit_std: as for `equal_entropy_factor`.
+        factor: f, for example `rule("paper").factor(tokens, training_tokens)`.
+
+    Example:
+        >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
+        0.06
+    """
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    return pointwise(_share_removed, **given, factor=(factor, Domain("what multiplies the softmax scale", 0, above=True)))
+
+
+def _share_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:
+    if math.isclose(tokens, training_tokens):
+        return math.nan
+    if factor * logit_std > MAX_STD:
+        raise InvalidInputError(
+            f"factor {factor:g} times logit_std {logit_std:g} is above {MAX_STD:g}, the reach of the exact law: take a smaller "
+            "factor"
+        )
+    start = exact_entropy(training_tokens, logit_std)
+    change = exact_entropy(tokens, logit_std) - start
+    return 1 - (exact_entropy(tokens, factor * logit_std) - start) / change

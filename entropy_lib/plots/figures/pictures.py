@@ -1,0 +1,132 @@
+"""Figures of pictures: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07 and 09)."""
+
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from entropy_lib.entropy.maps import AttentionMap
+from entropy_lib.errors import extra
+from entropy_lib.metrics.layout import LEGIBLE
+from entropy_lib.plots.labels import short_layer
+
+with extra("notebooks"):
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BRACKET = re.compile(r"(?=[(@\[])(?!.+[(@\[])")  # before the last one
+
+
+def image_grid(images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0) -> Figure:
+    """Rows of images at their true relative size: one row a key, one column a prompt.
+
+    Args:
+        images: {row label: one uint8 `[height, width, 3]` image a column}; sizes may differ between rows.
+        columns: text above each column; shown as it is, wrapped, and cut off with an ellipsis where it is long.
+        zoom: screen pixels for each image pixel.
+    """
+    heights = [max(image.shape[0] for image in row) for row in images.values()]
+    words = round(110 / zoom)  # pixels that the text above a column takes
+    widths = [max(words, *(row[index].shape[1] for row in images.values())) for index in range(len(columns))]
+    titles, scale = [_wrapped(text) for text in columns], zoom / 100
+    room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
+    beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
+    figure = plt.figure(figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained")
+    axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
+    for row, (label, pictures) in zip(axes, images.items(), strict=True):
+        for ax, picture, width in zip(row, pictures, widths, strict=True):
+            _picture(ax, picture, width)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small", parse_math=False)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize="small", parse_math=False)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
+    """Draw a picture in the middle of its column, at the scale of the widest one."""
+    ax.imshow(picture, interpolation="nearest")
+    left = (width - picture.shape[1]) / 2
+    ax.set(xlim=(-left - 0.5, picture.shape[1] + left - 0.5), xticks=[], yticks=[])
+    ax.grid(visible=False)
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
+    """In lines; a long name of a method breaks before its last bracket, "padding(circular)" for one."""
+    text = " ".join(BRACKET.sub(" ", word) if len(word) > width else word for word in text.split())
+    return "\n".join(textwrap.wrap(text[: width * lines * 2], width, max_lines=lines, placeholder=" …"))
+
+
+def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
+    """Pictures with a box around each thing that was found in them: named, or dashed where nobody could name it.
+
+    Args:
+        images: uint8 `[height, width, 3]`, one a column.
+        found: columns `picture` (which image), `name, legible, top, left, bottom, right` (pixels).
+        columns: text above each picture.
+        zoom: screen pixels for each image pixel.
+    """
+    figure = image_grid({"": images}, columns, zoom)
+    for ax in figure.axes:
+        ax.set_anchor("S")  # what room is left belongs to the text above
+    for row in found.itertuples():
+        ax, named = figure.axes[row.picture], row.legible >= LEGIBLE
+        size = row.right - row.left, row.bottom - row.top
+        box = plt.Rectangle((row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5)
+        ax.add_patch(box).set_in_layout(False)
+        name = ax.text(row.left, max(row.top, 0), row.name if named else "?", color="w", fontsize="x-small", va="top", clip_on=True)
+        name.set_in_layout(False)
+    return figure
+
+
+def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of all queries.
+
+    Args:
+        maps: {size: map of one layer at one step}.
+        pictures: {size: the image that was generated, uint8 `[height, width, 3]`}.
+    """
+    figure = plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
+    axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+    for (size, found), row in zip(maps.items(), axes, strict=True):
+        height, width = pictures[size].shape[:2]
+        over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}  # laid over the image, in its pixels
+        sides = zip(found.query, (height, width), found.weights.shape, strict=True)
+        down, across = ((place + 0.5) * side / count for place, side, count in sides)
+        row[0].imshow(pictures[size], interpolation="nearest")
+        row[1].imshow(found.weights, cmap="magma", **over)
+        shown = row[2].imshow(found.entropy / math.log(found.tokens), cmap="viridis", vmax=1, **over)
+        for ax in row[:2]:
+            ax.plot(across, down, "o", ms=9, mfc="none", mec="white", mew=3)
+            ax.plot(across, down, "o", ms=9, mfc="none", mec="black", mew=1)
+        row[0].set_ylabel(size, rotation=0, ha="right", va="center")
+        row[1].set_title(f"$e^H$ = {found.spread:,.0f} of {found.tokens:,} tokens", fontsize="medium")
+        figure.colorbar(shown, ax=row[2], shrink=0.8, label="H / ln N")
+    axes[0, 0].set_title("the image, and one query", fontsize="medium")
+    axes[0, 2].set_title("entropy of every query", fontsize="medium")
+    return figure
+
+
+def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
+    """Entropy of every query over the image, in units of ln N: layers as rows, sizes as columns.
+
+    Args:
+        maps: {size: one map a layer}, the same layers at each size.
+    """
+    layers = [found.layer for found in next(iter(maps.values()))]
+    figure = plt.figure(figsize=(1.9 * len(maps) + 2.6, 1.25 * len(layers) + 0.6), layout="constrained")
+    axes = figure.subplots(len(layers), len(maps), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+    for column, (size, found) in zip(axes.T, maps.items(), strict=True):
+        column[0].set_title(size, fontsize="medium")
+        for ax, one in zip(column, found, strict=True):
+            shown = ax.imshow(one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1)
+    for ax, name in zip(axes[:, 0], layers, strict=True):
+        ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
+    figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
+    return figure

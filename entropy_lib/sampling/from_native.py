@@ -1,0 +1,121 @@
+"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated over at the new size.
+
+Of another shape than the native one, the middle is kept, and nothing is stretched.
+"""
+
+import numpy as np
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from entropy_lib.errors import InvalidInputError, UnsupportedModelError
+from entropy_lib.sampling.generation import directly, generators, to_uint8, under_rule
+from entropy_lib.sampling.methods import FILTER, FILTERS, UNSCALED, Images
+from entropy_lib.sampling.request import Request, native_size
+from entropy_lib.sizes import Size
+
+ROUNDS = 10  # of back-projection; what is left to correct is then below a grey level
+
+
+def resized(pipe: DiffusionPipeline, asked: Request, rule: str, filter: str = FILTER) -> Images:
+    """Generate at native size and resize by a filter of Pillow."""
+    return np.stack([_resized(image, asked.size, FILTERS[filter]) for image in _native(pipe, asked)])
+
+
+def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
+    return directly(pipe, asked.at(native_size(pipe)), UNSCALED)
+
+
+def _resized(image: UInt8[np.ndarray, "height width 3"], size: Size, filter: Image.Resampling) -> np.ndarray:
+    """The middle of an image, in the wanted shape, at the wanted size."""
+    rows, columns = image.shape[:2]
+    share = min(rows / size.height, columns / size.width)
+    down, across = (rows - share * size.height) / 2, (columns - share * size.width) / 2
+    box = (across, down, columns - across, rows - down)
+    return np.asarray(Image.fromarray(image).resize((size.width, size.height), filter, box=box))
+
+
+def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
+    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs no weights."""
+    return np.stack([back_projected(middle(image, asked.size), asked.size) for image in _native(pipe, asked)])
+
+
+def middle(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
+    """The middle of an image, of the shape of another size, in whole pixels.
+
+    Example:
+        >>> middle(np.zeros((64, 64, 3), np.uint8), Size(32, 64)).shape
+        (32, 64, 3)
+    """
+    rows, columns = image.shape[:2]
+    share = min(rows / size.height, columns / size.width)
+    kept_rows, kept_columns = round(share * size.height), round(share * size.width)
+    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+    return image[top : top + kept_rows, left : left + kept_columns]
+
+
+def back_projected(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "height width 3"]:
+    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added, ten times.
+
+    Not larger than the image, it is made smaller by averaging.
+
+    Example:
+        >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
+        >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
+        >>> bool(np.abs(np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int) - small).max() <= 3)
+        True
+    """
+    native = Size(*image.shape[:2])
+    if size.height <= native.height and size.width <= native.width:
+        return np.asarray(Image.fromarray(image).resize((size.width, size.height), Image.Resampling.BOX))
+    wanted = image.astype(np.float32)
+    large = _resized_floats(wanted, size, Image.Resampling.BICUBIC)
+    for _ in range(ROUNDS):
+        lacking = wanted - _resized_floats(large, native, Image.Resampling.BOX)
+        large = (large + _resized_floats(lacking, size, Image.Resampling.BICUBIC)).clip(0, 255)
+    return large.round().astype(np.uint8)
+
+
+def _resized_floats(
+    image: Float[np.ndarray, "rows columns 3"], size: Size, filter: Image.Resampling
+) -> Float[np.ndarray, "height width 3"]:
+    """Pillow resizes floating-point numbers one channel at a time."""
+    channels = [Image.fromarray(channel).resize((size.width, size.height), filter) for channel in np.moveaxis(image, -1, 0)]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
+def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
+    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of the first stage.
+
+    Args:
+        rule: of the second stage; at native size it changes nothing.
+        strength: the share of the sampler's steps that the second stage takes.
+
+    Raises:
+        InvalidInputError: for a strength that leaves no step.
+        UnsupportedModelError: for a pipeline that diffusers cannot start from an image.
+    """
+    if int(asked.steps * strength) < 1:
+        raise InvalidInputError(f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either")
+    second = _from_image(pipe)
+    first, images = resized(pipe, asked, UNSCALED), []
+    options = {"strength": strength, "num_inference_steps": asked.steps, "guidance_scale": asked.guidance, "output_type": "np"}
+    with under_rule(pipe, rule):
+        for start in range(0, len(first), asked.batch):
+            part = slice(start, start + asked.batch)
+            begun = {"image": [Image.fromarray(image) for image in first[part]], "generator": generators(asked.seeds[part])}
+            images.append(to_uint8(second(list(asked.prompts[part]), **begun, **options).images))
+    return np.concatenate(images)
+
+
+def _from_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """The pipeline of diffusers that generates over images with the same networks."""
+    try:
+        second = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError:
+        raise UnsupportedModelError(
+            f"diffusers cannot start {type(pipe).__name__} from a picture; pipelines of Stable Diffusion 1 to 3, SDXL, "
+            "PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
+        ) from None
+    second.set_progress_bar_config(disable=True)
+    return second

@@ -1,0 +1,153 @@
+"""Generating images so that each depends on its prompt, seed, size, method, model and sampler, and on nothing else.
+
+Every image has its own random generator, so the batch it is generated in does not matter: images differ between batch sizes
+by at most one grey level, from the order of floating-point sums.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from jaxtyping import Float, UInt8
+from tqdm.auto import tqdm
+
+from entropy_lib.errors import InvalidInputError, NotFiniteError
+from entropy_lib.models.prx import mend_batches
+from entropy_lib.sampling.methods import METHODS, UNSCALED, Images, Method
+from entropy_lib.sampling.methods import method as parsed
+from entropy_lib.sampling.request import Request, check_requests, distinct_rules_at, unseeded
+from entropy_lib.scaling.patch import applied_rule, scaled
+from entropy_lib.scaling.rules import Rule
+from entropy_lib.sizes import Size, SizeLike
+
+
+def generate(
+    pipe: DiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    size: SizeLike,
+    method: str | Rule | Method | None = None,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    batch: int = 10,
+    progress: bool = False,
+) -> Images:
+    """Generate one image for each (prompt, seed) pair.
+
+    Args:
+        pipe: a text-to-image pipeline of diffusers.
+        prompts, seeds: of equal length; seeds from 0 to 2^32 - 1.
+        size: "64x96", or (height, width) in pixels; multiples of `size_multiple(pipe)`.
+        method: a scale rule ("paper", "unscaled", "power(0.75)"; see `entropy_lib.rule`), a baseline ("resized(lanczos)",
+            "multidiffusion"; see `sampling.methods`), or both ("two-stage + paper"). It replaces whatever patch the model carries
+            while the images are generated. None leaves the model as it is, patched or not.
+        steps, guidance: of the sampler; None takes the model's own, those of `entropy_lib.catalogue()` for a model that is
+            recognised there by its configuration, else those that the pipeline's `__call__` declares.
+        batch: images generated together; changes speed and memory only.
+        progress: show a progress bar.
+
+    Returns:
+        uint8 `[n, height, width, 3]`.
+
+    Raises:
+        InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that cannot fit into
+            memory, a method that cannot be used or has no factor at this size, and a scheduler whose noise no seed fixes; before
+            anything is generated.
+        UnknownNameError: for an unknown method.
+        UnsupportedModelError: when `pipe` is no pipeline, one around an unknown network, or one that the method cannot use.
+        NotFiniteError: when the model makes NaN.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> generate(el.load("mini"), ["a penguin"], [0], "32x64", "paper", steps=2).shape
+        (1, 32, 64, 3)
+    """
+    options = {"steps": steps, "guidance": guidance, "batch": batch, "progress": progress}
+    [asked] = check_requests(pipe, prompts, seeds, [size], **options)
+    chosen = None if method is None else parsed(method)
+    if chosen is not None:
+        distinct_rules_at(pipe, [chosen.rule], asked.size)  # fails here where the rule has no factor
+    return images_of(pipe, asked, chosen)
+
+
+def images_of(pipe: DiffusionPipeline, asked: Request, chosen: Method | None) -> Images:
+    """The images of a request, by a method or by the model as it is."""
+    if chosen is None:
+        return directly(pipe, asked, None)
+    kind = METHODS[chosen.kind]
+    function = pkgutil.resolve_name(f"entropy_lib.{kind.function}")
+    return function(pipe, asked, chosen.rule, *([chosen.value] if kind.option else []))
+
+
+def directly(pipe: DiffusionPipeline, asked: Request, rule: str | None) -> Images:
+    """The images of a request at its own size, under a scale rule; None leaves the model as it is."""
+    images = []
+    with under_rule(pipe, rule):
+        starts = range(0, len(asked.prompts), asked.batch)
+        for start in tqdm(starts, disable=not asked.progress, desc=f"{asked.size} {applied_rule(pipe)}"):
+            part = slice(start, start + asked.batch)
+            options = {"steps": asked.steps, "guidance": asked.guidance}
+            images.append(to_uint8(one_batch(pipe, asked.prompts[part], asked.seeds[part], asked.size, **options)))
+    return np.concatenate(images)
+
+
+def under_rule(pipe: DiffusionPipeline, rule: str | None) -> AbstractContextManager:
+    """The model under a scale rule alone. To be unscaled, only a model that carries a rule needs a patch in its place."""
+    if rule is None or rule == applied_rule(pipe).name == UNSCALED:
+        return nullcontext()
+    return scaled(pipe, rule)
+
+
+def one_batch(
+    pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], size: Size, *, steps: int, guidance: float
+) -> Float[np.ndarray, "image height width 3"]:
+    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1].
+
+    Raises:
+        InvalidInputError: when the pipeline took random numbers that no seed fixes.
+    """
+    before = torch.get_rng_state()
+    images = mend_batches(pipe)(
+        list(prompts),
+        height=size.height,
+        width=size.width,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=generators(seeds),
+        output_type="np",
+        **own_options(pipe),
+    ).images
+    if not torch.equal(torch.get_rng_state(), before):
+        raise InvalidInputError(unseeded(pipe.scheduler))
+    return images
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One for each image, on the CPU: the same noise on every device."""
+    return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+
+
+def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndarray, "image height width 3"]:
+    """Grey levels 0 to 255, rounded.
+
+    Raises:
+        NotFiniteError: if an image holds NaN or infinity: a latent that overflowed, which would be black.
+    """
+    if not (whole := np.isfinite(images).all((1, 2, 3))).all():
+        raise NotFiniteError(
+            f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. Load it in float32 "
+            "or bfloat16"
+        )
+    return (images.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def own_options(pipe: DiffusionPipeline) -> dict[str, bool]:
+    """Arguments that keep a pipeline from changing what it was asked for: PixArt else takes the nearest of its own sizes."""
+    wanted = {"use_resolution_binning": False, "clean_caption": False}
+    accepted = inspect.signature(pipe.__call__).parameters
+    return {name: value for name, value in wanted.items() if name in accepted}

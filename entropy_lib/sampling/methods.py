@@ -1,0 +1,232 @@
+"""All methods to make an image of some size, chosen by a string as rules are. Loads nothing heavy.
+
+To add one, write its function and give it a line in `METHODS`.
+
+    "unscaled", "direct"   as the model is, without a scale rule
+    "paper"                directly, under that scale rule; "direct + paper" says the same
+    "resized(lanczos)"     native, then resized by that filter
+    "super-resolved"       native, then given finer pixels by back-projection
+    "multidiffusion(0.5)"  through windows that overlap by half
+    "two-stage(0.7) + paper"
+
+and what one would change if attention were not the cause:
+
+    "schedule-shift"       more noise for more pixels
+    "noise-told + paper"   the network is told the noise level at which it works best at this size
+    "padding(circular)"    other positional information
+
+Example:
+    >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name, method("direct + paper").name
+    ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.models.padding import PADDINGS
+from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_list, rule
+from entropy_lib.sizes import Size
+
+DIRECT, UNSCALED = "direct", "unscaled"
+FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}  # of `resized`
+FILTER = "bicubic"
+OVERLAP = 0.75  # of windows; MultiDiffusion moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as long
+STRENGTH = 0.6  # of `two-stage`: how much noise is put back before an image is generated over
+SHIFT = 1.0  # of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
+PADDING = "reflect"
+
+Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of method.
+
+    Attributes:
+        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name of the
+            scale rule, and the value of the option if there is one.
+        option: name of the one argument that a method's string may give in brackets, or None.
+        default: its value.
+        largest: for a number, which must be above 0.
+        words: for a text, what it may be.
+        ruled: whether a scale rule can change anything.
+        identity: whether it makes what `direct` makes at native size.
+        from_native: whether it begins with an image of native size, and so with the noise of one.
+        windows: whether it looks through windows of native size.
+    """
+
+    function: str
+    option: str | None = None
+    default: float | str | None = None
+    largest: float = 1.0
+    words: Collection[str] = ()
+    ruled: bool = True
+    identity: bool = True
+    from_native: bool = False
+    windows: bool = False
+
+
+METHODS = {
+    DIRECT: Kind("sampling.generation:directly"),
+    "resized": Kind("sampling.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True),
+    "super-resolved": Kind("sampling.from_native:super_resolved", ruled=False, from_native=True),
+    "multidiffusion": Kind("sampling.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
+    "two-stage": Kind("sampling.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True),
+    "schedule-shift": Kind("sampling.rivals:schedule_shift", "strength", SHIFT, largest=4.0),
+    "noise-told": Kind("sampling.rivals:noise_told"),
+    "padding": Kind("sampling.rivals:padding", "mode", PADDING, words=PADDINGS, identity=False),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make an image; made by `method`.
+
+    Attributes:
+        kind: its key in `METHODS`.
+        value: of the kind's option; None where it has none.
+        rule: name of the scale rule; "unscaled" leaves the model as it is.
+    """
+
+    kind: str
+    value: float | str | None
+    rule: str
+
+    @property
+    def direct(self) -> bool:
+        """Whether it is nothing but the model, under a rule or none."""
+        return self.kind == DIRECT
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its rule takes factors from a calibration of the model."""
+        return rule(self.rule).calibrated
+
+    @property
+    def whole(self) -> str:
+        """Name of the same with its rule in all layers and all of the way.
+
+        Example:
+            >>> method("noise-told + paper[0]").whole, method("paper").whole
+            ('noise-told + paper', 'paper')
+        """
+        return replace(self, rule=rule(self.rule).whole.name).name
+
+    @property
+    def name(self) -> str:
+        """The shortest string that means it."""
+        if self.direct:
+            return self.rule
+        own = METHODS[self.kind]
+        option = "" if self.value == own.default else f"({self.value:g})" if isinstance(self.value, float) else f"({self.value})"
+        return self.kind + option + ("" if self.rule == UNSCALED else f" + {self.rule}")
+
+
+def method(text: str | Rule | Method) -> Method:
+    """The method that a string names, or the one that is given.
+
+    Raises:
+        UnknownNameError: for an unknown kind, filter or rule.
+        InvalidInputError: for a string that cannot be read, an option that the kind has not or that is not of its type, and a
+            rule where none can change anything.
+    """
+    if isinstance(text, Method):
+        return text
+    if isinstance(text, Rule):
+        return Method(DIRECT, None, text.name)
+    found = re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text) if isinstance(text, str) else None
+    if found is None or found[1] not in METHODS:
+        return _direct(text, found)
+    kind, value, rule_text = found.groups()
+    chosen = rule(rule_text.strip()).name if rule_text else UNSCALED
+    if chosen != UNSCALED and not METHODS[kind].ruled:
+        able = ", ".join(name for name, known in METHODS.items() if known.ruled)
+        raise InvalidInputError(
+            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; rules go with {able}"
+        )
+    return Method(kind, _value(text, METHODS[kind], value), chosen)
+
+
+def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
+    """Several methods, each of which may occur once.
+
+    Raises:
+        InvalidInputError: for no methods, one string in place of a list, or one that is repeated.
+    """
+    return parsed_list(texts, method)
+
+
+def _direct(text: object, found: re.Match | None) -> Method:
+    """A string that names no kind of method is a rule, under which the model generates directly."""
+    name = re.match(r"\s*([A-Za-z-]+)", text) if isinstance(text, str) else None
+    if name is not None and name[1] in FORMULAS:
+        return Method(DIRECT, None, rule(text).name)
+    if found is None:
+        raise InvalidInputError(f"method is {text!r}; write for example 'paper', 'multidiffusion(0.5)' or 'two-stage + paper'")
+    raise UnknownNameError("method", found[1], [*METHODS, *FORMULAS])
+
+
+def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
+    """The option of a method's string, of the type of its default and within its range."""
+    if value is None:
+        return kind.default
+    if kind.option is None:
+        raise InvalidInputError(f"method {text!r}: it has no option; leave the brackets out")
+    if kind.words:
+        if value.strip() not in kind.words:
+            raise UnknownNameError(kind.option, value.strip(), kind.words)
+        return value.strip()
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= kind.largest:
+        raise InvalidInputError(
+            f"method {text!r}: {kind.option} is {value!r}; it must be a number above 0 and at most {kind.largest:g}"
+        )
+    return number
+
+
+def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[str]]:
+    """Which methods make the same images at native size, so that only one of them has to.
+
+    Returns:
+        {method: those that make the same, itself the first}; keys in the order given.
+
+    Example:
+        >>> distinct_at_native_size(["unscaled", "paper", "multidiffusion", "two-stage"])
+        {'unscaled': ['unscaled', 'paper', 'multidiffusion'], 'two-stage': ['two-stage']}
+    """
+    groups: dict[tuple, list[str]] = {}
+    chosen = [method(text) for text in methods]
+    rules = list(dict.fromkeys(each.rule for each in chosen))
+    distinct = distinct_rules(rules, [2], [2])  # at native size N is T in every layer, whatever T is
+    same_rule = {name: first for first, names in distinct.items() for name in names}
+    for each in chosen:
+        kind = (DIRECT, None) if METHODS[each.kind].identity else (each.kind, each.value)
+        groups.setdefault((*kind, same_rule[each.rule]), []).append(each.name)
+    return {names[0]: names for names in groups.values()}
+
+
+def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int]) -> None:
+    """What can be known of a method at a size before the model is there.
+
+    Args:
+        text: of the method.
+        size, native: height and width in pixels.
+
+    Raises:
+        InvalidInputError: for windows that do not fit into the image.
+    """
+    if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
+        raise InvalidInputError(
+            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is {Size(*native)}; leave "
+            "this size out, or this method"
+        )

@@ -1,0 +1,129 @@
+"""What one would change if attention were not the cause: the noise level of the size, and positional information.
+
+A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the same thing.
+
+    schedule-shift   more noise for more pixels, as SD3 and FLUX have it; the network is told the level that it gets
+    noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
+                     best (after NoiseShift, 2510.02307)
+    padding          what convolutions see beyond the border, all the positional information that a UNet like SD's has
+
+Example:
+    >>> from diffusers import DDIMScheduler
+    >>> plain = DDIMScheduler(prediction_type="v_prediction")
+    >>> noisier = shifted(plain, 4.0)
+    >>> bool(noisier.alphas_cumprod[500] < plain.alphas_cumprod[500])
+    True
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.schedulers import SchedulerMixin
+from torch import Tensor, nn
+
+from entropy_lib.errors import UnsupportedModelError
+from entropy_lib.models.layers import denoiser
+from entropy_lib.models.padding import padding_of, restore_padding, set_padding
+from entropy_lib.sampling.generation import directly
+from entropy_lib.sampling.methods import Images
+from entropy_lib.sampling.multidiffusion import forward_replaced
+from entropy_lib.sampling.noise_level import log_snr, noise_level_of, told_offset
+from entropy_lib.sampling.request import Request, native_size
+
+
+def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
+    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native pixels)^strength.
+
+    A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
+
+    Raises:
+        UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or shifts by itself.
+    """
+    ratio = (asked.size.pixels / native_size(pipe).pixels) ** strength
+    if ratio == 1:
+        return directly(pipe, asked, rule)  # bit for bit
+    own, of_the_size = pipe.scheduler, shifted(pipe.scheduler, ratio)
+    pipe.scheduler = of_the_size
+    try:
+        with retold(denoiser(pipe), _level_of(own, of_the_size)):
+            return directly(pipe, asked, rule)
+    finally:
+        pipe.scheduler = own
+
+
+def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
+    """Generate with the usual noise, the network being told the level at which it denoises images of this size best.
+
+    Raises:
+        InvalidInputError: where the levels of this model and size have not been measured (`calibrate_noise_level`).
+        UnsupportedModelError: for a scheduler without a schedule of variances.
+    """
+    if asked.size == native_size(pipe):
+        return directly(pipe, asked, rule)
+    offsets = noise_level_of(pipe, asked.size)
+    with retold(denoiser(pipe), lambda timestep: told_offset(pipe.scheduler, timestep, offsets)):
+        return directly(pipe, asked, rule)
+
+
+def padding(pipe: DiffusionPipeline, asked: Request, rule: str, mode: str) -> Images:
+    """Generate while all convolutions of the denoiser pad in another way than they were trained with."""
+    with padded(denoiser(pipe), mode):
+        return directly(pipe, asked, rule)
+
+
+@contextmanager
+def padded(network: nn.Module, mode: str) -> Iterator[None]:
+    """Another padding while the block runs; every convolution is as it was on any exit."""
+    before = padding_of(network)
+    set_padding(network, mode)
+    try:
+        yield
+    finally:
+        restore_padding(network, before)
+
+
+def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
+    """A scheduler like the given one, all of whose signal-to-noise ratios are divided by `ratio`.
+
+    Raises:
+        UnsupportedModelError: for one that shifts by itself, or has nothing that can be shifted.
+    """
+    config = dict(scheduler.config)
+    if config.get("use_dynamic_shifting"):
+        raise UnsupportedModelError(f"{type(scheduler).__name__} shifts its schedule by the size itself (use_dynamic_shifting)")
+    if "shift" in config:
+        return type(scheduler).from_config(config, shift=config["shift"] * ratio**0.5)
+    if getattr(scheduler, "alphas_cumprod", None) is None:
+        raise UnsupportedModelError(f"{type(scheduler).__name__} has neither a schedule of variances nor a shift to change")
+    signal = scheduler.alphas_cumprod.double()
+    signal = signal / (signal + ratio * (1 - signal))
+    betas = 1 - signal / torch.cat([signal.new_ones(1), signal[:-1]])
+    return type(scheduler).from_config(config, trained_betas=betas.tolist())
+
+
+def _level_of(own: SchedulerMixin, other: SchedulerMixin) -> Callable[[Tensor], Tensor]:
+    """What a network trained with `own` has to be told at a timestep of `other`."""
+    if getattr(own, "alphas_cumprod", None) is None:
+        return lambda timestep: timestep  # flows are told the level itself
+    return lambda timestep: log_snr(own).timestep(log_snr(other).at(timestep))
+
+
+@contextmanager
+def retold(network: nn.Module, retell: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let a network be told other timesteps while the block runs; it is as it was on any exit.
+
+    Args:
+        network: the denoiser.
+        retell: timestep → timestep, of any shape.
+    """
+    own = network.forward
+
+    def forward(*args: object, **kwargs: object) -> object:
+        if len(args) > 1 and "timestep" not in kwargs:
+            return own(args[0], retell(torch.as_tensor(args[1])), *args[2:], **kwargs)
+        return own(*args, **kwargs | {"timestep": retell(torch.as_tensor(kwargs["timestep"]))})
+
+    with forward_replaced(network, forward):
+        yield

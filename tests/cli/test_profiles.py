@@ -1,0 +1,100 @@
+import shutil
+
+import pytest
+import yaml
+
+from entropy_lib.cli import profiles
+from entropy_lib.cli.parameters import NOTEBOOKS, ParameterError, Sampling
+from entropy_lib.cli.profiles import available, profile_parameters, profile_run
+from entropy_lib.errors import UnknownNameError
+
+
+@pytest.mark.parametrize("profile", available())
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_profile_is_valid_for_every_notebook_and_gives_what_its_file_says(notebook, profile):
+    checked = profile_parameters(notebook, profile)
+    content = yaml.safe_load((profiles.PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    given = profiles._values(notebook, profile)
+    said = {name: value for name, value in content.get("common", {}).items() if name in given} | (content.get(notebook) or {})
+    assert {name: given[name] for name in said} == said
+    if getattr(checked, "reference", "").startswith("data/coco"):
+        with pytest.raises(FileNotFoundError, match=r"no file matches .*data/coco"):
+            checked.prompt_list()  # real pictures are for the user to bring
+    elif isinstance(checked, Sampling):
+        assert len(checked.prompt_list()) == checked.prompt_count
+        assert len(checked.seed_list()) == getattr(checked, "seeds_per_prompt", checked.prompt_count)
+
+
+def test_what_no_profile_says_is_as_the_cell_has_it():
+    for notebook in NOTEBOOKS:
+        written = NOTEBOOKS[notebook].defaults
+        places = {"output": "", "store": ""} if "store" in written else {"output": ""}
+        assert profile_parameters(notebook, "mini").model_dump() | places == written | places
+
+
+def test_unknown_profile_and_notebook_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'mini'"):
+        profile_parameters("00_quickstart", "minni")
+    with pytest.raises(UnknownNameError, match="did you mean '00_quickstart'"):
+        profile_parameters("00_quikstart", "mini")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Writes a profile beside the shipped ones."""
+    shutil.copytree(profiles.PROFILES, tmp_path / "profiles")
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path / "profiles")
+    return lambda name, text: (tmp_path / "profiles" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def test_the_nearer_file_wins_over_the_sections_of_the_one_it_extends(mine):
+    mine("base", "common: {steps: 20}\n06_metric_tables: {steps: 10, level: 0.9}\n")
+    mine("mine", "extends: base\ncommon: {steps: 3}\n")
+    mine("nearer", "extends: mine\n06_metric_tables: {steps: 4}\n07_cost_and_baselines:\n")
+    mine("nearest", "extends: nearer\ncommon: {prompt_count: 12}\n")
+    assert profile_parameters("06_metric_tables", "base").steps == 10, "a section says otherwise than common"
+    for notebook in ("00_quickstart", "06_metric_tables", "07_cost_and_baselines"):
+        assert profile_parameters(notebook, "mine").steps == 3
+    assert [profile_parameters("06_metric_tables", name).steps for name in ("nearer", "nearest")] == [4, 4]
+    assert profile_parameters("06_metric_tables", "nearest").level == 0.9
+    assert profile_parameters("07_cost_and_baselines", "nearest").prompt_count == 12
+
+
+@pytest.mark.parametrize("profile", ["sd21-paper", "sdxl-paper", "ldm256-paper"])
+def test_the_profiles_of_the_paper_ask_for_200_prompts_where_they_do_not_say_otherwise(profile):
+    asked = {notebook: profile_parameters(notebook, profile) for notebook in NOTEBOOKS}
+    counts = {notebook[:2]: checked.prompt_count for notebook, checked in asked.items() if hasattr(checked, "prompt_count")}
+    assert counts == dict.fromkeys(counts, 200) | {"02": 24, "05": 16, "06": counts["06"]}
+    assert counts["06"] >= 10_000
+
+
+def test_all_notebooks_of_a_profile_cannot_be_given_one_folder(mine):
+    mine("mine", "common: {output: build/mine}\n")
+    with pytest.raises(UnknownNameError, match="section 'common' of profile 'mine' 'output'"):
+        profile_parameters("06_metric_tables", "mine")
+
+
+def test_numbers_and_words_are_those_of_yaml_1_2():
+    found = profiles.load_yaml("[1e-3, 2., -.5, -2, true, ~, 0x64, 010, 1:30, 1_0, no, on, 2026-11-24, .inf]")
+    assert found == [0.001, 2.0, -0.5, -2, True, None, "0x64", "010", "1:30", "1_0", "no", "on", "2026-11-24", float("inf")]
+    with pytest.raises(ParameterError, match="'a' occurs twice in line 1"):
+        profiles.load_yaml("{a: 1, a: 2}")
+
+
+def test_other_parameters_have_folders_of_their_own(tmp_path, monkeypatch):
+    def run(**overrides):
+        return profile_run("00_quickstart", "smoke", overrides)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a zebra\na bus\n", encoding="utf-8")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "mine.txt").write_text("a bus\na zebra\n", encoding="utf-8")
+    runs = [run(), run(steps=1), run(steps=3), run(guidance=1.0), run(steps=1, guidance=1.0), run(prompts="mine.txt")]
+    monkeypatch.chdir(tmp_path / "below")
+    runs.append(run(prompts="mine.txt"))
+    assert len({one.name for one in runs}) == len({one.parameters.output for one in runs}) == len(runs)
+    assert all(one.parameters.output == f"build/output/{one.name}/00_quickstart" for one in runs)
+    assert runs[0].name == run(steps=2).name == "smoke", "its own values"
+    assert run(guidance=1.0, steps=1).name == run(steps=1, guidance=1.0).name
+    assert runs[1].changed == {"steps": 1}
+    assert run(steps=1, output="build/mine").parameters.output == "build/mine"

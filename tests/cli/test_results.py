@@ -1,0 +1,162 @@
+"""Results: tables that are kept, docs/results.md, which shows them, and README, whose numbers are theirs."""
+
+import json
+import re
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from entropy_lib.cli import results
+from entropy_lib.cli.command_line import app
+from entropy_lib.cli.parameters import RECORD
+from entropy_lib.cli.profiles import profile_parameters
+from entropy_lib.errors import InvalidInputError
+from entropy_lib.files import ROOT
+from entropy_lib.plots.tables import sentence
+
+
+def test_the_page_says_what_the_committed_results_say():
+    assert results.page() == results.PAGE.read_text(encoding="utf-8"), "write it anew: python -m entropy_lib results"
+    assert not re.search(r"\| (real|native), resized +\| unscaled", results.page()), "baselines are not compared with a rule"
+
+
+def answers() -> list[str]:
+    """The five sentences of README, from the kept tables of the embedded model."""
+    over, under = results.COUNTED
+    levels, differences = (results.kept_tables("09_layout_metrics", name, ["mini-full"]) for name in ("levels", "differences"))
+    removed = results.kept_tables("04_entropy_per_layer", "share_removed", ["mini"])
+    restored = results.kept_tables("10_causes", "shares", ["mini-full"])
+    plain = levels[levels.method == "unscaled"].set_index(["metric", "size"])
+    count = {place: plain.loc[place].to_dict() | {"native": plain.estimate[place[0], "64x64"]} for place in plain.index}
+    changed = differences[(differences.metric == over) & (differences.method == "paper") & (differences["size"] == "128x128")]
+    claims = [
+        ("Asked for 128x128 instead of 64x64, the model over-counts: an image holds {estimate} objects too many, against "
+         "{native:.2f} at its own size.", "estimate > native", count[over, "128x128"]),
+        ("Asked for 32x32, it under-counts: {estimate} objects are missing from an image, against {native:.2f}.",
+         "estimate > native", count[under, "32x32"]),
+        ("The paper's rule removes {share:%} of the change of entropy at {size}.", "share > 0 and share < 0.5",
+         removed[removed["size"] == "128x128"]),
+        ("It changes the over-count there by {estimate} (interval unadjusted; {p_holm} after Holm's correction): no significant "
+         "difference.", "estimate = 0", changed),
+        ("Where entropy does recover, images do not: at {size} `{method}` removes {entropy:%} of the change of entropy and "
+         "{share:%} of the degradation, that is, it adds to it.", "entropy > 0.9 and share < 0",
+         restored[restored.metric == over].nlargest(1, "entropy")),
+    ]  # fmt: skip
+    return [sentence(*claim) for claim in claims]
+
+
+def test_the_numbers_of_readme_are_those_of_the_committed_results():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for said in answers():
+        assert said in text
+        text = text.replace(said, "")
+    assert not re.search(r"\d %? ?\[-?\d", text), "a number with an interval that is held to no table"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    shutil.copytree(results.RESULTS, tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def output(kept, tmp_path):
+    """What runs of three notebooks in profile mini-full wrote, as its kept tables say."""
+    for name in ("06_metric_tables", "07_cost_and_baselines", "10_causes"):
+        shutil.copytree(kept / "mini-full" / name, tmp_path / "output" / name)
+        recorded = json.dumps({"parameters": profile_parameters(name, "mini-full").model_dump()})
+        (tmp_path / "output" / name / RECORD).write_text(recorded, encoding="utf-8")
+    (tmp_path / "output" / "03_entropy_vs_tokens").mkdir()
+    shutil.rmtree(kept / "mini-full")
+    return tmp_path / "output"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_tables_are_kept_with_their_provenance_and_parameters(kept, output):
+    there = ["06_metric_tables", "07_cost_and_baselines", "10_causes"]
+    assert results.keep("mini-full", output, kept) == there, "an empty folder is passed over"
+    for name in there:
+        names = {path.name for path in (output / name).iterdir()}
+        assert names == {path.name for path in (kept / "mini-full" / name).iterdir()}
+        assert RECORD in names
+    assert "`mini-full`" in results.page(kept)
+    with pytest.raises(InvalidInputError, match="run `entropy_lib run --profile mini`"):
+        results.keep("mini", output / "nothing", kept)
+
+
+@pytest.mark.parametrize(
+    ("path", "edit", "said"),
+    [
+        ("07_cost_and_baselines/provenance.txt", None, "provenance.txt cannot be read"),
+        ("07_cost_and_baselines/provenance.txt", lambda text: "", "provenance.txt does not say"),
+        ("06_metric_tables/levels.csv", None, "levels.csv cannot be read"),
+        ("06_metric_tables/levels.csv", lambda text: "", "levels.csv cannot be read"),
+        ("06_metric_tables/levels.csv", lambda text: text.partition("\n")[0] + "\n", "levels.csv holds no rows"),
+        ("06_metric_tables/levels.csv", lambda text: text.replace("size", "seize"), "levels.csv cannot be read"),
+        ("10_causes/dose.csv", lambda text: "\0" * 9, "dose.csv"),
+        ("10_causes/dose.csv", lambda text: 'a,"b\nc', "dose.csv cannot be read"),
+        ("10_causes/shares.csv", lambda text: "", "shares.csv cannot be read"),
+        (f"10_causes/{RECORD}", None, "is missing or does not say"),
+        (f"10_causes/{RECORD}", lambda text: "[]", "is missing or does not say"),
+        (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seed": 1'), "10_causes is not of.*seed is 1, not 0"),
+        (f"10_causes/{RECORD}", lambda text: text.replace('"mini"', '"mini-weak"', 1), "model is 'mini-weak', not 'mini'"),
+        (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seeed": 0'), "seed is None, not 0"),
+    ],
+)
+def test_what_cannot_be_kept_is_named_before_anything_is_copied(kept, output, path, edit, said):
+    file, before = output / path, contents(kept)
+    if edit is None:
+        file.unlink()
+    else:
+        file.write_text(edit(file.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=said) as refused:
+        results.keep("mini-full", output, kept)
+    assert path.partition("/")[0] in str(refused.value)
+    assert contents(kept) == before
+
+
+def test_tables_of_another_notebook_or_profile_are_not_kept(kept, output):
+    with pytest.raises(InvalidInputError, match="06_metric_tables is not of profile 'mini'"):
+        results.keep("mini", output, kept)
+    with pytest.raises(InvalidInputError, match="unknown profile"):
+        results.keep("mine", output, kept)
+
+
+@pytest.mark.parametrize("name", ["provenance.txt", "differences.csv"])
+def test_a_damaged_file_among_the_kept_ones_is_named(kept, name):
+    (kept / "mini-full" / "06_metric_tables" / name).write_text("", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=rf"mini-full.06_metric_tables.{name}"):
+        results.page(kept)
+
+
+def test_kept_tables_of_several_profiles_stand_below_each_other(kept):
+    shutil.copytree(kept / "mini-full", kept / "mine")
+    table = results.kept_tables("06_metric_tables", "levels", ["mini-full", "nothing", "mine"], kept)
+    assert list(table.profile.unique()) == ["mini-full", "mine"]
+    assert table.profile.value_counts().nunique() == 1
+    assert results.kept_tables("06_metric_tables", "levels", ["nothing"], kept).empty
+
+
+def test_the_page_is_written_with_its_figure_in_a_checkout_alone(tmp_path, kept):
+    page = tmp_path / "results.md"
+    with pytest.raises(InvalidInputError, match="in a checkout"):
+        results.write_page(page, kept)
+    page.touch()
+    results.write_page(page, kept)
+    assert page.read_text(encoding="utf-8") == results.page()
+    assert (tmp_path / "answer.png").stat().st_size > 10_000
+
+
+def test_the_command_keeps_tables_only_where_the_page_can_be_written(monkeypatch):
+    asked = []
+    monkeypatch.setattr(results, "write_page", lambda: asked.append("page"))
+    monkeypatch.setattr(results, "keep", lambda profile, output: asked.append((profile, output.name)))
+    assert CliRunner().invoke(app, ["results", "--keep", "mini"]).exit_code == 0
+    assert asked == [("mini", "mini"), "page"]
+    monkeypatch.setattr(results.check_checkout, "__defaults__", (ROOT / "nowhere.md",))
+    assert CliRunner().invoke(app, ["results", "--keep", "mini"]).exit_code != 0
+    assert asked == [("mini", "mini"), "page"], "nothing was copied"

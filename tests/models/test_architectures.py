@@ -1,0 +1,85 @@
+"""The architectures without weights against what is published about them, and against the catalogue."""
+
+from functools import cache
+
+import pytest
+import torch
+
+import entropy_lib as el
+from entropy_lib.errors import UnknownNameError
+from entropy_lib.models.architectures import ARCHITECTURES, build, parameter_counts
+from entropy_lib.models.catalogue import CATALOGUE
+from entropy_lib.models.layers import tokens_at
+
+PUBLISHED = {  # millions of parameters of the denoiser
+    "sd15": 859.52, "sd21-base": 865.91, "ldm-256": 872.30, "sdxl": 2567.46, "sd3": 2028.33, "flux": 11901.41, "pixart": 611.35,
+}  # fmt: skip
+TEXT_ENCODERS = {"sd21-base": {"text_encoder": 340.39}, "ldm-256": {"bert": 581.99}, "sdxl": {"text_encoder_2": 694.66}}
+
+
+@cache
+def on_meta(name):
+    return el.load(name, random_weights=True, device="meta")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameters_are_the_published_ones_and_those_of_the_catalogue(name):
+    counts = parameter_counts(on_meta(name))
+    millions = {part: round(count / 1e6, 2) for part, count in counts.items()}
+    entry = CATALOGUE[name]
+    assert millions[("unet" if "unet" in counts else "transformer")] == PUBLISHED[name] == entry.parameters
+    assert TEXT_ENCODERS.get(name, {}).items() <= millions.items()
+    assert sum(counts.values()) * 2 / 1e9 == pytest.approx(entry.weights_gb, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_training_tokens_and_sizes_are_those_of_the_catalogue(name):
+    pipe, entry = on_meta(name), CATALOGUE[name]
+    assert type(pipe).__name__ == entry.pipeline
+    assert tuple(dict.fromkeys(sorted(el.training_tokens(pipe).values(), reverse=True))) == entry.training_tokens
+    assert el.native_size(pipe) == entry.native_size
+    assert el.sampling.size_multiple(pipe) == entry.size_multiple
+
+
+# Tokens and factors of the paper's rule by level, from products of ceilings: SD 2.1-base and LDM-256.
+LEVELS = {
+    "sd21-base": {
+        (16, 16): ([256, 64, 16, 4], [0.8165, 0.7746, 0.7071, 0.5774]),
+        (25, 25): ([625, 169, 49, 16], [0.8798, 0.8603, 0.8378, 0.8165]),
+        (32, 32): ([1024, 256, 64, 16], [0.9129, 0.8944, 0.8660, 0.8165]),
+        (56, 56): ([3136, 784, 196, 49], [0.9838, 0.9805, 0.9756, 0.9674]),
+        (64, 64): ([4096, 1024, 256, 64], [1, 1, 1, 1]),
+        (96, 96): ([9216, 2304, 576, 144], [1.0476, 1.0569, 1.0706, 1.0932]),
+        (64, 36): ([2304, 576, 144, 40], [0.9648, 0.9576, 0.9467, 0.9418]),
+    },
+    "ldm-256": {
+        (8, 8): ([64, 16, 4, 1], [0.7746, 0.7071, 0.5774, 1]),  # a level with a single token is left alone
+        (16, 16): ([256, 64, 16, 4], [0.8944, 0.8660, 0.8165, 0.7071]),
+        (48, 48): ([2304, 576, 144, 36], [1.0569, 1.0706, 1.0932, 1.1369]),
+        (64, 64): ([4096, 1024, 256, 64], [1.0954, 1.1180, 1.1547, 1.2247]),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name, sizes in LEVELS.items() for size in sizes])
+def test_tokens_and_factors_of_every_level(name, size):
+    pipe, (tokens, factors) = on_meta(name), LEVELS[name][size]
+    training, now = el.training_tokens(pipe), tokens_at(pipe, *size)
+    assert len(now) == 16
+    pairs = dict(sorted({(now[layer], training[layer]) for layer in now}, key=lambda pair: -pair[1]))
+    assert list(pairs) == tokens
+    assert [el.rule("paper").factor(n, t) for n, t in pairs.items()] == pytest.approx(factors, abs=5e-5)
+
+
+def test_random_weights_are_the_same_every_time_and_leave_random_state_alone():
+    before = torch.get_rng_state()
+    first, second = (build("sd21-base", tiny=True).unet.state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_unknown_architectures_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'sdxl'"):
+        build("sdlx")
+    with pytest.raises(UnknownNameError, match="did you mean 'sd21-base'"):
+        el.load("sd21-bse", random_weights=True)

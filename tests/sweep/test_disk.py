@@ -1,0 +1,169 @@
+"""Folders that cannot be written to and disks that are full: one sentence, before any work where it can be known."""
+
+import errno
+import resource
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from entropy_lib.cli import results, runner, site
+from entropy_lib.errors import EntropyLibError, NotWrittenError
+from entropy_lib.files import WORKPLACE, disk_words, replacing
+from entropy_lib.metrics.extractors import extractor
+from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.state import FeatureState
+from entropy_lib.scaling.calibration import SHIPPED, Calibration
+from entropy_lib.sweep import engines
+from entropy_lib.sweep.plan import Plan, Settings, Unit
+from entropy_lib.sweep.store import Store
+
+PLACES = {  # {the kind of place: where it is, what is said of it}
+    "below a file": ("HERE/afile/below", "a file lies where a folder should be"),
+    "a file": ("HERE/afile", "a file lies where a folder should be"),
+    "too long": (f"HERE/{'long' * 80}", "too long"),
+    "too long further down": (f"HERE/new/{'long' * 80}/new", "too long"),
+    "no real folder": ("/proc/entropy_lib", "no folder can be made there"),
+    "a link to nowhere": ("HERE/dangling", "no folder can be made there"),
+}
+COMMANDS = {  # {whose value the place is: the command}
+    "store": ["sweep plan --no-measure -p store=PLACE", "sweep sample -p store=PLACE", "run 06_metric_tables -p store=PLACE"],
+    "store of a study": ["study make --output HERE/study -p store=PLACE"],
+    "output": ["sweep reduce -p output=PLACE", "run 05_image_grids -p output=PLACE"],
+    "--output": [
+        "run 05_image_grids --output PLACE",
+        "site --output PLACE",
+        "study make --output PLACE",
+        "calibrate mini --output PLACE/own.json",
+    ],
+}
+ALL = [(name, text) for name, texts in COMMANDS.items() for text in texts]
+
+
+@contextmanager
+def largest_file(size):
+    """The kernel refuses to write any file beyond so many bytes, as a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A workplace in which no work can begin."""
+    (tmp_path / "afile").write_bytes(b"kept")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv(WORKPLACE, str(tmp_path))
+    monkeypatch.setattr(runner, "_execute_all", lambda *_: pytest.fail("a notebook was started"))
+    monkeypatch.setattr(engines, "local", lambda *_, **__: pytest.fail("drawing was started"))
+    monkeypatch.setitem(engines.ENGINES, "local", lambda *_, **__: pytest.fail("drawing was started"))
+    monkeypatch.setattr(site, "write_report", lambda *_: pytest.fail("the site was built"))
+    monkeypatch.setattr("entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    return tmp_path
+
+
+@pytest.fixture
+def refused(here, command):
+    """What a command says that ends in one line and leaves everything as it was."""
+
+    def run(text, place=""):
+        before = sorted(here.rglob("*"))
+        words = [word.replace("PLACE", place).replace("HERE", str(here)) for word in text.split()]
+        own = [] if words[0] in ("site", "calibrate", "results") else ["--profile", "smoke"]
+        ended = command(*words, *own)
+        assert ended.code == 2
+        assert len(ended.err.splitlines()) == 1, ended.err
+        assert sorted(here.rglob("*")) == before, "neither files nor empty folders"
+        return ended.err
+
+    return run
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize(("name", "text"), ALL)
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(refused, name, text, kind):
+    place, reason = PLACES[kind]
+    said = refused(text, place)
+    assert name.split()[0] in said
+    assert reason in said or "cannot be a folder" in said
+
+
+@pytest.mark.parametrize("text", [text for _, text in ALL])
+def test_a_disk_that_is_nearly_full_is_refused_before_any_work(here, refused, text):
+    with largest_file(4096):
+        assert "which cannot be written to" in refused(text, f"{here}/new/folder")
+
+
+def test_readme_is_checked_before_tables_are_kept(here, command, monkeypatch):
+    monkeypatch.setattr(results, "keep", lambda *_: pytest.fail("tables were copied"))
+    with largest_file(4096):
+        ended = command("results", "--keep", "smoke")
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert "cannot be written to" in ended.err
+
+
+def test_a_disk_that_fills_on_the_way_ends_in_a_line(here, command, monkeypatch):
+    """Wherever it happens, with whatever wrote."""
+    monkeypatch.setattr(site, "write_report", lambda place: (here / "afile" / "page.html").write_text(""))
+    ended = command("site", "--output", str(here / "report"))
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
+    assert f"{here}/afile/page.html cannot be used: a file lies where a folder should be" in ended.err
+
+
+UNIT = Unit("a zebra", 0, 64, 64, "paper", "mini", "1234", "own", 2, 2.0, "float32")
+SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
+MANY = [f"prompt {number:04} {number * 7919}" for number in range(4000)]
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+WRITERS = {
+    "text": lambda place: _written(place / "a.txt"),
+    "plan": lambda place: Plan.of(SETTINGS, MANY, [0], [(64, 64)], ["paper"]).write(place),
+    "picture": lambda place: Store(place).commit(UNIT, NOISE),
+    "calibration": lambda place: Calibration.read(SHIPPED / "mini.json").write(place / "own.json"),
+    "features": lambda place: FeatureCache(place, extractor("mini-clip"))._save(["a"], torch.zeros(1, 9000)),
+    "state": lambda place: FeatureState.of(torch.randn(99, 90)).save(place / "state.safetensors"),
+}
+
+
+def _written(path):
+    with replacing(path) as temporary:
+        temporary.write_text("x" * 9000)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_cannot_be_written_whole_is_named_and_leaves_nothing_behind(tmp_path, kind):
+    with largest_file(4096), pytest.raises(NotWrittenError, match=rf"{tmp_path}\S* cannot be used: .*; make room or name another"):
+        WRITERS[kind](tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_earlier_file_stays(tmp_path):
+    (tmp_path / "a.txt").write_text("earlier")
+    with largest_file(4096), pytest.raises(NotWrittenError):
+        _written(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
+def test_every_refusal_of_a_disk_has_its_words(number):
+    with pytest.raises(EntropyLibError, match=r"^/a/b cannot be used: ") as said, disk_words():
+        raise OSError(number, "as the system says", "/a/b")
+    assert "Errno" not in str(said.value)
+    assert "as the system says" not in str(said.value)
+
+
+def test_other_errors_of_the_system_stay_what_they_are():
+    with pytest.raises(BrokenPipeError), disk_words():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_another_file_that_cannot_be_read_is_not_blamed_on_the_one_that_is_written(tmp_path):
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(NotWrittenError, match=r"afile/source\.csv cannot be used"), replacing(tmp_path / "copy.csv") as temporary:
+        shutil.copyfile(tmp_path / "afile" / "source.csv", temporary)
