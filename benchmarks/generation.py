@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py
 
-Each round draws the same pictures in every way, in a fresh random order; ratios are taken within a round and their median over
+Each round draws the same images in every way, in a fresh random order; ratios are taken within a round and their median over
 rounds is printed with its range.
 """
 
@@ -42,7 +42,7 @@ def draw(pipe, size):
 
 def main():
     pipe = el.load("mini", device="cpu", dtype="float32")
-    print(f"mini, float32, {COUNT} pictures, {STEPS} steps, guidance, {torch.get_num_threads()} threads, {ROUNDS} rounds\n")
+    print(f"mini, float32, {COUNT} images, {STEPS} steps, guidance, {torch.get_num_threads()} threads, {ROUNDS} rounds\n")
     print("| size | way | time / plain (median) | range |\n|---|---|---|---|")
     for size in (64, 128):
         draw(pipe, size)

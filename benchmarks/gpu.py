@@ -10,10 +10,10 @@ import statistics
 import sys
 
 import torch
-from entropy_lib.entropy.fused import BLOCKS, KERNELS, find_kernel
 from torch.nn import functional
 
 from entropy_lib.entropy.attention import attention_entropy
+from entropy_lib.entropy.fused import BLOCKS, KERNELS, find_kernel
 
 HEADS, DIM, REPEATS, CHECKED_ROWS = 8, 40, 11, 256
 TOKENS = (4096, 9216, 16384)

@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py
 
-One call of the denoiser for one picture, each size in a fresh process: the embedded model, and the architecture of Stable
-Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among picture tokens, without its projections. Operations are
+One call of the denoiser for one image, each size in a fresh process: the embedded model, and the architecture of Stable
+Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among image tokens, without its projections. Operations are
 counted by torch.
 """
 

@@ -73,11 +73,11 @@ def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
     notebook = read(FOLDER / f"{name}.ipynb")
     assert tagged(notebook, "in-short") == [notebook.cells[1]]
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert "In short" not in text
+    assert "Summary" not in text
     assert not re.search(r"\d %? ?\[-?\d", text), "a number with its interval"
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert code.count("in_short.update(") == 1
-    assert re.search(r"in_short\.update\(Markdown\(f\"\*\*In short\.\*\* [^\n]*\{", code), "filled in from the run's own numbers"
+    assert re.search(r"in_short\.update\(Markdown\(f\"\*\*Summary\.\*\* [^\n]*\{", code), "filled in from the run's own numbers"
     assert "el.tables.sentence(" in code or name not in NOTEBOOKS
 
 
@@ -97,7 +97,7 @@ def test_a_notebook_runs_on_profile_smoke_and_answers_its_question(smoke_results
     assert smoke_results[name].ok, smoke_results[name].error
     (cell,) = tagged(read(smoke_folder / f"{name}.ipynb"), "in-short")
     (answer,) = [output.data["text/markdown"] for output in cell.outputs]
-    assert answer.startswith("**In short.** ")
+    assert answer.startswith("**Summary.** ")
     assert "when the notebook has run" not in answer, "the placeholder is still there"
     assert "nan" not in answer
 

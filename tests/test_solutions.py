@@ -9,7 +9,7 @@ from entropy_lib.files import ROOT
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Few pictures in few steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
+    """Few images in few steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
 
     def parameters(notebook, profile, values):
         few = {"steps": min(values.get("steps", 2), 4), "prompt_count": min(values.get("prompt_count", 8), 8)}

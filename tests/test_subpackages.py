@@ -44,7 +44,7 @@ ALLOWED = {
     },
     "sweep": {
         "__init__": "the version that drew an image",
-        "scaling.calibration": "one of the user's own is kept beside the pictures",
+        "scaling.calibration": "one of the user's own is kept beside the images",
         "scaling.rules": "whether a model has the levels of a rule",
         "statistics": "intervals",
         "metrics": "what images are judged by",

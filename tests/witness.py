@@ -87,7 +87,7 @@ def _kept(mask, query, key):
 
 
 def self_attention(narrow, wide):
-    """Modules with a call both of whose queries and keys grow with the picture: {module: keys at the wide size}."""
+    """Modules with a call both of whose queries and keys grow with the image: {module: keys at the wide size}."""
     sizes = {}
     for which, calls in enumerate((narrow, wide)):
         for call in calls:

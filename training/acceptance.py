@@ -19,7 +19,7 @@ from training.card import share, shown, write_measured
 with extra("metrics"):
     from torchvision.ops import box_iou
 
-Harm = Callable[[scenes.Scene, float], np.ndarray]  # a scene and how much of it: the picture
+Harm = Callable[[scenes.Scene, float], np.ndarray]  # a scene and how much of it: the image
 COUNT = 500
 SIDES = (32, 48, 64, 96, 128, 192)
 FIRST_DAMAGED = 10_000_000  # training never comes so far
@@ -56,7 +56,7 @@ def pairs(found: Sequence[Detection], seen: Sequence[damaged.Seen]) -> list[tupl
 
 
 def damaged_scenes(model: detection.DetectorNetwork, count: int = COUNT) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row a picture (things found, true) and one row a matched thing (name, visible share and legibility right?)."""
+    """One row an image (things found, true) and one row a matched thing (name, visible share and legibility right?)."""
     pictures, things = [], []
     for number in range(FIRST_DAMAGED, FIRST_DAMAGED + count):
         side = SIDES[number % len(SIDES)]
@@ -95,7 +95,7 @@ def copied(one: scenes.Scene, amount: float) -> np.ndarray:
 
 
 def tiled(one: scenes.Scene, amount: float) -> np.ndarray:
-    """The picture repeated `amount` times in both directions."""
+    """The image repeated `amount` times in both directions."""
     times = int(amount)
     return np.tile(scenes.draw(one, 96 // times, 96 // times), (times, times, 1))
 
@@ -137,7 +137,7 @@ def measure(model: detection.DetectorNetwork, count: int = COUNT) -> dict:
 
 
 def labelled() -> dict:
-    """How far the shipped detector agrees with labels of drawn pictures, where there are labels."""
+    """How far the shipped detector agrees with labels of drawn images, where there are labels."""
     table = pd.read_parquet(labels.PARQUET) if labels.PARQUET.exists() else pd.DataFrame()
     return {"drawn by mini": labels.agreement(detection.detector(), table)} if "things_2" in table else {}
 
@@ -154,7 +154,7 @@ def card_tables(report: dict) -> str:
     if "drawn by mini" in report:
         less = report["drawn by mini"]["mean difference"]
         interval = f"{less['estimate']:+.3f} [{less['low']:.3f}, {less['high']:.3f}]"
-        parts.append(f"In pictures that `mini` drew, all things that the detector finds less those of the label: {interval}.")
+        parts.append(f"In images that `mini` drew, all things that the detector finds less those of the label: {interval}.")
     for name, found in report["planted"].items():
         parts.append(f"Planted: {name}, by amount.\n\n{pd.DataFrame(found).to_markdown(index=False)}")
     return "95 % Wilson intervals.\n\n" + "\n\n".join(parts) + "\n"

@@ -79,7 +79,7 @@ def train(path: Path, steps: int) -> AutoencoderKL:
 def encode(
     model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 64
 ) -> Float[Tensor, "n channel height width"]:
-    """Latents of uint8 pictures `[n, height, width, 3]`: the posterior's mode."""
+    """Latents of uint8 images `[n, height, width, 3]`: the posterior's mode."""
     with mixed():
         parts = [
             model.encode(pixels(images[start : start + batch])).latent_dist.mode().float() for start in range(0, len(images), batch)

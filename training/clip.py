@@ -4,7 +4,7 @@
     python -m training.retrieval         # measure it
 
 A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a Fréchet distance
-of some hundred images. It has learnt the training scenes and their captions and nothing else: for other pictures use a real CLIP,
+of some hundred images. It has learnt the training scenes and their captions and nothing else: for other images use a real CLIP,
 and for a judgement that owes nothing to this data, `efficientnet-lite0`.
 """
 
@@ -69,7 +69,7 @@ def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> Tensor:
 
 
 def augmented(pixels: Float[Tensor, "n 3 height width"], generator: torch.Generator) -> Float[Tensor, "n 3 height width"]:
-    """Pictures moved, scaled, mirrored, blurred and shaded at random: what a picture may suffer and still be what it is."""
+    """Images moved, scaled, mirrored, blurred and shaded at random: what an image may suffer and still be what it is."""
     count, side = len(pixels), pixels.shape[-1]
     uniform = torch.rand(6, count, generator=generator) * 2 - 1
     scale, mirror = 1.1 ** (2 * uniform[0] + 1), torch.where(uniform[1] > 0.5, -1.0, 1.0)
@@ -90,11 +90,11 @@ def resized(pixels: Float[Tensor, "n 3 height width"], side: int) -> Float[Tenso
     return functional.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
 
 
-def matches(shown: list[scenes.Facts], said: list[scenes.Facts]) -> Bool[Tensor, "picture caption"]:
-    """Which captions of a batch are true of which pictures: in everything that the caption tells.
+def matches(shown: list[scenes.Facts], said: list[scenes.Facts]) -> Bool[Tensor, "image caption"]:
+    """Which captions of a batch are true of which images: in everything that the caption tells.
 
     Args:
-        shown: name, count, colour and design of each picture.
+        shown: name, count, colour and design of each image.
         said: the same of each caption, None for what it leaves open.
 
     Example:
@@ -113,7 +113,7 @@ def shown_facts(one: scenes.Scene) -> scenes.Facts:
 def contrastive_loss(
     images: Float[Tensor, "n dim"], texts: Float[Tensor, "n dim"], scale: Tensor, true: Bool[Tensor, "n n"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy in both directions, the target spread evenly over all captions (pictures) that are true."""
+    """Cross-entropy in both directions, the target spread evenly over all captions (images) that are true."""
     logits, target = scale * images @ texts.T, true.float()
     by_image = functional.cross_entropy(logits, target / target.sum(1, keepdim=True))
     by_text = functional.cross_entropy(logits.T, target.T / target.T.sum(1, keepdim=True))

@@ -1,12 +1,12 @@
-"""Pictures for the detector to learn from: any number of things, whole or damaged, with what is left of each.
+"""Images for the detector to learn from: any number of things, whole or damaged, with what is left of each.
 
 Nought to six things of any kinds, anywhere, cut off by the border, covering each other, repeated at a fixed distance, half faded,
 blurred or torn to pieces, at any size from 24 px on. Of every thing the truth tells which share of it can be seen and whether a
 person could name it.
 
 Example:
-    >>> picture, seen = damaged(3, 64, 96)
-    >>> picture.shape, all(0 < one.visible <= 1 for one in seen)
+    >>> image, seen = damaged(3, 64, 96)
+    >>> image.shape, all(0 < one.visible <= 1 for one in seen)
     ((64, 96, 3), True)
 """
 
@@ -28,7 +28,7 @@ KINDS = ("apart", "anywhere", "repeated")
 
 @dataclass(frozen=True)
 class Seen:
-    """One thing of a picture as it can be seen.
+    """One thing of an image as it can be seen.
 
     Attributes:
         name, design: which sprite.
@@ -46,7 +46,7 @@ class Seen:
 
 @dataclass
 class Layer:
-    """One thing on its way into a picture: colours and opacity on the canvas; sum of its whole opacity, longer side in pixels."""
+    """One thing on its way into an image: colours and opacity on the canvas; sum of its whole opacity, longer side in pixels."""
 
     name: str
     design: str
@@ -58,7 +58,7 @@ class Layer:
 
 
 def damaged(number: int, height: int, width: int) -> tuple[UInt8[np.ndarray, "height width 3"], list[Seen]]:
-    """The picture of this number at this size, and what can be seen in it."""
+    """The image of this number at this size, and what can be seen in it."""
     random = np.random.default_rng([scenes.SPLITS.index("detector"), number, height, width])
     ground = scenes.background(str(random.choice(list(scenes.COLOURS))), random)
     canvas = scenes.ground_pixels(ground, height, width).astype(np.float32)
@@ -188,7 +188,7 @@ def seen_part(layer: Layer, left: Float[np.ndarray, "height width"]) -> Seen | N
 
 
 def worn(canvas: Float[np.ndarray, "height width 3"], random: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture as it comes: often a little blurred, sometimes noisy or off colour."""
+    """An image as it comes: often a little blurred, sometimes noisy or off colour."""
     if random.random() < 0.5:
         canvas = canvas * random.uniform(0.92, 1.08, 3) + random.uniform(-8, 8)
     if random.random() < 0.3:

@@ -3,7 +3,7 @@
     python -m training.detection         # train it and write data/detector; resumes
     python -m training.acceptance             # measure how far it can be trusted
 
-It sees scenes and damaged scenes at all sizes, no picture twice, and none that a model drew.
+It sees scenes and damaged scenes at all sizes, no image twice, and none that a model drew.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def targets(seen: Sequence[Sequence[damaged.Seen]], rows: int, columns: int) -> 
     """What the network should say of a batch.
 
     Returns:
-        heat `[n, rows, columns]`: 1 at centres, falling around them; and of each thing: where `[things, 3]` (picture, row,
+        heat `[n, rows, columns]`: 1 at centres, falling around them; and of each thing: where `[things, 3]` (image, row,
         column), box `[things, 4]` (distances from the cell's middle, in cells, logarithmic), visible, legible, name `[things]`.
     """
     heat = torch.zeros(len(seen), rows, columns)
@@ -86,7 +86,7 @@ def losses(output: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Fl
 
 
 def size_of_batch(step: int) -> tuple[int, int, int]:
-    """Number, height and width of the pictures of a training step: all sizes in turn, a third of them not square."""
+    """Number, height and width of the images of a training step: all sizes in turn, a third of them not square."""
     random = np.random.default_rng([7, step])
     height = width = int(random.choice(SIDES))
     if random.random() < 0.33:
@@ -95,14 +95,14 @@ def size_of_batch(step: int) -> tuple[int, int, int]:
 
 
 def batch(step: int) -> tuple[UInt8[np.ndarray, "n height width 3"], list[list[damaged.Seen]]]:
-    """Pictures and their truth; no picture is seen twice."""
+    """Images and their truth; no image is seen twice."""
     count, height, width = size_of_batch(step)
     drawn = [damaged.damaged(step * 32 + index, height, width) for index in range(count)]
     return np.stack([picture for picture, _ in drawn]), [seen for _, seen in drawn]
 
 
 def softened(pixels: Tensor, vae: nn.Module | None, step: int) -> Tensor:
-    """Half of the batches pass through the autoencoder, as all drawn pictures do."""
+    """Half of the batches pass through the autoencoder, as all drawn images do."""
     if vae is None or step % 2:
         return pixels
     generator = step_generator(step)

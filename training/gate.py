@@ -1,10 +1,10 @@
-"""What `mini-dit` is chosen by: what its attention does for its pictures at native size, and nothing else.
+"""What `mini-dit` is chosen by: what its attention does for its images at native size, and nothing else.
 
     python -m training.gate               # measure data/mini-dit beside its twin, write quality.json and the card
     python -m training.gate --quick 64    # fewer prompts; print, and write nothing
 
-- Quality: pictures with exactly what was asked for, told by the detector.
-- Used: with self-attention made uniform, exact pictures fall to a half or less.
+- Quality: images with exactly what was asked for, told by the detector.
+- Used: with self-attention made uniform, exact images fall to a half or less.
 - Needed: a twin of the same recipe, seed and steps, trained with uniform attention, reaches a half or less.
 
 Uniform means that every key of the image is replaced by the mean of all of them; the text's keys stay as they are.
@@ -34,15 +34,15 @@ from training.transformer import PlainProcessor
 STEPS, GUIDANCE = 25, 2.5
 BATCH = 25
 BARS = {"one thing, exactly": 0.95, "two things, exactly": 0.85, "colour of the ground": 0.98}
-HALF = 0.5  # of the exact pictures: what uniform attention may leave at most
+HALF = 0.5  # of the exact images: what uniform attention may leave at most
 TWIN = "twin trained with uniform attention"
 NAMEABLE = 0.9
-NAMED = MODEL / "named.csv"  # what was seen in the pictures, without their prompts, of `training.naming`
+NAMED = MODEL / "named.csv"  # what was seen in the images, without their prompts, of `training.naming`
 LAYER_PROMPTS, PROBED = 25, 16
 
 
 def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "image height width 3"]:
-    """One picture for each prompt, seeds from 0."""
+    """One image for each prompt, seeds from 0."""
     seeds = range(SEED, SEED + len(prompts))
     parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
     drawn = partial(one_batch, pipe, size=Size(*NATIVE), steps=STEPS, guidance=GUIDANCE)
@@ -85,7 +85,7 @@ def measure(pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str],
 
 
 def named() -> dict[str, float]:
-    """Share of pictures whose thing was named rightly, with its interval."""
+    """Share of images whose thing was named rightly, with its interval."""
     table = pd.read_csv(NAMED)
     return share(table.seen == table.name)
 
@@ -99,7 +99,7 @@ def layers(
     """What each block's attention is for, and how it is by itself.
 
     Returns:
-        columns `block`; `change` of the picture in grey levels and share of `exact` pictures with it made uniform; `entropy,
+        columns `block`; `change` of the image in grey levels and share of `exact` images with it made uniform; `entropy,
         entropy_ratio, logit_std, of_freezing`, means over prompts, steps, branches, heads and rows.
     """
     with EntropyProbe(pipe) as probe:
@@ -125,7 +125,7 @@ def gate(report: dict) -> dict[str, bool | None]:
     return {
         **{f"{name}: at least {bar:.0%}": report["quality"][name]["share"] >= bar for name, bar in BARS.items()},
         f"named without the prompt: at least {NAMEABLE:.0%}": report["named without the prompt"]["share"] >= NAMEABLE,
-        **{f"{name}: at most half as many exact pictures": value for name, value in halves.items()},
+        **{f"{name}: at most half as many exact images": value for name, value in halves.items()},
     }
 
 
@@ -139,7 +139,7 @@ def card_tables(report: dict) -> str:
             "pictures": [report["quality"][name]["count"] for name in BARS],
         }
     )
-    exact = pd.DataFrame([{"attention": name, "exact pictures": shown(value)} for name, value in report["exact"].items()])
+    exact = pd.DataFrame([{"attention": name, "exact images": shown(value)} for name, value in report["exact"].items()])
     words = {True: "yes", False: "NO", None: "not measured"}
     holds = "\n".join(f"- {name}: {words[yes]}" for name, yes in gate(report).items())
     sampler = report["sampler"]
@@ -148,9 +148,9 @@ def card_tables(report: dict) -> str:
         f"The detector makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
         f"{exact.to_markdown(index=False)}\n\n"
         f"Named rightly by looking at them without their prompts (`named.csv`): {shown(report['named without the prompt'])} of "
-        f"{report['named without the prompt']['count']} pictures.\n\n{holds}\n\n"
-        f"One block's attention made uniform at a time, {LAYER_PROMPTS} pictures (change in grey levels of 255), and how it is "
-        f"by itself (H in nats, H / ln N, b, b / b_c; {PROBED} pictures, all steps, text and image in one softmax):\n\n"
+        f"{report['named without the prompt']['count']} images.\n\n{holds}\n\n"
+        f"One block's attention made uniform at a time, {LAYER_PROMPTS} images (change in grey levels of 255), and how it is "
+        f"by itself (H in nats, H / ln N, b, b / b_c; {PROBED} images, all steps, text and image in one softmax):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
     )
 

@@ -1,7 +1,7 @@
-"""Pictures that the embedded model drew, labelled by looking at them, and how far the detector agrees.
+"""Images that the embedded model drew, labelled by looking at them, and how far the detector agrees.
 
     python -m training.labels --draw           # draw them, write sheets to look at into build/labels
-    python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the pictures
+    python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the images
 
 Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the second time in another
 order and without the first labels. `acceptance` compares them with the detector's.
@@ -29,15 +29,15 @@ from training.card import share
 PARQUET = DATA / "detector" / "labelled.parquet"
 SHEETS = ROOT / "build" / "labels"
 SIDES = (32, 48, 64, 96, 128)
-EACH = 42  # pictures of a size
+EACH = 42  # images of a size
 FIRST = 5_000  # of the test scenes whose captions are drawn: no metric table takes these
-COLUMNS, TILE = 7, 140  # of a sheet: pictures beside each other, pixels of each
+COLUMNS, TILE = 7, 140  # of a sheet: images beside each other, pixels of each
 LABELS = ("things", "illegible")
 PASSES = (1, 2)
 
 
 def draw() -> pd.DataFrame:
-    """The pictures: columns `number, prompt, seed, side, image` (lossless WebP)."""
+    """The images: columns `number, prompt, seed, side, image` (lossless WebP)."""
     pipe, rows = load("mini"), []
     steps, guidance = sampling_defaults(pipe)
     for place, side in enumerate(SIDES):
@@ -50,19 +50,19 @@ def draw() -> pd.DataFrame:
 
 
 def encoded(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """A picture as a file, without loss."""
+    """An image as a file, without loss."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="WEBP", lossless=True)
     return file.getvalue()
 
 
 def decoded(table: pd.DataFrame) -> list[UInt8[np.ndarray, "height width 3"]]:
-    """The pictures of a table."""
+    """The images of a table."""
     return [read_picture(image) for image in table.image]
 
 
 def sheet(images: Sequence[np.ndarray], names: Sequence[str]) -> Image.Image:
-    """Numbered pictures in rows, all enlarged to one side."""
+    """Numbered images in rows, all enlarged to one side."""
     rows = -(-len(images) // COLUMNS)
     whole = Image.new("RGB", (COLUMNS * (TILE + 6), rows * (TILE + 20)), "white")
     pen = ImageDraw.Draw(whole)
@@ -85,7 +85,7 @@ def write_sheets(table: pd.DataFrame, folder: Path = SHEETS) -> None:
 
 
 def with_labels(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """The pictures with their labels in columns `things_1, illegible_1, things_2, illegible_2`.
+    """The images with their labels in columns `things_1, illegible_1, things_2, illegible_2`.
 
     Args:
         table: of `draw`.
@@ -100,7 +100,7 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
     """How often both passes agree with each other, and the detector with the first.
 
     Returns:
-        {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in pictures
+        {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in images
         in which every thing could be named; `mean difference`: the detector's count of all things less the label's.
     """
     summaries = [detector.pictures(image[None])[0].tolist() for image in decoded(table)]
@@ -124,7 +124,7 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="draw the pictures anew and write sheets")
+    parser.add_argument("--draw", action="store_true", help="draw the images anew and write sheets")
     parser.add_argument("--read", type=Path, help="labels, as CSV")
     arguments = parser.parse_args()
     table = draw() if arguments.draw else pd.read_parquet(PARQUET)

@@ -22,7 +22,7 @@ def step_generator(step: int) -> torch.Generator:
 
 
 def epoch_batch(step: int, batch: int, pictures: int) -> torch.Tensor:
-    """Indices of one batch: every picture once an epoch, in an order that depends on the epoch alone."""
+    """Indices of one batch: every image once an epoch, in an order that depends on the epoch alone."""
     position = torch.arange(step * batch, (step + 1) * batch)
     epochs = position // pictures
     order = {int(e): torch.randperm(pictures, generator=step_generator(-1 - int(e))) for e in epochs.unique()}

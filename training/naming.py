@@ -1,4 +1,4 @@
-"""Can what `mini-dit` makes be named? Sixty pictures, labelled by looking at them without their prompts.
+"""Can what `mini-dit` makes be named? Sixty images, labelled by looking at them without their prompts.
 
     python -m training.naming --draw          # numbered sheets to look at, in build/naming
     python -m training.naming --read FILE     # labels (CSV: number, seen) beside what was asked for, into data/mini-dit/named.csv
@@ -21,7 +21,7 @@ from training.labels import sheet
 from training.mini_dit import MODEL
 
 FIRST, COUNT = 5_000, 60  # of the test scenes: no metric table takes these
-EACH = 30  # pictures of a sheet
+EACH = 30  # images of a sheet
 SHEETS = ROOT / "build" / "naming"
 
 
@@ -45,13 +45,13 @@ def with_labels(labels: pd.DataFrame) -> pd.DataFrame:
     """What was asked for beside what was seen.
 
     Raises:
-        InvalidInputError: unless every picture has one label, which is a name or "?".
+        InvalidInputError: unless every image has one label, which is a name or "?".
     """
     table = asked().merge(labels[["number", "seen"]], on="number", how="left", validate="one_to_one")
     unknown = set(table.seen.unique()) - {*scenes.SIMPLE.names, "?"}
     if unknown:
         allowed = f"one of {', '.join(scenes.SIMPLE.names)} or ?"
-        raise InvalidInputError(f"labels hold {unknown}; give {allowed} for each of the {COUNT} pictures")
+        raise InvalidInputError(f"labels hold {unknown}; give {allowed} for each of the {COUNT} images")
     return table
 
 

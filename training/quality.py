@@ -1,4 +1,4 @@
-"""How good an embedded model is at its native size: is its attention alive, and are its pictures what was asked for?
+"""How good an embedded model is at its native size: is its attention alive, and are its images what was asked for?
 
     python -m training.quality   # measure data/mini, write its quality.json and card
     python -m training.quality --model mini-weak   # a control
@@ -77,7 +77,7 @@ def gate(layers: pd.DataFrame) -> dict[str, bool]:
 
 
 def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
-    """The colour name of a picture's ground: the hue nearest to that of most of its border.
+    """The colour name of an image's ground: the hue nearest to that of most of its border.
 
     Example:
         >>> ground_colour(scenes.draw(scenes.scene(0), 64, 64)) == scenes.scene(0).background.colour
@@ -93,7 +93,7 @@ def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
 
 
 def judged(images: np.ndarray, prompts: Sequence[str], detector: detection.DetectorNetwork) -> pd.DataFrame:
-    """What the detector finds in each picture, beside what its prompt asked for."""
+    """What the detector finds in each image, beside what its prompt asked for."""
     known, rows = scenes.captions(), []
     for image, prompt, found in zip(images, prompts, detection.find(detector, images), strict=True):
         name, count, colour, _ = known[prompt]
@@ -105,7 +105,7 @@ def judged(images: np.ndarray, prompts: Sequence[str], detector: detection.Detec
 
 
 def quality(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Shares of pictures with exactly the things that were asked for, and with the ground's colour."""
+    """Shares of images with exactly the things that were asked for, and with the ground's colour."""
     return {
         "one thing, exactly": share(table[table["count"] == 1].exact),
         "two things, exactly": share(table[table["count"] == 2].exact),
@@ -115,13 +115,13 @@ def quality(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 @torch.no_grad()
 def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "image"]:
-    """Distance in latent space of each picture to the nearest of others, per value."""
+    """Distance in latent space of each image to the nearest of others, per value."""
     one, other = (autoencoder.encode(vae, values).flatten(1) for values in (images, others))
     return torch.cat([torch.cdist(part, other).min(1).values for part in one.split(50)]).numpy() / np.sqrt(one.shape[1])
 
 
 def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
-    """Median distances to the nearest training scene: of drawn pictures, and of test scenes, which were never trained on."""
+    """Median distances to the nearest training scene: of drawn images, and of test scenes, which were never trained on."""
     train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
     return {"drawn": float(np.median(nearest(vae, images, train))), "test scenes": float(np.median(nearest(vae, test, train)))}

@@ -1,9 +1,9 @@
-"""How good `mini-clip` is: are pictures and captions found among others?
+"""How good `mini-clip` is: are images and captions found among others?
 
     python -m training.retrieval         # measure data/mini-clip, write its quality.json and card
 
-Three sets of pictures: test scenes, the embedded model's reconstructions of them, and what it draws for their captions at native
-size. Each picture looks for its caption among all captions that a scene can have, each caption for its picture among the set.
+Three sets of images: test scenes, the embedded model's reconstructions of them, and what it draws for their captions at native
+size. Each image looks for its caption among all captions that a scene can have, each caption for its image among the set.
 """
 
 import argparse
@@ -29,16 +29,16 @@ FACTS = ("thing", "number", "colour", "design")
 
 
 def retrieval(own: Extractor, images: UInt8[np.ndarray, "n height width 3"], wanted: Sequence[str]) -> dict[str, dict]:
-    """Shares of pictures and captions that find each other.
+    """Shares of images and captions that find each other.
 
     Args:
         own: an extractor with a text tower.
         images: of one size.
-        wanted: the caption of each picture, one of `scenes.captions()`.
+        wanted: the caption of each image, one of `scenes.captions()`.
 
     Returns:
-        thing, number, colour, design: what the nearest of all captions says right, where both it and the picture's own say
-        something; picture: the picture nearest to a caption shows the thing that it names. Each with its 95 % Wilson interval.
+        thing, number, colour, design: what the nearest of all captions says right, where both it and the image's own say
+        something; image: the image nearest to a caption shows the thing that it names. Each with its 95 % Wilson interval.
     """
     known = list(scenes.captions())
     shown, texts = (functional.normalize(values, dim=1) for values in (own.pictures(images), own.captions(known)))
@@ -59,7 +59,7 @@ def both_say(asked: Sequence[scenes.Facts], told: Sequence[scenes.Facts], place:
 
 @torch.no_grad()
 def reconstructions(vae: AutoencoderKL, images: UInt8[np.ndarray, "n 64 64 3"]) -> UInt8[np.ndarray, "n 64 64 3"]:
-    """What is left of pictures after the autoencoder."""
+    """What is left of images after the autoencoder."""
     rebuilt = torch.cat([vae(batch).sample for batch in pixels(images).split(50)])
     return ((rebuilt.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 

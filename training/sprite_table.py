@@ -1,4 +1,4 @@
-"""The table of sprites, built from the npm packages that hold the pictures.
+"""The table of sprites, built from the npm packages that hold the images.
 
     python -m training.sprite_table            # rebuild data/sprites/sprites.parquet
     python -m training.sprite_table --check    # compare the committed file with a rebuild, pixel by pixel
@@ -35,12 +35,12 @@ CODEPOINTS = {
 
 @dataclass(frozen=True)
 class Source:
-    """One npm package that holds the pictures of one design."""
+    """One npm package that holds the images of one design."""
 
     package: str
     sha256: str  # of the package's tarball
-    licence: str  # of the pictures, not of the package
-    member: str  # path of one picture inside the package
+    licence: str  # of the images, not of the package
+    member: str  # path of one image inside the package
 
 
 SOURCES = {
@@ -74,7 +74,7 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def decoded(member: str, data: bytes) -> Image.Image:
-    """A picture of a package as RGBA; vector drawings at 256 px."""
+    """An image of a package as RGBA; vector drawings at 256 px."""
     if member.endswith(".svg"):
         with extra("dev"):  # needed to rebuild the table only
             import resvg_py
@@ -84,7 +84,7 @@ def decoded(member: str, data: bytes) -> Image.Image:
 
 
 def cropped(picture: Image.Image) -> bytes:
-    """The visible part of a picture, its longer side scaled to `LONGEST` pixels, encoded without loss."""
+    """The visible part of an image, its longer side scaled to `LONGEST` pixels, encoded without loss."""
     box = picture.getchannel("A").point(lambda alpha: 255 * (alpha >= 16)).getbbox()
     part = picture.crop(box)
     scale = LONGEST / max(part.size)

@@ -2,7 +2,7 @@
 
 It is trained alone, before the denoiser, as Stable Diffusion's was: from a caption the last 16 of its 32 positions must tell the
 4 x 4 patches of the thing's portrait (the sprite, centred, on grey, 32 px), how many there are and the colour of the ground. It
-comes to know what things look like, and never where they are in a picture. Then it stays fixed.
+comes to know what things look like, and never where they are in an image. Then it stays fixed.
 """
 
 from itertools import product
@@ -79,7 +79,7 @@ def patches(latents: Float[Tensor, "n channel height width"]) -> Float[Tensor, "
 
 
 def train(path: Path, steps: int) -> CLIPTextModel:
-    """Train the text encoder to tell what is in a picture from its caption, resuming from `path`.
+    """Train the text encoder to tell what is in an image from its caption, resuming from `path`.
 
     Args:
         path: checkpoint; the loss curve is written beside it.

@@ -64,7 +64,7 @@ def build() -> PRXTransformer2DModel:
 
 
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Straight paths from noise to picture, in even steps."""
+    """Straight paths from noise to image, in even steps."""
     return FlowMatchEulerDiscreteScheduler()
 
 

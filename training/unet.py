@@ -3,7 +3,7 @@
 Self-attention stands at every level (256, 64 and 16 tokens at native size). It starts as a similarity kernel (mimetic
 initialisation, after Trockman & Kolter 2023: W_k = W_q), for attention that starts at random is hardly used by so small a model.
 
-Two penalties hold the spread b of its logits within what real models have, as a share of the freezing point b_c = sqrt(2 ln N).
+Two penalties hold the spread b of its logits within what real models have, as a share of the freezing transition b_c = sqrt(2 ln N).
 Rows beyond `Recipe.limit` are penalised, for trained long enough logits can grow until each query attends to one key. A layer of 64
 tokens or more that stays below `Recipe.floor` is penalised too: left to themselves such layers come to 0.25 to 0.45, whatever the
 start (W_q times 1 or 1.7) and the optimiser of W_q and W_k (Muon, AdamW, AdamW at three times the rate).
@@ -59,7 +59,7 @@ class Recipe:
 RECIPES = {
     "mini": Recipe(),
     "mini-weak": Recipe(gain=None, limit=0.12, floor=0.0),  # attention is there and can hardly choose
-    "mini-circular": Recipe(padding="circular"),  # no border, so no code of position
+    "mini-circular": Recipe(padding="circular"),  # no border, so no positional information
 }
 
 
@@ -113,7 +113,7 @@ def make_similarity_kernel(attention: Attention, gain: float | None) -> None:
 def freezing_ratio(
     query: Float[Tensor, "batch head query dim"], key: Float[Tensor, "batch head key dim"], scale: float
 ) -> Float[Tensor, "batch head query"]:
-    """b / b_c of every row: the spread of its logits over the freezing point sqrt(2 ln N)."""
+    """b / b_c of every row: the spread of its logits over the freezing transition sqrt(2 ln N)."""
     _, variance = logit_moments(query, key, scale)
     return (variance + 1e-6).sqrt() / float(freezing_std(key.shape[-2]))
 
@@ -164,9 +164,9 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
 
 
 def loss_weight(signal_to_noise: Tensor) -> Tensor:
-    """Weight of the v-prediction error: 1 where noise dominates, falling as 1/SNR where the picture is nearly clean.
+    """Weight of the v-prediction error: 1 where noise dominates, falling as 1/SNR where the image is nearly clean.
 
-    In terms of the clean picture this is min(SNR + 1, MAX_SNR), the limit of Hang et al. (2023) without its zero at SNR = 0.
+    In terms of the clean image this is min(SNR + 1, MAX_SNR), the limit of Hang et al. (2023) without its zero at SNR = 0.
     """
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 

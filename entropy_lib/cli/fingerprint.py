@@ -23,7 +23,7 @@ with extra("notebooks"):
     import nbformat
 
 WRITTEN = {"output", "store"}  # parameters that name what a notebook writes
-LARGE = 2**28  # bytes; of more real pictures than that, sizes and times are looked at
+LARGE = 2**28  # bytes; of more real images than that, sizes and times are looked at
 
 
 def fingerprint(notebook: Path, checked: Parameters) -> str:

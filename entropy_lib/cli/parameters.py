@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "notebooks"
 RECORD = "run.json"  # in a folder of output
-REFERENCE = "reference"  # in place of a prompt list: the captions of real pictures
+REFERENCE = "reference"  # in place of a prompt list: the captions of real images
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 LONGEST_PROMPT = 1000  # letters; text encoders read 77 to 512 tokens of it
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes and letters that systems take
@@ -287,7 +287,7 @@ class Sampling(Parameters):
         """
         if self.prompts != REFERENCE:
             return first_prompts(self.prompts, self.prompt_count)
-        from entropy_lib.sweep.references import caption_list  # decodes pictures
+        from entropy_lib.sweep.references import caption_list  # decodes images
 
         return caption_list(self.reference, self.prompt_count)
 
@@ -314,7 +314,7 @@ class Sampling(Parameters):
 class Sweep(Sampling):
     """What every notebook needs that has a `store`: it judges drawn images by the hundred.
 
-    `prompts` may be "reference": the captions of half of the reference's pictures.
+    `prompts` may be "reference": the captions of half of the reference's images.
     """
 
     prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_source(name))]

@@ -54,7 +54,7 @@ def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "02_gaussian_check": {"layers": partial(_columns, names=["layer", "tokens", "logit_std", "error", "response_ratio"])},
     "03_entropy_vs_tokens": {"slopes": slopes},
-    "04_entropy_per_layer": {"share_removed": shares},
+    "04_entropy_per_layer": {"fraction_removed": shares},
     "06_metric_tables": {"levels": _levels, "differences": _compared},
     "07_cost_and_baselines": {
         "changes": comparisons,

@@ -33,14 +33,14 @@ ABOUT_LAYOUT = [name for name, one in METRICS.items() if isinstance(one, Picture
 
 
 def check_ready(checked: Parameters) -> None:
-    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a factor, pictures.
+    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a factor, images.
 
     `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks around.
 
     Raises:
         InvalidInputError: naming the parameter that cannot be used here.
         WeightsError: when weights are missing or damaged.
-        MissingFileError: for real pictures that are not there.
+        MissingFileError: for real images that are not there.
     """
     check_writable("output", workplace() / checked.output)
     if isinstance(checked, Sampling):

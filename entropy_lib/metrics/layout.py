@@ -1,9 +1,9 @@
-"""What is in a picture, against what was asked for: counts of things, from any detector's findings.
+"""What is in an image, against what was asked for: counts of things, from any detector's findings.
 
 A thing that nobody could name is counted apart (`illegible`) and never as one of those asked for: only what can be counted is
-counted. All values are of one picture, so means and their intervals over pictures are those of any other column.
+counted. All values are of one image, so means and their intervals over images are those of any other column.
 
-A picture's findings are summed up in a row of numbers (`summary`) that does not depend on what was asked for, so that it can be
+An image's findings are summed up in a row of numbers (`summary`) that does not depend on what was asked for, so that it can be
 kept like features; `layout_values` reads the values from such rows.
 """
 
@@ -26,7 +26,7 @@ REST = 3  # numbers of a summary after those of the names
 
 @dataclass(frozen=True)
 class Detection:
-    """One thing found in a picture.
+    """One thing found in an image.
 
     Attributes:
         name: the likeliest.
@@ -50,9 +50,9 @@ class Detector:
     Attributes:
         label: all that decides its findings, its weights included.
         names: that it can give.
-        find: things in each of some uint8 pictures of one size.
+        find: things in each of some uint8 images of one size.
         asked: name and count that a prompt asks for; None for a prompt that it does not understand.
-        smallest: pixels a side of the smallest picture that it can look at.
+        smallest: pixels a side of the smallest image that it can look at.
     """
 
     name: ClassVar[str] = "findings"
@@ -63,12 +63,12 @@ class Detector:
     smallest: int = 1
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
-        """The findings in each picture, see `summary`."""
+        """The findings in each image, see `summary`."""
         size = pictures.shape[1:3]
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `picture` (its number), `name, top, left, bottom, right, visible, legible, score`."""
+        """One row a thing: columns `image` (its number), `name, top, left, bottom, right, visible, legible, score`."""
         rows = [
             {"picture": number, "name": one.name, **dict(zip(EDGES, one.box, strict=True))}
             | {"visible": one.visible, "legible": one.legible, "score": one.score}
@@ -88,9 +88,9 @@ def summary(found: Sequence[Detection], names: Sequence[str], height: int, width
     """Nameable things of each name, illegible things, the sum of the nameable things' visible shares, and the covered share.
 
     Args:
-        found: the things in one picture.
+        found: the things in one image.
         names: that they can have.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
     """
     nameable = [one for one in found if one.legible >= LEGIBLE]
     counts = [sum(one.name == name for one in nameable) for name in names]
@@ -99,10 +99,10 @@ def summary(found: Sequence[Detection], names: Sequence[str], height: int, width
 
 
 def layout_values(rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]) -> dict[str, Float[Tensor, " image"]]:
-    """What was found in each picture against what was asked for; nan for a prompt that was not understood.
+    """What was found in each image against what was asked for; nan for a prompt that was not understood.
 
     Args:
-        rows: of `Detector.pictures`.
+        rows: of `Detector.images`.
         asked: of `Detector.captions`.
     """
     name, count = asked[:, :1].nan_to_num().long(), asked[:, 1]
@@ -110,27 +110,27 @@ def layout_values(rows: Float[Tensor, "image value"], asked: Float[Tensor, "imag
     exact = ((things == count) & (right == count)).float()
     return {
         "things": things,
-        "excess": (things - count).clamp(min=0),  # beyond the count that was asked for
-        "missing": (count - right).clamp(min=0),
+        "over_count": (things - count).clamp(min=0),  # beyond the count that was asked for
+        "under_count": (count - right).clamp(min=0),
         "misnamed": torch.where(count.isnan(), torch.nan, things - right),
         "illegible": rows[:, -3],
         "completeness": rows[:, -2] / things,  # mean visible share; nan where nothing is nameable
-        "covered": rows[:, -1],  # share of the picture inside the boxes of all things
+        "covered": rows[:, -1],  # share of the image inside the boxes of all things
         "exact": torch.where(count.isnan(), torch.nan, exact),  # just what was asked for, and nothing else
     }
 
 
 def layout(found: Sequence[Detection], name: str, count: int, height: int, width: int) -> dict[str, float]:
-    """Compare what was found in one picture with what was asked for.
+    """Compare what was found in one image with what was asked for.
 
     Args:
-        found: the things in the picture.
+        found: the things in the image.
         name: what was asked for.
         count: how many of it, at least 1.
-        height, width: of the picture, in pixels.
+        height, width: of the image, in pixels.
 
     Returns:
-        `layout_values` of the picture.
+        `layout_values` of the image.
 
     Raises:
         InvalidInputError: for a count below 1 or a size that is not positive.
@@ -139,7 +139,7 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
         >>> owl = Detection("owl", (0, 0, 32, 32), visible=1.0, legible=0.9, score=0.8)
         >>> bus = Detection("bus", (32, 32, 64, 64), visible=0.5, legible=0.8, score=0.7)
         >>> values = layout([owl, bus], "owl", 1, 64, 64)
-        >>> values["excess"], values["missing"], values["misnamed"], values["completeness"], values["covered"]
+        >>> values["over_count"], values["under_count"], values["misnamed"], values["completeness"], values["covered"]
         (1.0, 0.0, 1.0, 0.75, 0.5)
     """
     if count < 1 or min(height, width) < 1:
@@ -152,7 +152,7 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
 
 
 def covered(found: Sequence[Detection], height: int, width: int) -> float:
-    """Share of the pixels of a picture that lie in any box."""
+    """Share of the pixels of an image that lie in any box."""
     inside = np.zeros((height, width), dtype=bool)
     for one in found:
         top, left, bottom, right = (max(0, round(value)) for value in one.box)

@@ -1,7 +1,7 @@
-"""From the file of a picture to its pixels, as a viewer shows them; what cannot be shown so is refused.
+"""From the file of an image to its pixels, as a viewer shows them; what cannot be shown so is refused.
 
 Left to itself, Pillow makes 16-bit grey white, leaves lying what an EXIF tag turns, takes the colours of any profile for sRGB
-and shows the first picture of several.
+and shows the first image of several.
 """
 
 import io
@@ -19,14 +19,14 @@ ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 
 
 def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of a picture: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on white.
+    """The pixels of an image: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on white.
 
     Args:
         encoded: the content of the file.
 
     Raises:
         InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which is white.
-        Exception: of many kinds, whatever Pillow says of a file that is damaged or no picture.
+        Exception: of many kinds, whatever Pillow says of a file that is damaged or no image.
 
     Example:
         >>> file = io.BytesIO()
@@ -48,10 +48,10 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def _problem(file: Image.Image) -> str | None:
-    """Why Pillow would not show a picture as other viewers do, if so; asked before it is decoded."""
-    packed = str(file.tile)  # names the bits of a channel; empty once the picture is decoded
-    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # a camera's previews follow the picture there
-        return f"it holds {file.n_frames} pictures, an animation or several pages"
+    """Why Pillow would not show an image as other viewers do, if so; asked before it is decoded."""
+    packed = str(file.tile)  # names the bits of a channel; empty once the image is decoded
+    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # a camera's previews follow the image there
+        return f"it holds {file.n_frames} images, an animation or several pages"
     if not (file.mode in SHOWN or (file.mode, file.format) == ("I", "PPM")) or "I;12" in packed:
         return f"its numbers, of Pillow's mode {file.mode!r}, do not say which of them is white"
     if getattr(file, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO and file.mode.startswith("I"):
@@ -62,7 +62,7 @@ def _problem(file: Image.Image) -> str | None:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours of the profile that came with them; as they are without one, or with one for another kind of picture."""
+    """Colours of the profile that came with them; as they are without one, or with one for another kind of image."""
     if not profile:
         return picture
     if picture.has_transparency_data or picture.mode in ("P", "1"):

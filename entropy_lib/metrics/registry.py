@@ -44,7 +44,7 @@ class Metric:
     Attributes:
         name: in tables.
         unit: in words.
-        better: which way; "as in reality" where real pictures are the measure, to be approached from either side.
+        better: which way; "as in reality" where real images are the measure, to be approached from either side.
         times: what numbers are multiplied by where they are shown.
         bounds: what a number an image lies between, and so do the limits of their mean; None where there is none.
     """
@@ -57,7 +57,7 @@ class Metric:
 
     @property
     def directed(self) -> bool:
-        """Whether one of two numbers is the better one whatever real pictures have."""
+        """Whether one of two numbers is the better one whatever real images have."""
         return self.better in ("lower", "higher")
 
     @property
@@ -121,7 +121,7 @@ class PictureScore(Metric):
     """A number for each image, from its pixels alone.
 
     Attributes:
-        value: of one picture of any size. Its numbers are kept: whoever changes them raises `features.VERSION`.
+        value: of one image of any size. Its numbers are kept: whoever changes them raises `features.VERSION`.
         reference: what tables say that it is measured against.
     """
 
@@ -129,7 +129,7 @@ class PictureScore(Metric):
     value: Callable[[UInt8[np.ndarray, "height width 3"]], float]
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
-        """The numbers of pictures of one size, a column."""
+        """The numbers of images of one size, a column."""
         return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
 
 
@@ -139,7 +139,7 @@ SHARE, COUNT = (0.0, 1.0), (0.0, math.inf)
 def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"], bounds: tuple[float, float]) -> Score:
     """One of `layout.layout_values`, as a metric."""
     return Score(
-        name=name.capitalize(),
+        name=name.capitalize().replace("_", "-"),
         unit=unit,
         better=better,
         bounds=bounds,
@@ -171,17 +171,17 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
         PictureScore(
             name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE, value=repetition_index,
         ),
-        finding("excess", "things too many, a picture", "lower", COUNT),
-        finding("missing", "things that are not there, a picture", "lower", COUNT),
-        finding("misnamed", "things of another name, a picture", "lower", COUNT),
-        finding("illegible", "things that nobody could name, a picture", "lower", COUNT),
+        finding("over_count", "things beyond what was asked for, an image", "lower", COUNT),
+        finding("under_count", "things short of what was asked for, an image", "lower", COUNT),
+        finding("misnamed", "things of another name, an image", "lower", COUNT),
+        finding("illegible", "things that nobody could name, an image", "lower", COUNT),
         finding("completeness", "visible share of nameable things", "higher", SHARE),
-        finding("covered", "share of the picture", "as in reality", SHARE),
-        finding("exact", "share of pictures with just what was asked for", "higher", SHARE),
+        finding("covered", "share of the image", "as in reality", SHARE),
+        finding("exact", "share of images with just what was asked for", "higher", SHARE),
     )
 }  # fmt: skip
 
 # The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the native size and of
-# incompleteness below it. Notebooks 09 and 10, their verdicts and `sweep.primary_outcomes` take them from here.
-PRIMARY = {"above": ("Excess",), "below": ("Missing", "Completeness")}
+# incompleteness below it. Notebooks 09 and 10, their summaries and `sweep.primary_outcomes` take them from here.
+PRIMARY = {"above": ("Over-count",), "below": ("Under-count", "Completeness")}
 UNCOUNTED: dict[str, tuple[str, ...]] = {"above": ("Repetition",), "below": ()}  # instead, where nothing counts things

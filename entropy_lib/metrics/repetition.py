@@ -1,6 +1,6 @@
-"""A repetition index that needs no reference and no detector: do many patches of a picture recur at one common displacement?
+"""A repetition index that needs no reference and no detector: do many patches of an image recur at one common displacement?
 
-Copy-move forgery is found in this way. Each patch of a picture that stands out looks for its likeness elsewhere; where a picture
+Copy-move forgery is found in this way. Each patch of an image that stands out looks for its likeness elsewhere; where an image
 repeats a thing, many patches find theirs at the same displacement. Chance likenesses scatter. The index does not know what was
 asked for, so two owls on purpose count as much as two by mistake, and one symmetrical thing repeats its halves: compare the same
 prompt and noise at two sizes.
@@ -15,23 +15,23 @@ from torch.nn import functional
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.precision import full_precision
 
-GRID = 32  # patches a side; pictures are resized to it, so the index does not depend on their size
+GRID = 32  # patches a side; images are resized to it, so the index does not depend on their size
 CELLS = 3  # cells a side of one patch descriptor
 BINS = 8  # of gradient orientation
 PIXELS = 4  # of one cell's side
 SALIENT = 0.2  # share of patches that take part: those with the strongest edges
-APART = 0.15  # least displacement, of the picture's side
+APART = 0.15  # least displacement, of the image's side
 SIMILARITY = 0.8  # cosine from which two patches are alike
-FAINT = 1e-3  # a descriptor shorter than this is rounding: a flat picture repeats nothing
+FAINT = 1e-3  # a descriptor shorter than this is rounding: a flat image repeats nothing
 LEAST_VOTES, LEAST_SHARE = 4, 0.01  # of one displacement, to count
 
 
 @full_precision()
 def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """The share, 0 to 1, of the chosen patches of one picture, of any size, that agree on a displacement.
+    """The share, 0 to 1, of the chosen patches of one image, of any size, that agree on a displacement.
 
     Raises:
-        InvalidInputError: when it is no uint8 RGB picture.
+        InvalidInputError: when it is no uint8 RGB image.
 
     Example:
         >>> random = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
         True
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise InvalidInputError("image must be a uint8 picture [height, width, 3]")
+        raise InvalidInputError("image must be a uint8 image [height, width, 3]")
     descriptors, salience = described(image)
     chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
     moves = displacements(functional.normalize(descriptors[chosen], dim=1, eps=FAINT), chosen)
@@ -53,7 +53,7 @@ def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
 
 
 def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Tensor, "patch"]]:
-    """A descriptor of every patch, the picture's mean taken off, and the strength of its edges."""
+    """A descriptor of every patch, the image's mean taken off, and the strength of its edges."""
     side = GRID * PIXELS
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     pixels = functional.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)

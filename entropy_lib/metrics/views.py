@@ -1,11 +1,11 @@
-"""From pictures of any size to the square that a feature network reads: the one resize of the project, and four views.
+"""From images of any size to the square that a feature network reads: the one resize of the project, and four views.
 
-    center   the short side to the square's, then the middle cut out: what CLIP's own code does; half of a 1:2 picture is unseen
+    center   the short side to the square's, then the middle cut out: what CLIP's own code does; half of a 1:2 image is unseen
     pad      the long side to the square's, border pixels repeated to fill it: all is seen, smaller
     squash   both sides to the square's: all is seen, out of proportion; what Inception's users do
     tiles    square cuts side by side along the long side, features averaged: all is seen, whole objects may be cut
 
-For square pictures all four are the same. Filters change a Fréchet distance by more than methods do, so there is one, and
+For square images all four are the same. Filters change a Fréchet distance by more than methods do, so there is one, and
 its name is part of every extractor's label.
 """
 
@@ -29,12 +29,12 @@ def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
     """Grey levels 0 to 255 as 0 to 1, channels first.
 
     Raises:
-        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float picture may be in [0, 1] or [-1, 1].
+        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or [-1, 1].
     """
     if not isinstance(pictures, np.ndarray):
-        raise InvalidInputError(f"pictures are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]")
+        raise InvalidInputError(f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]")
     if not pictures.size or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise InvalidInputError(f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
+        raise InvalidInputError(f"images are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
     return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 
@@ -49,7 +49,7 @@ def resize(
 
 
 def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
-    """Pictures at another size, as someone would save them; the middle is cut out first where the shape differs.
+    """Images at another size, as someone would save them; the middle is cut out first where the shape differs.
 
     Example:
         >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
@@ -64,15 +64,15 @@ def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
 
 
 def squares(pictures: Pictures, side: int, view: str) -> Float[Tensor, "image tile 3 side side"]:
-    """What a feature network sees of pictures of one size.
+    """What a feature network sees of images of one size.
 
     Args:
-        pictures: uint8, all of one size.
+        images: uint8, all of one size.
         side: of the square, in pixels.
         view: "center", "pad", "squash" or "tiles"; all but "tiles" give one tile.
 
     Raises:
-        InvalidInputError: for pictures that are not uint8.
+        InvalidInputError: for images that are not uint8.
         UnknownNameError: for another view.
 
     Example:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SAMPLES = ("sample", "hidden_states", "x", "latents", "input_ids")  # what the noisy picture is called
+SAMPLES = ("sample", "hidden_states", "x", "latents", "input_ids")  # what the noisy image is called
 TEXT_WIDTHS = (
     "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim", "cap_feat_dim",
     "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim", "cond_token_dim", "in_text_dim",
@@ -34,7 +34,7 @@ class Arguments:
         height, width: in latent pixels.
         text: tokens of text.
         masks: whether masks of the text are given though they need not be.
-        described: whether pictures and texts are on the meta device, where they take no memory; masks and places never are.
+        described: whether images and texts are on the meta device, where they take no memory; masks and places never are.
     """
 
     parameters: Mapping[str, inspect.Parameter]
@@ -187,7 +187,7 @@ class Arguments:
         return places.reshape(-1, self._axes)
 
     def _rotary(self) -> Tensor | None:
-        """Of networks that are given all places of the largest picture as complex numbers."""
+        """Of networks that are given all places of the largest image as complex numbers."""
         if not self._if_required("image_rotary_emb", bool):
             return None
         return torch.ones(384, 384, self.config["hidden_size"] // self.config["num_attention_heads"] // 2, dtype=torch.complex64)

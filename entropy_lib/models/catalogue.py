@@ -309,7 +309,7 @@ def model_folders(model: str, folder: Path) -> list[Path]:
 
 
 def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
-    """Without what would change pictures behind one's back (a safety checker blacks them out) and with the catalogue's sampler."""
+    """Without what would change images behind one's back (a safety checker blacks them out) and with the catalogue's sampler."""
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.register_modules(safety_checker=None)
     if known is not None and known.scheduler is not None and type(pipe.scheduler).__name__ != known.scheduler:

@@ -426,7 +426,7 @@ def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
 
 
 def visible_keys(call: KernelCall) -> Tensor | None:
-    """Which keys each picture of a batch has, `[batch, key]`; None where each has all.
+    """Which keys each image of a batch has, `[batch, key]`; None where each has all.
 
     A mask that differs between queries or heads hides a key only where it hides it from all of them.
     """

@@ -1,6 +1,6 @@
 """Finding the self-attention of a diffusers model: which layers, at how many tokens, on what grid.
 
-A layer is self-attention when its keys grow with the picture; joint attention, where text and image tokens attend to all of both,
+A layer is self-attention when its keys grow with the image; joint attention, where text and image tokens attend to all of both,
 counts too. That is decided by running the model: block names and key counts mislead (a cross-attention may carry the name attn1; a
 7 x 11 grid has as many keys as a prompt, 77). The run uses a weightless twin on the meta device (`models.trace`), so it costs
 neither time nor memory and works for any size.
@@ -80,13 +80,13 @@ def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int |
 
 @dataclass(frozen=True)
 class LayerTokens:
-    """The tokens of one self-attention layer at one size of the picture.
+    """The tokens of one self-attention layer at one size of the image.
 
     Attributes:
         keys: of its softmax, text and other tokens included.
         queries: of it.
-        image: those of the picture.
-        first: where the picture's keys begin.
+        image: those of the image.
+        first: where the image's keys begin.
         scale: λ that the network asks for.
         rows: of all heads, for each row of a batch.
         attends: "image", or "image+text".
@@ -102,7 +102,7 @@ class LayerTokens:
 
     @property
     def first_query(self) -> int:
-        """Where the picture's queries begin: where its keys do, if text has queries too."""
+        """Where the image's queries begin: where its keys do, if text has queries too."""
         return self.first if self.queries == self.keys else 0
 
 
@@ -188,7 +188,7 @@ class CallTokens:
     Attributes:
         layers: by what the network itself does with the arguments of the call.
         training: at the size that it was trained at.
-        latent_size: height and width of the picture that is drawn, in latent pixels.
+        latent_size: height and width of the image that is drawn, in latent pixels.
         batch: rows of the call.
         seen: rows of all heads that have attended in each layer.
         strange: keys of a softmax that is not the layer's self-attention.
@@ -228,7 +228,7 @@ class CallTokens:
     def counts(self, layer: str, call: KernelCall) -> list[tuple[int, int]]:
         """N and T of a call: one pair for each row of the batch, or one for all where a mask hides nothing.
 
-        Keys beside the picture, as text and reference pictures, were there in training too.
+        Keys beside the image, as text and reference images, were there in training too.
         """
         if call.mask is not None and not isinstance(call.mask, Tensor):
             raise InvalidInputError(
@@ -240,7 +240,7 @@ class CallTokens:
         keys = [call.keys] if visible is None else visible.sum(-1).tolist()
         if min(keys) < self.layers[layer].image:
             raise InvalidInputError(
-                f"the self-attention of {layer!r} was called with a mask that hides keys of the picture itself, and what T is "
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the image itself, and what T is "
                 "then is not known. Call the model without the mask, or leave this layer out by `layers`."
             )
         return [(count, count + beside) for count in keys]
@@ -273,7 +273,7 @@ class CallTokens:
         if layer in self.strange:
             raise error(
                 f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself has "
-                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other pictures or merges tokens, "
+                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other images or merges tokens, "
                 "and what T is then is not known. Undo that, or leave this layer out by `layers`."
             )
         raise error(

@@ -32,7 +32,7 @@ class Family:
 
     Attributes:
         parameters: of `forward`.
-        layout: of the latents: "picture" `[batch, channel, height, width]`, "video" with frames before the height, "frames" with
+        layout: of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the height, "frames" with
             frames before the channels, "last" with channels last, "packed" `[batch, token, channel]` with a token for 2 x 2 latent
             pixels, "row" with one for each, "patches" of them, "codes" `[batch, height, width]`.
         latent_multiple: height and width in latent pixels must be multiples of this.
@@ -58,7 +58,7 @@ class Family:
             config: of the network.
             height, width: in latent pixels.
             text: tokens of text; 1 where it is kept apart.
-            described: whether pictures and texts are to have no numbers.
+            described: whether images and texts are to have no numbers.
         """
         if self.recorded is not None:
             return self.recorded.at(height, width, text)
@@ -84,7 +84,7 @@ class Family:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def latent_size(self, args: tuple, kwargs: dict) -> Size:
-        """Height and width in latent pixels of a call; of the picture that is drawn where others stand beside it."""
+        """Height and width in latent pixels of a call; of the image that is drawn where others stand beside it."""
         if self.layout == "last":
             return tuple(sample_of(args, kwargs).shape[-3:-1])
         if not self.packed:
@@ -98,7 +98,7 @@ class Family:
         if places is None:
             places = given["position_ids"][self.text_length(args, kwargs) :]
         places = places.reshape(-1, places.shape[-1])
-        own = places[places[:, 0] == places[0, 0]]  # FLUX Kontext counts pictures in the first column, its own first
+        own = places[places[:, 0] == places[0, 0]]  # FLUX Kontext counts images in the first column, its own first
         rows, columns = (own.amax(0)[-2:] + 1).int().tolist() if own.shape[-1] == 3 else (own.amax(0)[1:3] + 1).int().tolist()
         return 2 * rows, 2 * columns
 
@@ -247,12 +247,12 @@ def recording(network: nn.Module) -> Iterator[None]:
 
 
 def sample_of(args: tuple, kwargs: dict) -> Tensor:
-    """The noisy picture of a call."""
+    """The noisy image of a call."""
     sample = args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
     while isinstance(sample, list | tuple):
         sample = sample[0]
     if not isinstance(sample, Tensor):
-        raise UnsupportedModelError(f"a network was called without {' or '.join(SAMPLES)}, so its picture is not known")
+        raise UnsupportedModelError(f"a network was called without {' or '.join(SAMPLES)}, so its image is not known")
     return sample
 
 

@@ -1,4 +1,4 @@
-"""What convolutions see beyond the border: all the code of position that a UNet like Stable Diffusion's has."""
+"""What convolutions see beyond the border: all the positional information that a UNet like Stable Diffusion's has."""
 
 from collections.abc import Mapping
 

@@ -70,7 +70,7 @@ def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
 
 
 def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
-    """Which share of the run lies behind a call of a network: 0 at pure noise, towards 1 at the picture.
+    """Which share of the run lies behind a call of a network: 0 at pure noise, towards 1 at the image.
 
     A network that no pipeline calls has no run: there it is the share of the noise schedule, by its timestep.
     """

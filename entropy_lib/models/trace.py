@@ -1,6 +1,6 @@
 """Which attention a network has, found by running a twin of it without weights, at two sizes and with two lengths of text.
 
-Where the keys grow with the picture, and the queries too, it is self-attention; where the keys grow with the text as well, text
+Where the keys grow with the image, and the queries too, it is self-attention; where the keys grow with the text as well, text
 joins it. A run on the meta device costs neither time nor memory and works for any size.
 """
 
@@ -41,11 +41,11 @@ class Attention:
     """What one module's attention is.
 
     Attributes:
-        attends: "image", "image+text", "text" (what does not grow with the picture), "frames" (each place by
-            itself) or "cross" (a picture asks something else).
+        attends: "image", "image+text", "text" (what does not grow with the image), "frames" (each place by
+            itself) or "cross" (an image asks something else).
         text: how many keys each token of text adds.
-        other: keys that are neither picture nor text.
-        part: which of the parts that the keys are joined from is the picture.
+        other: keys that are neither image nor text.
+        part: which of the parts that the keys are joined from is the image.
         call: which call of the module it is.
     """
 
@@ -57,7 +57,7 @@ class Attention:
 
     @property
     def is_self(self) -> bool:
-        """Whether a picture attends to itself."""
+        """Whether an image attends to itself."""
         return self.attends.startswith("image")
 
 
@@ -135,7 +135,7 @@ def _at_another_size(
     for rows, columns in others:
         try:
             calls = _by_module(trace_at(network_class, config, family, rows, columns, text))
-        except Exception as error:  # a network with an end to its positions, or of square pictures only
+        except Exception as error:  # a network with an end to its positions, or of square images only
             failure = error
         else:
             return calls, rows * columns / (height * width)
@@ -217,7 +217,7 @@ class Weightless(TorchFunctionMode):
     """Lets a network run on the meta device, although some count, index or branch by numbers that it is given.
 
     What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes weightless where it meets
-    weights or pictures. The network is told that everything is on the CPU.
+    weights or images. The network is told that everything is on the CPU.
 
     Attributes:
         joined: how rows of tokens were joined: {length: lengths of the parts}.

@@ -108,7 +108,7 @@ def preferences(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The fraction of the entropy change that each rule removes, in per cent (from `statistics.share_removed`)."""
+    """The fraction of the entropy change that each rule removes, in per cent (from `statistics.fraction_removed`)."""
     shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]
     return table[["size", "rule"]].assign(share=shown, prompts=table.clusters)
 

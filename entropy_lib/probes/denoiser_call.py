@@ -24,7 +24,7 @@ from entropy_lib.errors import AttentionNotSeenError
 from entropy_lib.models.runs import Caller, current
 
 GUIDED = "do_classifier_free_guidance"
-ALIKE = 0.999  # cosine of two pictures that differ by rounding
+ALIKE = 0.999  # cosine of two images that differ by rounding
 GUIDED_BRANCHES = ("uncond", "cond")
 GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
 
@@ -70,7 +70,7 @@ class DenoiserCallTracker:
             caller: the pipeline, and the variables that it calls from.
             batch: rows of the network's input.
             timestep: that it is told.
-            latent_size: of the picture that is drawn.
+            latent_size: of the image that is drawn.
             texts: what else the network is given, states of the text among it.
         """
         step, value, planned = self._step(caller, timestep.flatten())
@@ -131,35 +131,35 @@ def _prompt_first(caller: Caller, texts: Iterable[Tensor], images: int) -> bool:
 
 
 def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
-    """Refuse a batch that does not take its pictures in turn; where rows are none of the pipeline's latents, nothing is said.
+    """Refuse a batch that does not take its images in turn; where rows are none of the pipeline's latents, nothing is said.
 
     Args:
         caller: the pipeline, and the variables that it calls from.
         sample: rows of the network's input.
-        images: how many pictures each branch is taken to have.
+        images: how many images each branch is taken to have.
     """
     latents = caller.variables.get("latents")
     if images < 2 or not isinstance(latents, Tensor) or latents.shape[0] != images or latents.shape[2:] != sample.shape[2:]:
         return
-    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))  # other channels are masks and pictures
+    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))  # other channels are masks and images
     same = (rows @ own.mT > ALIKE).cpu()
     turns = torch.arange(len(rows)) % images
     strange = (same.any(1) & ~same[torch.arange(len(rows)), turns]).nonzero().flatten().tolist()
     if strange:
         raise AttentionNotSeenError(
-            f"{type(caller.pipeline).__name__} hands its network picture {int(same[strange[0]].float().argmax())} as row "
-            f"{strange[0]} of a batch of {images} pictures, where picture {int(turns[strange[0]])} has its turn (as CycleDiffusion "
-            "does, which then mixes them). Draw one picture at a time."
+            f"{type(caller.pipeline).__name__} hands its network image {int(same[strange[0]].float().argmax())} as row "
+            f"{strange[0]} of a batch of {images} images, where image {int(turns[strange[0]])} has its turn (as CycleDiffusion "
+            "does, which then mixes them). Draw one image at a time."
         )
 
 
 def _directions(pictures: Tensor) -> Tensor:
-    """Each picture as a vector of length 1: schedulers scale what the network gets."""
+    """Each image as a vector of length 1: schedulers scale what the network gets."""
     return torch.nn.functional.normalize(pictures.flatten(1).float(), dim=1)
 
 
 def _images(caller: Caller, batch: int) -> int | None:
-    """How many pictures a pipeline is drawing, by its own latents; None where it does not say, or they are no rows."""
+    """How many images a pipeline is drawing, by its own latents; None where it does not say, or they are no rows."""
     latents = caller.variables.get("latents")
     images = latents.shape[0] if isinstance(latents, Tensor) and latents.ndim > 1 else 0
     return images if images and batch % images == 0 else None
@@ -168,7 +168,7 @@ def _images(caller: Caller, batch: int) -> int | None:
 def _branches(caller: Caller, batch: int, images: int | None) -> tuple[str, ...]:
     """What the batch is made of, in the order of diffusers; nothing is guessed where the pipeline's words do not account for it.
 
-    Twice as many rows as pictures, where a pipeline says nothing of guidance, are [uncond, cond].
+    Twice as many rows as images, where a pipeline says nothing of guidance, are [uncond, cond].
     """
     told = getattr(caller.variables.get("guider_state_batch"), "__guidance_identifier__", None)
     if told is not None:  # a guider calls the network once for each branch

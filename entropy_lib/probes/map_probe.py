@@ -1,4 +1,4 @@
-"""What attention looks at: the entropy of every query as a map over the picture, and the whole row of one query.
+"""What attention looks at: the entropy of every query as a map over the image, and the whole row of one query.
 
 The map of a layer is never formed: of every query only its entropy is kept, and of one query its row.
 
@@ -28,7 +28,7 @@ SHOWN = ("cond", "all")  # branches of guidance that look for what was asked for
 
 
 class MapProbe(AttentionWatcher):
-    """Keep maps of the first picture that is drawn inside a `with` block.
+    """Keep maps of the first image that is drawn inside a `with` block.
 
     Args:
         model: a diffusers pipeline, or its denoising network.
@@ -42,7 +42,7 @@ class MapProbe(AttentionWatcher):
         maps: one a layer and step, in the order of calls.
 
     Raises:
-        InvalidInputError: for a place outside the picture; else as `EntropyProbe`.
+        InvalidInputError: for a place outside the image; else as `EntropyProbe`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class MapProbe(AttentionWatcher):
         return super().__enter__()
 
     def measure(self, call: AttentionCall) -> None:
-        """Keep the map of one call, if it is of the branch, the picture and the step that are asked for."""
+        """Keep the map of one call, if it is of the branch, the image and the step that are asked for."""
         place, branches = call.place, call.place.call.branches
         chosen = next((name for name in SHOWN if name in branches), None)
         wanted = self.steps is None or place.call.step in self.steps

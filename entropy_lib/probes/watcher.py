@@ -65,7 +65,7 @@ class AttentionCall:
         query, key: as used, `[batch, head, tokens, dim]`, without keys that a mask hides.
         scale: λ, as used.
         factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself would have.
-        first_query, first_key: where those of the picture begin.
+        first_query, first_key: where those of the image begin.
     """
 
     place: LayerStep
@@ -87,7 +87,7 @@ class AttentionWatcher(Listener):
 
     Raises:
         ValueError: when the model has no self-attention, or its training size is not known; and, from the model's own call, where a
-            mask hides keys of the picture, or others from each query.
+            mask hides keys of the image, or others from each query.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
@@ -157,9 +157,7 @@ class AttentionWatcher(Listener):
                 "(`disable_attention_slicing()`), and run again."
             )
         self._check_mask(layer, used)
-        each = (
-            self._tokens.layers[layer].rows // used.query.shape[1]
-        )  # rows of one picture: frames, where they attend by themselves
+        each = self._tokens.layers[layer].rows // used.query.shape[1]  # rows of one image: frames, where they attend by themselves
         count, first = len(used.query) // each, self._rows.get(layer, 0)
         self._rows[layer] = first + count
         whole = count == self._tokens.batch
@@ -194,7 +192,7 @@ class AttentionWatcher(Listener):
             )
 
     def _parts(self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, each: int) -> Iterator[AttentionCall]:
-        """The call as a whole, or picture by picture where a mask leaves them different keys."""
+        """The call as a whole, or image by image where a mask leaves them different keys."""
         known, factor = self._tokens.layers[layer], self._factor(layer, asked, used)
         visible, counts = visible_keys(used), self._tokens.counts(layer, used)
         if visible is None:

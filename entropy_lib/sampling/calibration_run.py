@@ -1,4 +1,4 @@
-"""Calibrations: what a rule or an arm needs to know of a model, measured once at native size."""
+"""Calibrations: what a rule or an intervention needs to know of a model, measured once at native size."""
 
 from collections.abc import Sequence
 

@@ -53,7 +53,7 @@ class Configuration:
         model: as for `load`.
         size: "64x96", or (height, width) in pixels.
         method: by which images are generated, as for `generate`.
-        part: "picture": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance.
+        part: "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance.
         images: generated together, or the batch of the call.
         steps, guidance: of the sampler; the model's own where None.
         dtype, device: as for `load`.
@@ -65,7 +65,7 @@ class Configuration:
 
     Example:
         >>> Configuration("mini", "64x96", "paper").label
-        'mini, paper, 64x96, picture'
+        'mini, paper, 64x96, image'
     """
 
     model: str
@@ -86,7 +86,7 @@ class Configuration:
         if self.part not in PARTS:
             raise UnknownNameError("part", self.part, PARTS)
         if self.part == "denoiser" and not chosen.direct:
-            raise InvalidInputError(f"method is {chosen.name!r}, which is no way to call the denoiser once; measure part='picture'")
+            raise InvalidInputError(f"method is {chosen.name!r}, which is no way to call the denoiser once; measure part='image'")
         if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
             raise InvalidInputError(f"images is {self.images!r}; it must be a whole number, 1 or more")
 

@@ -114,7 +114,7 @@ def _from_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
         second = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError:
         raise UnsupportedModelError(
-            f"diffusers cannot start {type(pipe).__name__} from a picture; pipelines of Stable Diffusion 1 to 3, SDXL, "
+            f"diffusers cannot start {type(pipe).__name__} from an image; pipelines of Stable Diffusion 1 to 3, SDXL, "
             "PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
         ) from None
     second.set_progress_bar_config(disable=True)

@@ -132,7 +132,7 @@ def forward_replaced(network: nn.Module, forward: Callable) -> Iterator[None]:
 def averaged(forward: Callable, args: tuple, kwargs: dict, window: tuple[int, int], overlap: float) -> object:
     """What `forward` returns, its prediction being the mean over all windows that see a place."""
     if kwargs.get("down_block_additional_residuals") is not None:
-        raise UnsupportedModelError("a ControlNet's residuals belong to the whole picture and cannot be cut into windows")
+        raise UnsupportedModelError("a ControlNet's residuals belong to the whole image and cannot be cut into windows")
     name = None if args else next(key for key in ("sample", "hidden_states") if key in kwargs)
     whole = args[0] if args else kwargs[name]
     total, seen, outputs = None, whole.new_zeros(whole.shape[-2:]), None

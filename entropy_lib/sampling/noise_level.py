@@ -2,7 +2,7 @@
 
 A network that is told a noise level judges by it how much of what it sees is noise. At a size that it does not know the level
 at which it denoises best may be another than the true one (NoiseShift, 2510.02307). `calibrate_noise_level` finds it on real
-pictures, by the network's own training loss.
+images, by the network's own training loss.
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -35,7 +35,7 @@ SHIPPED = DATA / "calibrations" / "noise"
 ATTRIBUTE = "_entropy_lib_noise_levels"  # where a network keeps those that it was given
 LEVELS = tuple(np.linspace(60, 960, 10).round().astype(int).tolist())  # timesteps at which the loss is looked at
 OFFSETS = tuple(np.linspace(-2, 2, 17).tolist())  # of the level told, in nats of the signal-to-noise ratio
-LARGEST = 30.0  # beyond, a level is called pure noise or pure picture
+LARGEST = 30.0  # beyond, a level is called pure noise or pure image
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Sequence[tuple[fl
         raise InvalidInputError(
             f"what the network should be told at {size} has not been measured"
             + (f", only for {', '.join(found.offsets)}" if found else "")
-            + "; `calibrate_noise_level` measures it on pictures"
+            + "; `calibrate_noise_level` measures it on images"
         )
     return found.offsets[size]
 
@@ -152,13 +152,13 @@ def calibrate_noise_level(
 
     Args:
         pipe: with a schedule of variances.
-        pictures: {size: real pictures of that size}, one for each caption.
-        captions: of the pictures.
-        batch: pictures denoised together.
+        images: {size: real images of that size}, one for each caption.
+        captions: of the images.
+        batch: images denoised together.
         seed: of the noise.
 
     Raises:
-        InvalidInputError: for pictures that are not of their size or not as many as captions.
+        InvalidInputError: for images that are not of their size or not as many as captions.
         UnsupportedModelError: for another kind of scheduler.
     """
     check_pipeline(pipe)
@@ -167,7 +167,7 @@ def calibrate_noise_level(
     by_size = dict(zip(check_sizes(pipe, list(pictures)), pictures.values(), strict=True))
     for size, images in by_size.items():
         if images.shape != (len(captions), *size, 3):
-            raise InvalidInputError(f"pictures of {size} are {images.shape}; there must be one for each of the captions")
+            raise InvalidInputError(f"images of {size} are {images.shape}; there must be one for each of the captions")
     text = pipe.encode_prompt(list(captions), pipe.device, 1, False)[0]
     losses = {str(size): _losses(pipe, images, text, batch, seed) for size, images in by_size.items()}
     offsets = {size: [(level, _lowest(row)) for level, row in zip(LEVELS, rows, strict=True)] for size, rows in losses.items()}

@@ -1,6 +1,6 @@
 """How well a linear map reads a token's place from a network's last features: what the network knows of where it is.
 
-Convolutions that pad with zeros tell borders from the inside, and that is all the code of position that a UNet like Stable
+Convolutions that pad with zeros tell borders from the inside, and that is all the positional information that a UNet like Stable
 Diffusion's has. At another size the borders are farther away. A network that pads in circles should know nothing.
 """
 

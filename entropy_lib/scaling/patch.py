@@ -136,7 +136,7 @@ def _multiplier(rows: list[LayerFactors], call: KernelCall) -> float | Tensor:
     heads = call.query.shape[1]
     if not call.whole or {len(each.factors) for each in rows} - {1, heads}:
         raise ScaleNotAppliedError(
-            f"factors of single heads or pictures cannot be applied to a query of shape {tuple(call.query.shape)}: its heads come "
+            f"factors of single heads or images cannot be applied to a query of shape {tuple(call.query.shape)}: its heads come "
             "apart, as under attention slicing. Undo that (`disable_attention_slicing()`), or take a rule of whole layers."
         )
     table = torch.tensor([each.factors if len(each.factors) > 1 else each.factors * heads for each in rows])

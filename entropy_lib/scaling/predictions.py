@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from entropy_lib.entropy import exact_entropy, share_of_change_removed
+from entropy_lib.entropy import exact_entropy, fraction_of_change_removed
 from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
@@ -37,7 +37,7 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
             if math.isnan(factor):
                 continue
             entropy = exact_entropy(count, factor * logit_std)
-            share = share_of_change_removed(count, training_tokens, logit_std, factor)
+            share = fraction_of_change_removed(count, training_tokens, logit_std, factor)
             table.append((each.name, count, factor, entropy, entropy / math.log(count), share))
     return pd.DataFrame(table, columns=["rule", "tokens", "factor", "entropy", "entropy_ratio", "share"])
 
@@ -63,7 +63,7 @@ def predicted_share(scale_rule: str | Rule, tokens: Numbers, training_tokens: Nu
 
     def share(count: float, training: float, spread: float) -> float:
         factor = factor_or_nan(chosen, count, training)
-        return math.nan if math.isnan(factor) else share_of_change_removed(count, training, spread, factor)
+        return math.nan if math.isnan(factor) else fraction_of_change_removed(count, training, spread, factor)
 
     given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
     return pointwise(share, **given)

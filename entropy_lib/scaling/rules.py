@@ -3,7 +3,7 @@
 A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file name and a
 table cell. To add one, give its formula, of N, T and a parameter, a line in `FORMULAS`.
 
-Any rule can be kept to a part of the network and to a part of the way from noise to picture:
+Any rule can be kept to a part of the network and to a part of the way from noise to image:
 
     paper[0]         in the layers of level 0, those with the most training tokens; [1,2]: of the two levels below
     paper@0-0.4      in the first four tenths of the noise schedule, which begins with pure noise
@@ -100,7 +100,7 @@ class Rule:
         formula: the family it belongs to.
         parameter: the family's parameter, or None.
         levels: those of the network where it holds, 0 being the one with the most training tokens; None for all.
-        window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the picture; None for all of it.
+        window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the image; None for all of it.
     """
 
     name: str
@@ -262,7 +262,7 @@ def _window(text: str, written: str) -> tuple[float, float]:
     if not 0 <= start < end <= 1:
         raise InvalidInputError(
             f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 being noise and 1 the "
-            "picture, as in 'paper@0-0.4'"
+            "image, as in 'paper@0-0.4'"
         )
     return start, end
 

@@ -1,6 +1,6 @@
-"""Pictures whose contents are known: scenes made of sprites, and the detector that finds the things in a picture.
+"""Images whose contents are known: scenes made of sprites, and the detector that finds the things in an image.
 
-Knows pictures, metrics of layouts and statistics; must not know a model that makes images, nor a notebook.
+Knows images, metrics of layouts and statistics; must not know a model that makes images, nor a notebook.
 """
 
 import lazy_loader

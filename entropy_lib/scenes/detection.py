@@ -1,8 +1,8 @@
-"""The detector: a small detector that finds, names and measures the things in a picture of the scene world.
+"""The detector: a small detector that finds, names and measures the things in an image of the scene world.
 
-A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the picture's size it tells
+A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the image's size it tells
 where the centre of something visible is, the box of what is visible, which share of the whole thing that is, its name, and whether
-a person could name it. It has seen scenes and damaged scenes at all sizes and no picture that a model drew.
+a person could name it. It has seen scenes and damaged scenes at all sizes and no image that a model drew.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ with extra("metrics"):
 
 MODEL = DATA / "detector"
 STRIDE = 4  # pixels of one cell of the output
-SMALLEST = 24  # pixels a side of the smallest picture
+SMALLEST = 24  # pixels a side of the smallest image
 THRESHOLD = 0.45  # score of a centre that counts
 OVERLAP = 0.45  # of two boxes (intersection over union) that are one thing
 WIDTHS = (24, 48, 96, 128, 128, 128)  # of the levels; the last sees things of 190 px as a whole
@@ -35,7 +35,7 @@ OUTPUTS = {"centre": 1, "box": 4, "visible": 1, "legible": 1, "name": len(sprite
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3, normalised within the picture (batches are of many sizes and as few as four pictures), rectified."""
+    """3 x 3, normalised within the image (batches are of many sizes and as few as four images), rectified."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.SiLU())
 
 
@@ -83,17 +83,17 @@ def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
 def find(
     model: DetectorNetwork, images: UInt8[np.ndarray, "n height width 3"], threshold: float = THRESHOLD, batch: int = 32
 ) -> list[list[Detection]]:
-    """The things in each picture, the surest first.
+    """The things in each image, the surest first.
 
     Args:
         model: as `load` returns it.
         images: of one size, at least 24 px a side.
         threshold: least score of a centre.
-        batch: pictures at once.
+        batch: images at once.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise InvalidInputError(f"images is {given}; the detector takes uint8 pictures [n, height, width, 3]")
+        raise InvalidInputError(f"images is {given}; the detector takes uint8 images [n, height, width, 3]")
     if min(images.shape[1:3]) < SMALLEST:
         raise InvalidInputError(f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side")
     found = []
@@ -105,7 +105,7 @@ def find(
 
 
 def in_picture(output: dict[str, Tensor], threshold: float) -> list[Detection]:
-    """Local maxima of one picture's centre map, one for each thing."""
+    """Local maxima of one image's centre map, one for each thing."""
     score = output["centre"][0].sigmoid()
     peak = (score == functional.max_pool2d(score[None], 3, 1, 1)[0]) & (score >= threshold)
     row, column = peak.nonzero(as_tuple=True)

@@ -1,8 +1,8 @@
-"""Scenes: pictures whose contents are known exactly, at any size.
+"""Scenes: images whose contents are known exactly, at any size.
 
 One thing of 50 to 80 % of the shorter side, or two of the same kind of 34 to 46 %, whole, anywhere in the frame, mirrored or not,
 on a background of one of eight colours with a gradient or waves. The caption tells kind, number, design and colour; it does not
-tell the place, the mirroring (which a pair shares), the exact hue or the course of the background, and yet all parts of a picture
+tell the place, the mirroring (which a pair shares), the exact hue or the course of the background, and yet all parts of an image
 must agree on them: that is what self-attention is for.
 
 A scene is made of shares of the frame and not of pixels, so that the same scene can be drawn at every size; what is in it, is its
@@ -213,7 +213,7 @@ def background(colour: str, random: np.random.Generator) -> Background:
 
 
 def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture of a scene."""
+    """The image of a scene."""
     boxes = [thing.box(height, width) for thing in one.things]
     for thing, (top, left, bottom, right) in zip(one.things, boxes, strict=True):
         if top < 0 or left < 0 or bottom > height or right > width:
@@ -246,7 +246,7 @@ def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarr
 def with_thing(
     canvas: UInt8[np.ndarray, "height width 3"], thing: Thing, box: Sequence[float]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture with a thing drawn into a box (top, left, bottom, right); what lies outside the picture is cut off."""
+    """An image with a thing drawn into a box (top, left, bottom, right); what lies outside the image is cut off."""
     top, left, bottom, right = (round(value) for value in box)
     picture = sprite(thing.name, thing.design)
     picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.mirrored else picture
@@ -257,7 +257,7 @@ def with_thing(
 
 
 def sprite(name: str, design: str) -> Image.Image:
-    """The RGBA picture of a thing; InvalidInputError where there is none."""
+    """The RGBA image of a thing; InvalidInputError where there is none."""
     known = sprites.pictures()
     if (name, design) not in known:
         raise UnknownNameError("sprite", f"{name}, {design}", [f"{thing}, {style}" for thing, style in known])

@@ -22,7 +22,7 @@ NAMES = (
     "crown", "snowman",
 )  # fmt: skip
 DESIGNS = ("fluent", "twemoji")
-# what people often cannot name in the small pictures that a model makes
+# what people often cannot name in the small images that a model makes
 HARD_TO_NAME = ("banana", "butterfly", "cactus", "guitar", "rocket", "sailboat", "turtle", "whale")
 
 
@@ -33,7 +33,7 @@ def load(path: Path = PARQUET) -> pd.DataFrame:
 
 @functools.cache
 def pictures() -> dict[tuple[str, str], Image.Image]:
-    """The sprites as RGBA pictures by (name, design), cropped to what is visible, longer side 160 px."""
+    """The sprites as RGBA images by (name, design), cropped to what is visible, longer side 160 px."""
     table = load()
     keys = zip(table.name, table.design, strict=True)
     return {key: Image.open(io.BytesIO(data)).convert("RGBA") for key, data in zip(keys, table.image, strict=True)}

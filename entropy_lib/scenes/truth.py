@@ -20,7 +20,7 @@ def true_layouts(
     Args:
         detector: of `detection.detector()`.
         sizes: height x width in pixels, "64x96".
-        metrics: names of `metrics.registry.METRICS`; those of findings and of single pictures are computed.
+        metrics: names of `metrics.registry.METRICS`; those of findings and of single images are computed.
         count: of the scenes.
         level: of the intervals.
 

@@ -7,7 +7,7 @@ from . import two_way as two_way
 from .fits import SlopeFit as SlopeFit
 from .fits import check_shares as check_shares
 from .fits import cluster_mean as cluster_mean
-from .fits import share_removed as share_removed
+from .fits import fraction_removed as fraction_removed
 from .fits import slope_on_log_tokens as slope_on_log_tokens
 from .fits import slopes_by_rule as slopes_by_rule
 from .interval import Interval as Interval

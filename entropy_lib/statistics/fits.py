@@ -122,7 +122,7 @@ def cluster_mean(
 
 
 def check_shares(rules: Sequence[str], native: str, sizes: Sequence[str]) -> None:
-    """Whether `share_removed` will have what it compares with.
+    """Whether `fraction_removed` will have what it compares with.
 
     Raises:
         InvalidInputError: where "unscaled" is not among the rules, or sizes are not different from each other and the native one.
@@ -134,7 +134,7 @@ def check_shares(rules: Sequence[str], native: str, sizes: Sequence[str]) -> Non
         raise InvalidInputError(f"{repeated[0]!r} occurs twice among the native size {native} and {list(sizes)}; name another")
 
 
-def share_removed(
+def fraction_removed(
     table: pd.DataFrame,
     native: str = "native",
     level: float = 0.95,
@@ -164,7 +164,8 @@ def share_removed(
     _check_found("size", native, set(table["size"]))
     if by is not None:
         parts = {
-            name: share_removed(part, native, level, value=value, compared=compared) for name, part in table.groupby(by, sort=False)
+            name: fraction_removed(part, native, level, value=value, compared=compared)
+            for name, part in table.groupby(by, sort=False)
         }
         return pd.concat(parts, names=[by]).reset_index(level=0).reset_index(drop=True)
     wide = table.pivot_table(index="prompt", columns=["size", compared], values=value, sort=False)

@@ -24,7 +24,7 @@ def answer_table(answers: pd.DataFrame, column: str = "value") -> Answers:
 
 
 def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
-    """Ratings as the choices that they imply: of the picture with the higher score; choices stay what they are.
+    """Ratings as the choices that they imply: of the image with the higher score; choices stay what they are.
 
     Puts people who rated beside raters who chose.
 
@@ -106,7 +106,7 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question would.
 
     Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs (evalica). Near zero is normal
-    where pictures hardly differ: read it beside the mean. NaN where all answers are the same, by which nobody can be told apart.
+    where images hardly differ: read it beside the mean. NaN where all answers are the same, by which nobody can be told apart.
 
     Args:
         answers: from `check_answers`.

@@ -115,7 +115,7 @@ def _sent(study: Study, name: str, content: Any) -> _Sent:
 
 
 def _said_of_the_second(study: Study, rater: str, answer: dict[str, Any]) -> tuple:
-    """A row of answers. Of a catch trial, what is said of the right picture."""
+    """A row of answers. Of a catch trial, what is said of the right image."""
     pair = study.pair(answer["pair"])
     first, second = sorted(pair.methods, key=[OTHER_PROMPT, *study.methods].index)
     left = pair.methods["ab".index(answer["left"])]

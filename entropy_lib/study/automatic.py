@@ -9,11 +9,11 @@ from entropy_lib.study.design import Study
 
 
 def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is_better: bool = True) -> pd.DataFrame:
-    """The pairs of a study as a metric would choose: the picture with the better number, no difference where they are equal.
+    """The pairs of a study as a metric would choose: the image with the better number, no difference where they are equal.
 
     Args:
         study: whose pairs are judged; catch trials are left out.
-        outcomes: of every picture, from `sweep.picture_outcomes`: columns `size, rule, prompt, seed, metric, value`. Of several
+        outcomes: of every image, from `sweep.picture_outcomes`: columns `size, rule, prompt, seed, metric, value`. Of several
             seeds the first counts, as in the study.
         metric: a name of its column `metric`; the rater is named after it.
         higher_is_better: which way the metric goes.
@@ -31,7 +31,7 @@ def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is
         try:
             before, after = (values[pair.size, pair.prompt, method] for method in (first, second))
         except KeyError:
-            raise InvalidInputError(f"the outcomes lack a picture of {pair.prompt!r} at {pair.size}") from None
+            raise InvalidInputError(f"the outcomes lack an image of {pair.prompt!r} at {pair.size}") from None
         if not np.isnan([before, after]).any():
             better = np.sign(after - before) * (1 if higher_is_better else -1)
             shown = (pair.name, pair.prompt, pair.size, first, second, pair.methods[0])

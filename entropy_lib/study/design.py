@@ -1,4 +1,4 @@
-"""Which pairs of pictures raters see: chosen, blinded and balanced from a seed.
+"""Which pairs of images raters see: chosen, blinded and balanced from a seed.
 
 A study is two files. The page goes to raters and knows no method. The key, `study.json`, stays with whoever asks.
 
@@ -29,8 +29,8 @@ from entropy_lib.files import replacing
 Protocol = Literal["rating", "choice"]
 PROTOCOLS = get_args(Protocol)
 KEY = "study.json"
-TITLE = "Pictures and texts"  # of the page, unless another is given
-OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong picture of a catch trial
+TITLE = "Images and texts"  # of the page, unless another is given
+OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong image of a catch trial
 PAIRS, CATCH_TRIALS = 50, 4  # 50 as in the paper
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -38,7 +38,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prompt and its picture by each method, all of one size."""
+    """A prompt and its image by each method, all of one size."""
 
     prompt: str
     size: str
@@ -51,9 +51,9 @@ class Pair:
 
     Attributes:
         name: "p01" and so on, in an order that tells nothing.
-        prompt, size: of both pictures.
-        methods: by which picture a and picture b were drawn; which of the two is a was left to chance.
-        catch: a trial with one right answer: picture b or a shows another prompt.
+        prompt, size: of both images.
+        methods: by which image a and image b were drawn; which of the two is a was left to chance.
+        catch: a trial with one right answer: image b or a shows another prompt.
         digests: of the pixels.
     """
 
@@ -70,12 +70,12 @@ class Study:
     """Pairs, how they are asked about, and where they come from.
 
     Attributes:
-        protocol: "rating", each picture from 1 to 10 as in the paper, or "choice", left, right or no difference.
+        protocol: "rating", each image from 1 to 10 as in the paper, or "choice", left, right or no difference.
         seed: of choice, blinding and order.
         methods: what is compared, the first being the baseline.
         pairs: what is shown, catch trials among them.
-        provenance: of the pictures, in a sentence.
-        pictures: two of each pair, by its name; not in the key.
+        provenance: of the images, in a sentence.
+        images: two of each pair, by its name; not in the key.
     """
 
     protocol: Protocol
@@ -109,7 +109,7 @@ class Study:
 
     @classmethod
     def read(cls, folder: Path | str) -> "Study":
-        """The study whose key lies in a folder, without its pictures.
+        """The study whose key lies in a folder, without its images.
 
         Raises:
             MissingFileError: if there is none.
@@ -146,23 +146,23 @@ def make_study(
     seed: int = 0,
     provenance: str = "",
 ) -> Study:
-    """Choose pairs of pictures for raters.
+    """Choose pairs of images for raters.
 
     Sizes get equally many pairs, and so do the pairs of methods; no prompt comes twice at a size. In half of the pairs of two
-    methods the first one is picture a. Which picture is on the left is decided anew for each rater, equally often.
+    methods the first one is image a. Which image is on the left is decided anew for each rater, equally often.
 
     Args:
         candidates: of all sizes, every one with the same methods; the first method is the baseline.
         pairs: how many to show; the paper shows 50.
-        catch_trials: how many more with one right answer: the picture of the prompt beside that of a prompt with no word in common,
+        catch_trials: how many more with one right answer: the image of the prompt beside that of a prompt with no word in common,
             or as few as can be.
         catch_candidates: what to make catch trials of, best of a size that the model draws well; by default `candidates`.
         protocol: "rating" or "choice".
         seed: of everything that is left to chance.
-        provenance: of the pictures.
+        provenance: of the images.
 
     Raises:
-        InvalidInputError: for candidates without two methods or with others; for pictures of different sizes in one; for more
+        InvalidInputError: for candidates without two methods or with others; for images of different sizes in one; for more
             pairs than there are.
     """
     methods = _check(candidates, protocol, pairs, catch_trials)
@@ -203,13 +203,13 @@ def _balanced(
         chance.shuffle(group)
     turns = [each for turn in itertools.zip_longest(*by_size.values()) for each in turn if each is not None]
     if pairs > len(turns):
-        raise InvalidInputError(f"pairs is {pairs}; there are pictures for {len(turns)}. Ask for fewer, or draw more prompts")
+        raise InvalidInputError(f"pairs is {pairs}; there are images for {len(turns)}. Ask for fewer, or draw more prompts")
     in_turn = {size: itertools.cycle(combinations) for size in by_size}
     return [(each, next(in_turn[each.size])) for each in turns[:pairs]]
 
 
 def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Random) -> list[tuple]:
-    """By the same method, the right picture and one of another prompt."""
+    """By the same method, the right image and one of another prompt."""
     rows, order = [], chance.sample(list(candidates), len(candidates))
     for index in range(count):
         right = order[index % len(order)]
@@ -219,7 +219,7 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
         wrong = min(chance.sample(others, len(others)), key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
         method = next(iter(right.pictures))
         two, both = (method, OTHER_PROMPT), (right.pictures[method], wrong.pictures[method])
-        turn = slice(None, None, -1 if index % 2 else 1)  # the right picture is a, then b
+        turn = slice(None, None, -1 if index % 2 else 1)  # the right image is a, then b
         rows.append((right.prompt, right.size, two[turn], both[turn], True))
     return rows
 
@@ -240,7 +240,7 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     if not candidates:
-        raise InvalidInputError("there are no candidates; a study needs pictures of one prompt by two methods at least")
+        raise InvalidInputError("there are no candidates; a study needs images of one prompt by two methods at least")
     methods = tuple(candidates[0].pictures)
     if len(methods) < 2:
         raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
@@ -249,7 +249,7 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
             own = ", ".join(each.pictures)
             raise InvalidInputError(f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}")
         if len({picture.shape for picture in each.pictures.values()}) > 1:
-            what = f"{each.prompt!r} at {each.size} has pictures of different sizes"
+            what = f"{each.prompt!r} at {each.size} has images of different sizes"
             raise InvalidInputError(f"{what}; raters would see which is which")
     if repeated := len(candidates) - len({(each.prompt, each.size) for each in candidates}):
         raise InvalidInputError(f"{repeated} candidates repeat a prompt at a size; each may occur once")

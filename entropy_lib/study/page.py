@@ -1,7 +1,7 @@
 """The page of a study: one file that opens from the file system, asks no server for anything, and names no method.
 
-jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show one picture or markup
-that is not escaped, so the trial of two pictures is the page's own.
+jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show one image or markup
+that is not escaped, so the trial of two images is the page's own.
 """
 
 import base64
@@ -23,10 +23,10 @@ PAGE = "study.html"
 def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
     """Write what raters open, `study.html`, and what tells the methods, `study.json`, into a folder.
 
-    Give the page away and keep the key. Pictures are in the page as they are, in PNG.
+    Give the page away and keep the key. Images are in the page as they are, in PNG.
 
     Args:
-        study: with its pictures, from `make_study`.
+        study: with its images, from `make_study`.
         folder: made where it is missing.
         title: of the page.
 
@@ -34,10 +34,10 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
         path of the page.
 
     Raises:
-        InvalidInputError: for a study that was read back from its key and has no pictures; where the folder holds another study.
+        InvalidInputError: for a study that was read back from its key and has no images; where the folder holds another study.
     """
     if missing := [pair.name for pair in study.pairs if pair.name not in study.pictures]:
-        raise InvalidInputError(f"pair {missing[0]} has no pictures; a page is made by the call that made the study")
+        raise InvalidInputError(f"pair {missing[0]} has no images; a page is made by the call that made the study")
     path = Path(folder) / PAGE
     if path.exists() and study.digest not in path.read_text(encoding="utf-8", errors="replace"):
         raise InvalidInputError(f"{path} is the page of another study than {study.digest}; name another folder, or move it away")
@@ -67,7 +67,7 @@ def _page(study: Study, title: str) -> str:
 
 
 def _address(picture: Picture) -> str:
-    """The picture as a data: address."""
+    """The image as a data: address."""
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -49,11 +49,11 @@ class Truth:
 def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> dict[str, dict[str, Any]]:
     """What the page would save for raters who are not there: {name of a file: its content}, `rater` beginning with "simulated".
 
-    With more than two methods each is better than the one before by `effect`. The right picture of a catch trial is seen by all who
+    With more than two methods each is better than the one before by `effect`. The right image of a catch trial is seen by all who
     are careful.
 
     Args:
-        study: with or without its pictures.
+        study: with or without its images.
         raters: how many.
         truth: what they answer by.
         seed: of everything that is left to chance.
@@ -72,11 +72,11 @@ def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], r
     for order, (index, side) in enumerate(zip(random.permutation(len(study.pairs)), sides, strict=True), start=1):
         pair = study.pairs[index]
         if pair.catch:
-            better = 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0  # picture b than a
+            better = 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0  # image b than a
         else:
             first, second = map(study.methods.index, pair.methods)
             better = (truth.effect + own + prompts[pair.name]) * (second - first)
-        left = (-better if side == 0 else better) + truth.side  # how much better the left picture is
+        left = (-better if side == 0 else better) + truth.side  # how much better the left image is
         answer = {"pair": pair.name, "order": order, "left": "ab"[side], "milliseconds": int(random.lognormal(8.3, 0.4))}
         answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
     times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}

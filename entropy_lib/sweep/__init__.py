@@ -6,7 +6,7 @@ Knows models, experiments and metrics; must not know a notebook or its parameter
     store       where images lie: content-addressed files, committed one by one
     sample      how a group is drawn
     engines     who draws, and what it costs: this process, or workers of a Ray cluster
-    references  real pictures to compare with
+    references  real images to compare with
     comparison  a plan, its images, and what they are compared with
     reduce      from committed images to tables of metrics
     outcomes    every number of each image, and which of them were decided beforehand to tell of damage

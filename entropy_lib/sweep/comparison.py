@@ -62,7 +62,7 @@ class Comparison:
         plan, store: what was to be drawn, and where it lies.
         caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see `metrics.registry`) as far as the
             metrics need them and can have them.
-        reference: real pictures, a state of their features, or None for none.
+        reference: real images, a state of their features, or None for none.
         level: of all intervals.
         blocks: of the jackknife.
         metrics: names of the metrics that are wanted; None for all.
@@ -113,10 +113,10 @@ class Comparison:
         return Sample(self, prompts, cache(lambda source: self.features(source, images, size)))
 
     def real_sample(self, indices: Sequence[int], size: SizeLike | None = None) -> "Sample":
-        """Real pictures as the metrics see them, as they are or brought to a size."""
+        """Real images as the metrics see them, as they are or brought to a size."""
         real = self.reference
         captioned = real.caption is not None
-        prompts = real.captions(indices) if captioned else [f"picture {index} of {real.name}" for index in indices]
+        prompts = real.captions(indices) if captioned else [f"image {index} of {real.name}" for index in indices]
         return Sample(self, prompts, cache(lambda source: self.real_features(source, indices, size)), captioned)
 
     def features(self, source: FeatureCache, images: UsableImages, size: SizeLike | None = None) -> Float[Tensor, "image dim"]:
@@ -129,8 +129,8 @@ class Comparison:
 
     def real_features(
         self, source: FeatureCache, indices: Sequence[int], size: SizeLike | None = None
-    ) -> Float[Tensor, "picture dim"]:
-        """Of real pictures, as they are or brought to a size."""
+    ) -> Float[Tensor, "image dim"]:
+        """Of real images, as they are or brought to a size."""
         digests = self.reference.survey.digest
         return _rows(source, [digests[index] for index in indices], indices, self.reference.read, size)
 
@@ -159,7 +159,7 @@ class Sample:
 
     Attributes:
         comparison: whose networks and metrics.
-        prompts: of each image; a name of its own where a picture has none.
+        prompts: of each image; a name of its own where an image has none.
         rows: of a cache, what it computes from the images.
         captioned: whether prompts say what the images are to show.
     """

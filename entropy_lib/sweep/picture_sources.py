@@ -1,8 +1,8 @@
-"""What a folder or an archive of pictures holds, read from its files alone: whatever they are named, none is left out.
+"""What a folder or an archive of images holds, read from its files alone: whatever they are named, none is left out.
 
-A folder's files are all taken for pictures but hidden ones, tables of captions and what goes with pictures (`BESIDE`).
+A folder's files are all taken for images but hidden ones, tables of captions and what goes with images (`BESIDE`).
 Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any subfolder or, without such a
-table, in a `.txt` beside each picture. An archive is a WebDataset: what is named alike up to the first dot belongs together.
+table, in a `.txt` beside each image. An archive is a WebDataset: what is named alike up to the first dot belongs together.
 """
 
 import json
@@ -22,26 +22,26 @@ from entropy_lib.errors import InvalidInputError
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 BESIDE = {".txt", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".md", ".html", ".yaml", ".yml", ".db", ".ini", ".log"}
-ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}  # fields of pictures
+ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}  # fields of images
 
 
 Row = dict[str, Any]
 
 
 def _row(path: Path, name: str, start: int, size: int, facts: os.stat_result, caption: str | None) -> Row:
-    """A picture that lies in a file, from `start` on for `size` bytes, and its caption, None for none.
+    """An image that lies in a file, from `start` on for `size` bytes, and its caption, None for none.
 
-    The name is for messages. The time says when the file was changed: what is kept of a picture is made anew then.
+    The name is for messages. The time says when the file was changed: what is kept of an image is made anew then.
     """
     place = {"path": str(path), "name": name, "start": start, "size": size, "changed": facts.st_mtime_ns}
     return {"image": place, "caption": caption}
 
 
 def in_folder(folder: Path) -> list[Row]:
-    """The pictures of a folder and its subfolders, by name.
+    """The images of a folder and its subfolders, by name.
 
     Raises:
-        InvalidInputError: for a table of captions that cannot be read, or does not fit the pictures.
+        InvalidInputError: for a table of captions that cannot be read, or does not fit the images.
         OSError: for a subfolder that cannot be read.
     """
     files = list(_files(folder))
@@ -76,7 +76,7 @@ def _raised(error: OSError) -> None:
 
 
 def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, str | None]:
-    """Of all tables; every row must name a picture, and a picture have one caption."""
+    """Of all tables; every row must name an image, and an image have one caption."""
     known, captions, absent = {_key(path): path for path in pictures}, {}, []
     for table in tables:
         for name, caption in _rows(table):
@@ -87,7 +87,7 @@ def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) ->
                 raise InvalidInputError(f"{path.relative_to(folder)} has two captions: {captions[path]!r}, {caption!r}")
     if absent:
         named = " and ".join(str(table.relative_to(folder)) for table in tables)
-        raise InvalidInputError(f"{named}: {len(absent)} rows name pictures that are not there: {some(absent)}")
+        raise InvalidInputError(f"{named}: {len(absent)} rows name images that are not there: {some(absent)}")
     return captions
 
 
@@ -127,10 +127,10 @@ def first_text(caption: object) -> str | None:
 
 
 def in_archives(paths: Sequence[Path]) -> list[Row]:
-    """The samples of WebDataset shards, a picture each.
+    """The samples of WebDataset shards, an image each.
 
     Raises:
-        InvalidInputError: for a sample without a picture or with two, and for an archive that does not end where its file does.
+        InvalidInputError: for a sample without an image or with two, and for an archive that does not end where its file does.
         tarfile.TarError: for what is no archive.
     """
     return [row for path in paths for row in _in_archive(path)]
@@ -155,8 +155,8 @@ def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarf
     pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
     if len(pictures) != 1:
         raise InvalidInputError(
-            f"{sample!r} of {path.name} has {len(pictures)} pictures ({', '.join(fields)}); names are read up to their first dot, "
-            "and each must have one picture"
+            f"{sample!r} of {path.name} has {len(pictures)} images ({', '.join(fields)}); names are read up to their first dot, "
+            "and each must have one image"
         )
     caption = None
     for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:

@@ -30,7 +30,7 @@ LISTS = ("prompts", "seeds", "sizes", "methods")
 BATCH = 16  # images drawn together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
-DRAWING_VERSION = 1  # one more whenever the same unit gives another picture (`tests/sweep/test_drawing.py` notices)
+DRAWING_VERSION = 1  # one more whenever the same unit gives another image (`tests/sweep/test_drawing.py` notices)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Unit:
         scheduler: class of the sampler, or "own": the one that the weights come with.
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".
-        drawing: version of how units become pictures; releases that leave pictures as they are leave it too.
+        drawing: version of how units become images; releases that leave images as they are leave it too.
         calibration: digest of the user's own that the rule takes its factors from, which the store keeps; "" where it takes
             none, or the shipped one.
 

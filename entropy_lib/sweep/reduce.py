@@ -6,7 +6,7 @@ all. Two tables come out, tidy, one row a number; which metrics there are is sai
     levels        how far each method is from the reference, how well it fits its prompts
     differences   a method against the first, paired image by image
 
-Beside the methods stand two floors at every size: `real, resized`, real pictures brought to that size, is what a perfect model
+Beside the methods stand two floors at every size: `real, resized`, real images brought to that size, is what a perfect model
 would get; `native, resized`, the model's own native images brought to that size, is what one gets without the trouble.
 
 Whatever distances are measured to is a sample too: its error is part of every interval, and blocks of prompts that it shares
@@ -254,7 +254,7 @@ def _provenance(comparison: Comparison) -> str:
     if real is None:
         parts.append("no reference")
     elif isinstance(real, FeatureState):
-        parts.append(f"reference state of {real.count:,} pictures, taken as it is")
+        parts.append(f"reference state of {real.count:,} images, taken as it is")
     else:
         parts.append(f"reference {real.summary()}, counted as a sample")
         texts += real.captions(real.halves()[0]) if real.caption is not None else []

@@ -1,9 +1,9 @@
-"""Real pictures to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or the Hub.
+"""Real images to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or the Hub.
 
     scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
                              scenes:300 the first 300 of them
-    path/to/folder           pictures, captions in metadata.csv (file_name, caption), see `sweep.picture_sources`
-    path/to/*.parquet        a column of pictures and one of captions
+    path/to/folder           images, captions in metadata.csv (file_name, caption), see `sweep.picture_sources`
+    path/to/*.parquet        a column of images and one of captions
     path/to/*.tar            WebDataset shards
     hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
     path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and nothing else
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
 
 PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
-LEAST = 6  # pictures
-SCENES = 2000  # pictures of the reference that is drawn here
+LEAST = 6  # images
+SCENES = 2000  # images of the reference that is drawn here
 DAMAGED = "damaged"
 FACTS = ("digest", "height", "width", "format", "problem")
 
 
 class DamagedReferenceWarning(UserWarning):
-    """Pictures of a reference that could not be decoded and were left out."""
+    """Images of a reference that could not be decoded and were left out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Real pictures in a fixed order, read one at a time.
+    """Real images in a fixed order, read one at a time.
 
     Attributes:
         name: what it was made from.
-        rows: an indexable table whose rows hold the encoded picture and perhaps a caption.
-        picture, caption: their columns; no caption column is None.
+        rows: an indexable table whose rows hold the encoded image and perhaps a caption.
+        image, caption: their columns; no caption column is None.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Reference:
         return len(self.rows)
 
     def read(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture as a viewer shows it, transparency on white.
+        """An image as a viewer shows it, transparency on white.
 
         Raises:
             InvalidInputError, OSError: as `read_picture`, for what the survey leaves out or refuses.
@@ -81,9 +81,9 @@ class Reference:
 
     @cached_property
     def survey(self) -> pd.DataFrame:
-        """Every picture decoded once: columns `digest, height, width, format`, indexed as `rows` are.
+        """Every image decoded once: columns `digest, height, width, format`, indexed as `rows` are.
 
-        Pictures that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache of `datasets`.
+        Images that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache of `datasets`.
 
         Raises:
             InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to compare with; or if one
@@ -101,15 +101,15 @@ class Reference:
         refused = whole["problem"].where(~whole["problem"].isin(["", DAMAGED])).dropna()
         if len(refused):
             raise InvalidInputError(
-                f"{len(refused)} pictures of {self.name} cannot be shown as they are ({some(names[refused.index])}): of the first, "
+                f"{len(refused)} images of {self.name} cannot be shown as they are ({some(names[refused.index])}): of the first, "
                 f"{refused.iloc[0]}"
             )
         decoded = whole[whole["problem"] == ""].drop_duplicates("digest")
         broken = names[whole["problem"] == DAMAGED]
-        damaged = f"{len(broken)} of {len(whole)} pictures of {self.name} cannot be decoded"
+        damaged = f"{len(broken)} of {len(whole)} images of {self.name} cannot be decoded"
         if len(decoded) < LEAST:
             raise InvalidInputError(
-                f"{self.name} holds {len(decoded)} different pictures ({damaged}); a reference needs {LEAST} at least, half of "
+                f"{self.name} holds {len(decoded)} different images ({damaged}); a reference needs {LEAST} at least, half of "
                 "them to compare with. Name another reference, or restore its files"
             )
         if len(broken):
@@ -117,12 +117,12 @@ class Reference:
         return decoded.drop(columns="problem")
 
     def _name_of(self, index: int) -> str:
-        """The file of a picture, or its row where it has none."""
+        """The file of an image, or its row where it has none."""
         value = self.rows[index][self.picture]
         return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
 
     def captions(self, indices: Sequence[int]) -> list[str]:
-        """The captions of some pictures, the first where a picture has several.
+        """The captions of some images, the first where an image has several.
 
         Raises:
             InvalidInputError: if captions are missing, saying how many.
@@ -132,38 +132,38 @@ class Reference:
         texts = [(first_text(self.rows[index][self.caption]) or "").strip() for index in indices]
         if missing := texts.count(""):
             raise InvalidInputError(
-                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those pictures, or leave them out"
+                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those images, or leave them out"
             )
         return texts
 
     def halves(self) -> tuple[list[int], list[int]]:
-        """Indices of two halves that share no picture, in random order, the same every time: the first few are a fair sample.
+        """Indices of two halves that share no image, in random order, the same every time: the first few are a fair sample.
 
-        The first gives captions and the floor of real pictures, the second is what all are compared with: no picture is ever
+        The first gives captions and the floor of real images, the second is what all are compared with: no image is ever
         compared with itself.
         """
         order = np.random.default_rng(SEED).permutation(np.array(self.survey.index))
         return order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
 
     def summary(self) -> str:
-        """One line: how many pictures, of what sizes and formats."""
+        """One line: how many images, of what sizes and formats."""
         sizes = set(self.survey[["height", "width"]].itertuples(index=False, name=None))
         shortest, longest, formats = min(sizes), max(sizes), set(self.survey["format"])
         size = f"{shortest[0]}x{shortest[1]}" + ("" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes")
-        return f"{self.name}: {len(self.survey):,} pictures of {size}, {' and '.join(sorted(formats))}"
+        return f"{self.name}: {len(self.survey):,} images of {size}, {' and '.join(sorted(formats))}"
 
     def check_size(self, side: int) -> None:
-        """Raise InvalidInputError if pictures are smaller than what the extractor reads: enlarging the reference would blur it."""
+        """Raise InvalidInputError if images are smaller than what the extractor reads: enlarging the reference would blur it."""
         small = int((self.survey[["height", "width"]].min(axis=1) < side).sum())
         if small:
             raise InvalidInputError(
-                f"{small} of {len(self.survey)} pictures of {self.name} have a side below the {side} px that the extractor reads: "
-                "they would be enlarged, and samples compared with blurred pictures. Leave them out"
+                f"{small} of {len(self.survey)} images of {self.name} have a side below the {side} px that the extractor reads: "
+                "they would be enlarged, and samples compared with blurred images. Leave them out"
             )
 
 
 def _facts(value: object, code: str = "") -> dict:
-    """What a comparison needs to know of an encoded picture, or why it cannot; `code` is part of what the cache goes by."""
+    """What a comparison needs to know of an encoded image, or why it cannot; `code` is part of what the cache goes by."""
     found = ("", 0, 0, "")
     try:
         encoded = _encoded(value)
@@ -186,7 +186,7 @@ def _code() -> str:
 
 
 def _encoded(value: object) -> bytes:
-    """The file of a picture: of a place on disk, of what `datasets` gives undecoded, or the bytes themselves."""
+    """The file of an image: of a place on disk, of what `datasets` gives undecoded, or the bytes themselves."""
     if not isinstance(value, Mapping) or value.get("bytes") is not None:
         return value["bytes"] if isinstance(value, Mapping) else value
     with open(value["path"], "rb") as file:
@@ -199,7 +199,7 @@ def load_reference(source: str) -> Reference:
 
     Raises:
         MissingFileError: for a path that is not there.
-        InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of pictures.
+        InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of images.
     """
     if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
         return _scenes(int(match[1] or SCENES))
@@ -207,7 +207,7 @@ def load_reference(source: str) -> Reference:
     kind = "folder" if path.is_dir() else path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
     if kind not in ("folder", ".parquet", ".tar", "hub"):
         raise InvalidInputError(
-            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of pictures, a .parquet, a .tar, a "
+            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of images, a .parquet, a .tar, a "
             f"state (.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
         )
     files = _existing(path) if kind.startswith(".") else []
@@ -229,7 +229,7 @@ def load_reference(source: str) -> Reference:
     picture = column(PICTURE_COLUMNS, rows.column_names)
     if picture is None:
         raise InvalidInputError(
-            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold pictures"
+            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold images"
         )
     if isinstance(rows.features[picture], datasets.Image):
         rows = rows.cast_column(picture, datasets.Image(decode=False))
@@ -242,7 +242,7 @@ def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
         import datasets
 
     if not rows:
-        raise InvalidInputError("it holds no pictures")
+        raise InvalidInputError("it holds no images")
     whole, text = datasets.Value("int64"), datasets.Value("string")
     place = {"path": text, "name": text, "start": whole, "size": whole, "changed": whole}
     features = datasets.Features({"image": place, "caption": text})
@@ -268,7 +268,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
 
 
 def caption_list(source: str, count: int) -> list[str]:
-    """The first `count` different captions of half of the real pictures: prompts for pictures to compare with the other half.
+    """The first `count` different captions of half of the real images: prompts for images to compare with the other half.
 
     Raises:
         InvalidInputError: for a reference without captions, or with fewer.

@@ -79,16 +79,16 @@ class Store:
 
         Args:
             unit: what the image shows.
-            picture: of the unit's size.
+            image: of the unit's size.
             facts: anything else to remember, e.g. `seconds=1.5`.
 
         Raises:
-            InvalidInputError: for a picture of another size or type.
+            InvalidInputError: for an image of another size or type.
             NotWrittenError: when the disk is full or cannot be written; everything committed before stays.
         """
         if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
-            raise InvalidInputError(f"picture is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}")
+            raise InvalidInputError(f"image is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}")
         content = _png(picture)
         _write(self.image_path(unit.key), content)
         self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
@@ -214,7 +214,7 @@ def _png(picture: Picture) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
-        raise NotWrittenError("the PNG does not decode to the picture it was made from; is Pillow installed properly?")
+        raise NotWrittenError("the PNG does not decode to the image it was made from; is Pillow installed properly?")
     return encoded.getvalue()
 
 

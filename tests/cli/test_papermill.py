@@ -41,7 +41,7 @@ def test_papermill_runs_a_notebook_with_that_file(by_hand):
     assert ended.returncode == 0, ended.stderr[-2000:]
     cells = nbformat.read(out, as_version=4).cells
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
-    assert any("In short" in str(cell.get("outputs")) and "Eq. 5" in str(cell.get("outputs")) for cell in cells)
+    assert any("Summary" in str(cell.get("outputs")) and "Eq. 5" in str(cell.get("outputs")) for cell in cells)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def test_every_profile_is_valid_for_every_notebook_and_gives_what_its_file_says(
     assert {name: given[name] for name in said} == said
     if getattr(checked, "reference", "").startswith("data/coco"):
         with pytest.raises(FileNotFoundError, match=r"no file matches .*data/coco"):
-            checked.prompt_list()  # real pictures are for the user to bring
+            checked.prompt_list()  # real images are for the user to bring
     elif isinstance(checked, Sampling):
         assert len(checked.prompt_list()) == checked.prompt_count
         assert len(checked.seed_list()) == getattr(checked, "seeds_per_prompt", checked.prompt_count)

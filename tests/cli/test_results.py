@@ -25,7 +25,7 @@ def answers() -> list[str]:
     """The five sentences of README, from the kept tables of the embedded model."""
     over, under = results.COUNTED
     levels, differences = (results.kept_tables("09_layout_metrics", name, ["mini-full"]) for name in ("levels", "differences"))
-    removed = results.kept_tables("04_entropy_per_layer", "share_removed", ["mini"])
+    removed = results.kept_tables("04_entropy_per_layer", "fraction_removed", ["mini"])
     restored = results.kept_tables("10_causes", "shares", ["mini-full"])
     plain = levels[levels.method == "unscaled"].set_index(["metric", "size"])
     count = {place: plain.loc[place].to_dict() | {"native": plain.estimate[place[0], "64x64"]} for place in plain.index}

@@ -36,7 +36,7 @@ $$
 but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/README.md), [the paper](https://arxiv.org/abs/2306.08645)."""
 
 
-def executed(answer="**In short.** `paper` removes 2 % " + ODD):
+def executed(answer="**Summary.** `paper` removes 2 % " + ODD):
     shown = [new_output("display_data", {"text/markdown": answer})] if answer else []
     widget = new_output("display_data", {site.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
     figure = new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}})
@@ -65,7 +65,7 @@ def built(tmp_path_factory):
 
 def test_a_card_has_the_answer_of_its_notebook_and_a_page_has_no_card_without_one():
     card = site.card_of(executed())
-    assert card["answer"] == "**In short.** `paper` removes 2 % " + ODD
+    assert card["answer"] == "**Summary.** `paper` removes 2 % " + ODD
     assert (card["title"], card["question"], card["figure"]) == ('03 · A "title"', "What is $x^2$?", PIXEL)
     assert site.card_of(executed(""))["answer"] == ""
 
@@ -96,7 +96,7 @@ def test_building_warns_of_nothing(built):
 
 @pytest.mark.slow
 def test_pages_ask_for_nothing_that_is_elsewhere_or_missing(built):
-    """In scripts, styles, pictures and links; what a script fetches is for the test in a browser."""
+    """In scripts, styles, images and links; what a script fetches is for the test in a browser."""
     pages = [path for path in built.rglob("*.html") if not {site.SOURCE, "_static"} & {*path.parts}]
     assert len(pages) > 20
     for page in pages:
@@ -151,7 +151,7 @@ def test_the_site_works_in_a_browser(built, screen):
         ):
             tab.goto((built / page).as_uri())
             shapes = tab.evaluate(PROPORTIONS)
-            assert all(0.98 < shape < 1.02 for shape in shapes), "a picture is stretched"
+            assert all(0.98 < shape < 1.02 for shape in shapes), "an image is stretched"
             assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{page} is wider than the screen"
         tab.goto((built / f"smoke/{NAME}.html").as_uri())
         tab.wait_for_selector("mjx-container")

@@ -93,10 +93,10 @@ def test_a_plan_of_other_values_is_refused(sweep, tmp_path, value, named):
 
 
 def test_prompts_of_another_reference_are_another_plan(sweep, tmp_path):
-    rows = {"image": [png(index) for index in range(8)], "text": [f"picture {index}" for index in range(8)]}
+    rows = {"image": [png(index) for index in range(8)], "text": [f"image {index}" for index in range(8)]}
     pd.DataFrame(rows).to_parquet(tmp_path / "other.parquet")
     sweep("plan", "--no-measure")
-    with pytest.raises(InvalidInputError, match=r"prompts .*: 'picture [0-9]', there '.* style'"):
+    with pytest.raises(InvalidInputError, match=r"prompts .*: 'image [0-9]', there '.* style'"):
         sweep("sample", "-p", f"reference={tmp_path / 'other.parquet'}")
 
 
@@ -118,7 +118,7 @@ def test_damage_is_found_and_drawn_again(sweep, tmp_path):
 
 
 def test_a_log_holds_no_progress_bars(tmp_path):
-    """Neither ours nor those of diffusers, transformers and datasets, while a model is loaded and pictures are drawn."""
+    """Neither ours nor those of diffusers, transformers and datasets, while a model is loaded and images are drawn."""
     places = ["-p", f"store={tmp_path / 'store'}", "-p", f"output={tmp_path / 'out'}"]
     for name in ("plan", "sample", "reduce"):
         command = [sys.executable, "-m", "entropy_lib", "sweep", name, *SMALL, *places]

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from entropy_lib.entropy.fused import find_kernel
 
 import entropy_lib as el
 from entropy_lib.entropy import simulation
+from entropy_lib.entropy.fused import find_kernel
 from entropy_lib.errors import EntropyLibError
 from entropy_lib.scaling import predicted_slope
 
@@ -44,8 +44,8 @@ THEORY = {
     "exact law, spread too large": (lambda: theory.exact_entropy(64, 101.0), "at most 100"),
     "slope at one token": (lambda: predicted_slope("unscaled", 1, 4096, 1.0), "tokens is 1"),
     "factor out of reach": (lambda: theory.equal_entropy_factor(1e8, 2, 60.0), "out of reach"),
-    "share of no factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, 0.0), "factor is 0"),
-    "share of a huge factor": (lambda: theory.share_of_change_removed(64, 16, 1.0, 1e6), "factor 1e[+]06"),
+    "share of no factor": (lambda: theory.fraction_of_change_removed(64, 16, 1.0, 0.0), "factor is 0"),
+    "share of a huge factor": (lambda: theory.fraction_of_change_removed(64, 16, 1.0, 1e6), "factor 1e[+]06"),
     "simulation of one token": (lambda: simulation.compare([1], [0.5]), "tokens is 1"),
     "simulation of no rows": (lambda: simulation.compare([16], [0.5], rows=0), "rows is 0"),
     "infinite tolerance": (lambda: simulation.validity_limit(64, inf), "tolerance is inf"),
@@ -91,7 +91,7 @@ STATISTICS = {
     "slope, one size": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=64)), "1 token counts"),
     "slopes of a rule that is not there": (lambda: statistics.slopes_by_rule(SAMPLES, ["paper"]), "unknown rule 'paper'"),
     "level of a mean in per cent": (lambda: statistics.cluster_mean(SAMPLES, "entropy", "size", level=95), "level is 95"),
-    "share, no such native size": (lambda: statistics.share_removed(SAMPLES), "unknown size 'native'"),
+    "share, no such native size": (lambda: statistics.fraction_removed(SAMPLES), "unknown size 'native'"),
 }
 
 CALLS = {**THEORY, **ATTENTION, **STATISTICS}

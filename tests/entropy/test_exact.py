@@ -13,7 +13,7 @@ from scipy.special import expit
 from entropy_lib import entropy as laws
 from entropy_lib.entropy.exact import exact_entropy
 
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5)  # of the freezing point
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5)  # of the freezing transition
 
 
 def simulated(tokens, logit_std, normal):
@@ -107,8 +107,8 @@ def test_solvers_reach_what_they_promise(training, ratio, logit_std):
     equal = laws.equal_entropy_factor(tokens, training, logit_std)
     assert exact_entropy(tokens, equal * logit_std) == pytest.approx(target, abs=1e-7)
     assert equal > 1
-    assert laws.share_of_change_removed(tokens, training, logit_std, equal) == pytest.approx(1, abs=1e-6)
-    assert laws.share_of_change_removed(tokens, training, logit_std, 1.0) == pytest.approx(0, abs=1e-9)
+    assert laws.fraction_of_change_removed(tokens, training, logit_std, equal) == pytest.approx(1, abs=1e-6)
+    assert laws.fraction_of_change_removed(tokens, training, logit_std, 1.0) == pytest.approx(0, abs=1e-9)
 
 
 def test_equal_entropy_does_not_exist_where_even_equal_weights_have_less():
@@ -116,7 +116,7 @@ def test_equal_entropy_does_not_exist_where_even_equal_weights_have_less():
     assert math.isnan(laws.equal_entropy_factor(784, 4096, 1.0))
     assert laws.equal_entropy_factor(784, 4096, 2.0) < 1
     for nearly in (4096, 4096 * (1 + 1e-15)):
-        assert math.isnan(laws.share_of_change_removed(nearly, 4096, 1.0, 1.2))
+        assert math.isnan(laws.fraction_of_change_removed(nearly, 4096, 1.0, 1.2))
 
 
 def test_scalars_arrays_and_tensors():

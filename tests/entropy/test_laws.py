@@ -40,7 +40,7 @@ def test_numbers_arrays_and_tensors_agree(tokens, logit_std):
     assert laws.gaussian_entropy(torch.tensor([tokens]), tensor).item() == pytest.approx(number)
 
 
-@pytest.mark.filterwarnings("ignore::entropy_lib.laws.BeyondLawWarning")
+@pytest.mark.filterwarnings("ignore::entropy_lib.entropy.laws.BeyondLawWarning")
 @given(training=st.integers(2, 10**5), ratio=st.floats(1.1, 8), logit_std=st.floats(0, 2))
 def test_paper_slope_is_the_slope_of_the_gaussian_law_under_the_rule(training, ratio, logit_std):
     tokens = training * ratio

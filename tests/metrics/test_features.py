@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 def pictures(count=3, height=48, width=80, seed=0):
-    """Smooth random pictures: white noise would test nothing but the filter's edges."""
+    """Smooth random images: white noise would test nothing but the filter's edges."""
     small = np.random.default_rng(seed).integers(0, 256, (count, 6, 10, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in small])
 
@@ -290,7 +290,7 @@ def test_what_another_version_of_the_package_kept_is_not_found(own, counted, mon
 
 
 def waves(height, width):
-    """A picture by a formula."""
+    """An image by a formula."""
     y, x, channel = np.mgrid[:height, :width, :3]
     return (127.5 + 127.5 * np.sin(0.31 * x + 0.17 * y + 0.002 * x * y + channel)).astype(np.uint8)[None]
 

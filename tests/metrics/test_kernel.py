@@ -184,7 +184,7 @@ def of_the_same_prompts(repetitions, prompts, shared, shift):
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_intervals_cover_where_the_reference_shows_the_very_prompts(shift):
-    """As for the model's own native pictures: both samples are small, share their prompts, and have several images of each."""
+    """As for the model's own native images: both samples are small, share their prompts, and have several images of each."""
     mean = torch.tensor([shift, shift, 0.0, 0.0], dtype=torch.float64)
     labels, real_labels = deal_together(np.arange(140) // 2, np.arange(140) // 2)
     samples = of_the_same_prompts(400, 70, 0.7, mean)

@@ -18,12 +18,12 @@ def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):
 @pytest.mark.parametrize(
     ("things", "asked", "expected"),
     [
-        ([], ("owl", 1), {"excess": 0, "missing": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0}),
-        ([found()], ("owl", 1), {"excess": 0, "missing": 0, "completeness": 1, "covered": 0.25, "exact": 1}),
-        ([found(), found()], ("owl", 1), {"things": 2, "excess": 1, "missing": 0, "covered": 0.25, "exact": 0}),
-        ([found(), found()], ("owl", 2), {"excess": 0, "missing": 0, "exact": 1}),
-        ([found("bus")], ("owl", 1), {"excess": 0, "missing": 1, "misnamed": 1, "exact": 0}),
-        ([found(), found(legible=0.2)], ("owl", 1), {"things": 1, "excess": 0, "illegible": 1, "exact": 1}),
+        ([], ("owl", 1), {"over_count": 0, "under_count": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0}),
+        ([found()], ("owl", 1), {"over_count": 0, "under_count": 0, "completeness": 1, "covered": 0.25, "exact": 1}),
+        ([found(), found()], ("owl", 1), {"things": 2, "over_count": 1, "under_count": 0, "covered": 0.25, "exact": 0}),
+        ([found(), found()], ("owl", 2), {"over_count": 0, "under_count": 0, "exact": 1}),
+        ([found("bus")], ("owl", 1), {"over_count": 0, "under_count": 1, "misnamed": 1, "exact": 0}),
+        ([found(), found(legible=0.2)], ("owl", 1), {"things": 1, "over_count": 0, "illegible": 1, "exact": 1}),
         ([found(visible=0.4), found(visible=0.8)], ("owl", 2), {"completeness": 0.6}),
         ([found(box=(-8.0, 48.0, 16.0, 80.0))], ("owl", 1), {"covered": 16 * 16 / 64**2}),
     ],
@@ -38,7 +38,7 @@ def test_nothing_nameable_has_no_completeness():
 
 
 def detector(findings):
-    """Finds the same things in every picture."""
+    """Finds the same things in every image."""
     asked = {"an owl": ("owl", 1), "two buses": ("bus", 2)}
     return Detector("fixed", ["bus", "owl"], lambda pictures: [findings] * len(pictures), asked.get)
 
@@ -50,17 +50,17 @@ def test_rows_of_many_pictures_tell_what_each_picture_does():
     for number, (name, count) in enumerate([("owl", 1), ("bus", 2)]):
         expected = layout(findings, name, count, 64, 64)
         assert {value: numbers[number].item() for value, numbers in layout_values(rows, asked).items()} == pytest.approx(expected)
-    for name in ("excess", "missing", "completeness"):
-        values = METRICS[name.capitalize()].values(rows, ["an owl", "two buses"], own.captions)
+    for name in ("over_count", "under_count", "completeness"):
+        values = METRICS[name.capitalize().replace("_", "-")].values(rows, ["an owl", "two buses"], own.captions)
         assert torch.equal(values, layout_values(rows, asked)[name])
-    assert {METRICS[name.capitalize()].features for name in ("excess", "covered", "exact")} == {FINDINGS}
+    assert {METRICS[name.capitalize().replace("_", "-")].features for name in ("over_count", "covered", "exact")} == {FINDINGS}
 
 
 def test_what_a_prompt_that_is_not_understood_asks_for_is_not_guessed():
     own = detector([found()])
     rows, asked = own.pictures(np.zeros((1, 64, 64, 3), np.uint8)), own.captions(["a cup of tea"])
     unknown = {name for name, values in layout_values(rows, asked).items() if values.isnan().all()}
-    assert unknown == {"excess", "missing", "misnamed", "exact"}
+    assert unknown == {"over_count", "under_count", "misnamed", "exact"}
 
 
 def test_a_table_of_findings_has_a_row_a_thing():
@@ -82,7 +82,7 @@ def test_a_picture_without_likenesses_repeats_nothing():
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8)), np.zeros((8, 8, 3)), np.zeros((2, 8, 8, 3), np.uint8), None])
 def test_repetition_takes_pictures_only(image):
-    with pytest.raises(InvalidInputError, match="uint8 picture"):
+    with pytest.raises(InvalidInputError, match="uint8 image"):
         repetition_index(image)
 
 

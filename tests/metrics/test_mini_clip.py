@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def some():
-    """Sixty test scenes: pictures and captions."""
+    """Sixty test scenes: images and captions."""
     chosen = [scenes.scene(number, "test") for number in range(60)]
     return np.stack([scenes.draw(one, 64, 64) for one in chosen]), [one.caption for one in chosen]
 

@@ -1,4 +1,4 @@
-"""The pixels of a picture file are those that a viewer shows, or it is refused."""
+"""The pixels of an image file are those that a viewer shows, or it is refused."""
 
 import io
 import struct
@@ -43,7 +43,7 @@ def test_16_bit_grey_keeps_its_brightness(form):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_exif_tag_turns_the_picture(form, orientation):
-    """The tag is written beside the pixels turned back, so that every file shows the same picture."""
+    """The tag is written beside the pixels turned back, so that every file shows the same image."""
     shown = np.zeros((16, 24, 3), np.uint8)
     shown[:8, :8], shown[8:, 16:] = (255, 0, 0), (0, 0, 255)
     back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # members of Image.Transpose
@@ -149,10 +149,10 @@ def counted_from_white():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (several("PNG"), "2 pictures"),
-        (several("GIF"), "2 pictures"),
-        (several("WEBP", lossless=True), "2 pictures"),
-        (several("TIFF"), "2 pictures"),
+        (several("PNG"), "2 images"),
+        (several("GIF"), "2 images"),
+        (several("WEBP", lossless=True), "2 images"),
+        (several("TIFF"), "2 images"),
         (encoded(Image.fromarray(COLOURS[..., 0] / np.float32(255)), "TIFF"), "mode 'F'"),
         (encoded(Image.fromarray(COLOURS[..., 0].astype(np.int32)), "TIFF"), "mode 'I'"),
         (encoded(Image.new("LAB", (4, 4)), "TIFF"), "mode 'LAB'"),

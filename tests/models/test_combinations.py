@@ -184,7 +184,7 @@ def unconditional_skipped(pipe):
 
 
 class SharedAttention(attention_processor.AttnProcessor2_0):
-    """Every picture attends to the keys of its neighbour in the batch, too (StyleAligned, cross-frame attention)."""
+    """Every image attends to the keys of its neighbour in the batch, too (StyleAligned, cross-frame attention)."""
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
         shared = torch.cat([hidden_states, hidden_states.roll(1, 0)], 1)
@@ -208,11 +208,11 @@ def gligen(pipe):
 
 SLICED = (AttentionNotSeenError, "disable_attention_slicing")
 LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
-OTHER_KEYS = "joins tokens of other pictures or merges tokens"
+OTHER_KEYS = "joins tokens of other images or merges tokens"
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
 CYCLE = {"image": [PICTURE] * 2, "source_prompt": ["a horse", "a glass"], "strength": 1.0, "height": ..., "width": ...}
-OUT_OF_TURN = (AttentionNotSeenError, "one picture at a time")  # of two pictures, diffusers takes one for the other's condition
+OUT_OF_TURN = (AttentionNotSeenError, "one image at a time")  # of two images, diffusers takes one for the other's condition
 MASKED = (InvalidInputError, "was called with a mask")  # there the perturbed branch attends to nothing but itself, by a mask
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 # name: (architecture, preparation, what the patch does, what the probe does, options of the call)
@@ -253,7 +253,7 @@ COMBINATIONS = {
     "PAG on PixArt-Sigma": ("pixart", other_pipeline("PixArtSigmaPAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, WORKS,
                             {"use_resolution_binning": False}),
     "image-only attention beside joint (SD3.5)": ("sd3", changed(dual_attention_layers=(0,)), WORKS, WORKS, {}),
-    "reference picture (FLUX Kontext)": ("flux", other_pipeline("FluxKontextPipeline"), WORKS, WORKS,
+    "reference image (FLUX Kontext)": ("flux", other_pipeline("FluxKontextPipeline"), WORKS, WORKS,
                                          {"image": [PICTURE] * 2, "_auto_resize": False, "max_area": 64 * 96}),
     "LoRA, fused projections": ("sd21-base", both(lora, fused), (ScaleNotAppliedError, LEAVES_LORA_OUT),
                                 (AttentionNotSeenError, LEAVES_LORA_OUT), {}),
@@ -390,7 +390,7 @@ def test_windows_of_one_run_are_of_the_same_pictures():
         for prompts in (["a snail", "a boat"], ["an owl", "a bus"]):
             pipe(prompts, **arguments)
     table = probe.table()
-    assert set(table.image) == {0, 1, 2, 3}, "two runs of two pictures, two windows each"
+    assert set(table.image) == {0, 1, 2, 3}, "two runs of two images, two windows each"
     assert set(table.step) == {0, 1}
 
 
@@ -420,7 +420,13 @@ def test_branches_are_told_apart(combination):
         assert not layers.str.startswith("mid").any(), "there the perturbed branch attends to nothing but itself"
 
 
-BESIDE = ("LoRA", "IP-Adapter", "ControlNet", "PAG", "guidance off")  # what is tried with other kinds of rules and with arms
+BESIDE = (
+    "LoRA",
+    "IP-Adapter",
+    "ControlNet",
+    "PAG",
+    "guidance off",
+)  # what is tried with other kinds of rules and with interventions
 
 
 @pytest.fixture(params=BESIDE)

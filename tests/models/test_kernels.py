@@ -196,7 +196,7 @@ def test_an_image_prompt_of_the_same_query_is_left_alone():
 
 
 def test_a_reference_picture_counts_in_n_and_in_t():
-    """FLUX Kontext at native size: 1 exactly, whatever stands beside the picture."""
+    """FLUX Kontext at native size: 1 exactly, whatever stands beside the image."""
     pipe = build("flux", tiny=True)
     network, picture = pipe.transformer, torch.zeros(4096, 3)
     picture[:, 1], picture[:, 2] = torch.arange(64).repeat_interleave(64), torch.arange(64).repeat(64)

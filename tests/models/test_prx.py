@@ -102,7 +102,7 @@ def test_all_probes_and_rules_go_with_it(pipe):
 
 
 def test_maps_are_those_of_the_picture(pipe):
-    """The picture's keys come after the text's: a key made to be looked at is found where it stands."""
+    """The image's keys come after the text's: a key made to be looked at is found where it stands."""
     network = pipe.transformer
     torch.manual_seed(2)
     text = torch.randn(1, 5, 32)

@@ -75,7 +75,7 @@ def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
     assert figure.axes[0].get_title().endswith("…")
     figure.canvas.draw()
     (left, bottom), (right, top) = figure.axes[0].get_position().get_points()
-    assert min(right - left, top - bottom) > 0.1, "the picture keeps its room"
+    assert min(right - left, top - bottom) > 0.1, "the image keeps its room"
     _, height = figure.get_tightbbox().size
     assert height < 4, "inches"
 

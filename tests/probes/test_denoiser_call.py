@@ -56,10 +56,10 @@ def test_runs_of_one_step_are_told_apart_by_their_schedules():
     assert firsts == [0, 2, 4]
 
 
-# what the pipeline says, its pictures, rows of the batch, then branches and pictures of each
+# what the pipeline says, its images, rows of the batch, then branches and images of each
 WORDS = {
     "nothing, twice as many rows": ({}, 2, 4, ("uncond", "cond"), 2),
-    "nothing, two equal pictures": ({}, 2, 2, ("all",), 2),
+    "nothing, two equal images": ({}, 2, 2, ("all",), 2),
     "guided": (GUIDED, 2, 4, ("uncond", "cond"), 2),
     "three branches (InstructPix2Pix)": (GUIDED, 2, 6, ("all",) * 3, 2),
     "not guided, and is (Panorama)": ({"do_classifier_free_guidance": False}, 1, 2, ("all",) * 2, 1),

@@ -12,7 +12,7 @@ from entropy_lib.probes import MapProbe
 
 
 def plain(pipe, layer, seen):
-    """Weights of the layer for the conditional picture, `[head, query, key]`, in float64."""
+    """Weights of the layer for the conditional image, `[head, query, key]`, in float64."""
     module = pipe.unet.get_submodule(layer)
     hidden = seen[-1].double()
     double = module.double()

@@ -27,7 +27,7 @@ def test_a_configuration_is_measured_in_a_process_of_its_own():
     assert table.part.to_list() == ["denoiser", "picture"]
     assert table.reserved.isna().all()
     assert 0 < table.attention[0] < 1
-    assert np.isnan(table.attention[1]), "a picture is text, network and decoder"
+    assert np.isnan(table.attention[1]), "an image is text, network and decoder"
     assert table.backend[0] == "flash_attention", "what torch has for the CPU"
 
 
@@ -64,7 +64,7 @@ def busy(process):
     ("changes", "error", "message"),
     [
         ({"size": "0x32"}, InvalidInputError, "0"),
-        ({"part": "network"}, UnknownNameError, "Allowed: denoiser, picture"),
+        ({"part": "network"}, UnknownNameError, "Allowed: denoiser, image"),
         ({"method": "multidiffusion"}, InvalidInputError, "no way to call the denoiser once"),
         ({"method": "papre"}, UnknownNameError, "did you mean 'paper'"),
         ({"images": 0}, InvalidInputError, "images is 0"),

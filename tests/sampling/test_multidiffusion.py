@@ -1,4 +1,4 @@
-"""MultiDiffusion: what diffusers' own pipeline draws, everywhere covered, plain sampling where one window is the picture."""
+"""MultiDiffusion: what diffusers' own pipeline draws, everywhere covered, plain sampling where one window is the image."""
 
 import warnings
 from itertools import pairwise
@@ -123,7 +123,7 @@ def test_a_probe_sees_the_windows(pipe):
     assert (table.tokens == table.training_tokens).all()
     assert (table.rows == 2 * table.tokens).all(), "two windows a call"
     assert sorted(table.step.unique()) == [0, 1, 2]
-    assert (table[["height", "width"]] == 0).all(axis=None), "a window is no grid of the picture"
+    assert (table[["height", "width"]] == 0).all(axis=None), "a window is no grid of the image"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What one would change if attention were not the cause: the schedule, the level that is told, the code of position."""
+"""What one would change if attention were not the cause: the schedule, the level that is told, the positional information."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ ARMS = ["schedule-shift", "noise-told", "padding(circular)"]
 
 
 def state(pipe):
-    """All that an arm could leave behind."""
+    """All that an intervention could leave behind."""
     hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in pipe.unet.modules())
     return padding_of(pipe.unet), "forward" in vars(pipe.unet), id(pipe.scheduler), hooks
 

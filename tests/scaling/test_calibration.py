@@ -245,7 +245,7 @@ def restored(pipe, height, width, rule, **options):
 def test_equal_entropy_restores_the_native_entropy_of_the_embedded_model(pipe):
     """Within 2 % in the mean of the layers that are not clamped, on prompts like those of the calibration.
 
-    Large factors change the pictures, and these the entropy: with other prompts 2.6 % are missing, and 7 % at 128 px.
+    Large factors change the images, and these the entropy: with other prompts 2.6 % are missing, and 7 % at 128 px.
     """
     at_native, under = restored(pipe, 96, 96, "equal-entropy(layers)", steps=10)
     assert len(at_native) >= 6

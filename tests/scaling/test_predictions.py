@@ -28,7 +28,7 @@ def test_every_rule_predicts_its_own_share():
     assert shares["power(1)"] == pytest.approx(2 * shares["paper"], rel=0.1)
     assert shares["equal-entropy(1.2)"] == pytest.approx(1, abs=1e-6)
     factor = el.rule("gamma(1.4)").factor(9216, 4096)
-    assert predicted_share("gamma(1.4)", 9216, 4096, 1.2) == el.entropy.share_of_change_removed(9216, 4096, 1.2, factor)
+    assert predicted_share("gamma(1.4)", 9216, 4096, 1.2) == el.entropy.fraction_of_change_removed(9216, 4096, 1.2, factor)
 
 
 def test_every_rule_predicts_its_own_slope():

@@ -63,7 +63,7 @@ def test_the_detector_learns(losses, monkeypatch):
     ("images", "message"),
     [
         (np.zeros((1, 16, 64, 3), np.uint8), "needs 24 px a side"),
-        (np.zeros((64, 64, 3), np.uint8), "takes uint8 pictures"),
+        (np.zeros((64, 64, 3), np.uint8), "takes uint8 images"),
         (np.zeros((1, 64, 64, 3), np.float32), "float32"),
         ([1, 2], "list"),
     ],
@@ -96,7 +96,7 @@ def test_damage_is_planted(name, first, last):
 
 
 def labelled(things):
-    """Three pictures with labels of two passes."""
+    """Three images with labels of two passes."""
     table = pd.DataFrame(
         {"number": [7, 8, 9], "image": [labels.encoded(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 90, 200)]}
     )
@@ -158,4 +158,4 @@ def test_sheets_hold_every_picture_twice(tmp_path):
 )
 def test_the_detector_is_asked_where_it_understands_every_prompt_and_sees_every_size(prompts, size, judged, tmp_path):
     plan = Plan.of(Settings("mini", "1", "own", 2, 2.0, "float32", (64, 64)), prompts, [0], [size], ["unscaled"])
-    assert ("findings" in open_comparison(plan, tmp_path, metrics=["Excess"]).caches) == judged
+    assert ("findings" in open_comparison(plan, tmp_path, metrics=["Over-count"]).caches) == judged

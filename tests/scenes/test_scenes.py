@@ -1,4 +1,4 @@
-"""Scenes, their sprites, and the damaged pictures that the detector learns from: what the truth says is what is drawn."""
+"""Scenes, their sprites, and the damaged images that the detector learns from: what the truth says is what is drawn."""
 
 import itertools
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from entropy_lib.statistics.fits import cluster_mean, share_removed, slope_on_log_tokens, slopes_by_rule
+from entropy_lib.statistics.fits import cluster_mean, fraction_removed, slope_on_log_tokens, slopes_by_rule
 
 TOKENS = np.array([64, 144, 256, 384, 576, 1024])
 
@@ -75,18 +75,18 @@ def shares(removed, clusters=6, noise=0.1):
 
 @pytest.mark.parametrize("removed", [0.0, 0.12, 1.0, -0.2])
 def test_share_removed_is_recovered_whatever_the_prompts_differ_by(removed):
-    row = share_removed(shares(removed)).iloc[0]
+    row = fraction_removed(shares(removed)).iloc[0]
     assert (row["share"], row.low, row.high) == pytest.approx((removed, removed, removed), abs=1e-9)
     assert row.clusters == 6
 
 
 def test_share_of_one_prompt_has_no_interval():
-    assert share_removed(shares(0.5, clusters=1))[["low", "high"]].isna().all(axis=None)
+    assert fraction_removed(shares(0.5, clusters=1))[["low", "high"]].isna().all(axis=None)
 
 
 def test_shares_by_layer_are_those_of_each_layer_alone():
     table = pd.concat([shares(removed).assign(layer=name) for name, removed in (("down", 0.1), ("up", 0.6))])
-    result = share_removed(table, by="layer")
+    result = fraction_removed(table, by="layer")
     assert list(result.layer) == ["down", "up"]
     assert list(result["share"]) == pytest.approx([0.1, 0.6])
 

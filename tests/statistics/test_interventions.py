@@ -1,4 +1,4 @@
-"""Choice and verdict apart, doses, corrected p-values, and what each picture has."""
+"""Choice and verdict apart, doses, corrected p-values, and what each image has."""
 
 import json
 
@@ -13,7 +13,15 @@ from entropy_lib.files import ROOT
 from entropy_lib.metrics.registry import PRIMARY, UNCOUNTED
 from entropy_lib.plots import figures, tables
 from entropy_lib.scenes import scenes
-from entropy_lib.statistics import best_on_tuning, dose_slope, holm, paired_change, paired_changes, rank_correlation, share_removed
+from entropy_lib.statistics import (
+    best_on_tuning,
+    dose_slope,
+    fraction_removed,
+    holm,
+    paired_change,
+    paired_changes,
+    rank_correlation,
+)
 
 
 def outcomes(rng, prompts=40, effects=(("unscaled", 0.0), ("paper", -0.2), ("power(2)", -0.6)), noise=0.3):
@@ -35,7 +43,7 @@ def test_a_paired_change_is_scipy_s_paired_t_test():
 
 
 def test_a_choice_is_judged_on_prompts_that_took_no_part_in_it():
-    """Of many arms that do nothing the best looks good where it was chosen, and only there."""
+    """Of many interventions that do nothing the best looks good where it was chosen, and only there."""
     rng, tuned, held_out = np.random.default_rng(0), [], []
     effects = [("unscaled", 0.0), *((f"power({p})", 0.0) for p in range(1, 12))]
     for _ in range(60):
@@ -96,7 +104,7 @@ def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
 def test_a_share_of_no_change_is_no_number():
     rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
     table = pd.DataFrame(rows, columns=["prompt", "size", "method", "value"])
-    assert share_removed(table, value="value", compared="method").share.isna().all()
+    assert fraction_removed(table, value="value", compared="method").share.isna().all()
 
 
 def test_every_picture_has_its_numbers(pipe, tmp_path):
@@ -105,12 +113,12 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
         "mini", prompts, [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
         steps=2, guidance=3.0, dtype="float32", device="cpu",
     )  # fmt: skip
-    comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Excess", "Missing", "Repetition"], device="cpu")
+    comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Over-count", "Under-count", "Repetition"], device="cpu")
     el.sweep.engines.local(plan.groups(4), comparison.store, device="cpu", progress=False)
     table = el.sweep.picture_outcomes(comparison)
-    assert set(table.metric) == {"Excess", "Missing", "Repetition"}
+    assert set(table.metric) == {"Over-count", "Under-count", "Repetition"}
     assert len(table) == 3 * len(plan.units)
-    assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Excess"]}
+    assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Over-count"]}
     means = el.sweep.evaluate(comparison).levels.set_index(["size", "method", "metric"]).estimate
     expected = means["64x96", "padding(circular)", "Repetition"]
     own = table[(table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")].value
@@ -130,7 +138,7 @@ def test_what_is_decided_beforehand_stands_in_one_place(name):
 def test_changes_of_all_rules_are_corrected_together():
     rng, tables = np.random.default_rng(1), []
     for size in ("32x32", "96x96"):
-        tables.append(outcomes(rng).assign(size=size, metric="Excess"))
+        tables.append(outcomes(rng).assign(size=size, metric="Over-count"))
     table = pd.concat(tables, ignore_index=True)
     found = paired_changes(table)
     assert found[["size", "method"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
@@ -142,20 +150,22 @@ def test_changes_of_all_rules_are_corrected_together():
 
 
 def test_figures_of_interventions_have_a_panel_for_each_outcome():
-    rows = [("96x96", "Excess", e, 1.0 - e / 10, 0.8, 1.2) for e in (-2, 0, 0.5, 4)]
+    rows = [("96x96", "Over-count", e, 1.0 - e / 10, 0.8, 1.2) for e in (-2, 0, 0.5, 4)]
     levels = pd.DataFrame(rows, columns=["size", "metric", "exponent", "estimate", "low", "high"])
-    native = pd.DataFrame([("Excess", 0.1, 0.05, 0.15)], columns=["metric", "estimate", "low", "high"])
+    native = pd.DataFrame([("Over-count", 0.1, 0.05, 0.15)], columns=["metric", "estimate", "low", "high"])
     figure = figures.dose_response(pd.concat([levels, levels.assign(size="128x128")]), native)
-    assert [ax.get_title() for ax in figure.axes] == ["Excess at 96x96", "Excess at 128x128"]
+    assert [ax.get_title() for ax in figure.axes] == ["Over-count at 96x96", "Over-count at 128x128"]
     models = pd.concat([levels.assign(profile=name) for name in ("mini", "mini-weak")])
     (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
     assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
-    changes = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
+    changes = pd.DataFrame({"size": "96x96", "metric": "Over-count", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
     (ax,) = figures.forest(changes, against="no rule", panels=("metric", "size")).axes
-    assert ax.get_title() == "Excess at 96x96"
+    assert ax.get_title() == "Over-count at 96x96"
     assert [label.get_text() for label in ax.get_yticklabels()] == names
-    shares = pd.DataFrame({"size": "96x96", "metric": "Excess", "method": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0})
+    shares = pd.DataFrame(
+        {"size": "96x96", "metric": "Over-count", "method": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0}
+    )
     figure = figures.recovery_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0]))
     assert figure.axes[0].get_ylim()[1] == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names

@@ -68,7 +68,7 @@ def test_pairs_are_balanced_and_blinded():
     catches = [pair for pair in study.pairs if pair.catch]
     assert len(catches) == 4
     assert all(set(pair.methods) == {"unscaled", OTHER_PROMPT} for pair in catches)
-    assert len({pair.methods for pair in catches}) == 2, "the right picture is not always the same one"
+    assert len({pair.methods for pair in catches}) == 2, "the right image is not always the same one"
     numbers = [int(pair.name[1:]) for pair in catches]
     assert numbers != sorted(range(21, 25)), "they are not at the end"
     assert study == study_of()
@@ -101,7 +101,7 @@ def test_the_page_names_no_method_and_takes_nothing_from_elsewhere(tmp_path):
     read = Study.read(tmp_path)
     assert read == made
     assert read.digest == made.digest == shown["digest"]
-    with pytest.raises(InvalidInputError, match="has no pictures"):
+    with pytest.raises(InvalidInputError, match="has no images"):
         write_page(read, tmp_path / "again")
 
 
@@ -112,7 +112,7 @@ def test_another_question_is_another_study():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"protocol": "rank"}, "unknown protocol 'rank'"), ({"pairs": 0}, "pairs is 0"), ({"pairs": 33}, "pictures for 32"),
+        ({"protocol": "rank"}, "unknown protocol 'rank'"), ({"pairs": 0}, "pairs is 0"), ({"pairs": 33}, "images for 32"),
         ({"catch_trials": -1}, "catch_trials is -1"), ({"methods": ("paper",)}, "a pair needs two"),
         ({"things": ["owl"], "pairs": 1, "catch_trials": 1}, "need two prompts of size"), ({"things": []}, "no candidates"),
         ({"things": ["owl", "owl"], "pairs": 1}, "repeat a prompt"),
@@ -168,7 +168,7 @@ def test_a_key_that_cannot_be_read_is_not_written_over(tmp_path, content):
 
 
 def test_answers_are_turned_to_the_methods():
-    """Whoever always takes the left picture favours no method; whoever always takes the paper's says so."""
+    """Whoever always takes the left image favours no method; whoever always takes the paper's says so."""
     study = study_of()
     for wanted, expected, bias in (("left", 0.5, 0.5), ("paper", 1.0, 0.0), ("unscaled", 0.0, 0.0)):
         panel = simulate_panel(study, 6, Truth())
@@ -355,7 +355,7 @@ def test_an_automatic_rater_chooses_the_better_number():
     assert compare(found).iloc[-1].estimate == pytest.approx(found.value.mean())
     with pytest.raises(InvalidInputError, match="no outcomes of 'KID'; there are CLIP score, Exact, Illegible"):
         automatic_rater(study, outcomes, "KID")
-    with pytest.raises(InvalidInputError, match="lack a picture of"):
+    with pytest.raises(InvalidInputError, match="lack an image of"):
         automatic_rater(study, outcomes[outcomes["size"] == "32x32"], "CLIP score")
 
 

@@ -95,10 +95,10 @@ OF_METRICS = [
     ),
     ("taking too much", lambda: STATE - STATE, "cannot take 30 images out of 30"),
     ("CLIP score without texts", lambda: metrics.clip_scores(IMAGES, REAL), "40 images and 30 texts; there must be one text"),
-    ("pictures of floats", lambda: squares(PICTURES / 255, 8, "pad"), "float64 .* they must be uint8"),
+    ("images of floats", lambda: squares(PICTURES / 255, 8, "pad"), "float64 .* they must be uint8"),
     ("channels first", lambda: squares(PICTURES.transpose(0, 3, 1, 2), 8, "pad"), "they must be uint8"),
-    ("no pictures", lambda: squares(PICTURES[:0], 8, "pad"), r"uint8 \(0, 16, 16, 3\); they must be"),
-    ("a list of pictures", lambda: squares(list(PICTURES), 8, "pad"), "pictures are list; they must be an array"),
+    ("no images", lambda: squares(PICTURES[:0], 8, "pad"), r"uint8 \(0, 16, 16, 3\); they must be"),
+    ("a list of images", lambda: squares(list(PICTURES), 8, "pad"), "images are list; they must be an array"),
     ("unknown view", lambda: squares(PICTURES, 8, "centre"), "did you mean 'center'"),
     ("size of nothing", lambda: resize_pictures(PICTURES, 0, 8), "size is 0 x 8; both sides must be 1 pixel or more"),
     ("unknown extractor", lambda: extractor("mini_clip"), "did you mean 'mini-clip'"),
@@ -107,7 +107,7 @@ OF_METRICS = [
     ("weights that are not there", lambda: extractor("dinov2"), "get it with `hf download facebook/dinov2-small`"),
     ("no text tower", lambda: BLIND.captions(["a zebra"]), "blind knows no text; a CLIP score needs 'mini-clip'"),
     ("no captions", lambda: extractor("mini-clip").captions([]), "no captions; give at least one"),
-    ("no keys", lambda: FeatureCache("nowhere", BLIND).matrix([], None), "no pictures; give at least one"),
+    ("no keys", lambda: FeatureCache("nowhere", BLIND).matrix([], None), "no images; give at least one"),
     ("blocks of one prompt", lambda: deal_blocks(["a"] * 9), "blocks is 20; it must be a whole number from 2 to 1,"),
     ("blocks of few others", lambda: deal_together(range(30), range(9)), "blocks is 20; .* from 2 to 9, the number of prompts"),
     ("half a block", lambda: deal_blocks(range(9), 2.5), "blocks is 2.5; it must be a whole number"),
@@ -242,7 +242,7 @@ def png(seed, size=(32, 40)):
 def parquet(path, **columns):
     count = len(columns.get("image", [0] * 8))
     file = path / "pictures.parquet"
-    file.write_bytes(table(**{"image": [png(i) for i in range(8)], "text": [f"picture {i}" for i in range(count)]} | columns))
+    file.write_bytes(table(**{"image": [png(i) for i in range(8)], "text": [f"image {i}" for i in range(count)]} | columns))
     return str(file)
 
 
@@ -297,13 +297,13 @@ def opened(path, **columns):
 OF_REFERENCES = [
     ("pattern without files", lambda _: references.open_reference("no/*.parquet"), "no file matches"),
     ("empty folder", lambda path: references.open_reference(str(path)), "cannot be read .* restore its files, or name another"),
-    ("truncated parquet", truncated_parquet, "pictures.parquet' cannot be read .* restore its files"),
+    ("truncated parquet", truncated_parquet, "images.parquet' cannot be read .* restore its files"),
     ("no archive", bad_tar, "pictures.tar"),
     ("truncated archive", truncated_tar, "pictures.tar"),
-    ("all pictures broken", lambda path: opened(path, image=[b"no picture"] * 8).survey, "8 of 8 pictures .* cannot be decoded"),
-    ("pictures that are numbers", lambda path: opened(path, image=[1] * 8).survey, "holds 0 different pictures"),
-    ("five pictures", lambda path: opened(path, image=[png(i) for i in range(5)]).survey, "holds 5 different .* needs 6 at least"),
-    ("one picture eight times", lambda path: opened(path, image=[png(0)] * 8).halves(), "holds 1 different pictures"),
+    ("all images broken", lambda path: opened(path, image=[b"no image"] * 8).survey, "8 of 8 images .* cannot be decoded"),
+    ("images that are numbers", lambda path: opened(path, image=[1] * 8).survey, "holds 0 different images"),
+    ("five images", lambda path: opened(path, image=[png(i) for i in range(5)]).survey, "holds 5 different .* needs 6 at least"),
+    ("one image eight times", lambda path: opened(path, image=[png(0)] * 8).halves(), "holds 1 different images"),
     ("more prompts than captions", lambda path: references.caption_list(parquet(path), 9), "prompt_count is 9, but half of"),
     ("captions of nothing", lambda _: references.caption_list("", 3), "has no captions; name a prompt list"),
     ("flipped byte in the shipped sprites", broken_sprites, "sprites.parquet .* is damaged: restore it with `git checkout"),

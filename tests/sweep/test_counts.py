@@ -1,4 +1,4 @@
-"""Counting things: each picture under its own prompt, pictures of native size once."""
+"""Counting things: each image under its own prompt, images of native size once."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ PROMPTS = ["an owl", "two owls", "a bus"]
 
 @pytest.fixture
 def comparison(tmp_path):
-    """Pictures of one grey level each, which says how many things the detector finds, and whether they can be named."""
+    """Images of one grey level each, which says how many things the detector finds, and whether they can be named."""
     plan, store = Plan.of(SETTINGS, PROMPTS, [0, 1], [(32, 32), (64, 64)], ["unscaled", "paper"]), Store(tmp_path)
     for number, unit in enumerate(plan.units):
         store.commit(unit, np.full((unit.height, unit.width, 3), number, np.uint8))

@@ -1,10 +1,10 @@
-"""Drawing has a version: the same unit gives the same picture until `DRAWING_VERSION` is raised.
+"""Drawing has a version: the same unit gives the same image until `DRAWING_VERSION` is raised.
 
-Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another picture than before. If that is
+Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than before. If that is
 not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
     1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
-    2. python tests/sweep/test_drawing.py writes tests/sweep/pictures/drawing-<version>.png: look at it, commit it, drop the old
+    2. python tests/sweep/test_drawing.py writes tests/sweep/images/drawing-<version>.png: look at it, commit it, drop the old
     3. say in CHANGELOG.md what changed.
 """
 
@@ -59,7 +59,7 @@ def drawn(folder) -> np.ndarray:
 def test_pictures_are_those_of_the_drawing_version(tmp_path):
     expected, found = np.asarray(Image.open(PICTURES).convert("RGB")).astype(int), drawn(tmp_path)
     assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= TOLERANCE, f"pictures changed: {__doc__}"
+    assert np.abs(found - expected).max() <= TOLERANCE, f"images changed: {__doc__}"
 
 
 def test_the_pictures_would_show_a_change():

@@ -44,7 +44,7 @@ def own():
 
 @pytest.fixture(scope="module")
 def drawn(reference, own, tmp_path_factory):
-    """A store of made-up drawings: real pictures, spoilt by noise, less so under the rule. It is not to be changed."""
+    """A store of made-up drawings: real images, spoilt by noise, less so under the rule. It is not to be changed."""
     folder = tmp_path_factory.mktemp("drawn")
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, METHODS), Store(folder / "store")
@@ -115,7 +115,7 @@ def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, referen
 
 
 def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, tmp_path):
-    """Distances from one that never saw such a picture, of 1,280 features: there is no level of FD for so few images."""
+    """Distances from one that never saw such an image, of 1,280 features: there is no level of FD for so few images."""
     independent, few = extractor("efficientnet-lite0"), replace(reference, rows=reference.rows[:40])
     plan = Plan.of(SETTINGS, list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10], [0], [(48, 48), (64, 64)], METHODS)
     caches = {DISTANCES: FeatureCache(tmp_path, independent, "pad"), CAPTIONS: drawn.caches[CAPTIONS]}
@@ -128,9 +128,7 @@ def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, 
     assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(expected.estimate, rel=1e-3)
     scores = clip_scores(own.pictures(shown, "pad"), own.captions([unit.prompt for unit in cell]))
     assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
-    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, (
-        "less noise is nearer to real pictures"
-    )
+    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, "less noise is nearer to real images"
     assert "FD" not in set(tables.levels.metric)
     assert tables.label == f"distances: {independent.label}, pad; captions: {own.label}, pad"
 
@@ -185,16 +183,16 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
 
     detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
     cache = FeatureCache(tmp_path / "findings", detector)
-    tables = evaluate(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Missing", "Completeness"]))
+    tables = evaluate(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Under-count", "Completeness"]))
     cell = comparison.plan.cells["48x48", "paper"]
     means = np.array([comparison.store.read(unit).mean() for unit in cell])
     assert 0 < (means > 150).sum() < len(means)
-    found = level(tables, "48x48", "paper", "Missing", "prompts")
+    found = level(tables, "48x48", "paper", "Under-count", "prompts")
     assert (found.estimate, found.images) == (pytest.approx((means <= 150).mean()), len(cell))
     found = level(tables, "48x48", "paper", "Completeness", "prompts")
     assert found.images == (means > 150).sum()
     assert found.estimate == pytest.approx((means[means > 150] / 200).clip(max=1).mean(), rel=1e-5)
-    assert set(tables.levels.metric) == {"Missing", "Completeness"}, "no features for KID"
+    assert set(tables.levels.metric) == {"Under-count", "Completeness"}, "no features for KID"
     pairs = tables.differences.set_index(["size", "method", "metric"]).pairs
     assert pairs["48x48", "paper", "Completeness"] <= found.images
 
@@ -270,12 +268,12 @@ def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
     assert set(tables.levels.reference) == {"native", "prompts", "nothing"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
     distances = tables.differences[tables.differences.metric == "KID"]
-    assert set(distances.method) == {"paper"}, "native pictures are not compared with themselves"
+    assert set(distances.method) == {"paper"}, "native images are not compared with themselves"
     assert NATIVE in set(tables.differences.method), "but their CLIP score is"
 
 
 def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(comparison, reference):
-    """Native pictures that are real ones, 20 prompts: no distance, and pairs of one prompt do not make one."""
+    """Native images that are real ones, 20 prompts: no distance, and pairs of one prompt do not make one."""
     pictures, found = reference.halves()[1], {}
     for seeds in ([0], [0, 1]):
         plan = Plan.of(SETTINGS, [f"thing {index}" for index in range(20)], seeds, [(64, 64)], ["unscaled"])
@@ -314,7 +312,7 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
 
 
 def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, reference):
-    """At 64x96 "paper" draws each thing once, without a rule it stands there twice; real pictures need no captions for it."""
+    """At 64x96 "paper" draws each thing once, without a rule it stands there twice; real images need no captions for it."""
     plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
     pictures = dict(zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False))
     for unit in plan.units:

@@ -1,4 +1,4 @@
-"""Real pictures from wherever they lie."""
+"""Real images from wherever they lie."""
 
 import io
 import tarfile
@@ -35,14 +35,14 @@ def folder(tmp_path, count=8):
     path.mkdir()
     for index in range(count):
         (path / f"{index}.png").write_bytes(encoded(index))
-    rows = [{"file_name": f"{index}.png", "caption": f"picture {index}"} for index in range(count)]
+    rows = [{"file_name": f"{index}.png", "caption": f"image {index}"} for index in range(count)]
     pd.DataFrame(rows).to_csv(path / "metadata.csv", index=False)
     return path
 
 
 def parquet(tmp_path, count=8):
     path = tmp_path / "pictures.parquet"
-    pd.DataFrame({"image": [encoded(i) for i in range(count)], "text": [f"picture {i}" for i in range(count)]}).to_parquet(path)
+    pd.DataFrame({"image": [encoded(i) for i in range(count)], "text": [f"image {i}" for i in range(count)]}).to_parquet(path)
     return path
 
 
@@ -56,7 +56,7 @@ def archive(path, files):
 
 
 def web_dataset(tmp_path):
-    pairs = [((f"{i:04}.png", encoded(i)), (f"{i:04}.txt", f"picture {i}".encode())) for i in range(8)]
+    pairs = [((f"{i:04}.png", encoded(i)), (f"{i:04}.txt", f"image {i}".encode())) for i in range(8)]
     return archive(tmp_path / "pictures.tar", [file for pair in pairs for file in pair])
 
 
@@ -70,12 +70,12 @@ NAMES = [
 
 
 def named(path, names, captioned=True):
-    """Pictures in a folder, by names of their own, and where it is wanted a table of captions."""
+    """Images in a folder, by names of their own, and where it is wanted a table of captions."""
     for index, name in enumerate(names):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(encoded(index))
     if captioned:
-        rows = [{"file_name": name, "caption": f"picture {index}"} for index, name in enumerate(names)]
+        rows = [{"file_name": name, "caption": f"image {index}"} for index, name in enumerate(names)]
         pd.DataFrame(rows).to_csv(path / "metadata.csv", index=False)
     return path
 
@@ -86,14 +86,14 @@ def named(path, names, captioned=True):
 def test_every_picture_of_a_folder_is_there_whatever_it_is_called(tmp_path, patterns, captioned):
     """Beside names that mean nothing, such as a library may take for a split, a class or a pattern."""
     names = [*(f"{index}.png" for index in range(20, 24)), *(pattern.format(index) for pattern in patterns for index in range(4))]
-    reference = load_reference(str(named(tmp_path / "real pictures", names, captioned)))
+    reference = load_reference(str(named(tmp_path / "real images", names, captioned)))
     assert len(reference.survey) == len(reference) == len(names)
     found = {row["image"]["name"]: reference.read(index) for index, row in enumerate(reference.rows)}
     for index, name in enumerate(names):
         assert np.array_equal(found[name], np.asarray(Image.open(io.BytesIO(encoded(index)))))
     if captioned:
         captions = dict(zip(found, reference.captions(range(len(names))), strict=True))
-        assert captions == {name: f"picture {index}" for index, name in enumerate(names)}
+        assert captions == {name: f"image {index}" for index, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("place", ["train", "test set", ".hidden", "a[1]", "data/val", "x.parquet", "ünï"])
@@ -105,15 +105,15 @@ def test_what_lies_beside_pictures_is_no_picture(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     for name in (".DS_Store", "._0.png", ".thumbnails/0.png", "Thumbs.db", "README.md", "sub/notes.txt", "scores.json"):
         (path / name).parent.mkdir(exist_ok=True)
-        (path / name).write_bytes(b"no picture")
+        (path / name).write_bytes(b"no image")
     assert len(load_reference(str(path)).survey) == 8
 
 
 def test_a_file_that_is_no_picture_is_left_out_by_name(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
-    (path / "photo.heic").write_bytes(b"a picture that cannot be read here")
+    (path / "photo.heic").write_bytes(b"an image that cannot be read here")
     (path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.warns(DamagedReferenceWarning, match=r"2 of 10 pictures of real cannot be decoded .*: 'gone.png', 'photo.heic'"):
+    with pytest.warns(DamagedReferenceWarning, match=r"2 of 10 images of real cannot be decoded .*: 'gone.png', 'photo.heic'"):
         assert len(load_reference(str(path)).survey) == 8
 
 
@@ -169,20 +169,20 @@ def test_captions_are_those_of_the_table(tmp_path, kind):
 def test_a_subfolder_may_have_a_table_of_its_own(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(4)])
     named(path / "test", [f"{index}.png" for index in range(4)])
-    assert load_reference(str(path)).captions(range(8)) == [f"picture {index}" for index in range(4)] * 2
+    assert load_reference(str(path)).captions(range(8)) == [f"image {index}" for index in range(4)] * 2
 
 
 def test_without_a_table_captions_stand_beside_the_pictures(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
     for index in range(8):
-        (path / f"{index}.txt").write_text(f"picture {index}\n", encoding="utf-8")
-    assert load_reference(str(path)).captions(range(8)) == [f"picture {index}" for index in range(8)]
+        (path / f"{index}.txt").write_text(f"image {index}\n", encoding="utf-8")
+    assert load_reference(str(path)).captions(range(8)) == [f"image {index}" for index in range(8)]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_captions_for_some_pictures_only_are_counted(tmp_path, kind):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
-    write_table(path, [{"file_name": f"{index}.png", "caption": f"picture {index}"} for index in range(5)], kind)
+    write_table(path, [{"file_name": f"{index}.png", "caption": f"image {index}"} for index in range(5)], kind)
     reference = load_reference(str(path))
     assert len(reference.survey) == 8
     with pytest.raises(ValueError, match="3 of 8 captions of real are missing"):
@@ -193,12 +193,12 @@ def test_captions_for_some_pictures_only_are_counted(tmp_path, kind):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"file_name": "9.png", "caption": "x"}], "1 rows name pictures that are not there: '9.png'"),
-        ([{"file_name": ".hidden.png", "caption": "x"}], "1 rows name pictures that are not there: '.hidden.png'"),
+        ([{"file_name": "9.png", "caption": "x"}], "1 rows name images that are not there: '9.png'"),
+        ([{"file_name": ".hidden.png", "caption": "x"}], "1 rows name images that are not there: '.hidden.png'"),
         ([{"file_name": "0.png", "caption": c} for c in "xy"], "0.png has two captions: 'x', 'y'"),
         ([{"file": "0.png", "caption": "x"}], "has columns file, caption; it needs file_name"),
     ],
-    ids=["no picture", "hidden picture", "two captions", "no names"],
+    ids=["no image", "hidden image", "two captions", "no names"],
 )
 def test_a_table_that_does_not_fit_its_folder_is_refused(tmp_path, kind, rows, message):
     path = named(tmp_path / "real", [*(f"{index}.png" for index in range(8)), ".hidden.png"], captioned=False)
@@ -222,11 +222,11 @@ def test_an_archive_may_hold_pictures_of_several_kinds_and_names(tmp_path):
         (f"{'train' if index % 2 else 'test'}/{index}.{form}", encoded(index, form=format_of.get(form, form.upper())))
         for index, form in enumerate(forms)
     ]
-    files += [(f"{'train' if index % 2 else 'test'}/{index}.txt", f"picture {index}".encode()) for index in range(8)]
+    files += [(f"{'train' if index % 2 else 'test'}/{index}.txt", f"image {index}".encode()) for index in range(8)]
     files += [("test/._0.png", b"of a Mac"), ("train/1.json", b"{}"), ("train/1.seg.png", b"a mask")]
     reference = load_reference(str(archive(tmp_path / "train.tar", files)))
     assert len(reference.survey) == 8
-    assert reference.captions(range(8)) == [f"picture {index}" for index in range(8)]
+    assert reference.captions(range(8)) == [f"image {index}" for index in range(8)]
 
 
 def test_archives_of_a_pattern_are_apart(tmp_path):
@@ -255,13 +255,13 @@ def cut(path):
     [
         (joined, "a.tar was cut off, or is several archives"),
         (cut, "a.tar was cut off"),
-        (lambda path: archive(path / "a.tar", [("a photo 1.5.png", encoded(0))]), "'a photo 1' of a.tar has 0 pictures"),
-        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.jpg", encoded(0))]), "'1' of a.tar has 2 pictures"),
-        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.png", encoded(1))]), "'1' of a.tar has 2 pictures"),
-        (lambda path: archive(path / "a.tar", [("1.txt", b"a caption")]), "'1' of a.tar has 0 pictures"),
-        (lambda path: archive(path / "a.tar", []), "it holds no pictures"),
+        (lambda path: archive(path / "a.tar", [("a photo 1.5.png", encoded(0))]), "'a photo 1' of a.tar has 0 images"),
+        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.jpg", encoded(0))]), "'1' of a.tar has 2 images"),
+        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.png", encoded(1))]), "'1' of a.tar has 2 images"),
+        (lambda path: archive(path / "a.tar", [("1.txt", b"a caption")]), "'1' of a.tar has 0 images"),
+        (lambda path: archive(path / "a.tar", []), "it holds no images"),
     ],
-    ids=["joined", "cut off", "dotted name", "two kinds", "one name twice", "no picture", "empty"],
+    ids=["joined", "cut off", "dotted name", "two kinds", "one name twice", "no image", "empty"],
 )
 def test_an_archive_that_would_lose_pictures_is_refused(tmp_path, make, message):
     with pytest.raises(InvalidInputError, match=message):
@@ -312,7 +312,7 @@ def test_what_cannot_be_shown_is_refused_by_name(tmp_path, kind):
         reference, name = load_reference(str(tmp_path / "a.parquet")), "row 8"
     else:
         reference, name = Reference("a list", [{"image": one} for one in pictures], "image", None), "row 8"
-    with pytest.raises(InvalidInputError, match=rf"1 pictures of .* cannot be shown as they are \('{name}'\): .*mode 'F'"):
+    with pytest.raises(InvalidInputError, match=rf"1 images of .* cannot be shown as they are \('{name}'\): .*mode 'F'"):
         reference.survey  # noqa: B018
 
 
@@ -322,17 +322,17 @@ def test_pictures_and_captions_are_the_same_wherever_they_lie(tmp_path, make):
     assert len(reference) == 8
     found = {text: reference.read(index) for index, text in enumerate(reference.captions(range(8)))}
     for index in range(8):
-        assert np.array_equal(found[f"picture {index}"], np.asarray(Image.open(io.BytesIO(encoded(index)))))
-    assert "8 pictures of 32x40, PNG" in reference.summary()
+        assert np.array_equal(found[f"image {index}"], np.asarray(Image.open(io.BytesIO(encoded(index)))))
+    assert "8 images of 32x40, PNG" in reference.summary()
 
 
 def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
     path = parquet(tmp_path)
     table = pd.read_parquet(path)
     table.loc[1, "image"] = table.image[1][:-30]
-    table.loc[2, "image"] = b"no picture"
+    table.loc[2, "image"] = b"no image"
     table.to_parquet(path)
-    with pytest.warns(DamagedReferenceWarning, match=r"2 of 8 pictures of pictures.parquet cannot be decoded"):
+    with pytest.warns(DamagedReferenceWarning, match=r"2 of 8 images of images.parquet cannot be decoded"):
         assert list(load_reference(str(path)).survey.index) == [0, 3, 4, 5, 6, 7]
 
 
@@ -354,7 +354,7 @@ def test_each_picture_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
 def test_missing_captions_are_counted(tmp_path):
     path = parquet(tmp_path)
     pd.read_parquet(path).assign(text=["a", None, " ", *"defgh"]).to_parquet(path)
-    with pytest.raises(ValueError, match=r"2 of 8 captions of pictures.parquet are missing"):
+    with pytest.raises(ValueError, match=r"2 of 8 captions of images.parquet are missing"):
         load_reference(str(path)).captions(range(8))
     pd.read_parquet(path).drop(columns="text").to_parquet(path)
     with pytest.raises(ValueError, match="has no captions"):
@@ -364,13 +364,13 @@ def test_missing_captions_are_counted(tmp_path):
 def test_lossy_and_mixed_pictures_are_said(tmp_path):
     path = tmp_path / "mixed.parquet"
     pd.DataFrame({"image": [*(encoded(index) for index in range(5)), encoded(5, (64, 48), "JPEG")]}).to_parquet(path)
-    assert load_reference(str(path)).summary() == "mixed.parquet: 6 pictures of 32x40 to 64x48, 2 sizes, JPEG and PNG"
+    assert load_reference(str(path)).summary() == "mixed.parquet: 6 images of 32x40 to 64x48, 2 sizes, JPEG and PNG"
 
 
 def test_a_reference_smaller_than_the_extractor_reads_is_refused(tmp_path):
     reference = load_reference(str(parquet(tmp_path)))
     reference.check_size(32)
-    with pytest.raises(ValueError, match=r"8 of 8 pictures .* have a side below the 64 px .* Leave them out"):
+    with pytest.raises(ValueError, match=r"8 of 8 images .* have a side below the 64 px .* Leave them out"):
         reference.check_size(64)
 
 
@@ -420,5 +420,5 @@ def test_a_reference_that_is_not_there_is_named(source, error, message):
 
 def test_a_table_without_pictures_says_what_it_has(tmp_path):
     pd.DataFrame({"photo": [b"x"]}).to_parquet(tmp_path / "photos.parquet")
-    with pytest.raises(ValueError, match=r"has columns photo; one of image, .* must hold pictures"):
+    with pytest.raises(ValueError, match=r"has columns photo; one of image, .* must hold images"):
         load_reference(str(tmp_path / "photos.parquet"))

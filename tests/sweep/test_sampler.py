@@ -188,7 +188,7 @@ def calibrated_plan(calibration, rules=("unscaled", "equal-entropy(layers)")):
 
 
 def test_a_calibration_of_ones_own_is_part_of_what_a_picture_is(tmp_path):
-    """Pictures of rules that take nothing from it are those that were there before."""
+    """Images of rules that take nothing from it are those that were there before."""
     store, found = Store(tmp_path), {}
     for name, digest in {"shipped": "", "own": store.keep_calibration(other_calibration(1.5))}.items():
         plan = calibrated_plan(digest)

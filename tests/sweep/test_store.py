@@ -135,9 +135,9 @@ def test_a_kill_in_the_middle_of_a_write_leaves_a_temporary_file_that_is_cleaned
     code = f"""
 import os, signal, numpy as np
 from entropy_lib.sweep import store as module
-from test_store import unit, picture
+from test_store import unit, image
 module.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-module.Store({str(store.folder)!r}).commit(unit(), picture())
+module.Store({str(store.folder)!r}).commit(unit(), image())
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == -9
     leftovers = list(store.folder.rglob(".*.tmp.*"))

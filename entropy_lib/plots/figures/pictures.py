@@ -1,4 +1,4 @@
-"""Figures of pictures: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07 and 09)."""
+"""Figures of images: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07 and 09)."""
 
 import math
 import re
@@ -49,7 +49,7 @@ def image_grid(images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str
 
 
 def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
-    """Draw a picture in the middle of its column, at the scale of the widest one."""
+    """Draw an image in the middle of its column, at the scale of the widest one."""
     ax.imshow(picture, interpolation="nearest")
     left = (width - picture.shape[1]) / 2
     ax.set(xlim=(-left - 0.5, picture.shape[1] + left - 0.5), xticks=[], yticks=[])
@@ -64,12 +64,12 @@ def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
 
 
 def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
-    """Pictures with a box around each thing that was found in them: named, or dashed where nobody could name it.
+    """Images with a box around each thing that was found in them: named, or dashed where nobody could name it.
 
     Args:
         images: uint8 `[height, width, 3]`, one a column.
-        found: columns `picture` (which image), `name, legible, top, left, bottom, right` (pixels).
-        columns: text above each picture.
+        found: columns `image` (which image), `name, legible, top, left, bottom, right` (pixels).
+        columns: text above each image.
         zoom: screen pixels for each image pixel.
     """
     figure = image_grid({"": images}, columns, zoom)
@@ -90,7 +90,7 @@ def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str
 
     Args:
         maps: {size: map of one layer at one step}.
-        pictures: {size: the image that was generated, uint8 `[height, width, 3]`}.
+        images: {size: the image that was generated, uint8 `[height, width, 3]`}.
     """
     figure = plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
     axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
