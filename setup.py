@@ -1,4 +1,6 @@
-"""All that is declared is in pyproject.toml; this adds the folders `data/`, `notebooks/` and `docs/` to the wheel, as they are."""
+"""All that is declared is in pyproject.toml; this adds the folders `data/`, `notebooks/` and `docs/` to the
+wheel, as they are.
+"""
 
 import shutil
 from pathlib import Path

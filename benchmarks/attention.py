@@ -2,7 +2,8 @@
 
     python benchmarks/attention.py
 
-Prints a Markdown table. Times are medians of interleaved runs, so that a busy machine slows all of them alike.
+Prints a Markdown table. Times are medians of interleaved runs, so that a busy machine slows all of them
+alike.
 """
 
 import statistics
@@ -52,7 +53,9 @@ def peak_megabytes(name, tokens):
     """Memory that one call takes in a fresh process, at its peak."""
     folder = str(Path(__file__).parent)
     code = f"import sys; sys.path.insert(0, {folder!r}); import attention; print(attention.growth({name!r}, {tokens}))"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def growth(name, tokens):
@@ -64,14 +67,22 @@ def growth(name, tokens):
 
 
 def main():
-    print(f"float32, {HEADS} heads, d = {DIM}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| tokens | plain attention | attention_entropy | forming the map | entropy / plain | map / entropy |")
+    print(
+        f"float32, {HEADS} heads, d = {DIM}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+    )
+    print(
+        "| tokens | plain attention | attention_entropy | forming the map | entropy / plain | map / entropy |"
+    )
     print("|---|---|---|---|---|---|")
     for tokens in (1024, 4096, 9216):
         t = times(tokens)
         first, second, third = t.values()
-        print(f"| {tokens} | {first:.3f} s | {second:.3f} s | {third:.3f} s | {second / first:.2f} | {third / second:.2f} |")
-    print("\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|")
+        print(
+            f"| {tokens} | {first:.3f} s | {second:.3f} s | {third:.3f} s | {second / first:.2f} | {third / second:.2f} |"
+        )
+    print(
+        "\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|"
+    )
     for tokens in (4096, 8192, 16384):
         ours, formed_map = (peak_megabytes(name, tokens) for name in ("attention_entropy", "forming the map"))
         print(f"| {tokens} | {ours:.0f} MB | {formed_map:.0f} MB |")

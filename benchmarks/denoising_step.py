@@ -1,10 +1,11 @@
-"""One denoising step of the Stable Diffusion 2.1-base architecture: what the patch and the probe cost, and forming the maps.
+"""One denoising step of the Stable Diffusion 2.1-base architecture: what the patch and the probe cost, and
+forming the maps.
 
     python benchmarks/denoising_step.py [rounds]
 
-The weights are random: time and memory do not depend on them. Linux only. Each round takes every way once, in a fresh random order;
-ratios are taken within a round. Memory is the peak of a fresh
-process, above what the model itself takes, the least of three.
+The weights are random: time and memory do not depend on them. Linux only. Each round takes every way once, in
+a fresh random order; ratios are taken within a round. Memory is the peak of a fresh process, above what the
+model itself takes, the least of three.
 """
 
 import ctypes
@@ -53,7 +54,9 @@ class Mapped:
 
     def __enter__(self):
         self.before = self.network.attn_processors
-        own = {name: FormsTheMap() if ".attn1." in name else processor for name, processor in self.before.items()}
+        own = {
+            name: FormsTheMap() if ".attn1." in name else processor for name, processor in self.before.items()
+        }
         self.network.set_attn_processor(own)
 
     def __exit__(self, *exception):
@@ -91,7 +94,8 @@ def seconds(network, way, size):
 def peak(way, size):
     """Megabytes above the loaded model, in this process.
 
-    Building the model takes more for a moment than the step does, so what is free is given back and the peak set to now.
+    Building the model takes more for a moment than the step does, so what is free is given back and the peak
+    set to now.
     """
     network = load()
     gc.collect()
@@ -117,18 +121,26 @@ def main(rounds):
     network = load()
     machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"sd21-base architecture, float32, batch 1, {machine}, {rounds} rounds\n")
-    print("| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |")
+    print(
+        "| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |"
+    )
     print("|---|---|---|---|---|---|")
     for size in SIZES:
         step(network, size)
-        measured = [{way: seconds(network, way, size) for way in random.sample(list(WAYS), len(WAYS))} for _ in range(rounds)]
+        measured = [
+            {way: seconds(network, way, size) for way in random.sample(list(WAYS), len(WAYS))}
+            for _ in range(rounds)
+        ]
         print(f"{size}: timed", file=sys.stderr, flush=True)
         memory = {way: min(peak_elsewhere(way, size) for _ in range(PROCESSES)) for way in WAYS}
         for way in WAYS:
             middle = statistics.median(one[way] for one in measured)
             ratios = sorted(one[way] / one["plain"] for one in measured)
             ratio = f"{statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f}"
-            print(f"| {size}x{size} | {way} | {middle:.2f} | {ratio} | {memory[way] / memory['plain']:.2f} |", flush=True)
+            print(
+                f"| {size}x{size} | {way} | {middle:.2f} | {ratio} | {memory[way] / memory['plain']:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What metric tables cost: the share of drawing outside the model, cached features, and memory by the number of images.
+"""What metric tables cost: the share of drawing outside the model, cached features, and memory by the number
+of images.
 
     python benchmarks/evaluation.py
 
@@ -83,17 +84,27 @@ def reduce_synthetic(images, width):
 
 def main():
     with tempfile.TemporaryDirectory() as place:
-        print(f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+        print(
+            f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+        )
         print("| size | images a second | share of time outside the model |\n|---|---|---|")
         for size in ((32, 32), (64, 64), (128, 128)):
             store = outside_the_model(size, Path(place))
         prompts = [f"an owl, number {index}" for index in range(512)]
         many = Plan.of(settings("mini", 1, 1.0, "float32", "cpu"), prompts, [0], [(64, 64)], ["unscaled"])
         for unit in many.units:
-            store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+            store.commit(
+                unit,
+                np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (64, 64, 3), dtype=np.uint8),
+            )
         first, second = feature_pass(many, store, Path(place))
-        print(f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: {first / second:.0f} times faster\n")
-    print("| images | features | one matrix (MB) | growth of the peak (MB) | seconds |\n|---|---|---|---|---|", flush=True)
+        print(
+            f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: {first / second:.0f} times faster\n"
+        )
+    print(
+        "| images | features | one matrix (MB) | growth of the peak (MB) | seconds |\n|---|---|---|---|---|",
+        flush=True,
+    )
     for images, width in ((1000, 64), (10_000, 64), (2000, 512), (10_000, 512)):
         subprocess.run([sys.executable, __file__, str(images), str(width)], check=True)
 

@@ -2,8 +2,8 @@
 
     python benchmarks/generation.py
 
-Each round draws the same images in every way, in a fresh random order; ratios are taken within a round and their median over
-rounds is printed with its range.
+Each round draws the same images in every way, in a fresh random order; ratios are taken within a round and
+their median over rounds is printed with its range.
 """
 
 import random
@@ -35,14 +35,25 @@ def seconds(pipe, context, size):
 
 
 def draw(pipe, size):
-    """The bare pipeline, up to the latents: what is timed is the denoiser, with and without what is put into it."""
+    """The bare pipeline, up to the latents: what is timed is the denoiser, with and without what is put into
+    it.
+    """
     generators = [torch.Generator().manual_seed(seed) for seed in range(COUNT)]
-    pipe(["a penguin"] * COUNT, height=size, width=size, num_inference_steps=STEPS, generator=generators, output_type="latent")
+    pipe(
+        ["a penguin"] * COUNT,
+        height=size,
+        width=size,
+        num_inference_steps=STEPS,
+        generator=generators,
+        output_type="latent",
+    )
 
 
 def main():
     pipe = el.load("mini", device="cpu", dtype="float32")
-    print(f"mini, float32, {COUNT} images, {STEPS} steps, guidance, {torch.get_num_threads()} threads, {ROUNDS} rounds\n")
+    print(
+        f"mini, float32, {COUNT} images, {STEPS} steps, guidance, {torch.get_num_threads()} threads, {ROUNDS} rounds\n"
+    )
     print("| size | way | time / plain (median) | range |\n|---|---|---|---|")
     for size in (64, 128):
         draw(pipe, size)
@@ -53,7 +64,9 @@ def main():
             rounds.append({name: seconds(pipe, make(), size) for name, make in order})
         for name in list(ways(pipe))[1:]:
             ratios = sorted(r[name] / r["plain"] for r in rounds)
-            print(f"| {size}x{size} | {name} | {statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |")
+            print(
+                f"| {size}x{size} | {name} | {statistics.median(ratios):.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |"
+            )
 
 
 if __name__ == "__main__":

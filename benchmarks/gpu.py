@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py
 
-Prints one Markdown table for each type. Times are medians of interleaved runs; memory is what one call adds at its peak;
-the error is the largest of 256 rows in each head against float64.
+Prints one Markdown table for each type. Times are medians of interleaved runs; memory is what one call adds
+at its peak; the error is the largest of 256 rows in each head against float64.
 """
 
 import statistics
@@ -59,7 +59,9 @@ def milliseconds(way, query, key):
 
 def times(found, query, key):
     """Median milliseconds of each way, interleaved; the first two rounds warm up."""
-    rounds = [{name: milliseconds(way, query, key) for name, way in found.items()} for _ in range(REPEATS + 2)][2:]
+    rounds = [
+        {name: milliseconds(way, query, key) for name, way in found.items()} for _ in range(REPEATS + 2)
+    ][2:]
     return {name: statistics.median(run[name] for run in rounds) for name in found}
 
 
@@ -99,13 +101,18 @@ def measure(tokens, dtype):
 @torch.no_grad()
 def main():
     if not torch.cuda.is_available():
-        print(f"no CUDA device: torch {torch.__version__} sees none, so there is nothing to measure here", file=sys.stderr)
+        print(
+            f"no CUDA device: torch {torch.__version__} sees none, so there is nothing to measure here",
+            file=sys.stderr,
+        )
         return 2
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     print(
         f"{name}, compute capability {capability[0]}.{capability[1]}, torch {torch.__version__}, {HEADS} heads, d = {DIM}, b = 4."
     )
-    print(f"TF32 {'is' if torch.backends.cuda.matmul.allow_tf32 else 'is not'} allowed. Bold: chosen when no kernel is named.")
+    print(
+        f"TF32 {'is' if torch.backends.cuda.matmul.allow_tf32 else 'is not'} allowed. Bold: chosen when no kernel is named."
+    )
     for dtype in DTYPES:
         print(
             f"\n{dtype}\n\n| tokens | way | time | time / plain | peak memory | largest error (nats) |\n|---|---|---|---|---|---|"

@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py
 
-One call of the denoiser for one image, each size in a fresh process: the embedded model, and the architecture of Stable
-Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among image tokens, without its projections. Operations are
-counted by torch.
+One call of the denoiser for one image, each size in a fresh process: the embedded model, and the architecture
+of Stable Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among image tokens, without its
+projections. Operations are counted by torch.
 """
 
 import numpy as np
@@ -22,7 +22,8 @@ PROCESSES = 1
 
 
 def count_operations(pipe, height, width):
-    """Floating-point operations of one call at a size of latents, all and of self-attention, on a network without weights.
+    """Floating-point operations of one call at a size of latents, all and of self-attention, on a network
+    without weights.
 
     A multiplication and its addition count as two; what is done element by element is not counted.
     """
@@ -32,14 +33,18 @@ def count_operations(pipe, height, width):
         with FlopCounterMode(display=False) as counter:
             twin(**inputs_of(network, height, width))
     modules = dict(twin.named_modules())
-    return counter.get_total_flops(), sum(4 * tokens**2 * modules[name].inner_dim for name, tokens in counts.items())
+    return counter.get_total_flops(), sum(
+        4 * tokens**2 * modules[name].inner_dim for name, tokens in counts.items()
+    )
 
 
 def measured(model, sides):
     """Time, share of attention and operations at each size."""
     common = {"part": "denoiser", "device": "cpu", "dtype": "float32", "random_weights": model != "mini"}
     table = measure_all([Configuration(model, (side, side), **common) for side in sides], processes=PROCESSES)
-    pipe = el.load(model, **({"random_weights": True, "device": "meta"} if model != "mini" else {"device": "cpu"}))
+    pipe = el.load(
+        model, **({"random_weights": True, "device": "meta"} if model != "mini" else {"device": "cpu"})
+    )
     latents = [side // pipe.vae_scale_factor for side in sides]
     counted = [count_operations(pipe, side, side) for side in latents]
     tokens = [max(tokens_at(pipe, side, side).values()) for side in latents]
@@ -58,7 +63,9 @@ def exponent(tokens, cost):
 
 
 def crossover(tokens, share, at=0.5):
-    """The number of tokens from which a share is beyond `at`, on a straight line over ln N; NaN where it is not within."""
+    """The number of tokens from which a share is beyond `at`, on a straight line over ln N; NaN where it is
+    not within.
+    """
     above = np.flatnonzero(np.asarray(share) >= at)
     if not len(above) or above[0] == 0:
         return float("nan")
@@ -80,7 +87,10 @@ def main():
                 f"{row.attention:.1%} | {row.gigaflops:,.1f} | {row.of_attention:.1%} |",
                 flush=True,
             )
-        whole, own = exponent(table.tokens, table.seconds), exponent(table.tokens, table.seconds * table.attention)
+        whole, own = (
+            exponent(table.tokens, table.seconds),
+            exponent(table.tokens, table.seconds * table.attention),
+        )
         half = crossover(table.tokens, table.attention)
         where = f"at {half:,.0f} tokens" if np.isfinite(half) else "not within these sizes"
         by_count = crossover(table.tokens, table.of_attention)

@@ -2,9 +2,9 @@
 
     python benchmarks/interruptions.py [kills]
 
-A small sweep of the embedded model is drawn once without disturbance. Then again, killed at random moments (SIGKILL) and
-started again, until it is done; then by Ray, whose workers are killed; then in three shards. All must end with the same keys and,
-with equal numbers of threads, the same bytes.
+A small sweep of the embedded model is drawn once without disturbance. Then again, killed at random moments
+(SIGKILL) and started again, until it is done; then by Ray, whose workers are killed; then in three shards.
+All must end with the same keys and, with equal numbers of threads, the same bytes.
 """
 
 import os
@@ -39,7 +39,9 @@ engines.ENGINES[sys.argv[3]](groups, store, device="cpu", workers=int(sys.argv[4
 
 
 def start(folder, shard="0/1", engine="local", workers=1):
-    return subprocess.Popen([sys.executable, "-c", DRAW, str(folder), shard, engine, str(workers)], stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", DRAW, str(folder), shard, engine, str(workers)], stderr=subprocess.DEVNULL
+    )
 
 
 def made(plan, folder):
@@ -48,7 +50,9 @@ def made(plan, folder):
 
 
 def killed_and_resumed(folder, kills, dice):
-    """Kill the process at random moments of its life, often while it draws; returns how many kills hit it alive."""
+    """Kill the process at random moments of its life, often while it draws; returns how many kills hit it
+    alive.
+    """
     hits = 0
     while True:
         process, before = start(folder), len(Store(folder).committed())
@@ -67,7 +71,9 @@ def workers_killed(folder, kills, dice):
     process, hits, seen = start(folder, engine="ray", workers=2), 0, 0
     while process.poll() is None:
         done = len(Store(folder).committed())
-        actors = [p for p in psutil.Process(process.pid).children(recursive=True) if "ray::_Worker" in name(p)]
+        actors = [
+            p for p in psutil.Process(process.pid).children(recursive=True) if "ray::_Worker" in name(p)
+        ]
         if hits < kills and done > seen and actors:
             time.sleep(dice.uniform(0, 0.5))
             os.kill(dice.choice(actors).pid, signal.SIGKILL)
@@ -88,7 +94,11 @@ def name(process):
 def compare(way, plan, folder, expected, kills):
     """One line of the table; what must not be ends the script."""
     store = Store(folder)
-    images = {path.stem: sha256(path) for path in (folder / "images").rglob("*.png") if not path.name.startswith(".")}
+    images = {
+        path.stem: sha256(path)
+        for path in (folder / "images").rglob("*.png")
+        if not path.name.startswith(".")
+    }
     half = [path for path in folder.rglob(".*") if path.is_file()]
     assert set(images) == store.committed() == set(expected), f"{way}: keys differ"
     store.clean()
@@ -101,16 +111,26 @@ def compare(way, plan, folder, expected, kills):
 def main(kills):
     global REFERENCE
     prompts = [
-        f"{thing}, {style} style" for thing in ("a penguin", "a car", "an owl", "a rocket") for style in ("twemoji", "fluent")
+        f"{thing}, {style} style"
+        for thing in ("a penguin", "a car", "an owl", "a rocket")
+        for style in ("twemoji", "fluent")
     ]
-    plan, dice = Plan.of(settings("mini", 8, 2.0, "float32", "cpu"), prompts, [0, 1], SIZES, RULES), random.Random(0)
+    plan, dice = (
+        Plan.of(settings("mini", 8, 2.0, "float32", "cpu"), prompts, [0, 1], SIZES, RULES),
+        random.Random(0),
+    )
     with tempfile.TemporaryDirectory() as place:
-        folders = {way: made(plan, Path(place) / way) for way in ("undisturbed", "killed", "shards", "ray", "ray killed")}
+        folders = {
+            way: made(plan, Path(place) / way)
+            for way in ("undisturbed", "killed", "shards", "ray", "ray killed")
+        }
         assert start(folders["undisturbed"]).wait() == 0
         REFERENCE = Store(folders["undisturbed"])
         expected = {path.stem: sha256(path) for path in (REFERENCE.folder / "images").rglob("*.png")}
         print(f"mini, 8 steps, {len(plan.units)} images in batches of {BATCH}, one thread each\n")
-        print("| way | kills | images | same bytes | largest difference (grey levels) | temporary files left before cleaning |")
+        print(
+            "| way | kills | images | same bytes | largest difference (grey levels) | temporary files left before cleaning |"
+        )
         print("|---|---|---|---|---|---|")
         compare("undisturbed", plan, REFERENCE.folder, expected, 0)
         hits = killed_and_resumed(folders["killed"], kills, dice)

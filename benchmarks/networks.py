@@ -2,8 +2,9 @@
 
     python benchmarks/networks.py
 
-Each class is built from its default configuration, less deep, on the meta device, and traced there; nothing is computed.
-Whether what is traced is what happens is tried on tiny networks with numbers in tests/models/test_every_network.py.
+Each class is built from its default configuration, less deep, on the meta device, and traced there; nothing
+is computed. Whether what is traced is what happens is tried on tiny networks with numbers in
+tests/models/test_every_network.py.
 """
 
 import inspect
@@ -42,7 +43,11 @@ together. T is "asked for" where the configuration does not say the native size:
 def built(name, kind):
     """Of the default configuration, less deep; of the tests' tiny one where that does not hold together."""
     accepted = inspect.signature(kind.__init__).parameters
-    config = {key: value for key, value in DEPTH.items() if isinstance(getattr(accepted.get(key), "default", None), int)}
+    config = {
+        key: value
+        for key, value in DEPTH.items()
+        if isinstance(getattr(accepted.get(key), "default", None), int)
+    }
     try:
         with torch.device("meta"):
             return kind(**config)
@@ -76,9 +81,13 @@ def main():
     rows = {name: row(name, kind) for name, kind in classes().items()}
     states = Counter(state.split(" ✓")[0] for state, *_ in rows.values())
     counts = f"{len(rows)} classes: " + ", ".join(f"{count} {state}" for state, count in states.most_common())
-    lines = [f"| {name} | " + " | ".join(part.replace("|", "/") for part in parts) + " |" for name, parts in rows.items()]
+    lines = [
+        f"| {name} | " + " | ".join(part.replace("|", "/") for part in parts) + " |"
+        for name, parts in rows.items()
+    ]
     PAGE.write_text(
-        HEAD.format(version=diffusers.__version__, tried=len(OWN), counts=counts) + "\n".join(lines) + "\n", encoding="utf-8"
+        HEAD.format(version=diffusers.__version__, tried=len(OWN), counts=counts) + "\n".join(lines) + "\n",
+        encoding="utf-8",
     )
     print(counts)
 

@@ -3,7 +3,8 @@
     python benchmarks/run.py                    # all, which takes an hour on two cores
     python benchmarks/run.py attention growth   # these; the other sections stay
 
-No figure in RESULTS.md is typed by hand. A benchmark that fails leaves its section as it was, and the command says so.
+No figure in RESULTS.md is typed by hand. A benchmark that fails leaves its section as it was, and the command
+says so.
 """
 
 import ast
@@ -42,14 +43,23 @@ within one run.
 def machine() -> str:
     """What decides how fast it is, in a line."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, diffusers {diffusers.__version__}"
+    versions = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, diffusers {diffusers.__version__}"
+    )
     return f"{processor()}, {len(os.sched_getaffinity(0))} cores{gpu}; {versions}"
 
 
 def processor() -> str:
     """Its name and the widest vectors that torch uses on it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
@@ -85,7 +95,9 @@ def main(names: list[str]) -> int:
             print("gpu: no CUDA device here; its section stays as it is")
             continue
         print(f"{name} …", flush=True)
-        run = subprocess.run([sys.executable, FOLDER / f"{name}.py", *SCRIPTS[name]], stdout=subprocess.PIPE, text=True)
+        run = subprocess.run(
+            [sys.executable, FOLDER / f"{name}.py", *SCRIPTS[name]], stdout=subprocess.PIPE, text=True
+        )
         if run.returncode:
             failed.append(name)
             continue

@@ -1,6 +1,8 @@
-"""How Sphinx builds the site: `entropy_lib site` gathers the executed notebooks and these pages into one folder first.
+"""How Sphinx builds the site: `entropy_lib site` gathers the executed notebooks and these pages into one
+folder first.
 
-Nothing is asked of any server: MathJax comes with the site, and widgets, which need a kernel, are left to JupyterLab.
+Nothing is asked of any server: MathJax comes with the site, and widgets, which need a kernel, are left to
+    JupyterLab.
 """
 
 from docutils import nodes

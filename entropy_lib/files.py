@@ -17,10 +17,12 @@ from entropy_lib.errors import InvalidInputError, NotWrittenError, shortened
 PACKAGE = Path(str(importlib.resources.files("entropy_lib"))).resolve()
 SHIPPED = PACKAGE / "_shipped"  # only in an installed wheel, see setup.py
 INSTALLED = SHIPPED.is_dir()
-ROOT = SHIPPED if INSTALLED else PACKAGE.parent  # holds `data/`, `notebooks/`, `docs/`; nothing is written here but in a checkout
+# holds `data/`, `notebooks/`, `docs/`; nothing is written here but in a checkout
+ROOT = SHIPPED if INSTALLED else PACKAGE.parent
 DATA = ROOT / "data"
 PROMPTS = DATA / "prompts"  # lists of prompts, one a line
-WORKPLACE = "ENTROPY_LIB_WORKPLACE"  # environment variable: the kernels of notebooks, which run elsewhere, are told by it
+# environment variable: the kernels of notebooks, which run elsewhere, are told by it
+WORKPLACE = "ENTROPY_LIB_WORKPLACE"
 HOST = re.sub(r"\W", "_", socket.gethostname())
 SPACE = 2**20  # bytes that a folder must take: what a page, a plan or a table needs at least
 REFUSALS = {  # what the system says of a disk or a place on it, in words
@@ -42,9 +44,11 @@ REFUSALS = {  # what the system says of a disk or a place on it, in words
 
 
 def workplace() -> Path:
-    """The folder that relative paths of output start from: the checkout or, where installed, the folder one stands in.
+    """The folder that relative paths of output start from: the checkout or, where installed, the folder one
+    stands in.
 
-    A relative path in the environment is made absolute there, once, for this process and those that it starts.
+    A relative path in the environment is made absolute there, once, for this process and those that it
+    starts.
     """
     if not os.environ.get(WORKPLACE):
         return Path.cwd() if INSTALLED else ROOT
@@ -54,7 +58,11 @@ def workplace() -> Path:
 
 def restore_command(folder: str) -> str:
     """How a damaged folder of `data/` is got back."""
-    return "pip install --force-reinstall --no-deps entropy_lib" if INSTALLED else f"git checkout -- data/{folder}"
+    return (
+        "pip install --force-reinstall --no-deps entropy_lib"
+        if INSTALLED
+        else f"git checkout -- data/{folder}"
+    )
 
 
 @contextmanager
@@ -72,7 +80,11 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        named = place if place and (error.filename is None or Path(error.filename).parent == place.parent) else error.filename
+        named = (
+            place
+            if place and (error.filename is None or Path(error.filename).parent == place.parent)
+            else error.filename
+        )
         raise NotWrittenError(
             f"{named or 'a file'} cannot be used: {REFUSALS[error.errno]}; make room or name another place, and start the same "
             "command again. What was finished before stays"
@@ -105,7 +117,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is not made.
+    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is
+    not made.
 
     Args:
         name: whose value it is.

@@ -1,4 +1,6 @@
-"""float32 arithmetic as it is, for as long as a measurement takes, whatever its caller allows products to be rounded to."""
+"""float32 arithmetic as it is, for as long as a measurement takes, whatever its caller allows products to be
+rounded to.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,12 +8,17 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 # torch 2.9 has renamed the setting, and reading the old name after the new one was set makes torch raise.
-SETTING, EXACT = ("fp32_precision", "ieee") if hasattr(torch.backends.cuda.matmul, "fp32_precision") else ("allow_tf32", False)
+SETTING, EXACT = (
+    ("fp32_precision", "ieee")
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision")
+    else ("allow_tf32", False)
+)
 
 
 @contextmanager
 def full_precision(device: torch.device | None = None) -> Iterator[None]:
-    """Keep autocast, TF32, bfloat16 and another default dtype out; what the caller had set is set again afterwards.
+    """Keep autocast, TF32, bfloat16 and another default dtype out; what the caller had set is set again
+    afterwards.
 
     Args:
         device: where the products are computed; None for wherever that may be.
@@ -41,7 +48,9 @@ def _backends(kind: str) -> tuple:
     cuda, cudnn, onednn = torch.backends.cuda.matmul, torch.backends.cudnn, torch.backends.mkldnn
     if SETTING == "allow_tf32":
         return (cuda, cudnn) if kind == "cuda" else ()
-    return {"cuda": (cuda, cudnn.conv, cudnn.rnn), "cpu": (onednn.matmul, onednn.conv, onednn.rnn)}.get(kind, ())
+    return {"cuda": (cuda, cudnn.conv, cudnn.rnn), "cpu": (onednn.matmul, onednn.conv, onednn.rnn)}.get(
+        kind, ()
+    )
 
 
 def _put_back(backend: object, before: str | bool) -> None:

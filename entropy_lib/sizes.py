@@ -16,11 +16,14 @@ def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
         >>> check_size(64, 100)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        entropy_lib.errors.InvalidInputError: width is 100; it must be a positive multiple of 8 pixels, ...: 96 or 104
+        entropy_lib.errors.InvalidInputError: width is 100; it must be a positive multiple of 8 pixels, ...:
+        96 or 104
     """
     for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-            raise InvalidInputError(f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64")
+            raise InvalidInputError(
+                f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64"
+            )
         if value > LARGEST_SIDE:
             raise InvalidInputError(f"{name} is {value}; it may be at most {LARGEST_SIDE} pixels")
         if value % multiple:
@@ -52,7 +55,9 @@ class Size(NamedTuple):
         """
         match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", str(text).strip())
         if not match:
-            raise InvalidInputError(f"size {text!r} is not written as height x width in pixels, for example '64x96'")
+            raise InvalidInputError(
+                f"size {text!r} is not written as height x width in pixels, for example '64x96'"
+            )
         return cls.of((int(match[1]), int(match[2])))
 
     @classmethod

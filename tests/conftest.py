@@ -6,7 +6,8 @@ import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of the processes, and for the notebooks that they start
+# one thread for each of the processes, and for the notebooks that they start
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import matplotlib.pyplot as plt
@@ -64,7 +65,9 @@ def losses(monkeypatch):
         reported = []
         monkeypatch.setattr(module, "BATCH", batch, raising=False)
         monkeypatch.setattr(
-            module, "loop", lambda path, modules, optimizers, steps, update: reported.extend(map(update, range(steps)))
+            module,
+            "loop",
+            lambda path, modules, optimizers, steps, update: reported.extend(map(update, range(steps))),
         )
         model = module.train(*arguments[:1], steps, *arguments[1:])
         return model, pd.DataFrame(reported)
@@ -74,7 +77,9 @@ def losses(monkeypatch):
 
 @pytest.fixture
 def command(capsys):
-    """The command line in this process: its exit status, and what it printed on standard output and standard error."""
+    """The command line in this process: its exit status, and what it printed on standard output and standard
+    error.
+    """
     from entropy_lib.cli.command_line import main
 
     def run(*arguments):
@@ -88,7 +93,9 @@ def command(capsys):
 
 @contextmanager
 def cell_shell():
-    """IPython's shell, for as long as it is needed: it puts a main module of its own, which later processes cannot begin with."""
+    """IPython's shell, for as long as it is needed: it puts a main module of its own, which later processes
+    cannot begin with.
+    """
     main = sys.modules["__main__"]
     try:
         yield InteractiveShell.instance()

@@ -32,7 +32,8 @@ def printing(text, returncode=0):
 
 
 def test_every_benchmark_is_run_and_has_a_heading_of_its_own(run):
-    there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"run", "networks"}  # writes a page of its own
+    # writes a page of its own
+    there = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"run", "networks"}
     assert set(run.SCRIPTS) == there
     assert len({run.heading(name) for name in there}) == len(there)
 
@@ -77,7 +78,9 @@ def test_an_unknown_benchmark_is_named(run):
 
 
 def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
-    """Not of the one that started it: here that has held more than the map of one head at 4096 tokens, 64 MB."""
+    """Not of the one that started it: here that has held more than the map of one head at 4096 tokens, 64
+    MB.
+    """
     held = b"x" * 2**29
     attention = benchmark("attention")
     ours, formed = (attention.peak_megabytes(name, 4096) for name in ("attention_entropy", "forming the map"))
@@ -90,6 +93,11 @@ def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
 def test_operations_grow_as_they_must(name):
     """Of three sizes, attention's are a parabola of the tokens in each layer, all others a line."""
     pipe, sizes = el.load(name, random_weights=True, device="meta"), (32, 64, 96)
-    rest = [total - own for total, own in (benchmark("growth").count_operations(pipe, size, size) for size in sizes)]
+    rest = [
+        total - own
+        for total, own in (benchmark("growth").count_operations(pipe, size, size) for size in sizes)
+    ]
     first, second, third = (size**2 for size in sizes)
-    assert rest[2] == pytest.approx(rest[1] + (rest[1] - rest[0]) / (second - first) * (third - second), rel=1e-6)
+    assert rest[2] == pytest.approx(
+        rest[1] + (rest[1] - rest[0]) / (second - first) * (third - second), rel=1e-6
+    )

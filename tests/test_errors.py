@@ -1,4 +1,6 @@
-"""Every error that the library raises on purpose derives from EntropyLibError, and is still caught as before."""
+"""Every error that the library raises on purpose derives from EntropyLibError, and is still caught as
+before.
+"""
 
 import ast
 import importlib
@@ -13,7 +15,11 @@ def error_classes() -> list[tuple[str, str]]:
     """(module, name) of every class called …Error in the source of the library."""
     paths = sorted((ROOT / "entropy_lib").rglob("*.py"))
     found = [(path, node) for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
-    classes = [(path, node.name) for path, node in found if isinstance(node, ast.ClassDef) and node.name.endswith("Error")]
+    classes = [
+        (path, node.name)
+        for path, node in found
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    ]
     return [(".".join(path.relative_to(ROOT).with_suffix("").parts), name) for path, name in classes]
 
 

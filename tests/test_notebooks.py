@@ -29,7 +29,9 @@ def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookN
 
 def test_notebooks_and_parameters_belong_together():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NOTEBOOKS)
-    exercises = {path.stem for path in FOLDER.glob("*.ipynb") if "## Exercises" in path.read_text(encoding="utf-8")}
+    exercises = {
+        path.stem for path in FOLDER.glob("*.ipynb") if "## Exercises" in path.read_text(encoding="utf-8")
+    }
     assert {path.stem for path in SOLUTIONS} == exercises, "solutions for all that have exercises"
 
 
@@ -43,7 +45,14 @@ def test_a_notebook_is_written_as_the_house_asks(name):
     headings = [line for cell in text for line in cell.source.splitlines() if line.startswith("# ")]
     assert headings == [notebook.cells[0].source.splitlines()[0]], "exactly one title, and it comes first"
     assert sum("## Exercises" in cell.source for cell in text) <= 1
-    assert max(len(cell.source.splitlines()) for cell in code if "parameters" not in cell.metadata.get("tags", [])) <= 14
+    assert (
+        max(
+            len(cell.source.splitlines())
+            for cell in code
+            if "parameters" not in cell.metadata.get("tags", [])
+        )
+        <= 14
+    )
     source = "\n".join(cell.source for cell in code)
     assert not re.search(r"pip install|sys\.path|except:|/home/|/tmp/", source)
     assert notebook.metadata.kernelspec.name == "python3"
@@ -77,7 +86,9 @@ def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(name):
     assert not re.search(r"\d %? ?\[-?\d", text), "a number with its interval"
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert code.count("in_short.update(") == 1
-    assert re.search(r"in_short\.update\(Markdown\(f\"\*\*Summary\.\*\* [^\n]*\{", code), "filled in from the run's own numbers"
+    assert re.search(r"in_short\.update\(Markdown\(f\"\*\*Summary\.\*\* [^\n]*\{", code), (
+        "filled in from the run's own numbers"
+    )
     assert "el.tables.sentence(" in code or name not in NOTEBOOKS
 
 
@@ -104,13 +115,19 @@ def test_a_notebook_runs_on_profile_smoke_and_answers_its_question(smoke_results
 
 @pytest.mark.slow
 def test_the_widget_of_notebook_01_appears(smoke_results, smoke_folder):
-    outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
-    assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs) == 1
+    outputs = [
+        output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])
+    ]
+    assert (
+        sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs) == 1
+    )
 
 
 @pytest.mark.slow
 def test_figures_of_notebooks_are_sharp(smoke_results, smoke_folder):
-    outputs = [output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])]
+    outputs = [
+        output for cell in read(smoke_folder / "01_theory.ipynb").cells for output in cell.get("outputs", [])
+    ]
     (first, *_) = [output for output in outputs if "image/png" in output.get("data", {})]
     header = base64.b64decode(first.data["image/png"])[16:20]
     assert int.from_bytes(header, "big") >= 1.9 * first.metadata["image/png"]["width"]
@@ -122,7 +139,8 @@ def shown(shell, execute, tmp_path):
 
     def run(name, **values):
         checked = profile_parameters(name, "smoke", values | {"output": str(tmp_path)})
-        with shell.display_trap, capture_output() as captured:  # the trap first: within it cells leave the display as it is
+        # the trap first: within it cells leave the display as it is
+        with shell.display_trap, capture_output() as captured:
             execute(FOLDER / f"{name}.ipynb", checked.model_dump())
         return [output.data["text/html"] for output in captured.outputs if "text/html" in output.data]
 

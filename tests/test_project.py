@@ -32,7 +32,9 @@ def project() -> dict:
 def extras() -> dict[str, list[str]]:
     """{extra: its own packages}; that it takes in another extra is left out."""
     lists = project()["optional-dependencies"]
-    return {name: [line for line in lines if not line.startswith("entropy_lib[")] for name, lines in lists.items()}
+    return {
+        name: [line for line in lines if not line.startswith("entropy_lib[")] for name, lines in lists.items()
+    }
 
 
 def requirements() -> list[str]:
@@ -41,8 +43,13 @@ def requirements() -> list[str]:
 
 def test_environment_yml_is_in_step_with_pyproject():
     content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    conda = {line for line in content["dependencies"] if isinstance(line, str) and not line.startswith(("python>", "pip"))}
-    [from_pypi] = [line["pip"] for line in content["dependencies"] if isinstance(line, dict)]  # what conda-forge has not
+    conda = {
+        line
+        for line in content["dependencies"]
+        if isinstance(line, str) and not line.startswith(("python>", "pip"))
+    }
+    # what conda-forge has not
+    [from_pypi] = [line["pip"] for line in content["dependencies"] if isinstance(line, dict)]
     conda |= {line for line in from_pypi if not line.startswith("--")}
     expected = {re.sub(r"^[\w.-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), line) for line in requirements()}
     assert conda == expected
@@ -51,7 +58,9 @@ def test_environment_yml_is_in_step_with_pyproject():
 
 def test_constraints_pin_every_requirement():
     pinned = {
-        normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
+        normal(line.split("==")[0])
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
     }
     assert {normal(re.split("[><=]", line)[0]) for line in requirements()} <= pinned
 

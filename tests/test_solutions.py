@@ -9,7 +9,9 @@ from entropy_lib.files import ROOT
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Few images in few steps, few real ones: a solution is asked whether it runs, and draws longer than it computes."""
+    """Few images in few steps, few real ones: a solution is asked whether it runs, and draws longer than it
+    computes.
+    """
 
     def parameters(notebook, profile, values):
         few = {"steps": min(values.get("steps", 2), 4), "prompt_count": min(values.get("prompt_count", 8), 8)}
@@ -20,6 +22,8 @@ def quick(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda path: path.stem
+)
 def test_solutions_run(path, execute, quick):
     execute(path)

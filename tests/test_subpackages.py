@@ -52,9 +52,7 @@ ALLOWED = {
         "sampling": "generating by any method",
         "scenes": "one of the references, and what images are judged by",
     },
-    "study": {
-        "statistics": "intervals over raters and prompts",
-    },
+    "study": {"statistics": "intervals over raters and prompts"},
     "scenes": {
         "statistics": "intervals of what a perfect model would get",
         "metrics": "what detections are counted by",
@@ -131,7 +129,9 @@ def subpackage(module: str) -> str:
 
 
 def reached(module: str) -> set[str]:
-    """Modules that may be imported with a module, one through the other; who names a subpackage may load all of it."""
+    """Modules that may be imported with a module, one through the other; who names a subpackage may load all
+    of it.
+    """
     found, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
@@ -153,7 +153,11 @@ def test_the_top_level_holds_subpackages_and_little_else():
 @pytest.mark.parametrize("name", SUBPACKAGES)
 def test_a_subpackage_imports_only_what_it_may(name):
     arrows = {
-        (own, other) for own in modules() if subpackage(own) == name for other in neighbours(own) if subpackage(other) != name
+        (own, other)
+        for own in modules()
+        if subpackage(own) == name
+        for other in neighbours(own)
+        if subpackage(other) != name
     }
     allowed = set(ALLOWED[name]) | GROUND
     wrong = [f"{own} imports {other}" for own, other in arrows if not {other, subpackage(other)} & allowed]
@@ -179,7 +183,11 @@ def test_subpackages_stand_on_each_other_without_a_circle():
 def test_subpackages_of_tensors_and_tables_do_not_import_diffusers(name):
     for module in modules():
         if subpackage(module) == name:
-            assert not {other.split(".")[0] for other in imported(module)} & {"diffusers", "ray", "papermill"}, module
+            assert not {other.split(".")[0] for other in imported(module)} & {
+                "diffusers",
+                "ray",
+                "papermill",
+            }, module
 
 
 def test_plots_reach_nothing_that_imports_a_model():
@@ -194,19 +202,25 @@ def test_every_subpackage_says_what_it_knows_and_what_it_must_not_know(name):
     assert "must not" in text
 
 
-@pytest.mark.parametrize("name", ["", *(name for name in SUBPACKAGES if (LIBRARY / name / "__init__.pyi").exists())])
+@pytest.mark.parametrize(
+    "name", ["", *(name for name in SUBPACKAGES if (LIBRARY / name / "__init__.pyi").exists())]
+)
 def test_every_name_of_a_stub_is_there(name):
     package = importlib.import_module(f"entropy_lib.{name}".rstrip("."))
     for public in package.__all__:
         assert getattr(package, public) is not None
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")], ids=lambda p: p.stem
+)
 def test_notebooks_import_no_inner_module(path):
     """Anywhere in their code, indented or not."""
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     code = ast.parse("\n".join(TransformerManager().transform_cell(cell) for cell in cells))
     found = [
-        node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom) and "entropy_lib" in ast.unparse(node)
+        node
+        for node in ast.walk(code)
+        if isinstance(node, ast.Import | ast.ImportFrom) and "entropy_lib" in ast.unparse(node)
     ]
     assert {ast.unparse(node) for node in found} == {"import entropy_lib as el"}

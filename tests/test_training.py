@@ -1,4 +1,6 @@
-"""What all trainings share: the optimiser, the resumable loop, its schedule, and checksums of what is written."""
+"""What all trainings share: the optimiser, the resumable loop, its schedule, and checksums of what is
+written.
+"""
 
 import pandas as pd
 import pytest
@@ -16,7 +18,9 @@ def test_orthogonalised_matrices_keep_directions_and_lose_sizes(shape):
     assert torch.linalg.svdvals(result).min() > 0.5
     assert torch.linalg.svdvals(result).max() < 1.3
     rotated = u.mT @ result @ v.mT
-    assert (rotated - torch.diag(rotated.diagonal())).abs().max() < 1e-3, "the singular vectors are those of the matrix"
+    assert (rotated - torch.diag(rotated.diagonal())).abs().max() < 1e-3, (
+        "the singular vectors are those of the matrix"
+    )
 
 
 def test_muon_lowers_a_loss_and_takes_matrices_only():
@@ -38,7 +42,12 @@ def test_muon_lowers_a_loss_and_takes_matrices_only():
 def test_every_parameter_has_one_optimizer():
     model = unet.build(unet.Recipe())
     optimizers = muon.muon_and_adamw(model, 1e-3, 0.0)
-    given = [id(p) for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+    given = [
+        id(p)
+        for optimizer in optimizers.values()
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
     assert sorted(given) == sorted(id(p) for p in model.parameters())
 
 

@@ -26,7 +26,8 @@ UNET = {
     "sample_size": 8, "num_attention_heads": None, "in_channels": 4, "out_channels": 4,
 }  # fmt: skip
 DOWN_UP = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
-# what else a class needs; None: its default configuration holds together by itself and is made tiny in depth only
+# what else a class needs; None: its default configuration holds together by itself and is made tiny in depth
+# only
 OWN = {
     "AllegroTransformer3DModel": {"attention_head_dim": 24, "cross_attention_dim": 48, "sample_height": 8, "sample_width": 8,
                                   "sample_frames": 1},
@@ -122,12 +123,19 @@ def classes():
     """Every network of diffusers that denoises, by name."""
     found = {}
     for name in dir(diffusers):
-        if not any(word in name for word in ("Transformer", "UNet", "DiTModel", "UniDiffuserModel", "UVit2DModel", "DiT2DModel")):
+        if not any(
+            word in name
+            for word in ("Transformer", "UNet", "DiTModel", "UniDiffuserModel", "UVit2DModel", "DiT2DModel")
+        ):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             kind = getattr(diffusers, name, None)
-        if inspect.isclass(kind) and issubclass(kind, ModelMixin) and kind.__module__.startswith("diffusers.models"):
+        if (
+            inspect.isclass(kind)
+            and issubclass(kind, ModelMixin)
+            and kind.__module__.startswith("diffusers.models")
+        ):
             found[name] = kind
     return found
 

@@ -1,4 +1,6 @@
-"""A tiny PRX pipeline: image queries, keys of text and image, text masked where it is padding; no size in its network's config."""
+"""A tiny PRX pipeline: image queries, keys of text and image, text masked where it is padding; no size in
+its network's config.
+"""
 
 import diffusers
 import torch
@@ -19,6 +21,8 @@ def prx(sample_size=64):
     tokenizer = CLIP_TOKENIZER.build(tiny=True, device="cpu")
     tokenizer.model_max_length = 24
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    pipe = diffusers.PRXPipeline(network.eval(), scheduler, text.eval(), tokenizer, vae.eval(), default_sample_size=sample_size)
+    pipe = diffusers.PRXPipeline(
+        network.eval(), scheduler, text.eval(), tokenizer, vae.eval(), default_sample_size=sample_size
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe

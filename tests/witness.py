@@ -1,4 +1,6 @@
-"""Sees query, key, mask and scale where the softmax is computed, by the module that runs, and knows nothing of the library."""
+"""Sees query, key, mask and scale where the softmax is computed, by the module that runs, and knows nothing
+of the library.
+"""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,9 @@ KERNELS = ((functional, "scaled_dot_product_attention"), (flex, "flex_attention"
 
 @dataclass(frozen=True)
 class Seen:
-    """One softmax: the innermost module of the network that ran, its keys without masked ones, and the effective scale."""
+    """One softmax: the innermost module of the network that ran, its keys without masked ones, and the
+    effective scale.
+    """
 
     module: str
     queries: int
@@ -27,8 +31,8 @@ class Seen:
 def witness(network, replay=None):
     """A list that fills with the softmaxes of a network: of torch's kernels, and those written out.
 
-    Where the calls of an earlier run are to be replayed, each gives what it gave then: what reaches any layer is what reached it
-    then, so that its scale differs by what was done to this layer alone.
+    Where the calls of an earlier run are to be replayed, each gives what it gave then: what reaches any layer
+    is what reached it then, so that its scale differs by what was done to this layer alone.
     """
     running, seen, plain = [], [], {where: getattr(*where) for where in KERNELS}
     handles, earlier = [], iter(replay or ())
@@ -60,7 +64,12 @@ def witness(network, replay=None):
     def softmax(logits, *args, **options):
         if not running or logits.is_meta or logits.ndim < 3:
             return plain[WRITTEN](logits, *args, **options)
-        return noted(lambda: plain[WRITTEN](logits, *args, **options), logits.shape[-2], tuple(logits.shape[-1:]), _length(logits))
+        return noted(
+            lambda: plain[WRITTEN](logits, *args, **options),
+            logits.shape[-2],
+            tuple(logits.shape[-1:]),
+            _length(logits),
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         for where in KERNELS:
@@ -87,13 +96,20 @@ def _kept(mask, query, key):
 
 
 def self_attention(narrow, wide):
-    """Modules with a call both of whose queries and keys grow with the image: {module: keys at the wide size}."""
+    """Modules with a call both of whose queries and keys grow with the image: {module: keys at the wide
+    size}.
+    """
     sizes = {}
     for which, calls in enumerate((narrow, wide)):
         for call in calls:
             sizes.setdefault(call.module, [[], []])[which].append((call.queries, call.keys))
     grown = {
-        name: {count for (few, less), (many, more) in zip(*both, strict=False) if few != many and less != more for count in more}
+        name: {
+            count
+            for (few, less), (many, more) in zip(*both, strict=False)
+            if few != many and less != more
+            for count in more
+        }
         for name, both in sizes.items()
     }
     return {name: keys for name, keys in grown.items() if keys}

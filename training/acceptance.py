@@ -1,4 +1,5 @@
-"""How far the detector can be trusted: on scenes it has not seen, on damaged ones, and on damage planted step by step.
+"""How far the detector can be trusted: on scenes it has not seen, on damaged ones, and on damage planted step
+by step.
 
 python -m training.acceptance     # measure data/detector, write its quality.json
 """
@@ -46,7 +47,9 @@ def pairs(found: Sequence[Detection], seen: Sequence[damaged.Seen]) -> list[tupl
     """Found and true things that are one, by their boxes; each at most once, the best overlap first."""
     if not found or not seen:
         return []
-    overlap = box_iou(torch.tensor([one.box for one in found]), torch.tensor([one.box for one in seen])).numpy()
+    overlap = box_iou(
+        torch.tensor([one.box for one in found]), torch.tensor([one.box for one in seen])
+    ).numpy()
     matched = []
     while overlap.max() >= MATCHED:
         one, other = np.unravel_index(overlap.argmax(), overlap.shape)
@@ -56,7 +59,9 @@ def pairs(found: Sequence[Detection], seen: Sequence[damaged.Seen]) -> list[tupl
 
 
 def damaged_scenes(model: detection.DetectorNetwork, count: int = COUNT) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row an image (things found, true) and one row a matched thing (name, visible share and legibility right?)."""
+    """One row an image (things found, true) and one row a matched thing (name, visible share and legibility
+    right?).
+    """
     pictures, things = [], []
     for number in range(FIRST_DAMAGED, FIRST_DAMAGED + count):
         side = SIDES[number % len(SIDES)]
@@ -67,19 +72,32 @@ def damaged_scenes(model: detection.DetectorNetwork, count: int = COUNT) -> tupl
         for one, truth in matched:
             right = float(one.name == truth.name) if truth.legible else np.nan
             within = float(abs(one.visible - truth.visible) <= VISIBLE_WITHIN)
-            things.append({"name": right, "visible": within, "legible": float((one.legible >= LEGIBLE) == truth.legible)})
+            things.append(
+                {
+                    "name": right,
+                    "visible": within,
+                    "legible": float((one.legible >= LEGIBLE) == truth.legible),
+                }
+            )
     return pd.DataFrame(pictures), pd.DataFrame(things)
 
 
 def planted(
-    model: detection.DetectorNetwork, harm: Callable[[scenes.Scene, float], np.ndarray], amounts: Sequence[float], count: int = 60
+    model: detection.DetectorNetwork,
+    harm: Callable[[scenes.Scene, float], np.ndarray],
+    amounts: Sequence[float],
+    count: int = 60,
 ) -> pd.DataFrame:
     """Mean findings on scenes of one thing that are harmed more and more."""
-    chosen = [one for one in (scenes.scene(number, "test") for number in range(4 * count)) if len(one.things) == 1][:count]
+    chosen = [
+        one for one in (scenes.scene(number, "test") for number in range(4 * count)) if len(one.things) == 1
+    ][:count]
     rows = []
     for amount in amounts:
         found = detection.find(model, np.stack([harm(one, amount) for one in chosen]))
-        values = [layout(things, one.things[0].name, 1, 64, 64) for things, one in zip(found, chosen, strict=True)]
+        values = [
+            layout(things, one.things[0].name, 1, 64, 64) for things, one in zip(found, chosen, strict=True)
+        ]
         rows.append({"amount": amount} | pd.DataFrame(values).mean().to_dict())
     return pd.DataFrame(rows)
 
@@ -105,7 +123,9 @@ def cut(one: scenes.Scene, amount: float) -> np.ndarray:
     thing = one.things[0]
     canvas = scenes.draw(scenes.Scene("", (), one.background), 64, 64)
     top, left, bottom, right = thing.box(64, 64)
-    return scenes.with_thing(canvas, thing, (top, -amount * (right - left), bottom, (1 - amount) * (right - left)))
+    return scenes.with_thing(
+        canvas, thing, (top, -amount * (right - left), bottom, (1 - amount) * (right - left))
+    )
 
 
 def dissolved(one: scenes.Scene, amount: float) -> np.ndarray:
@@ -129,7 +149,9 @@ def measure(model: detection.DetectorNetwork, count: int = COUNT) -> dict:
         "scenes": {name: share(whole[name]) for name in ("count", "name", "visible")},
         "damaged": {
             "count": share(pictures.found == pictures.true),
-            "found again": share(np.repeat([1.0, 0.0], [pictures.matched.sum(), (pictures.true - pictures.matched).sum()])),
+            "found again": share(
+                np.repeat([1.0, 0.0], [pictures.matched.sum(), (pictures.true - pictures.matched).sum()])
+            ),
             **{name: share(things[name].dropna()) for name in ("name", "visible", "legible")},
         },
         "planted": {name: planted(model, *how).round(3).to_dict("records") for name, how in PLANTED.items()},
@@ -154,7 +176,9 @@ def card_tables(report: dict) -> str:
     if "drawn by mini" in report:
         less = report["drawn by mini"]["mean difference"]
         interval = f"{less['estimate']:+.3f} [{less['low']:.3f}, {less['high']:.3f}]"
-        parts.append(f"In images that `mini` drew, all things that the detector finds less those of the label: {interval}.")
+        parts.append(
+            f"In images that `mini` drew, all things that the detector finds less those of the label: {interval}."
+        )
     for name, found in report["planted"].items():
         parts.append(f"Planted: {name}, by amount.\n\n{pd.DataFrame(found).to_markdown(index=False)}")
     return "95 % Wilson intervals.\n\n" + "\n\n".join(parts) + "\n"

@@ -28,7 +28,9 @@ KL_WEIGHT = 1e-4  # small: the latents should be smooth, not Gaussian
 
 
 def build() -> AutoencoderKL:
-    """An untrained autoencoder, factor 4, 0.65 M parameters; few channels at full resolution, where they cost most."""
+    """An untrained autoencoder, factor 4, 0.65 M parameters; few channels at full resolution, where they
+    cost most.
+    """
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -44,7 +46,8 @@ def build() -> AutoencoderKL:
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of the pixels, of their differences to the neighbours (edges), and of 4 x 4 averages (colours).
+    """Mean absolute error of the pixels, of their differences to the neighbours (edges), and of 4 x 4
+    averages (colours).
 
     Without the last term the four channels go to brightness and greens come out grey.
     """
@@ -82,13 +85,16 @@ def encode(
     """Latents of uint8 images `[n, height, width, 3]`: the posterior's mode."""
     with mixed():
         parts = [
-            model.encode(pixels(images[start : start + batch])).latent_dist.mode().float() for start in range(0, len(images), batch)
+            model.encode(pixels(images[start : start + batch])).latent_dist.mode().float()
+            for start in range(0, len(images), batch)
         ]
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def reconstruction_error(model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 50) -> float:
+def reconstruction_error(
+    model: AutoencoderKL, images: UInt8[np.ndarray, "n height width 3"], batch: int = 50
+) -> float:
     """Mean absolute error of reconstructions, as a share of the range of grey values."""
     total = 0.0
     for start in range(0, len(images), batch):
@@ -99,9 +105,11 @@ def reconstruction_error(model: AutoencoderKL, images: UInt8[np.ndarray, "n heig
 
 
 def fold_normalisation(model: AutoencoderKL, latents: Float[Tensor, "n channel height width"]) -> None:
-    """Make every latent channel zero-mean and unit-variance over `latents`, inside the quantisation convolutions.
+    """Make every latent channel zero-mean and unit-variance over `latents`, inside the quantisation
+    convolutions.
 
-    Stable Diffusion has a single scaling factor; folding the statistics into the weights keeps that interface exact.
+    Stable Diffusion has a single scaling factor; folding the statistics into the weights keeps that interface
+    exact.
     """
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     channels = len(mean)

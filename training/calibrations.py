@@ -1,9 +1,11 @@
-"""Measure what calibrated rules and interventions need to know of the embedded models, into `data/calibrations/`.
+"""Measure what calibrated rules and interventions need to know of the embedded models, into
+`data/calibrations/`.
 
     python -m training.calibrations
 
-Entropy against the softmax scale at native size, for the model and its controls; and at which noise level each denoises scenes
-of other sizes best. Both are of the first test scenes; no image of another size is drawn.
+Entropy against the softmax scale at native size, for the model and its controls; and at which noise level
+each denoises scenes of other sizes best. Both are of the first test scenes; no image of another size is
+drawn.
 """
 
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The measured part of a model's card: numbers in `quality.json`, the same in words between two marks of its README."""
+"""The measured part of a model's card: numbers in `quality.json`, the same in words between two marks of its
+README.
+"""
 
 import json
 from collections.abc import Sequence

@@ -3,9 +3,10 @@
     python -m training.clip              # train on scenes and write data/mini-clip (`make mini-clip`); resumes
     python -m training.retrieval         # measure it
 
-A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a Fréchet distance
-of some hundred images. It has learnt the training scenes and their captions and nothing else: for other images use a real CLIP,
-and for a judgement that owes nothing to this data, `efficientnet-lite0`.
+A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a
+Fréchet distance of some hundred images. It has learnt the training scenes and their captions and nothing
+else: for other images use a real CLIP, and for a judgement that owes nothing to this data,
+`efficientnet-lite0`.
 """
 
 import argparse
@@ -65,11 +66,17 @@ def build(vocabulary: int) -> CLIP:
 
 def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> Tensor:
     """Token ids `[n, 16]`, as open_clip's own tokenizer class makes them from the same files."""
-    return tokenizer(captions, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        captions, padding="max_length", max_length=16, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
-def augmented(pixels: Float[Tensor, "n 3 height width"], generator: torch.Generator) -> Float[Tensor, "n 3 height width"]:
-    """Images moved, scaled, mirrored, blurred and shaded at random: what an image may suffer and still be what it is."""
+def augmented(
+    pixels: Float[Tensor, "n 3 height width"], generator: torch.Generator
+) -> Float[Tensor, "n 3 height width"]:
+    """Images moved, scaled, mirrored, blurred and shaded at random: what an image may suffer and still be
+    what it is.
+    """
     count, side = len(pixels), pixels.shape[-1]
     uniform = torch.rand(6, count, generator=generator) * 2 - 1
     scale, mirror = 1.1 ** (2 * uniform[0] + 1), torch.where(uniform[1] > 0.5, -1.0, 1.0)
@@ -81,7 +88,9 @@ def augmented(pixels: Float[Tensor, "n 3 height width"], generator: torch.Genera
     small = int(torch.randint(SMALLEST, side + 1, (), generator=generator))
     moved = resized(resized(moved, small), side)
     shade = 1 + 0.15 * uniform[5][:, None, None, None]
-    noise = 0.05 * torch.rand(count, 1, 1, 1, generator=generator) * torch.randn(moved.shape, generator=generator)
+    noise = (
+        0.05 * torch.rand(count, 1, 1, 1, generator=generator) * torch.randn(moved.shape, generator=generator)
+    )
     return ((moved - 1) * shade + 1 + noise).clamp(-1, 1)
 
 
@@ -102,7 +111,9 @@ def matches(shown: list[scenes.Facts], said: list[scenes.Facts]) -> Bool[Tensor,
         >>> matches(shown, [("owl", 1, "red", None), ("owl", 1, None, "fluent")]).tolist()
         [[True, True], [False, True]]
     """
-    return torch.tensor([[all(b in (None, a) for a, b in zip(one, other, strict=True)) for other in said] for one in shown])
+    return torch.tensor(
+        [[all(b in (None, a) for a, b in zip(one, other, strict=True)) for other in said] for one in shown]
+    )
 
 
 def shown_facts(one: scenes.Scene) -> scenes.Facts:
@@ -124,7 +135,9 @@ def train(path: Path, steps: int) -> CLIP:
     """Train to `steps`, resuming from `path`; the loss curve is written beside it."""
     images, tokenizer = pictures.drawn(pictures.TRAIN_COUNT), round_trip(tokenizer_of(scenes.captions()))
     model = build(len(tokenizer)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
+    )
 
     def update(step: int) -> dict[str, float]:
         rows = epoch_batch(step, BATCH, len(images))
@@ -149,7 +162,9 @@ def train(path: Path, steps: int) -> CLIP:
 
 
 def export(model: CLIP, folder: Path) -> None:
-    """Write the model as open_clip reads it (`local-dir:`): config, half-precision safetensors, tokenizer, checksums."""
+    """Write the model as open_clip reads it (`local-dir:`): config, half-precision safetensors, tokenizer,
+    checksums.
+    """
     tokenizer = tokenizer_of(scenes.captions())
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)

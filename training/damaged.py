@@ -1,8 +1,8 @@
 """Images for the detector to learn from: any number of things, whole or damaged, with what is left of each.
 
-Nought to six things of any kinds, anywhere, cut off by the border, covering each other, repeated at a fixed distance, half faded,
-blurred or torn to pieces, at any size from 24 px on. Of every thing the truth tells which share of it can be seen and whether a
-person could name it.
+Nought to six things of any kinds, anywhere, cut off by the border, covering each other, repeated at a fixed
+distance, half faded, blurred or torn to pieces, at any size from 24 px on. Of every thing the truth tells
+which share of it can be seen and whether a person could name it.
 
 Example:
     >>> image, seen = damaged(3, 64, 96)
@@ -46,7 +46,9 @@ class Seen:
 
 @dataclass
 class Layer:
-    """One thing on its way into an image: colours and opacity on the canvas; sum of its whole opacity, longer side in pixels."""
+    """One thing on its way into an image: colours and opacity on the canvas; sum of its whole opacity,
+    longer side in pixels.
+    """
 
     name: str
     design: str
@@ -72,7 +74,9 @@ def damaged(number: int, height: int, width: int) -> tuple[UInt8[np.ndarray, "he
 
 
 def placed(height: int, width: int, random: np.random.Generator) -> list[Layer]:
-    """Layers of nought to six things: apart from each other, anywhere, or one thing again and again at one distance."""
+    """Layers of nought to six things: apart from each other, anywhere, or one thing again and again at one
+    distance.
+    """
     kind = random.choice(KINDS, p=(0.55, 0.3, 0.15))
     count = int(random.choice(MOST + 1, p=(0.04, 0.30, 0.28, 0.16, 0.10, 0.07, 0.05)))
     if kind == "repeated":
@@ -88,7 +92,9 @@ def placed(height: int, width: int, random: np.random.Generator) -> list[Layer]:
     return layers
 
 
-def thrown(height: int, width: int, random: np.random.Generator, cut: bool) -> tuple[scenes.Thing, tuple[float, ...]]:
+def thrown(
+    height: int, width: int, random: np.random.Generator, cut: bool
+) -> tuple[scenes.Thing, tuple[float, ...]]:
     """A thing of any kind and its box; with `cut` the box may leave the frame by up to two thirds."""
     shorter = min(height, width)
     side = np.exp(random.uniform(np.log(max(SMALLEST, 0.14 * shorter)), np.log(0.85 * shorter)))
@@ -114,7 +120,10 @@ def repeated(count: int, height: int, width: int, random: np.random.Generator) -
 def inside(box: tuple[float, ...], height: int, width: int) -> bool:
     """Whether at least a third of a box in each direction lies in the frame."""
     top, left, bottom, right = box
-    return min(bottom, height) - max(top, 0) > (bottom - top) / 3 and min(right, width) - max(left, 0) > (right - left) / 3
+    return (
+        min(bottom, height) - max(top, 0) > (bottom - top) / 3
+        and min(right, width) - max(left, 0) > (right - left) / 3
+    )
 
 
 def laid(thing: scenes.Thing, box: tuple[float, ...], height: int, width: int) -> Layer:
@@ -127,7 +136,9 @@ def laid(thing: scenes.Thing, box: tuple[float, ...], height: int, width: int) -
     canvas.paste(picture, (left, top))
     pixels = np.asarray(canvas, dtype=np.float32)
     whole = float(np.asarray(picture.getchannel("A"), dtype=np.float32).sum() / 255)
-    return Layer(thing.name, thing.design, pixels[..., :3], pixels[..., 3] / 255, max(whole, 1.0), float(max(size)))
+    return Layer(
+        thing.name, thing.design, pixels[..., :3], pixels[..., 3] / 255, max(whole, 1.0), float(max(size))
+    )
 
 
 def harmed(layer: Layer, random: np.random.Generator) -> Layer:
@@ -140,13 +151,17 @@ def harmed(layer: Layer, random: np.random.Generator) -> Layer:
     return layer
 
 
-def faded(opacity: Float[np.ndarray, "height width"], random: np.random.Generator) -> Float[np.ndarray, "height width"]:
+def faded(
+    opacity: Float[np.ndarray, "height width"], random: np.random.Generator
+) -> Float[np.ndarray, "height width"]:
     """A factor that falls from 1 to 0 across a thing, along a random direction."""
     rows, columns = np.nonzero(opacity > 0.5)
     if len(rows) == 0:
         return np.ones_like(opacity)
     angle, share = random.uniform(0, 2 * np.pi), random.uniform(0.25, 0.75)
-    grid = np.add.outer(np.sin(angle) * np.arange(opacity.shape[0]), np.cos(angle) * np.arange(opacity.shape[1]))
+    grid = np.add.outer(
+        np.sin(angle) * np.arange(opacity.shape[0]), np.cos(angle) * np.arange(opacity.shape[1])
+    )
     inside = grid[rows, columns]
     edge, soft = np.quantile(inside, share), 0.04 * (np.ptp(inside) + 1)
     return (1 / (1 + np.exp(np.clip((grid - edge) / soft, -50, 50)))).astype(np.float32)
@@ -163,17 +178,25 @@ def torn(layer: Layer, random: np.random.Generator) -> Layer:
     high, wide = stack.shape[0] // pieces, stack.shape[1] // pieces
     if min(high, wide) < 1:
         return layer
-    blocks = [stack[r * high : (r + 1) * high, c * wide : (c + 1) * wide] for r in range(pieces) for c in range(pieces)]
+    blocks = [
+        stack[r * high : (r + 1) * high, c * wide : (c + 1) * wide]
+        for r in range(pieces)
+        for c in range(pieces)
+    ]
     order = random.permutation(len(blocks))
     mixed = np.zeros_like(stack)
     for place, block in enumerate(order):
         row, column = divmod(place, pieces)
         piece = blocks[block]
-        mixed[row * high : (row + 1) * high, column * wide : (column + 1) * wide] = piece[::-1] if random.random() < 0.5 else piece
+        mixed[row * high : (row + 1) * high, column * wide : (column + 1) * wide] = (
+            piece[::-1] if random.random() < 0.5 else piece
+        )
     soft = gaussian_filter(mixed, (0.25 * high, 0.25 * wide, 0))
     colours, opacity = layer.colours.copy(), np.zeros_like(layer.opacity)
     colours[top:bottom, left:right], opacity[top:bottom, left:right] = soft[..., :3], soft[..., 3]
-    return Layer(layer.name, layer.design, colours, opacity, max(float(opacity.sum()), 1.0), layer.side, legible=False)
+    return Layer(
+        layer.name, layer.design, colours, opacity, max(float(opacity.sum()), 1.0), layer.side, legible=False
+    )
 
 
 def seen_part(layer: Layer, left: Float[np.ndarray, "height width"]) -> Seen | None:
@@ -184,10 +207,18 @@ def seen_part(layer: Layer, left: Float[np.ndarray, "height width"]) -> Seen | N
         return None
     box = float(rows.min()), float(columns.min()), float(rows.max() + 1), float(columns.max() + 1)
     pixels, share = NAMEABLE
-    return Seen(layer.name, layer.design, box, min(visible, 1.0), layer.legible and layer.side >= pixels and visible >= share)
+    return Seen(
+        layer.name,
+        layer.design,
+        box,
+        min(visible, 1.0),
+        layer.legible and layer.side >= pixels and visible >= share,
+    )
 
 
-def worn(canvas: Float[np.ndarray, "height width 3"], random: np.random.Generator) -> UInt8[np.ndarray, "height width 3"]:
+def worn(
+    canvas: Float[np.ndarray, "height width 3"], random: np.random.Generator
+) -> UInt8[np.ndarray, "height width 3"]:
     """An image as it comes: often a little blurred, sometimes noisy or off colour."""
     if random.random() < 0.5:
         canvas = canvas * random.uniform(0.92, 1.08, 3) + random.uniform(-8, 8)

@@ -35,8 +35,9 @@ def targets(seen: Sequence[Sequence[damaged.Seen]], rows: int, columns: int) -> 
     """What the network should say of a batch.
 
     Returns:
-        heat `[n, rows, columns]`: 1 at centres, falling around them; and of each thing: where `[things, 3]` (image, row,
-        column), box `[things, 4]` (distances from the cell's middle, in cells, logarithmic), visible, legible, name `[things]`.
+        heat `[n, rows, columns]`: 1 at centres, falling around them; and of each thing: where `[things, 3]`
+        (image, row, column), box `[things, 4]` (distances from the cell's middle, in cells, logarithmic),
+        visible, legible, name `[things]`.
     """
     heat = torch.zeros(len(seen), rows, columns)
     across, down = torch.meshgrid(torch.arange(columns) + 0.5, torch.arange(rows) + 0.5, indexing="xy")
@@ -46,7 +47,10 @@ def targets(seen: Sequence[Sequence[damaged.Seen]], rows: int, columns: int) -> 
         top, left, bottom, right = (value / STRIDE for value in one.box)
         row, column = min(int((top + bottom) / 2), rows - 1), min(int((left + right) / 2), columns - 1)
         spread_down, spread_across = max((bottom - top) / 8, 0.5), max((right - left) / 8, 0.5)
-        bump = torch.exp(-((down - row - 0.5) ** 2) / (2 * spread_down**2) - (across - column - 0.5) ** 2 / (2 * spread_across**2))
+        bump = torch.exp(
+            -((down - row - 0.5) ** 2) / (2 * spread_down**2)
+            - (across - column - 0.5) ** 2 / (2 * spread_across**2)
+        )
         heat[index] = torch.maximum(heat[index], bump)
         where.append((index, row, column))
         boxes.append([row + 0.5 - top, column + 0.5 - left, bottom - row - 0.5, right - column - 0.5])
@@ -60,7 +64,9 @@ def targets(seen: Sequence[Sequence[damaged.Seen]], rows: int, columns: int) -> 
     }
 
 
-def focal_loss(logits: Float[Tensor, "n row column"], heat: Float[Tensor, "n row column"]) -> Float[Tensor, ""]:
+def focal_loss(
+    logits: Float[Tensor, "n row column"], heat: Float[Tensor, "n row column"]
+) -> Float[Tensor, ""]:
     """CornerNet's penalty-reduced focal loss, per thing: near a centre, a high score is forgiven."""
     probability = logits.sigmoid()
     at_centre = heat == 1
@@ -78,7 +84,9 @@ def losses(output: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Fl
         named = functional.cross_entropy(told["name"], wanted["name"], reduction="none")
         result |= {
             "box": functional.smooth_l1_loss(told["box"], wanted["box"]),
-            "visible": functional.smooth_l1_loss(told["visible"][:, 0].sigmoid(), wanted["visible"], beta=0.05),
+            "visible": functional.smooth_l1_loss(
+                told["visible"][:, 0].sigmoid(), wanted["visible"], beta=0.05
+            ),
             "legible": functional.binary_cross_entropy_with_logits(told["legible"][:, 0], wanted["legible"]),
             "name": (named * wanted["legible"]).sum() / wanted["legible"].sum().clamp(min=1),
         }
@@ -86,7 +94,9 @@ def losses(output: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Fl
 
 
 def size_of_batch(step: int) -> tuple[int, int, int]:
-    """Number, height and width of the images of a training step: all sizes in turn, a third of them not square."""
+    """Number, height and width of the images of a training step: all sizes in turn, a third of them not
+    square.
+    """
     random = np.random.default_rng([7, step])
     height = width = int(random.choice(SIDES))
     if random.random() < 0.33:
@@ -109,7 +119,8 @@ def softened(pixels: Tensor, vae: nn.Module | None, step: int) -> Tensor:
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist.mode()
         return vae.decode(
-            latents + 0.1 * torch.rand((), generator=generator) * torch.randn(latents.shape, generator=generator)
+            latents
+            + 0.1 * torch.rand((), generator=generator) * torch.randn(latents.shape, generator=generator)
         ).sample
 
 
@@ -117,7 +128,9 @@ def train(path: Path, steps: int, vae: nn.Module | None = None) -> DetectorNetwo
     """Train to `steps`, resuming from `path`; the loss curve is written beside it."""
     torch.manual_seed(4)
     model = DetectorNetwork().to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
+    )
 
     def update(step: int) -> dict[str, float]:
         images, seen = batch(step)
@@ -129,7 +142,10 @@ def train(path: Path, steps: int, vae: nn.Module | None = None) -> DetectorNetwo
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad()
-        return {name: parts[name].item() if name in parts else 0.0 for name in ("centre", "box", "visible", "legible", "name")}
+        return {
+            name: parts[name].item() if name in parts else 0.0
+            for name in ("centre", "box", "visible", "legible", "name")
+        }
 
     loop(path, {"model": model}, {"adamw": optimizer}, steps, update)
     return model.eval()

@@ -7,8 +7,9 @@
 - Used: with self-attention made uniform, exact images fall to a half or less.
 - Needed: a twin of the same recipe, seed and steps, trained with uniform attention, reaches a half or less.
 
-Uniform means that every key of the image is replaced by the mean of all of them; the text's keys stay as they are.
-No statistic of entropy has a say. What attention is like is reported as it came, layer by layer, with what each layer is for.
+Uniform means that every key of the image is replaced by the mean of all of them; the text's keys stay as they
+are. No statistic of entropy has a say. What attention is like is reported as it came, layer by layer, with
+what each layer is for.
 """
 
 import argparse
@@ -51,7 +52,9 @@ def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "im
 
 @contextmanager
 def uniform(pipe: PRXPipeline, layers: Sequence[int] | None = None):
-    """Self-attention that cannot choose between image tokens, in these blocks or in all, within a `with` block."""
+    """Self-attention that cannot choose between image tokens, in these blocks or in all, within a `with`
+    block.
+    """
     before = pipe.transformer.attn_processors
     chosen = range(len(pipe.transformer.blocks)) if layers is None else layers
     for index in chosen:
@@ -62,9 +65,13 @@ def uniform(pipe: PRXPipeline, layers: Sequence[int] | None = None):
         pipe.transformer.set_attn_processor(before)
 
 
-def measure(pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str], detector: detection.DetectorNetwork) -> dict:
+def measure(
+    pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str], detector: detection.DetectorNetwork
+) -> dict:
     """Everything that the model is chosen by; without a twin, whether attention is needed is not known."""
-    real = np.stack([scenes.draw(scenes.scene(number, "test", scenes.SIMPLE), *NATIVE) for number in range(2 * COUNT)])
+    real = np.stack(
+        [scenes.draw(scenes.scene(number, "test", scenes.SIMPLE), *NATIVE) for number in range(2 * COUNT)]
+    )
     captions = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(2 * COUNT)]
     native = pictures(pipe, prompts)
     with uniform(pipe):
@@ -80,7 +87,9 @@ def measure(pipe: PRXPipeline, twin: PRXPipeline | None, prompts: Sequence[str],
         "real scenes": quality(judged(real, captions, detector)),
         "exact": exact,
         "named without the prompt": named(),
-        "layers": layers(pipe, prompts[:LAYER_PROMPTS], native[:LAYER_PROMPTS], detector).round(4).to_dict("records"),
+        "layers": layers(pipe, prompts[:LAYER_PROMPTS], native[:LAYER_PROMPTS], detector)
+        .round(4)
+        .to_dict("records"),
     }
 
 
@@ -99,8 +108,9 @@ def layers(
     """What each block's attention is for, and how it is by itself.
 
     Returns:
-        columns `block`; `change` of the image in grey levels and share of `exact` images with it made uniform; `entropy,
-        entropy_ratio, logit_std, of_freezing`, means over prompts, steps, branches, heads and rows.
+        columns `block`; `change` of the image in grey levels and share of `exact` images with it made
+        uniform; `entropy, entropy_ratio, logit_std, of_freezing`, means over prompts, steps, branches, heads
+        and rows.
     """
     with EntropyProbe(pipe) as probe:
         pictures(pipe, prompts[:PROBED])
@@ -121,10 +131,17 @@ def gate(report: dict) -> dict[str, bool | None]:
     """Which conditions hold; None where that was not measured."""
     exact = {name: value["share"] for name, value in report["exact"].items()}
     native = exact.pop("as it is")
-    halves = {name: exact[name] <= HALF * native if name in exact else None for name in ("its attention made uniform", TWIN)}
+    halves = {
+        name: exact[name] <= HALF * native if name in exact else None
+        for name in ("its attention made uniform", TWIN)
+    }
     return {
-        **{f"{name}: at least {bar:.0%}": report["quality"][name]["share"] >= bar for name, bar in BARS.items()},
-        f"named without the prompt: at least {NAMEABLE:.0%}": report["named without the prompt"]["share"] >= NAMEABLE,
+        **{
+            f"{name}: at least {bar:.0%}": report["quality"][name]["share"] >= bar
+            for name, bar in BARS.items()
+        },
+        f"named without the prompt: at least {NAMEABLE:.0%}": report["named without the prompt"]["share"]
+        >= NAMEABLE,
         **{f"{name}: at most half as many exact images": value for name, value in halves.items()},
     }
 
@@ -139,7 +156,9 @@ def card_tables(report: dict) -> str:
             "pictures": [report["quality"][name]["count"] for name in BARS],
         }
     )
-    exact = pd.DataFrame([{"attention": name, "exact images": shown(value)} for name, value in report["exact"].items()])
+    exact = pd.DataFrame(
+        [{"attention": name, "exact images": shown(value)} for name, value in report["exact"].items()]
+    )
     words = {True: "yes", False: "NO", None: "not measured"}
     holds = "\n".join(f"- {name}: {words[yes]}" for name, yes in gate(report).items())
     sampler = report["sampler"]
@@ -161,7 +180,9 @@ def main() -> None:
     arguments = parser.parse_args()
     prompts = draw_prompts(arguments.quick or COUNT, scenes.SIMPLE)
     folder = TWINS / "mini-dit-uniform"
-    report = measure(load("mini-dit"), load(str(folder)) if folder.is_dir() else None, prompts, detection.load())
+    report = measure(
+        load("mini-dit"), load(str(folder)) if folder.is_dir() else None, prompts, detection.load()
+    )
     print(card_tables(report))
     if not arguments.quick:
         write_measured(MODEL, report | {"gate": gate(report)}, card_tables(report))

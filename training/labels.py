@@ -3,8 +3,8 @@
     python -m training.labels --draw           # draw them, write sheets to look at into build/labels
     python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the images
 
-Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the second time in another
-order and without the first labels. `acceptance` compares them with the detector's.
+Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the
+second time in another order and without the first labels. `acceptance` compares them with the detector's.
 """
 
 import argparse
@@ -43,9 +43,20 @@ def draw() -> pd.DataFrame:
     for place, side in enumerate(SIDES):
         numbers = range(FIRST + place * EACH, FIRST + (place + 1) * EACH)
         prompts = [scenes.scene(number, "test").caption for number in numbers]
-        images = generate(pipe, prompts, list(numbers), (side, side), steps=steps, guidance=guidance, batch=14, progress=True)
+        images = generate(
+            pipe,
+            prompts,
+            list(numbers),
+            (side, side),
+            steps=steps,
+            guidance=guidance,
+            batch=14,
+            progress=True,
+        )
         for number, prompt, image in zip(numbers, prompts, images, strict=True):
-            rows.append({"number": number, "prompt": prompt, "seed": number, "side": side, "image": encoded(image)})
+            rows.append(
+                {"number": number, "prompt": prompt, "seed": number, "side": side, "image": encoded(image)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -81,7 +92,9 @@ def write_sheets(table: pd.DataFrame, folder: Path = SHEETS) -> None:
     for number, order in zip(PASSES, (table, mixed), strict=True):
         for start in range(0, len(order), EACH):
             part = order.iloc[start : start + EACH]
-            sheet(decoded(part), [str(one) for one in part.number]).save(folder / f"pass{number}_{start // EACH}.png")
+            sheet(decoded(part), [str(one) for one in part.number]).save(
+                folder / f"pass{number}_{start // EACH}.png"
+            )
 
 
 def with_labels(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -93,15 +106,18 @@ def with_labels(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """
     wide = labels.pivot(index="number", columns="pass", values=list(LABELS))
     wide.columns = [f"{name}_{number}" for name, number in wide.columns]
-    return table.drop(columns=[name for name in wide if name in table]).merge(wide, on="number", validate="one_to_one")
+    return table.drop(columns=[name for name in wide if name in table]).merge(
+        wide, on="number", validate="one_to_one"
+    )
 
 
 def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """How often both passes agree with each other, and the detector with the first.
 
     Returns:
-        {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable things in images
-        in which every thing could be named; `mean difference`: the detector's count of all things less the label's.
+        {what: share, low, high, count}: on nameable things, on all things (nameable or not), and on nameable
+        things in images in which every thing could be named; `mean difference`: the detector's count of all
+        things less the label's.
     """
     summaries = [detector.pictures(image[None])[0].tolist() for image in decoded(table)]
     named = np.array([sum(row[: len(detector.names)]) for row in summaries])
@@ -110,7 +126,9 @@ def agreement(detector: Detector, table: pd.DataFrame) -> dict[str, dict[str, fl
     every = {number: things[number] + table[f"illegible_{number}"].to_numpy() for number in PASSES}
     clear = (table[[f"illegible_{number}" for number in PASSES]] == 0).all(axis=1).to_numpy()
     difference = found - every[1]
-    within = Interval.around(difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5, 0.95, len(difference))
+    within = Interval.around(
+        difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5, 0.95, len(difference)
+    )
     return {
         "both passes, nameable things": share(things[1] == things[2]),
         "both passes, all things": share(every[1] == every[2]),

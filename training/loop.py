@@ -1,4 +1,6 @@
-"""What both trainings share: a resumable loop whose batches depend on (seed, step) alone, a log and safe checkpoints."""
+"""What both trainings share: a resumable loop whose batches depend on (seed, step) alone, a log and safe
+checkpoints.
+"""
 
 import csv
 import time
@@ -17,7 +19,9 @@ SEED = 2306
 
 
 def step_generator(step: int) -> torch.Generator:
-    """Randomness of one step. It depends on the step alone, so a resumed run sees what an undisturbed one would."""
+    """Randomness of one step. It depends on the step alone, so a resumed run sees what an undisturbed one
+    would.
+    """
     return torch.Generator().manual_seed(SEED * 1_000_003 + step)
 
 
@@ -46,7 +50,9 @@ def _flat_state(modules: Modules, optimizers: Optimizers) -> Iterator[tuple[str,
         yield from ((f"{name}|{key}", value.contiguous()) for key, value in module.state_dict().items())
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
-            yield from ((f"optimizer|{name}|{index}|{key}", value.contiguous()) for key, value in state.items())
+            yield from (
+                (f"optimizer|{name}|{index}|{key}", value.contiguous()) for key, value in state.items()
+            )
 
 
 def save(path: Path, modules: Modules, optimizers: Optimizers, step: int) -> None:
@@ -64,19 +70,27 @@ def resume(path: Path, modules: Modules, optimizers: Optimizers) -> int:
         step = int(file.metadata()["step"])
     for name, module in modules.items():
         prefix = f"{name}|"
-        module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        module.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        )
     states: dict[str, dict[int, dict[str, torch.Tensor]]] = {name: {} for name in optimizers}
     for key, value in tensors.items():
         if key.startswith("optimizer|"):
             _, name, index, field = key.split("|")
             states[name].setdefault(int(index), {})[field] = value
     for name, optimizer in optimizers.items():
-        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict(
+            {"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]}
+        )
     return step
 
 
-def descend(loss: torch.Tensor, model: torch.nn.Module, optimizers: Optimizers, longest: float = 1.0) -> float:
-    """One step of all optimisers down the gradient of a loss, which is cut to `longest`; returns how long it was."""
+def descend(
+    loss: torch.Tensor, model: torch.nn.Module, optimizers: Optimizers, longest: float = 1.0
+) -> float:
+    """One step of all optimisers down the gradient of a loss, which is cut to `longest`; returns how long it
+    was.
+    """
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), longest)
     for optimizer in optimizers.values():
@@ -119,7 +133,9 @@ class Log:
         for key, value in values.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value)
         if (step + 1) % self.every == 0:
-            self._write({"step": step + 1} | {key: round(total / self.count, 5) for key, total in self.sums.items()})
+            self._write(
+                {"step": step + 1} | {key: round(total / self.count, 5) for key, total in self.sums.items()}
+            )
 
     def _write(self, row: dict[str, float]) -> None:
         row["seconds"] = round(time.monotonic() - self.start, 1)

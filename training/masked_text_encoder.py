@@ -1,8 +1,9 @@
-"""The text encoder of `mini-dit`: that of `mini` (`training.text_encoder`), for a pipeline that masks padded text.
+"""The text encoder of `mini-dit`: that of `mini` (`training.text_encoder`), for a pipeline that masks padded
+text.
 
-A prompt becomes `<start> words <end>` and sixteen fixed tokens behind it, so that nothing the denoiser reads is padding:
-the output at the sixteen must tell the 4 x 4 patches of the thing's portrait, its number and the colour of the ground.
-They are put there by the tokenizer's own template, which is part of `tokenizer.json`.
+A prompt becomes `<start> words <end>` and sixteen fixed tokens behind it, so that nothing the denoiser reads
+is padding: the output at the sixteen must tell the 4 x 4 patches of the thing's portrait, its number and the
+colour of the ground. They are put there by the tokenizer's own template, which is part of `tokenizer.json`.
 """
 
 from pathlib import Path
@@ -24,7 +25,8 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Every word of a caption is a token, other words are made of bytes, and the portrait's tokens stand behind them.
+    """Every word of a caption is a token, other words are made of bytes, and the portrait's tokens stand
+    behind them.
 
     >>> build_tokenizer().convert_ids_to_tokens(build_tokenizer()("an owl").input_ids)[:5]
     ['<|startoftext|>', 'an</w>', 'owl</w>', '<|endoftext|>', '<portrait0>']
@@ -32,15 +34,21 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend = tokenizer_of(scenes.captions(scenes.SIMPLE)).backend_tokenizer
     backend.add_special_tokens(PORTRAIT)
     special = [(token, backend.token_to_id(token)) for token in (START, END, *PORTRAIT)]
-    backend.post_processor = TemplateProcessing(f"{START} $A {END} {' '.join(PORTRAIT)}", special_tokens=special)
+    backend.post_processor = TemplateProcessing(
+        f"{START} $A {END} {' '.join(PORTRAIT)}", special_tokens=special
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, model_max_length=MAX_TOKENS, bos_token=START, eos_token=END, pad_token=END
     )
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> tuple[Int[Tensor, "text token"], Bool[Tensor, "text token"]]:
     """Token ids and which of them are no padding, as PRX's pipeline asks for them."""
-    encoded = tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    encoded = tokenizer(
+        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    )
     return encoded.input_ids, encoded.attention_mask.bool()
 
 
@@ -62,13 +70,17 @@ def build_encoder(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     )
 
 
-def portrait_columns(ids: Int[Tensor, "text token"], tokenizer: PreTrainedTokenizerFast) -> Bool[Tensor, "text token"]:
+def portrait_columns(
+    ids: Int[Tensor, "text token"], tokenizer: PreTrainedTokenizerFast
+) -> Bool[Tensor, "text token"]:
     """Where the portrait's tokens stand."""
     return torch.isin(ids, torch.tensor(tokenizer.convert_tokens_to_ids(PORTRAIT)))
 
 
 def train(path: Path, steps: int) -> CLIPTextModel:
-    """Train the text encoder to tell what a caption says, resuming from `path`; the loss curve is written beside it."""
+    """Train the text encoder to tell what a caption says, resuming from `path`; the loss curve is written
+    beside it.
+    """
     torch.manual_seed(2)
     told = text_encoder.targets(scenes.SIMPLE)
     wanted = torch.stack(list(told.values()))
@@ -95,8 +107,14 @@ def train(path: Path, steps: int) -> CLIPTextModel:
 def all_states(
     encoder: CLIPTextModel,
 ) -> tuple[list[str], Float[Tensor, "text token width"], Bool[Tensor, "text token"]]:
-    """Every caption, the empty one first, the text encoder's output for each, and which tokens are no padding."""
+    """Every caption, the empty one first, the text encoder's output for each, and which tokens are no
+    padding.
+    """
     texts = ["", *scenes.captions(scenes.SIMPLE)]
     ids, mask = encode(build_tokenizer(), texts)
     pairs = zip(ids.split(64), mask.split(64), strict=True)
-    return texts, torch.cat([encoder(part, attention_mask=keep).last_hidden_state for part, keep in pairs]), mask
+    return (
+        texts,
+        torch.cat([encoder(part, attention_mask=keep).last_hidden_state for part, keep in pairs]),
+        mask,
+    )

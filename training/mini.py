@@ -5,8 +5,8 @@
     python -m training.mini --recipe mini-weak   # a control: the same parts, another denoiser, in data/mini-weak
     python -m training.mini --export             # write the last checkpoint without training on
 
-Autoencoder and text encoder are trained once and common to all. Checkpoints and loss curves go to `build/mini/`; every training
-resumes where it stopped. Give more steps to continue a finished run.
+Autoencoder and text encoder are trained once and common to all. Checkpoints and loss curves go to
+`build/mini/`; every training resumes where it stopped. Give more steps to continue a finished run.
 """
 
 import argparse
@@ -37,10 +37,16 @@ DENOISER_STEPS = 5500
 ENCODED = 2000  # scenes over which latents are normalised
 
 
-def train_parts(autoencoder_steps: int = AUTOENCODER_STEPS, text_steps: int = TEXT_STEPS) -> tuple[AutoencoderKL, CLIPTextModel]:
-    """The autoencoder with unit-variance latents, and the text encoder, from nothing or from their checkpoints."""
+def train_parts(
+    autoencoder_steps: int = AUTOENCODER_STEPS, text_steps: int = TEXT_STEPS
+) -> tuple[AutoencoderKL, CLIPTextModel]:
+    """The autoencoder with unit-variance latents, and the text encoder, from nothing or from their
+    checkpoints.
+    """
     vae = autoencoder.train(RUNS / "autoencoder.safetensors", autoencoder_steps)
-    autoencoder.fold_normalisation(vae, autoencoder.encode(vae, pictures.drawn(pictures.TRAIN_COUNT)[:ENCODED]))
+    autoencoder.fold_normalisation(
+        vae, autoencoder.encode(vae, pictures.drawn(pictures.TRAIN_COUNT)[:ENCODED])
+    )
     return vae, text_encoder.train(RUNS / "text.safetensors", text_steps)
 
 
@@ -60,7 +66,11 @@ def load_autoencoder(folder: Path = MODEL) -> AutoencoderKL:
         WeightsError: when a file is missing or damaged.
     """
     verify(folder)
-    return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(memory_format=torch.channels_last).eval()
+    return (
+        AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        .to(memory_format=torch.channels_last)
+        .eval()
+    )
 
 
 def load_encoder(folder: Path = MODEL) -> CLIPTextModel:
@@ -70,20 +80,25 @@ def load_encoder(folder: Path = MODEL) -> CLIPTextModel:
 
 
 def export(unet: UNet2DConditionModel, recipe: str, data: Path = DATA) -> None:
-    """Write a denoiser in half precision with its loss curve and checksums; `mini` as a whole pipeline in diffusers layout.
+    """Write a denoiser in half precision with its loss curve and checksums; `mini` as a whole pipeline in
+    diffusers layout.
 
     A control has the other parts of `mini`, so its folder holds the denoiser alone.
     """
     folder = data / recipe
     if recipe == MODEL.name:
-        whole_pipeline(load_autoencoder(), unet, load_encoder()).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        whole_pipeline(load_autoencoder(), unet, load_encoder()).to(torch.float16).save_pretrained(
+            folder, safe_serialization=True
+        )
     else:
         unet.half().save_pretrained(folder / "unet", safe_serialization=True)
     save_curves((recipe,), folder)
     write_checksums(folder)
 
 
-def whole_pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel) -> StableDiffusionPipeline:
+def whole_pipeline(
+    vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel
+) -> StableDiffusionPipeline:
     """All parts with the tokenizer and the scheduler."""
     return StableDiffusionPipeline(
         vae=vae,
@@ -106,7 +121,9 @@ def save_curves(stages: Sequence[str], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", action="store_true", help="train autoencoder and text encoder, and nothing else")
+    parser.add_argument(
+        "--parts", action="store_true", help="train autoencoder and text encoder, and nothing else"
+    )
     parser.add_argument("--recipe", choices=list(unet.RECIPES), default=MODEL.name)
     parser.add_argument("--steps", type=int, default=DENOISER_STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
@@ -115,7 +132,9 @@ def main() -> None:
     if arguments.parts:
         return save_parts(*train_parts(), arguments.output / MODEL.name)
     recipe, path = unet.RECIPES[arguments.recipe], RUNS / f"{arguments.recipe}.safetensors"
-    denoiser = averaged(path, unet.build(recipe)) if arguments.export else trained(path, recipe, arguments.steps)
+    denoiser = (
+        averaged(path, unet.build(recipe)) if arguments.export else trained(path, recipe, arguments.steps)
+    )
     return export(denoiser, arguments.recipe, arguments.output)
 
 

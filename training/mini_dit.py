@@ -62,7 +62,9 @@ def pipeline(denoiser: PRXTransformer2DModel) -> PRXPipeline:
 
 
 def export(denoiser: PRXTransformer2DModel, recipe: str) -> Path:
-    """Write a pipeline in half precision with its loss curves and checksums; the twin where no wheel takes it from."""
+    """Write a pipeline in half precision with its loss curves and checksums; the twin where no wheel takes
+    it from.
+    """
     folder = MODEL if recipe == MODEL.name else TWINS / recipe
     pipeline(denoiser).to(torch.float16).save_pretrained(folder, safe_serialization=True)
     mini.save_curves((recipe,), folder)
@@ -72,7 +74,9 @@ def export(denoiser: PRXTransformer2DModel, recipe: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", action="store_true", help="train the text encoder and encode the scenes, nothing else")
+    parser.add_argument(
+        "--parts", action="store_true", help="train the text encoder and encode the scenes, nothing else"
+    )
     parser.add_argument("--recipe", choices=list(transformer.RECIPES), default=MODEL.name)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--export", action="store_true", help="write the last checkpoint without training on")
@@ -83,7 +87,9 @@ def main() -> None:
     if arguments.export:
         denoiser = averaged(path, transformer.build())
     else:
-        denoiser = transformer.train(path, transformer.RECIPES[arguments.recipe], encoded(), encoder(), arguments.steps)
+        denoiser = transformer.train(
+            path, transformer.RECIPES[arguments.recipe], encoded(), encoder(), arguments.steps
+        )
     return print(export(denoiser, arguments.recipe))
 
 

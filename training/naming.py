@@ -29,7 +29,9 @@ def asked() -> pd.DataFrame:
     """What is drawn: columns `number, prompt, name`."""
     known = scenes.captions(scenes.SIMPLE)
     prompts = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(FIRST, FIRST + COUNT)]
-    return pd.DataFrame({"number": range(COUNT), "prompt": prompts, "name": [known[prompt][0] for prompt in prompts]})
+    return pd.DataFrame(
+        {"number": range(COUNT), "prompt": prompts, "name": [known[prompt][0] for prompt in prompts]}
+    )
 
 
 def draw() -> None:
@@ -38,7 +40,9 @@ def draw() -> None:
     SHEETS.mkdir(parents=True, exist_ok=True)
     for start in range(0, COUNT, EACH):
         numbers = range(start, start + EACH)
-        sheet(images[start : start + EACH], [str(number) for number in numbers]).save(SHEETS / f"{start // EACH}.png")
+        sheet(images[start : start + EACH], [str(number) for number in numbers]).save(
+            SHEETS / f"{start // EACH}.png"
+        )
 
 
 def with_labels(labels: pd.DataFrame) -> pd.DataFrame:

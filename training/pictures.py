@@ -12,8 +12,12 @@ RUNS = ROOT / "build" / "mini"
 TRAIN_COUNT = 40_000
 
 
-def drawn(count: int, split: str = "train", folder: Path = RUNS, world: scenes.World = scenes.FULL) -> np.ndarray:
-    """The first `count` scenes of a split, uint8 `[count, 64, 64, 3]`, memory-mapped; drawn on the first call."""
+def drawn(
+    count: int, split: str = "train", folder: Path = RUNS, world: scenes.World = scenes.FULL
+) -> np.ndarray:
+    """The first `count` scenes of a split, uint8 `[count, 64, 64, 3]`, memory-mapped; drawn on the first
+    call.
+    """
     path = folder / f"pictures_{world.name}_{split}_{count}.npy"
     if not path.exists():
         with replacing(path) as temporary:

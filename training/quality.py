@@ -1,4 +1,5 @@
-"""How good an embedded model is at its native size: is its attention alive, and are its images what was asked for?
+"""How good an embedded model is at its native size: is its attention alive, and are its images what was asked
+for?
 
     python -m training.quality   # measure data/mini, write its quality.json and card
     python -m training.quality --model mini-weak   # a control
@@ -46,9 +47,19 @@ def draw_prompts(count: int = COUNT, world: scenes.World = scenes.FULL) -> list[
 
 
 def attention(pipe: DiffusionPipeline, prompts: Sequence[str]) -> pd.DataFrame:
-    """Per layer at native size, over all rows, steps and both branches: entropy, H / ln T, b, b / b_c, rows beyond freezing."""
+    """Per layer at native size, over all rows, steps and both branches: entropy, H / ln T, b, b / b_c, rows
+    beyond freezing.
+    """
     with EntropyProbe(pipe) as probe:
-        generate(pipe, list(prompts), range(SEED, SEED + len(prompts)), NATIVE, steps=STEPS, guidance=GUIDANCE, batch=16)
+        generate(
+            pipe,
+            list(prompts),
+            range(SEED, SEED + len(prompts)),
+            NATIVE,
+            steps=STEPS,
+            guidance=GUIDANCE,
+            batch=16,
+        )
     table = probe.table().assign(logit_variance=lambda t: t.logit_std**2)
     values = ["entropy", "entropy_ratio", "logit_variance", "beyond_freezing"]
     layers = table.groupby(["layer", "tokens"], sort=False)[values].mean().reset_index()
@@ -71,7 +82,9 @@ def gate(layers: pd.DataFrame) -> dict[str, bool]:
         "median b/b_c at least 0.35": bool(ratio.median() >= 0.35),
         "a third of the layers at least 0.5": bool((ratio >= 0.5).mean() >= 1 / 3),
         "no layer above 0.9": bool((ratio <= 0.9).all()),
-        "no layer has more than 20 % of its rows beyond freezing": bool((layers.beyond_freezing <= 0.2).all()),
+        "no layer has more than 20 % of its rows beyond freezing": bool(
+            (layers.beyond_freezing <= 0.2).all()
+        ),
         "mean H/ln T between 0.5 and 0.9": bool(0.5 <= layers.entropy_ratio.mean() <= 0.9),
     }
 
@@ -84,7 +97,12 @@ def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
         True
     """
     border = np.concatenate(
-        [image[:2].reshape(-1, 3), image[-2:].reshape(-1, 3), image[:, :2].reshape(-1, 3), image[:, -2:].reshape(-1, 3)]
+        [
+            image[:2].reshape(-1, 3),
+            image[-2:].reshape(-1, 3),
+            image[:, :2].reshape(-1, 3),
+            image[:, -2:].reshape(-1, 3),
+        ]
     )
     hues = np.array([360 * colorsys.rgb_to_hsv(*(pixel / 255))[0] for pixel in border])
     centres = np.array(list(scenes.COLOURS.values()))
@@ -99,7 +117,8 @@ def judged(images: np.ndarray, prompts: Sequence[str], detector: detection.Detec
         name, count, colour, _ = known[prompt]
         ground = float(ground_colour(image) == colour) if colour else float("nan")
         rows.append(
-            {"prompt": prompt, "name": name, "count": count, "ground": ground} | layout(found, name, count, *image.shape[:2])
+            {"prompt": prompt, "name": name, "count": count, "ground": ground}
+            | layout(found, name, count, *image.shape[:2])
         )
     return pd.DataFrame(rows)
 
@@ -117,21 +136,30 @@ def quality(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "image"]:
     """Distance in latent space of each image to the nearest of others, per value."""
     one, other = (autoencoder.encode(vae, values).flatten(1) for values in (images, others))
-    return torch.cat([torch.cdist(part, other).min(1).values for part in one.split(50)]).numpy() / np.sqrt(one.shape[1])
+    return torch.cat([torch.cdist(part, other).min(1).values for part in one.split(50)]).numpy() / np.sqrt(
+        one.shape[1]
+    )
 
 
 def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
-    """Median distances to the nearest training scene: of drawn images, and of test scenes, which were never trained on."""
+    """Median distances to the nearest training scene: of drawn images, and of test scenes, which were never
+    trained on.
+    """
     train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
-    return {"drawn": float(np.median(nearest(vae, images, train))), "test scenes": float(np.median(nearest(vae, test, train)))}
+    return {
+        "drawn": float(np.median(nearest(vae, images, train))),
+        "test scenes": float(np.median(nearest(vae, test, train))),
+    }
 
 
 def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: detection.DetectorNetwork) -> dict:
     """Everything that a specimen is chosen by."""
     layers = attention(pipe, prompts[:GATE_PROMPTS])
     seeds = range(SEED, SEED + len(prompts))
-    images = generate(pipe, list(prompts), seeds, NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True)
+    images = generate(
+        pipe, list(prompts), seeds, NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True
+    )
     table = judged(images, prompts, detector)
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(500)])
     return {

@@ -3,7 +3,8 @@
     python -m training.sprite_table            # rebuild data/sprites/sprites.parquet
     python -m training.sprite_table --check    # compare the committed file with a rebuild, pixel by pixel
 
-The list of things is data, not logic: change it, `NAMES` in `entropy_lib/scenes/sprites.py` too, rebuild the table and train again.
+The list of things is data, not logic: change it, `NAMES` in `entropy_lib/scenes/sprites.py` too, rebuild the
+    table and train again.
 """
 
 import argparse
@@ -65,11 +66,15 @@ def fetch(source: Source, folder: Path) -> Path:
     Raises:
         ValueError: when the tarball is not the one this data was built from.
     """
-    run = subprocess.run(["npm", "pack", "--silent", source.package], cwd=folder, check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        ["npm", "pack", "--silent", source.package], cwd=folder, check=True, capture_output=True, text=True
+    )
     tarball = folder / run.stdout.strip().splitlines()[-1]
     given = hashlib.sha256(tarball.read_bytes()).hexdigest()
     if given != source.sha256:
-        raise ValueError(f"{source.package}: sha256 is {given}, expected {source.sha256}; the published package has changed")
+        raise ValueError(
+            f"{source.package}: sha256 is {given}, expected {source.sha256}; the published package has changed"
+        )
     return tarball
 
 
@@ -101,27 +106,40 @@ def rows(design: str, tarball: Path) -> list[dict]:
         for name, codepoint in CODEPOINTS.items():
             member = source.member.format(codepoint=codepoint)
             image = cropped(decoded(member, archive.extractfile(member).read()))
-            row = {"name": name, "design": design, "codepoint": codepoint, "licence": source.licence, "image": image}
+            row = {
+                "name": name,
+                "design": design,
+                "codepoint": codepoint,
+                "licence": source.licence,
+                "image": image,
+            }
             table.append(row)
     return table
 
 
 def build(folder: Path) -> pd.DataFrame:
     """Rebuild the whole table from the npm packages, downloading them into `folder`."""
-    return pd.DataFrame([row for design, source in SOURCES.items() for row in rows(design, fetch(source, folder))])
+    return pd.DataFrame(
+        [row for design, source in SOURCES.items() for row in rows(design, fetch(source, folder))]
+    )
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Whether two tables hold the same sprites, pixel by pixel."""
     if not one.drop(columns="image").equals(other.drop(columns="image")):
         return False
-    pairs = ([np.asarray(Image.open(io.BytesIO(data))) for data in pair] for pair in zip(one.image, other.image, strict=True))
+    pairs = (
+        [np.asarray(Image.open(io.BytesIO(data))) for data in pair]
+        for pair in zip(one.image, other.image, strict=True)
+    )
     return all(np.array_equal(first, second) for first, second in pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare with the committed file instead of replacing it")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the committed file instead of replacing it"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = build(Path(folder))
@@ -130,7 +148,9 @@ def main() -> None:
     PARQUET.parent.mkdir(parents=True, exist_ok=True)
     with replacing(PARQUET) as temporary:
         table.to_parquet(temporary, compression="zstd")
-    print(f"{len(table)} sprites of {table.name.nunique()} things in {PARQUET.name}, {PARQUET.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"{len(table)} sprites of {table.name.nunique()} things in {PARQUET.name}, {PARQUET.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

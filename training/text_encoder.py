@@ -1,8 +1,9 @@
 """The text encoder of the embedded models: a small CLIP text transformer with a tokenizer of its own.
 
-It is trained alone, before the denoiser, as Stable Diffusion's was: from a caption the last 16 of its 32 positions must tell the
-4 x 4 patches of the thing's portrait (the sprite, centred, on grey, 32 px), how many there are and the colour of the ground. It
-comes to know what things look like, and never where they are in an image. Then it stays fixed.
+It is trained alone, before the denoiser, as Stable Diffusion's was: from a caption the last 16 of its 32
+positions must tell the 4 x 4 patches of the thing's portrait (the sprite, centred, on grey, 32 px), how many
+there are and the colour of the ground. It comes to know what things look like, and never where they are in an
+image. Then it stays fixed.
 """
 
 from itertools import product
@@ -38,7 +39,9 @@ def portrait(name: str, design: str) -> UInt8[np.ndarray, "32 32 3"]:
 
 def facts(count: int, colour: str | None) -> list[float]:
     """One-hot count and colour; no colour stated: all zero."""
-    return [float(count == number) for number in scenes.COUNTS] + [float(colour == known) for known in scenes.COLOURS]
+    return [float(count == number) for number in scenes.COUNTS] + [
+        float(colour == known) for known in scenes.COLOURS
+    ]
 
 
 def targets(world: scenes.World = scenes.FULL) -> dict[str, Float[Tensor, "patch value"]]:
@@ -46,10 +49,15 @@ def targets(world: scenes.World = scenes.FULL) -> dict[str, Float[Tensor, "patch
     keys = list(product(world.names, world.designs))
     portraits = patches(pixels(np.stack([portrait(*key) for key in keys])))
     looks = dict(zip(keys, portraits, strict=True))
-    looks |= {(name, None): torch.stack([looks[name, design] for design in world.designs]).mean(0) for name in world.names}
+    looks |= {
+        (name, None): torch.stack([looks[name, design] for design in world.designs]).mean(0)
+        for name in world.names
+    }
     told = {}
     for text, (name, count, colour, design) in scenes.captions(world).items():
-        told[text] = torch.cat([looks[name, design], torch.tensor(facts(count, colour)).expand(GRID**2, -1)], 1)
+        told[text] = torch.cat(
+            [looks[name, design], torch.tensor(facts(count, colour)).expand(GRID**2, -1)], 1
+        )
     return told | {"": torch.zeros_like(told[text])}
 
 
@@ -90,7 +98,9 @@ def train(path: Path, steps: int) -> CLIPTextModel:
     texts, wanted = list(told), torch.stack(list(told.values()))
     tokenizer = tokenizer_of(scenes.captions())
     ids = encode(tokenizer, texts)
-    model = torch.nn.ModuleDict({"encoder": build_encoder(tokenizer), "teller": torch.nn.Linear(WIDTH, wanted.shape[-1])})
+    model = torch.nn.ModuleDict(
+        {"encoder": build_encoder(tokenizer), "teller": torch.nn.Linear(WIDTH, wanted.shape[-1])}
+    )
     optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY)
 
     def update(step: int) -> dict[str, float]:

@@ -24,20 +24,29 @@ SPECIAL = ["<|startoftext|>", "<|endoftext|>"]
 def tokenizer_of(texts: Iterable[str]) -> CLIPTokenizer:
     """Byte-pair encoding in which every word of these texts is one token and any other text is made of bytes.
 
-    Learnt here and not by the tokenizers library, whose trainer breaks ties at random: a vocabulary must be the same in
-    every run, or a resumed training would find other words behind its embeddings.
+    Learnt here and not by the tokenizers library, whose trainer breaks ties at random: a vocabulary must be
+    the same in every run, or a resumed training would find other words behind its embeddings.
     """
     split = re.compile(r"[^\W\d_]+|\d|[^\w\s]+")
-    words = {word: (*word[:-1], word[-1] + WORD_END) for text in texts for word in split.findall(text.lower())}
+    words = {
+        word: (*word[:-1], word[-1] + WORD_END) for text in texts for word in split.findall(text.lower())
+    }
     merges = learn_merges(words)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*SPECIAL, *alphabet, *(letter + WORD_END for letter in alphabet), *("".join(pair) for pair in merges)]
+    tokens = [
+        *SPECIAL,
+        *alphabet,
+        *(letter + WORD_END for letter in alphabet),
+        *("".join(pair) for pair in merges),
+    ]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
 
 
 def learn_merges(words: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    """Merge the most frequent pair of symbols until every word is one; the first in alphabetical order where they tie."""
+    """Merge the most frequent pair of symbols until every word is one; the first in alphabetical order where
+    they tie.
+    """
     merges = []
     while pairs := Counter(pair for symbols in words.values() for pair in pairwise(symbols)):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -58,7 +67,9 @@ def _merged(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 def encode(tokenizer: CLIPTokenizer, texts: list[str]) -> Int[Tensor, "n token"]:
     """Token ids `[n, MAX_TOKENS]`, padded as the pipeline pads them."""
-    return tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 def round_trip(tokenizer: CLIPTokenizer) -> CLIPTokenizer:

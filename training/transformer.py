@@ -1,13 +1,15 @@
-"""The denoiser of `mini-dit` and its training: PRX's transformer, small, on the latents of `mini`'s autoencoder.
+"""The denoiser of `mini-dit` and its training: PRX's transformer, small, on the latents of `mini`'s
+autoencoder.
 
-Nothing but self-attention carries anything from one image token to another: 8 blocks of width 192 see 64 tokens of 2 x 2
-latent pixels, with rotary positions on their grid and normalised query and key. Text stands in the same softmax as further
-keys. PRX (diffusers' `PRXTransformer2DModel`) is taken because nothing of it has to be ours: one text encoder, a tokenizer
-that knows its own length, Stable Diffusion's kind of autoencoder, positions that are whole numbers at every size, and no
-word about size in its conditions.
+Nothing but self-attention carries anything from one image token to another: 8 blocks of width 192 see 64
+tokens of 2 x 2 latent pixels, with rotary positions on their grid and normalised query and key. Text stands
+in the same softmax as further keys. PRX (diffusers' `PRXTransformer2DModel`) is taken because nothing of it
+has to be ours: one text encoder, a tokenizer that knows its own length, Stable Diffusion's kind of
+autoencoder, positions that are whole numbers at every size, and no word about size in its conditions.
 
-A twin of the same recipe has attention that cannot choose between image tokens, in training as afterwards: each key of the
-image is replaced by the mean of all of them, so that every image token gets the same weight, whichever token asks.
+A twin of the same recipe has attention that cannot choose between image tokens, in training as afterwards:
+each key of the image is replaced by the mean of all of them, so that every image token gets the same weight,
+whichever token asks.
 """
 
 import copy
@@ -69,7 +71,9 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 class PlainProcessor:
-    """PRX's attention as products and a softmax, which trains faster on a CPU than the fused kernel; uniform on request."""
+    """PRX's attention as products and a softmax, which trains faster on a CPU than the fused kernel; uniform
+    on request.
+    """
 
     def __init__(self, uniform: bool = False) -> None:
         self.uniform = uniform
@@ -83,9 +87,16 @@ class PlainProcessor:
         image_rotary_emb: Tensor | None = None,
         **_: object,
     ) -> Float[Tensor, "batch token width"]:
-        query, key, value = attn.img_qkv_proj(hidden_states).unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
-        text_key, text_value = attn.txt_kv_proj(encoder_hidden_states).unflatten(-1, (2, attn.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key = (apply_rope(norm(part), image_rotary_emb) for norm, part in ((attn.norm_q, query), (attn.norm_k, key)))
+        query, key, value = (
+            attn.img_qkv_proj(hidden_states).unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        text_key, text_value = (
+            attn.txt_kv_proj(encoder_hidden_states).unflatten(-1, (2, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        query, key = (
+            apply_rope(norm(part), image_rotary_emb)
+            for norm, part in ((attn.norm_q, query), (attn.norm_k, key))
+        )
         key = key.mean(-2, keepdim=True).expand_as(key) if self.uniform else key
         logits = query @ torch.cat([attn.norm_added_k(text_key), key], -2).mT * query.shape[-1] ** -0.5
         if attention_mask is not None:
@@ -115,7 +126,9 @@ def train(
     texts, states, masks = masked_text_encoder.all_states(encoder)
     states, masks = states[:, : masks.sum(1).max()], masks[:, : masks.sum(1).max()]  # no caption is longer
     row = {caption: index for index, caption in enumerate(texts)}
-    told = torch.tensor([row[scenes.scene(number, world=scenes.SIMPLE).caption] for number in range(len(latents))])
+    told = torch.tensor(
+        [row[scenes.scene(number, world=scenes.SIMPLE).caption] for number in range(len(latents))]
+    )
 
     def update(step: int) -> dict[str, float]:
         generator = step_generator(step)
@@ -124,7 +137,8 @@ def train(
         noise = torch.randn(clean.shape, generator=generator)
         share = stratified_times(generator)
         noisy = torch.lerp(clean, noise, share.view(-1, 1, 1, 1))
-        said = told[rows] * (torch.rand(BATCH, generator=generator) >= UNCONDITIONAL)  # row 0 is the empty caption
+        # row 0 is the empty caption
+        said = told[rows] * (torch.rand(BATCH, generator=generator) >= UNCONDITIONAL)
         with mixed():
             output = model(noisy, share, states[said], masks[said]).sample.float()
         error = (output - (noise - clean)).square().mean((1, 2, 3))

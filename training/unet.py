@@ -1,12 +1,15 @@
-"""The denoiser of the embedded models and its training: v-prediction on 16 x 16 latents, captions as the only condition.
+"""The denoiser of the embedded models and its training: v-prediction on 16 x 16 latents, captions as the only
+condition.
 
-Self-attention stands at every level (256, 64 and 16 tokens at native size). It starts as a similarity kernel (mimetic
-initialisation, after Trockman & Kolter 2023: W_k = W_q), for attention that starts at random is hardly used by so small a model.
+Self-attention stands at every level (256, 64 and 16 tokens at native size). It starts as a similarity kernel
+(mimetic initialisation, after Trockman & Kolter 2023: W_k = W_q), for attention that starts at random is
+hardly used by so small a model.
 
-Two penalties hold the spread b of its logits within what real models have, as a share of the freezing transition b_c = sqrt(2 ln N).
-Rows beyond `Recipe.limit` are penalised, for trained long enough logits can grow until each query attends to one key. A layer of 64
-tokens or more that stays below `Recipe.floor` is penalised too: left to themselves such layers come to 0.25 to 0.45, whatever the
-start (W_q times 1 or 1.7) and the optimiser of W_q and W_k (Muon, AdamW, AdamW at three times the rate).
+Two penalties hold the spread b of its logits within what real models have, as a share of the freezing
+transition b_c = sqrt(2 ln N). Rows beyond `Recipe.limit` are penalised, for trained long enough logits can
+grow until each query attends to one key. A layer of 64 tokens or more that stays below `Recipe.floor` is
+penalised too: left to themselves such layers come to 0.25 to 0.45, whatever the start (W_q times 1 or 1.7)
+and the optimiser of W_q and W_k (Muon, AdamW, AdamW at three times the rate).
 """
 
 import copy
@@ -119,7 +122,9 @@ def freezing_ratio(
 
 
 class PenalisedProcessor:
-    """The plain attention of diffusers; of every self-attention call the penalty and the mean of b / b_c are kept."""
+    """The plain attention of diffusers; of every self-attention call the penalty and the mean of b / b_c are
+    kept.
+    """
 
     def __init__(self, limit: float, floor: float = 0.0) -> None:
         self.limit, self.floor = limit, floor
@@ -153,7 +158,10 @@ class PenalisedProcessor:
 
     def collect(self) -> tuple[Tensor, dict[str, float]]:
         """Sum of the penalties, and b / b_c by layer, of the layers called since the last `collect`."""
-        total, ratios = sum(self.penalties), {f"ratio_{index}": value.item() for index, value in enumerate(self.ratios)}
+        total, ratios = (
+            sum(self.penalties),
+            {f"ratio_{index}": value.item() for index, value in enumerate(self.ratios)},
+        )
         self.penalties, self.ratios = [], []
         return total, ratios
 
@@ -164,9 +172,11 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
 
 
 def loss_weight(signal_to_noise: Tensor) -> Tensor:
-    """Weight of the v-prediction error: 1 where noise dominates, falling as 1/SNR where the image is nearly clean.
+    """Weight of the v-prediction error: 1 where noise dominates, falling as 1/SNR where the image is nearly
+    clean.
 
-    In terms of the clean image this is min(SNR + 1, MAX_SNR), the limit of Hang et al. (2023) without its zero at SNR = 0.
+    In terms of the clean image this is min(SNR + 1, MAX_SNR), the limit of Hang et al. (2023) without its
+    zero at SNR = 0.
     """
     return (MAX_SNR / (signal_to_noise + 1)).clamp(max=1.0)
 
@@ -177,18 +187,25 @@ def caption_rows(count: int, texts: list[str]) -> Tensor:
     return torch.tensor([row[scenes.scene(number).caption] for number in range(count)])
 
 
-def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, steps: int) -> UNet2DConditionModel:
+def train(
+    path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, steps: int
+) -> UNet2DConditionModel:
     """Train to `steps`, resuming from `path`; returns the averaged (EMA) denoiser.
 
     Args:
         path: checkpoint; the loss curve is written beside it.
         recipe: which of the embedded models.
         latents: of the first training scenes, in their order.
-        encoder: the trained text encoder. It stays as it is, so every caption is encoded once, before the first step.
+        encoder: the trained text encoder. It stays as it is, so every caption is encoded once, before the
+        first step.
         steps: in all, earlier ones of the checkpoint included.
     """
     torch.manual_seed(1)
-    scheduler, model, processor = build_scheduler(), build(recipe), PenalisedProcessor(recipe.limit, recipe.floor)
+    scheduler, model, processor = (
+        build_scheduler(),
+        build(recipe),
+        PenalisedProcessor(recipe.limit, recipe.floor),
+    )
     average = copy.deepcopy(model).requires_grad_(False)
     model.set_attn_processor(processor)
     optimizers = muon_and_adamw(model, LEARNING_RATE, WEIGHT_DECAY, quick=SIMILARITY)
@@ -202,7 +219,8 @@ def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, s
         clean = latents[rows].contiguous(memory_format=torch.channels_last)
         noise = torch.randn(clean.shape, generator=generator)
         times = stratified_timesteps(BATCH, scheduler.config.num_train_timesteps, generator)
-        said = captions[rows] * (torch.rand(BATCH, generator=generator) >= text_encoder.UNCONDITIONAL)  # row 0 is the empty caption
+        # row 0 is the empty caption
+        said = captions[rows] * (torch.rand(BATCH, generator=generator) >= text_encoder.UNCONDITIONAL)
         with mixed():
             output = model(scheduler.add_noise(clean, noise, times), times, states[said]).sample.float()
         error = (output - scheduler.get_velocity(clean, noise, times)).square().mean((1, 2, 3))
@@ -210,7 +228,13 @@ def train(path: Path, recipe: Recipe, latents: Tensor, encoder: CLIPTextModel, s
         norm = descend(loss + PENALTY_WEIGHT * penalty, model, optimizers)
         follow(average, model, step, EMA_DECAY)
         high = error[-BATCH // 4 :].mean()  # timesteps above 750, where the caption decides
-        losses = {"loss": loss, "error": error.mean(), "error_high_noise": high, "penalty": penalty, "norm": norm}
+        losses = {
+            "loss": loss,
+            "error": error.mean(),
+            "error_high_noise": high,
+            "penalty": penalty,
+            "norm": norm,
+        }
         return {name: float(value) for name, value in losses.items()} | ratios
 
     loop(path, {"model": model, "average": average}, optimizers, steps, update)

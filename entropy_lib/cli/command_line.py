@@ -33,7 +33,9 @@ class _Commands(typer.core.TyperGroup):
 
 LOOKS = {"no_args_is_help": True, "rich_markup_mode": None}
 SWEEP = "`python -m entropy_lib sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
-STUDY = "`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."
+STUDY = (
+    "`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."
+)
 app = typer.Typer(cls=_Commands, help=__doc__, add_completion=False, pretty_exceptions_enable=False, **LOOKS)
 sweep, study = typer.Typer(help=SWEEP, **LOOKS), typer.Typer(help=STUDY, **LOOKS)
 app.add_typer(sweep, name="sweep")
@@ -44,7 +46,9 @@ Name = Annotated[str, typer.Argument(help="Its name without ending.")]
 Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")]
 Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
 Report = Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")]
-Notebook = Annotated[str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")]
+Notebook = Annotated[
+    str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")
+]
 Folder = Annotated[Path, typer.Argument(help="Of the study, with its key study.json.")]
 Answers = Annotated[Path, typer.Argument(help="The folder with the files that raters saved, or one file.")]
 
@@ -59,20 +63,28 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which.")
+    ] = False,
 ) -> None:
     """What happens to the attention of a diffusion model at a size it was not trained for."""
 
 
 @app.command()
 def run(
-    notebooks: Annotated[list[str] | None, typer.Argument(help="Names without ending; all by default.")] = None,
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="Names without ending; all by default.")
+    ] = None,
     profile: Profile = "mini",
     parameter: Values = None,
     output: Report = None,
     force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="How many at a time; two, or one with a GPU.")] = None,
-    build: Annotated[bool, typer.Option("--site/--no-site", help="Build the site, or leave it to `site`.")] = True,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="How many at a time; two, or one with a GPU.")
+    ] = None,
+    build: Annotated[
+        bool, typer.Option("--site/--no-site", help="Build the site, or leave it to `site`.")
+    ] = True,
 ) -> None:
     """Run notebooks and add them to the report."""
     from entropy_lib.cli import runner  # of the extra "notebooks"
@@ -110,7 +122,9 @@ def parameters(notebook: Name, profile: Profile = "mini", parameter: Values = No
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="A name of the catalogue, or a folder.")],
-    prompts: Annotated[str, typer.Option(help="A list of data/prompts/, or a text file, one a line.")] = "general",
+    prompts: Annotated[
+        str, typer.Option(help="A list of data/prompts/, or a text file, one a line.")
+    ] = "general",
     prompt_count: Annotated[int, typer.Option(min=1, help="How many, each drawn once at native size.")] = 24,
     output: Annotated[Path | None, typer.Option(help="build/calibrations/MODEL.json by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 4,
@@ -129,12 +143,16 @@ def calibrate(
     chosen = first_prompts(prompts, prompt_count)
     resolve_dtype(dtype, resolve_device(device), model)
     found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
-    say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}")
+    say(
+        f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}"
+    )
 
 
 @app.command()
 def results(
-    keep: Annotated[str | None, typer.Option(help="First copy the tables of this profile's run to data/results/.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="First copy the tables of this profile's run to data/results/.")
+    ] = None,
 ) -> None:
     """Write docs/results.md and its figure from the tables in data/results/."""
     from entropy_lib.cli import results as kept  # of the extra "notebooks"
@@ -159,7 +177,9 @@ def doctor() -> None:
 
 
 @sweep.command()
-def plan(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True) -> None:
+def plan(
+    profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True
+) -> None:
     """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
     from entropy_lib.cli.sweeps import keep_calibration, plan_of
     from entropy_lib.sweep.engines import estimate
@@ -181,11 +201,17 @@ def sample(
     profile: Profile = "mini",
     parameter: Values = None,
     notebook: Notebook = DEFAULT,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th batch; else what SLURM or torchrun say, or all.")] = "",
-    engine: Annotated[str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")] = "local",
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th batch; else what SLURM or torchrun say, or all.")
+    ] = "",
+    engine: Annotated[
+        str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")
+    ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
 ) -> None:
-    """Draw what the store has not; may be stopped and started again at any time, in as many processes as one likes."""
+    """Draw what the store has not; may be stopped and started again at any time, in as many processes as one
+    likes.
+    """
     checked = _sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
@@ -195,7 +221,9 @@ def sample(
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
     try:
-        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers, progress=interactive())
+        drawn = engines.ENGINES[engine](
+            groups, store, device=checked.device, workers=workers, progress=interactive()
+        )
     except KeyboardInterrupt:
         keys = {unit.key for group in groups for unit in group}
         safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
@@ -204,7 +232,9 @@ def sample(
 
 
 @sweep.command()
-def status(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False) -> None:
+def status(
+    profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, verify: bool = False
+) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
     checked = _sweep(notebook, profile, parameter)
     store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
@@ -234,12 +264,18 @@ def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 
 @study.command()
 def make(
-    profile: Annotated[str, typer.Option(help="Whose section 08_user_study says what is drawn and asked.")] = "mini",
+    profile: Annotated[
+        str, typer.Option(help="Whose section 08_user_study says what is drawn and asked.")
+    ] = "mini",
     parameter: Values = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
 ) -> None:
-    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not reach them."""
+    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not
+    reach them.
+    """
     from entropy_lib.cli.sweeps import plan_of
     from entropy_lib.cli.user_study import study_of
     from entropy_lib.study.page import write_page
@@ -267,8 +303,12 @@ def check(folder: Folder, answers: Answers) -> Checked:
 
 
 @study.command()
-def analyse(folder: Folder, answers: Answers, level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95) -> None:
-    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's folder."""
+def analyse(
+    folder: Folder, answers: Answers, level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95
+) -> None:
+    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's
+    folder.
+    """
     from entropy_lib.study import analysis  # statsmodels is slow to import
 
     _check({"folder": folder})
@@ -306,7 +346,10 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    able = [name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own]  # one plan each
+    # one plan each
+    able = [
+        name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own
+    ]
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
@@ -320,7 +363,8 @@ def _file(notebook: str) -> str:
 def _plan_of(notebook: str, checked: Sweep) -> Plan:
     """The plan in the store, if it is the one that these parameters ask for.
 
-    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another machine.
+    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another
+    machine.
     """
     from entropy_lib.cli.sweeps import plan_of
 
@@ -348,7 +392,8 @@ def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its traceback.
+    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its
+    traceback.
 
     Args:
         arguments: those of the process by default.

@@ -1,4 +1,6 @@
-"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by profile, and why not."""
+"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by
+profile, and why not.
+"""
 
 import importlib.util
 import platform
@@ -52,7 +54,9 @@ def machine() -> list[tuple[str, str]]:
 def memory_gb() -> float:
     """Memory of the first CUDA device, or what is free of the machine's own."""
     on_cuda = torch.cuda.is_available()
-    return (torch.cuda.get_device_properties(0).total_memory if on_cuda else psutil.virtual_memory().available) / 1e9
+    return (
+        torch.cuda.get_device_properties(0).total_memory if on_cuda else psutil.virtual_memory().available
+    ) / 1e9
 
 
 def free_disk_gb() -> float:
@@ -61,9 +65,14 @@ def free_disk_gb() -> float:
 
 
 def model_verdict(name: str) -> Verdict:
-    """Whether a model of the catalogue can be sampled here: its weights, and the memory and the disk that they need."""
+    """Whether a model of the catalogue can be sampled here: its weights, and the memory and the disk that
+    they need.
+    """
     known, cuda = CATALOGUE[name], torch.cuda.is_available()
-    disk, memory = known.weights_gb * (2 if known.dtype == "float32" else 1), known.memory_gb(None if cuda else "float32")
+    disk, memory = (
+        known.weights_gb * (2 if known.dtype == "float32" else 1),
+        known.memory_gb(None if cuda else "float32"),
+    )
     needs = f"about {memory:.0f} GB of memory, {disk:.1f} GB of disk or more"
     try:
         here = weights_are_here(name)
@@ -80,18 +89,31 @@ def model_verdict(name: str) -> Verdict:
 
 
 def profile_verdict(profile: str) -> Verdict:
-    """Whether a profile can be run here, and how many images its notebooks draw; `sweep plan` measures hours and bytes."""
+    """Whether a profile can be run here, and how many images its notebooks draw; `sweep plan` measures hours
+    and bytes.
+    """
     try:
-        checked = [one for one in (profile_parameters(name, profile) for name in NOTEBOOKS) if isinstance(one, Sampling)]
+        checked = [
+            one
+            for one in (profile_parameters(name, profile) for name in NOTEBOOKS)
+            if isinstance(one, Sampling)
+        ]
     except EntropyLibError as error:
         return Verdict(profile, False, f"cannot be judged: {error}")
     models = sorted({one.model for one in checked})
     bad = [f"{name} cannot run here" for name in models if name in CATALOGUE and not model_verdict(name).runs]
     patterns = sorted({path for one in checked if "*" in (path := getattr(one, "reference", ""))})
     bad += [f"{path} is not there (docs/batch.md)" for path in patterns if not any(workplace().glob(path))]
-    return Verdict(profile, not bad, "; ".join([f"{', '.join(models)}: {sum(map(drawn_images, checked)):,} images", *bad]))
+    return Verdict(
+        profile,
+        not bad,
+        "; ".join([f"{', '.join(models)}: {sum(map(drawn_images, checked)):,} images", *bad]),
+    )
 
 
 def report() -> dict[str, list[Verdict]]:
     """The verdicts on all models and profiles."""
-    return {"model": [model_verdict(name) for name in CATALOGUE], "profile": [profile_verdict(name) for name in available()]}
+    return {
+        "model": [model_verdict(name) for name in CATALOGUE],
+        "profile": [profile_verdict(name) for name in available()],
+    }

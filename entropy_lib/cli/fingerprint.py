@@ -1,7 +1,7 @@
 """What decides the results of a notebook, in one checksum: when it changes, the notebook has to run again.
 
-Nothing is listed by hand: every file of the library and of `data/` counts, every installed package, and every file that a
-parameter names. A notebook may so run once too often, and never once too seldom.
+Nothing is listed by hand: every file of the library and of `data/` counts, every installed package, and every
+file that a parameter names. A notebook may so run once too often, and never once too seldom.
 """
 
 import glob
@@ -29,15 +29,18 @@ LARGE = 2**28  # bytes; of more real images than that, sizes and times are looke
 def fingerprint(notebook: Path, checked: Parameters) -> str:
     """sha256 of everything that decides what a notebook computes and shows, as 64 hexadecimal digits.
 
-    Its cells, its parameters and the files that these name, the weights, the library, the shipped data, the versions of
-    packages, and the kind of device.
+    Its cells, its parameters and the files that these name, the weights, the library, the shipped data, the
+    versions of packages, and the kind of device.
     """
     cells = nbformat.read(notebook, as_version=4).cells
     facts = {
         "cells": [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells],
         "parameters": checked.model_dump(),
         "named": [_state(text) for text in _texts(checked.model_dump(exclude=WRITTEN))],
-        "models": [_revision(name) for name in (*_texts(getattr(checked, "model", "")), *getattr(checked, "controls", []))],
+        "models": [
+            _revision(name)
+            for name in (*_texts(getattr(checked, "model", "")), *getattr(checked, "controls", []))
+        ],
         "device": resolve_device("auto").type,
         "library": _state(PACKAGE),
         "data": _state(DATA),
@@ -51,7 +54,8 @@ def fingerprint(notebook: Path, checked: Parameters) -> str:
 def versions() -> dict[str, str]:
     """Versions of all packages that are installed."""
     described = [package.metadata for package in metadata.distributions()]
-    return {package["Name"]: package["Version"] for package in reversed(described)}  # the first of a name is imported
+    # the first of a name is imported
+    return {package["Name"]: package["Version"] for package in reversed(described)}
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -71,11 +75,21 @@ def _revision(model: str) -> str:
 
 
 def _state(place: Path | str) -> str:
-    """Of a file, a folder, or all that a pattern matches; "" where there is nothing. Relative paths are the workplace's."""
-    found = {path for pattern in (glob.escape(str(workplace() / place)), str(workplace() / place)) for path in glob.glob(pattern)}
+    """Of a file, a folder, or all that a pattern matches; "" where there is nothing. Relative paths are the
+    workplace's.
+    """
+    found = {
+        path
+        for pattern in (glob.escape(str(workplace() / place)), str(workplace() / place))
+        for path in glob.glob(pattern)
+    }
     inside = [path for top in map(Path, found) for path in (top.rglob("*") if top.is_dir() else [top])]
     files = sorted(path for path in inside if path.is_file() and path.parent.name != "__pycache__")
-    return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)) if files else ""
+    return (
+        _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+        if files
+        else ""
+    )
 
 
 @cache

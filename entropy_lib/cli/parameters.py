@@ -1,10 +1,10 @@
 """The parameters of the notebooks: strict, typed, and checked before any work starts.
 
-Their one source is the notebook's cell with the tag `parameters`. It gives names and defaults; a name of `TYPES` has the type
-that stands there, any other the type of the value that is written. `cli.profiles` reads other values from files.
-What parameters must be together is checked by functions `check_…`, which a notebook calls beside `check_parameters`; the
-command line makes the same calls before any notebook starts. papermill only warns about a misspelt parameter, and passes the
-string "30" where 30 was meant.
+Their one source is the notebook's cell with the tag `parameters`. It gives names and defaults; a name of
+`TYPES` has the type that stands there, any other the type of the value that is written. `cli.profiles` reads
+other values from files. What parameters must be together is checked by functions `check_…`, which a notebook
+calls beside `check_parameters`; the command line makes the same calls before any notebook starts. papermill
+only warns about a misspelt parameter, and passes the string "30" where 30 was meant.
 
 Example:
     >>> check_parameters("01_theory", {})
@@ -21,7 +21,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from entropy_lib.cli.parameters_cell import implied_type, injected_names, read_cells
 from entropy_lib.errors import InvalidInputError, UnknownNameError, in_words, shortened
@@ -59,7 +68,9 @@ def _model_name(name: str) -> str:
 
 def _device_name(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]+)?", name):
-        raise InvalidInputError(f"{name!r} is no device; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …, 'mps', 'xpu'")
+        raise InvalidInputError(
+            f"{name!r} is no device; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …, 'mps', 'xpu'"
+        )
     return name
 
 
@@ -70,7 +81,8 @@ def first_prompts(name: str, count: int = 0) -> list[str]:
 
     Raises:
         UnknownNameError: when there is no such list or file.
-        InvalidInputError: when it is shorter, is not UTF-8 text, or holds no prompt or one of more than 1,000 letters.
+        InvalidInputError: when it is shorter, is not UTF-8 text, or holds no prompt or one of more than 1,000
+            letters.
     """
     path = PROMPTS / f"{name}.txt" if name in _prompt_lists() else Path(name)
     if not os.path.isfile(path):  # False, too, for what is too long for a name: a prompt that was pasted
@@ -78,7 +90,9 @@ def first_prompts(name: str, count: int = 0) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
-        raise InvalidInputError(f"{name!r} cannot be read as UTF-8 text ({error}); save it as text, one prompt a line") from None
+        raise InvalidInputError(
+            f"{name!r} cannot be read as UTF-8 text ({error}); save it as text, one prompt a line"
+        ) from None
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not lines:
         raise InvalidInputError(f"{name!r} holds no prompt; write one a line")
@@ -97,13 +111,18 @@ def _prompt_lists() -> list[str]:
 
 def _prompt_source(name: str) -> str:
     first_prompts(name)
-    return name if name in _prompt_lists() else str(Path(name).resolve())  # notebooks run in a folder of their own
+    # notebooks run in a folder of their own
+    return name if name in _prompt_lists() else str(Path(name).resolve())
 
 
 def _path_text(text: str) -> str:
     """A text that some system may know a file by."""
-    if len(text) > LONGEST_PATH or any(len(part.encode(errors="replace")) > LONGEST_NAME for part in Path(text).parts):
-        raise InvalidInputError(f"{shortened(text)} is too long for the name of a file or folder; name another")
+    if len(text) > LONGEST_PATH or any(
+        len(part.encode(errors="replace")) > LONGEST_NAME for part in Path(text).parts
+    ):
+        raise InvalidInputError(
+            f"{shortened(text)} is too long for the name of a file or folder; name another"
+        )
     return text
 
 
@@ -112,7 +131,9 @@ def _folder_of_output(text: str) -> str:
     place = Path(os.path.normpath(workplace() / _path_text(text)))
     inside = workplace() in place.parents and not text.startswith("~")
     if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
-        raise InvalidInputError(f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path")
+        raise InvalidInputError(
+            f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path"
+        )
     if file := next((path for path in (place, *place.parents) if path.is_file()), None):
         raise InvalidInputError(f"{text!r} cannot be a folder: {file} is a file; name another")
     return text
@@ -177,11 +198,14 @@ Folder = Annotated[str, AfterValidator(_folder_of_output)]
 Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
 Size = Annotated[str, BeforeValidator(_size_text)]
 Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
-Methods = Annotated[list[Annotated[str, AfterValidator(_method_name)]], Field(min_length=1), AfterValidator(_distinct)]
+Methods = Annotated[
+    list[Annotated[str, AfterValidator(_method_name)]], Field(min_length=1), AfterValidator(_distinct)
+]
 Level, UpToTen = Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, le=10)]
 TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classes below declare
     "answers": Source,  # folder of the files that raters saved; "" for a simulated panel
-    "calibration": Source,  # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+    # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
+    "calibration": Source,
     "catch_trials": _whole(0, 100),
     "controls": Annotated[list[Model], AfterValidator(_distinct)],  # drawn and judged like `model`
     "extractor": _text(known_extractor),  # of the distances
@@ -221,12 +245,16 @@ class Parameters(BaseModel):
     output: Folder
 
     def folder(self) -> Path:
-        """Where the notebook writes its figures and tables (made if need be); whoever writes there claims it."""
+        """Where the notebook writes its figures and tables (made if need be); whoever writes there claims
+        it.
+        """
         self.claim()
         return workplace() / self.output
 
     def claim(self, **facts: str) -> None:
-        """Record in the folder of output by which parameters its files were made; what was recorded before is void."""
+        """Record in the folder of output by which parameters its files were made; what was recorded before
+        is void.
+        """
         path = workplace() / self.output / RECORD
         content = json.dumps({"parameters": self.model_dump()} | facts, indent=1, ensure_ascii=False)
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
@@ -265,14 +293,19 @@ class Sampling(Parameters):
         return self
 
     def native(self) -> str:
-        """The label of the model's native size, from its configuration: no weights are loaded; errors as `outline_size`."""
+        """The label of the model's native size, from its configuration: no weights are loaded; errors as
+        `outline_size`.
+        """
         from entropy_lib.models.outline import outline_size  # diffusers is slow to import
 
         return size_name(*outline_size(self.model))
 
     def image_sizes(self) -> list[str]:
         """The sizes that are drawn, as far as the parameters name them."""
-        return [*getattr(self, "sizes", []), *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name))]
+        return [
+            *getattr(self, "sizes", []),
+            *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name)),
+        ]
 
     def rule_names(self) -> list[str]:
         """The rules or methods that are drawn by, as far as the parameters name them."""
@@ -280,7 +313,8 @@ class Sampling(Parameters):
         return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the captions of the reference.
+        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the
+        captions of the reference.
 
         Raises:
             InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
@@ -297,7 +331,12 @@ class Sampling(Parameters):
 
     def sampling(self) -> dict[str, Any]:
         """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
-        return {"prompts": self.prompt_list(), "seeds": self.seed_list(), "steps": self.steps, "guidance": self.guidance}
+        return {
+            "prompts": self.prompt_list(),
+            "seeds": self.seed_list(),
+            "steps": self.steps,
+            "guidance": self.guidance,
+        }
 
     def provenance(self, pipe: "DiffusionPipeline") -> str:
         """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
@@ -318,7 +357,8 @@ class Sweep(Sampling):
     """
 
     prompts: Annotated[str, AfterValidator(lambda name: name if name == REFERENCE else _prompt_source(name))]
-    prompt_count: Annotated[int, Field(ge=3, le=10**6)]  # the jackknife leaves out one block and needs two images more
+    # the jackknife leaves out one block and needs two images more
+    prompt_count: Annotated[int, Field(ge=3, le=10**6)]
     seeds_per_prompt: Annotated[int, Field(ge=1, le=10**4)]
     sizes: Sizes
     methods: Methods  # scale rules, or any other way to draw
@@ -328,11 +368,15 @@ class Sweep(Sampling):
     level: Level
 
     def parts(self) -> "list[Sweep]":
-        """The comparisons that it is made of: one, or, where there are `methods_below`, one of the sizes that hold a window of
-        native size, and one of the others with the native size.
+        """The comparisons that it is made of: one, or, where there are `methods_below`, one of the sizes that
+        hold a window of native size, and one of the others with the native size.
         """
         native = parse_size(self.native()) if hasattr(self, "methods_below") else (0, 0)
-        below = [size for size in self.sizes if any(side < own for side, own in zip(parse_size(size), native, strict=True))]
+        below = [
+            size
+            for size in self.sizes
+            if any(side < own for side, own in zip(parse_size(size), native, strict=True))
+        ]
         fits = {"sizes": [size for size in self.sizes if size not in below]}
         others = [{"sizes": [*below, size_name(*native)], "methods": self.methods_below}] if below else []
         return [self.model_copy(update=values) for values in (fits, *others)]
@@ -382,7 +426,9 @@ def _read(path: Path, time: int) -> type[Parameters]:
             raise InvalidInputError(f"{taken[0]!r} cannot be the name of a parameter; take another")
         base = Sweep if "store" in defaults else Sampling if "model" in defaults else Parameters
         own = {name: value for name, value in defaults.items() if name not in base.model_fields}
-        types = {name: (TYPES[name] if name in TYPES else implied_type(value), ...) for name, value in own.items()}
+        types = {
+            name: (TYPES[name] if name in TYPES else implied_type(value), ...) for name, value in own.items()
+        }
     except InvalidInputError as error:
         raise BrokenNotebookError(f"{path.stem}: {error}") from None
     made = create_model(path.stem, __base__=base, **types)
@@ -403,8 +449,8 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
     Args:
         notebook: its file name without ending.
-        values: the parameters. Inside a notebook, `globals()` will do: only names of parameters are looked at, and what papermill
-            put in.
+        values: the parameters. Inside a notebook, `globals()` will do: only names of parameters are looked
+            at, and what papermill put in.
 
     Raises:
         UnknownNameError: for an unknown notebook, or a name given by papermill that is no parameter.
@@ -425,7 +471,8 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
 
 def check_together(notebook: str, checked: Parameters) -> None:
-    """Make the checks that a notebook makes of its parameters: its calls `el.….check_…(…)` beside `check_parameters`.
+    """Make the checks that a notebook makes of its parameters: its calls `el.….check_…(…)` beside
+    `check_parameters`.
 
     Raises:
         ParameterError: as they say.
@@ -439,7 +486,9 @@ def check_together(notebook: str, checked: Parameters) -> None:
         except InvalidInputError as error:
             raise ParameterError(f"{notebook}: {error}") from None
         except (NameError, AttributeError, TypeError, LookupError) as error:
-            raise BrokenNotebookError(f"{notebook}: its check {check!r} cannot be made of `el` and `p`: {error}") from None
+            raise BrokenNotebookError(
+                f"{notebook}: its check {check!r} cannot be made of `el` and `p`: {error}"
+            ) from None
 
 
 def check_at_least(p: Parameters, **least: int) -> None:
@@ -451,13 +500,23 @@ def check_at_least(p: Parameters, **least: int) -> None:
     for name, number in least.items():
         value = getattr(p, name)
         if (len(value) if isinstance(value, list) else value) < number:
-            raise InvalidInputError(f"{name} is {value}; it must be {'a list of ' * isinstance(value, list)}{number} or more")
+            raise InvalidInputError(
+                f"{name} is {value}; it must be {'a list of ' * isinstance(value, list)}{number} or more"
+            )
 
 
 def drawn_images(checked: Parameters) -> int:
-    """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not counted off."""
+    """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not
+    counted off.
+    """
     if not isinstance(checked, Sampling):
         return 0
-    parts, beside = checked.parts() if isinstance(checked, Sweep) else [checked], hasattr(checked, "small")  # the native size
+    # the native size
+    parts, beside = checked.parts() if isinstance(checked, Sweep) else [checked], hasattr(checked, "small")
     cells = sum((len(part.image_sizes()) + beside) * (len(part.rule_names()) or 1) for part in parts)
-    return cells * checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * (1 + len(getattr(checked, "controls", [])))
+    return (
+        cells
+        * checked.prompt_count
+        * getattr(checked, "seeds_per_prompt", 1)
+        * (1 + len(getattr(checked, "controls", [])))
+    )

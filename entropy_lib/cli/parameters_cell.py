@@ -1,4 +1,5 @@
-"""What a notebook's file says of its parameters, read without running it: the cell with their values, and the checks of them.
+"""What a notebook's file says of its parameters, read without running it: the cell with their values, and the
+checks of them.
 
 Example:
     >>> implied_type([0.1, 2]), implied_type(3)
@@ -17,14 +18,22 @@ INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
 def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` beside that of `check_parameters`.
+    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` beside that of
+    `check_parameters`.
 
     Raises:
-        InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain value.
+        InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain
+            value.
     """
     try:
-        cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell.get("cell_type") != "markdown"]
-        found = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        cells = [
+            cell
+            for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            if cell.get("cell_type") != "markdown"
+        ]
+        found = [
+            "".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
+        ]
         statements = ast.parse("\n".join(found)).body
         lines = [line for cell in cells for line in _lines_of_check("".join(cell["source"]))]
         beside = ast.parse("\n".join(lines)).body
@@ -42,11 +51,19 @@ def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _lines_of_check(source: str) -> list[str]:
     """Of the cell that checks the parameters, without the magics of IPython."""
-    return [line for line in source.splitlines() if not line.startswith(("%", "!"))] if "check_parameters(" in source else []
+    return (
+        [line for line in source.splitlines() if not line.startswith(("%", "!"))]
+        if "check_parameters(" in source
+        else []
+    )
 
 
 def _is_check(statement: ast.stmt) -> bool:
-    called = statement.value.func if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) else None
+    called = (
+        statement.value.func
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+        else None
+    )
     return getattr(called, "attr", "").startswith("check_")
 
 
@@ -58,7 +75,9 @@ def injected_names(cells: Iterable[str]) -> list[str]:
         ['stepz']
     """
     given = [cell for cell in cells if cell.startswith(INJECTED)][-1:]
-    assigned = [each.targets[0] for cell in given for each in ast.parse(cell).body if isinstance(each, ast.Assign)]
+    assigned = [
+        each.targets[0] for cell in given for each in ast.parse(cell).body if isinstance(each, ast.Assign)
+    ]
     return [target.id for target in assigned if isinstance(target, ast.Name)]
 
 
@@ -74,7 +93,8 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
 
 
 def implied_type(value: Any) -> Any:
-    """The type of a parameter that has this value: a plain one, or a list of one; whole numbers among others are numbers.
+    """The type of a parameter that has this value: a plain one, or a list of one; whole numbers among others
+    are numbers.
 
     Raises:
         InvalidInputError: for an empty list, a mixed one, and everything else.

@@ -1,7 +1,8 @@
-"""Profiles: other values of the notebooks' parameters than their cells have, as YAML files in `notebooks/profiles/`.
+"""Profiles: other values of the notebooks' parameters than their cells have, as YAML files in
+`notebooks/profiles/`.
 
-A section is of one notebook, `common` of all that have such a parameter. A profile with a line `extends: other` says only what
-differs from that one; all that it says wins over all that the other says.
+A section is of one notebook, `common` of all that have such a parameter. A profile with a line `extends:
+other` says only what differs from that one; all that it says wins over all that the other says.
 
 Example:
     >>> profile_parameters("00_quickstart", "mini").rule
@@ -41,7 +42,8 @@ class ProfileRun:
     Args:
         parameters: checked.
         changed: those of them that are not the profile's.
-        name: of the folders that the run has alone: the profile's, and where anything was changed a checksum of that.
+        name: of the folders that the run has alone: the profile's, and where anything was changed a checksum
+            of that.
     """
 
     parameters: Parameters
@@ -59,7 +61,8 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
 
     Raises:
         UnknownNameError: for an unknown notebook, profile, section or parameter.
-        ParameterError: for a profile that cannot be read, for a missing or unusable value, and for values that do not go together.
+        ParameterError: for a profile that cannot be read, for a missing or unusable value, and for values
+            that do not go together.
     """
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
@@ -67,7 +70,9 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
     _check_names(f"parameter of {notebook}", own | overrides, NOTEBOOKS[notebook].model_fields)
     checked = check_parameters(notebook, own | overrides)
     check_together(notebook, checked)
-    changed = checked.model_dump(include={name for name, value in overrides.items() if name not in own or own[name] != value})
+    changed = checked.model_dump(
+        include={name for name, value in overrides.items() if name not in own or own[name] != value}
+    )
     if not changed:
         return ProfileRun(checked, {}, profile)
     name = f"{profile}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
@@ -92,16 +97,27 @@ def output_folder(run: str, notebook: str) -> str:
 
 
 def _values(notebook: str, profile: str) -> dict[str, Any]:
-    """A profile's own section before its `common` values, both before the profile it extends, all before the notebook's cell."""
+    """A profile's own section before its `common` values, both before the profile it extends, all before the
+    notebook's cell.
+    """
     values = dict(NOTEBOOKS[notebook].defaults)
     places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
-    for said in (places, *(part for content in _files(profile) for part in (content.get(COMMON, {}), content.get(notebook, {})))):
+    for said in (
+        places,
+        *(
+            part
+            for content in _files(profile)
+            for part in (content.get(COMMON, {}), content.get(notebook, {}))
+        ),
+    ):
         values |= {name: value for name, value in said.items() if name in values}
     return values
 
 
 def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
-    """The sections of each file that a profile is made of: first that of the profile which extends no other, its own last."""
+    """The sections of each file that a profile is made of: first that of the profile which extends no other,
+    its own last.
+    """
     if profile not in available():
         raise UnknownNameError("profile", profile, available())
     if profile in above:
@@ -127,9 +143,16 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
 def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
     """A section of known parameters; an empty one is {}."""
     if not isinstance(values, dict | None):
-        raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it")
-    every = {*TYPES, *Sweep.model_fields, *(field for notebook in NOTEBOOKS for field in parameter_names(notebook))}
-    known = every - {"output"} if name == COMMON else parameter_names(name) or values  # a broken notebook has none
+        raise ParameterError(
+            f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it"
+        )
+    every = {
+        *TYPES,
+        *Sweep.model_fields,
+        *(field for notebook in NOTEBOOKS for field in parameter_names(notebook)),
+    }
+    # a broken notebook has none
+    known = every - {"output"} if name == COMMON else parameter_names(name) or values
     _check_names(f"parameter in section {name!r} of profile {profile!r}", values or {}, known)
     return values or {}
 
@@ -141,7 +164,8 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters from the command line, each read as YAML; of a name that is given twice the last value counts.
+    """Parameters from the command line, each read as YAML; of a name that is given twice the last value
+    counts.
 
     Raises:
         ParameterError: for a text that is not written as name=value.
@@ -158,19 +182,25 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = load_yaml(value) if value else ""
         except ParameterError as error:
-            raise ParameterError(f"{text!r} is no YAML ({error}); put the value in quotes: {name}='\"…\"'") from None
+            raise ParameterError(
+                f"{text!r} is no YAML ({error}); put the value in quotes: {name}='\"…\"'"
+            ) from None
     return values
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2; PyYAML's own rules are those of 1.1, by which 1e-3 is a text, `no` is False and 1:30 is 90."""
+    """As YAML 1.2; PyYAML's own rules are those of 1.1, by which 1e-3 is a text, `no` is False and 1:30 is
+    90.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]!r} occurs twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{repeated[0]!r} occurs twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -184,7 +214,8 @@ for _kind, _pattern in {
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML as people mean it: 1e-3 is a number; 0x64, 010, 1:30, yes and dates are text; no key may be repeated.
+    """Read YAML as people mean it: 1e-3 is a number; 0x64, 010, 1:30, yes and dates are text; no key may be
+    repeated.
 
     Raises:
         ParameterError: for text that is no YAML, with the line.
@@ -199,7 +230,8 @@ def load_yaml(text: str) -> Any:
         where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         tabs = "; indent with spaces, not tabs" if "\t" in text else ""
         raise ParameterError(f"{error.problem or error.context}{where}{tabs}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # a forbidden character; brackets without end; !!int x
+    # a forbidden character; brackets without end; !!int x
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ParameterError(str(error) or "not readable") from None
 
 

@@ -1,7 +1,8 @@
 """Results: a notebook writes tables, `data/results/` keeps those of long runs, `docs/results.md` shows them.
 
 python -m entropy_lib run --profile mini-full
-python -m entropy_lib results --keep mini-full  # copies the tables to data/results/ and writes docs/results.md from them
+python -m entropy_lib results --keep mini-full  # copies the tables to data/results/ and writes
+docs/results.md from them
 """
 
 import shutil
@@ -52,7 +53,9 @@ def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 # What is kept of a notebook, and what a page shows of each table.
 SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "02_gaussian_check": {"layers": partial(_columns, names=["layer", "tokens", "logit_std", "error", "response_ratio"])},
+    "02_gaussian_check": {
+        "layers": partial(_columns, names=["layer", "tokens", "logit_std", "error", "response_ratio"])
+    },
     "03_entropy_vs_tokens": {"slopes": slopes},
     "04_entropy_per_layer": {"fraction_removed": shares},
     "06_metric_tables": {"levels": _levels, "differences": _compared},
@@ -81,17 +84,20 @@ def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame)
 
 
 def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
-    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had any.
+    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had
+    any.
 
     Args:
         profile: whose values the tables must have been made with, all of them.
         output: the folder that holds one folder for each notebook.
 
     Raises:
-        InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing or cannot be read,
-            and for tables of other parameters.
+        InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing
+            or cannot be read, and for tables of other parameters.
     """
-    there = [name for name in SHOWN if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))]
+    there = [
+        name for name in SHOWN if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))
+    ]
     if not there:
         again = f"run `entropy_lib run --profile {profile}` first"
         raise InvalidInputError(f"{output} holds no tables of {', '.join(SHOWN)}; {again}")
@@ -103,20 +109,30 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
 
 
 def _check_whose(name: str, profile: str, folder: Path) -> None:
-    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing changed."""
+    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing
+    changed.
+    """
     wanted = profile_parameters(name, profile).model_dump()
     given = claimed(folder).get("parameters")
     again = f"run `entropy_lib run {name} --profile {profile} --force`"
     if not isinstance(given, dict):
-        raise InvalidInputError(f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}")
-    if other := sorted(key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)):
+        raise InvalidInputError(
+            f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}"
+        )
+    if other := sorted(
+        key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)
+    ):
         differs = f"{other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}"
         raise InvalidInputError(f"{folder} is not of profile {profile!r}: {differs}; {again}")
 
 
 def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
     for name in names:
-        for path in [*(output / name).glob("*.csv"), output / name / "provenance.txt", output / name / RECORD]:
+        for path in [
+            *(output / name).glob("*.csv"),
+            output / name / "provenance.txt",
+            output / name / RECORD,
+        ]:
             with replacing(kept / name / path.name) as temporary:
                 shutil.copyfile(path, temporary)
 
@@ -126,10 +142,13 @@ def _readable(what: str | Path) -> Iterator[None]:
     """InvalidInputError, with the name of the file, for what is missing or not as notebooks write it."""
     try:
         yield
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:  # pandas' own are ValueErrors
+    # pandas' own are ValueErrors
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise InvalidInputError(f"{what} cannot be read as notebooks write it ({error!r}); run the notebook again") from None
+        raise InvalidInputError(
+            f"{what} cannot be read as notebooks write it ({error!r}); run the notebook again"
+        ) from None
 
 
 def _section(name: str, folder: Path) -> list[str]:
@@ -137,7 +156,9 @@ def _section(name: str, folder: Path) -> list[str]:
     with _readable(folder / "provenance.txt"):
         origin = (folder / "provenance.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
     if not origin:
-        raise InvalidInputError(f"{folder / 'provenance.txt'} does not say where the tables come from; run the notebook again")
+        raise InvalidInputError(
+            f"{folder / 'provenance.txt'} does not say where the tables come from; run the notebook again"
+        )
     lines = [f"## [{name}](../notebooks/{name}.ipynb), profile `{folder.parent.name}`", "", f"{origin}", ""]
     for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in SHOWN[name])}):
         with _readable(path):
@@ -168,7 +189,14 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
 
 def page(results: Path = RESULTS) -> str:
     """The text of docs/results.md: what each kept table says."""
-    lines = ["# Results of the long runs", "", "![Over-count and under-count by size](answer.png)", "", ABOUT, ""]
+    lines = [
+        "# Results of the long runs",
+        "",
+        "![Over-count and under-count by size](answer.png)",
+        "",
+        ABOUT,
+        "",
+    ]
     for name in SHOWN:
         for folder in sorted(results.glob(f"*/{name}")):
             lines += _section(name, folder)
@@ -186,7 +214,9 @@ def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
     from entropy_lib.plots.figures import metrics_by_size, theme  # matplotlib is slow to import
 
     theme()
-    figure = metrics_by_size(levels[levels.method.isin(["unscaled", "paper", "native, resized", "real, resized"])], COUNTED)
+    figure = metrics_by_size(
+        levels[levels.method.isin(["unscaled", "paper", "native, resized", "real, resized"])], COUNTED
+    )
     with replacing(path.with_name("answer.png")) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     with replacing(path) as temporary:

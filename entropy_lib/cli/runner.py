@@ -1,11 +1,12 @@
-"""Runs the notebooks with papermill: parameters checked first, failures kept and named, resumed after an interruption.
+"""Runs the notebooks with papermill: parameters checked first, failures kept and named, resumed after an
+interruption.
 
     python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
     python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
 
-The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do what they
-write. What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which the folder of output
-has too, says whether the same run would give the same again.
+The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do
+what they write. What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which
+the folder of output has too, says whether the same run would give the same again.
 """
 
 import asyncio
@@ -78,8 +79,8 @@ def result_file(name: str, folder: Path) -> Path:
 
 
 def read_result(path: Path) -> Result | None:
-    """An earlier result, or None where there is none; one that cannot be read is named and left out, and so is one without its
-    executed notebook.
+    """An earlier result, or None where there is none; one that cannot be read is named and left out, and so
+    is one without its executed notebook.
     """
     if not path.exists():
         return None
@@ -88,7 +89,10 @@ def read_result(path: Path) -> Result | None:
         nbformat.read(executed, as_version=4)
         return TypeAdapter(Result).validate_json(path.read_bytes())
     except Exception as error:  # nbformat has many
-        say(f"{path} or {executed.name} cannot be read and is left out ({type(error).__name__}); run the notebook again", "yellow")
+        say(
+            f"{path} or {executed.name} cannot be read and is left out ({type(error).__name__}); run the notebook again",
+            "yellow",
+        )
         return None
 
 
@@ -106,14 +110,19 @@ def run(
         names: notebooks without ending; all by default.
         profile: see `notebooks/profiles/`.
         overrides: parameters that replace those of the profile, in every notebook that has them.
-        output: folder of the report; executed notebooks and logs go into its folders, one for all runs of the same parameters.
+        output: folder of the report; executed notebooks and logs go into its folders, one for all runs of the
+        same parameters.
         force: run finished notebooks again.
         jobs: how many run at a time; by default two where there are two processors and no GPU to share.
 
     Raises:
         EntropyLibError: for parameters that no notebook can be run with here, before the first one starts.
     """
-    names, overrides, place = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}, output or report_folder()
+    names, overrides, place = (
+        list(dict.fromkeys(names or NOTEBOOKS)),
+        overrides or {},
+        output or report_folder(),
+    )
     prepared = [_prepared(name, profile, _meant_for(name, names, overrides), place) for name in names]
     results = {one.name: one for one in prepared if isinstance(one, Result)}
     runs = [one for one in prepared if isinstance(one, _Run)]
@@ -129,7 +138,9 @@ def run(
 def _meant_for(name: str, names: Sequence[str], overrides: dict[str, Any]) -> dict[str, Any]:
     """Those overrides that a notebook has, and those that none has: to be refused."""
     elsewhere = {field for other in names for field in parameter_names(other)}
-    return {key: value for key, value in overrides.items() if key in parameter_names(name) or key not in elsewhere}
+    return {
+        key: value for key, value in overrides.items() if key in parameter_names(name) or key not in elsewhere
+    }
 
 
 def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -> "_Run | Result":
@@ -141,7 +152,9 @@ def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -
         say(f"{error}; the others run", "red")
         return Result(name, profile, overrides, False, 0.0, "", str(error))
     wanted = fingerprint(FOLDER / f"{name}.ipynb", asked.parameters)
-    return _Run(name, asked, notebook, place / asked.name, Result(name, profile, asked.changed, False, 0.0, wanted))
+    return _Run(
+        name, asked, notebook, place / asked.name, Result(name, profile, asked.changed, False, 0.0, wanted)
+    )
 
 
 def _readable_notebook(name: str) -> nbformat.NotebookNode:
@@ -178,7 +191,10 @@ def _finished(runs: Sequence["_Run"]) -> dict[str, Result]:
     """The results of those that need not run again: page and folder of output are of this very run."""
     same = {}
     for run in runs:
-        result, output = read_result(result_file(run.name, run.folder)), claimed(workplace() / run.checked.output)
+        result, output = (
+            read_result(result_file(run.name, run.folder)),
+            claimed(workplace() / run.checked.output),
+        )
         if result and result.ok and result.fingerprint == run.result.fingerprint == output.get("fingerprint"):
             say(f"{run.name}: finished before, {result.seconds:.0f} s", "dim")
             same[run.name] = replace(result, skipped=True)
@@ -190,7 +206,9 @@ def _cores() -> int:
 
 
 def _jobs() -> int:
-    """Half of a notebook's time goes into imports, tables and figures, which one processor does while the other draws."""
+    """Half of a notebook's time goes into imports, tables and figures, which one processor does while the
+    other draws.
+    """
     return 1 if torch.cuda.is_available() else min(2, _cores())
 
 
@@ -213,8 +231,8 @@ class _Run:
 def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     """Execute notebooks, so many at a time, those that draw most first.
 
-    Threads will do, for papermill gives each notebook a process of its own. Whatever ends this early, Ctrl-C above all,
-    ends those processes too.
+    Threads will do, for papermill gives each notebook a process of its own. Whatever ends this early, Ctrl-C
+    above all, ends those processes too.
     """
     jobs, environment = min(jobs, len(runs)) or 1, os.environ | {WORKPLACE: str(workplace())}
     if jobs > 1:  # threads of two processes on the same cores would wait for each other
@@ -224,12 +242,14 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     with ThreadPoolExecutor(jobs) as pool:
         try:
             futures = [pool.submit(_execute, run, kernels) for run in longest_first]
-            while (found := wait(futures, timeout=0.5)).not_done:  # a Ctrl-C that another thread receives ends no wait of this one
+            # a Ctrl-C that another thread receives ends no wait of this one
+            while (found := wait(futures, timeout=0.5)).not_done:
                 for future in found.done:
                     future.result()  # raises what ended it
             return {result.name: result for result in (future.result() for future in futures)}
         except KeyboardInterrupt:
-            earlier = signal.signal(signal.SIGINT, lambda *_: None)  # a second one would leave processes behind
+            # a second one would leave processes behind
+            earlier = signal.signal(signal.SIGINT, lambda *_: None)
             kernels.stop(pool)
             signal.signal(signal.SIGINT, earlier)
             raise
@@ -239,7 +259,9 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
 
 
 class _Kernels:
-    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are; all can be ended."""
+    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are; all can be
+    ended.
+    """
 
     def __init__(self, environment: dict[str, str]):
         self.environment, self.managers, self.stopped = environment, [], False
@@ -259,7 +281,9 @@ class _Kernels:
                     await self.provisioner.kill()
 
             async def _async_interrupt_kernel(self) -> None:
-                """Not before a shutdown: jupyter_client interrupts idle kernels too, and some log that as an error of theirs."""
+                """Not before a shutdown: jupyter_client interrupts idle kernels too, and some log that as an
+                error of theirs.
+                """
                 if not self.shutting_down:
                     await super()._async_interrupt_kernel()
 
@@ -321,5 +345,7 @@ def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
                 raise
             log.write(f"\n{failure}\n")
             of_a_cell = isinstance(failure, PapermillExecutionError)
-            return f"{failure.ename}: {failure.evalue}" if of_a_cell else f"{type(failure).__name__}: {failure}"
+            return (
+                f"{failure.ename}: {failure.evalue}" if of_a_cell else f"{type(failure).__name__}: {failure}"
+            )
     return ""

@@ -29,7 +29,8 @@ def write_report(output: Path) -> Path:
     """Build the site of all runs in a folder.
 
     Args:
-        output: the folder of the report, that holds a folder for all runs of a profile with the same overrides.
+        output: the folder of the report, that holds a folder for all runs of a profile with the same
+            overrides.
 
     Returns:
         the front page.
@@ -46,7 +47,8 @@ def write_report(output: Path) -> Path:
         with patch_docutils(), docutils_namespace():  # so that it can be built again in the same process
             Sphinx(*paths, "html", status=None, warning=warnings).build()
     except BaseException:
-        shutil.rmtree(output / DOCTREES, ignore_errors=True)  # else a page that was written by half would count as built
+        # else a page that was written by half would count as built
+        shutil.rmtree(output / DOCTREES, ignore_errors=True)
         raise
     with replacing(output / DOCTREES / "warnings.txt") as temporary:
         temporary.write_text(warnings.getvalue(), encoding="utf-8")
@@ -54,7 +56,9 @@ def write_report(output: Path) -> Path:
 
 
 def gather(output: Path, source: Path) -> None:
-    """Write the sources of the site: guides, saved results, reference, the notebooks that were run, and the front page."""
+    """Write the sources of the site: guides, saved results, reference, the notebooks that were run, and the
+    front page.
+    """
     handbook(source)
     runs: dict[Path, list[Result]] = {}
     for path in sorted(output.glob("*/*.result.json")):
@@ -106,10 +110,16 @@ def _page(result: Result, folder: Path, place: Path) -> dict[str, Any]:
 
 
 def card_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """Title and question, the first two lines; the answer, that it wrote when it had run; its first figure, or ""."""
-    lines = [line for cell in notebook.cells for line in cell.source.splitlines() if line.strip()] or ["no title"]
+    """Title and question, the first two lines; the answer, that it wrote when it had run; its first figure,
+    or "".
+    """
+    lines = [line for cell in notebook.cells for line in cell.source.splitlines() if line.strip()] or [
+        "no title"
+    ]
     shown = [(cell, output.get("data", {})) for cell in notebook.cells for output in cell.get("outputs", [])]
-    answers = [data.get("text/markdown", "") for cell, data in shown if "in-short" in cell.metadata.get("tags", [])]
+    answers = [
+        data.get("text/markdown", "") for cell, data in shown if "in-short" in cell.metadata.get("tags", [])
+    ]
     return {
         "title": lines[0].lstrip("# "),
         "question": lines[1] if len(lines) > 1 else "",

@@ -1,4 +1,5 @@
-"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had on this machine.
+"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had on this
+machine.
 
 Notebooks and the command line both come this way.
 """
@@ -28,14 +29,21 @@ from entropy_lib.sweep.store import Store
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
-IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]  # those are in notebook 09
-ABOUT_LAYOUT = [name for name, one in METRICS.items() if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS]
+# those are in notebook 09
+IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]
+ABOUT_LAYOUT = [
+    name
+    for name, one in METRICS.items()
+    if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS
+]
 
 
 def check_ready(checked: Parameters) -> None:
-    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a factor, images.
+    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a
+    factor, images.
 
-    `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks around.
+    `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks
+    around.
 
     Raises:
         InvalidInputError: naming the parameter that cannot be used here.
@@ -53,7 +61,9 @@ def check_ready(checked: Parameters) -> None:
         open_reference(checked.reference)
         for part in checked.parts():
             plan_of(part)
-    for name in {getattr(checked, kind) for kind in ("extractor", "score_extractor") if hasattr(checked, kind)}:
+    for name in {
+        getattr(checked, kind) for kind in ("extractor", "score_extractor") if hasattr(checked, kind)
+    }:
         if name == "mini-clip":
             verify(DATA / name)
         else:
@@ -61,7 +71,9 @@ def check_ready(checked: Parameters) -> None:
 
 
 def _check_rules(checked: Sampling) -> None:
-    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that works is refused."""
+    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that
+    works is refused.
+    """
     known = CATALOGUE.get(checked.model)
     chosen = [rule(method(name).rule) for name in checked.rule_names()] if known else []
     for each in chosen:
@@ -76,30 +88,39 @@ def _check_rules(checked: Sampling) -> None:
 
 
 def check_against_unscaled(p: Sweep) -> None:
-    """Whether methods can be compared with the unscaled model and with the paper's rule, and sizes with the native one.
+    """Whether methods can be compared with the unscaled model and with the paper's rule, and sizes with the
+    native one.
 
     Raises:
-        InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that is missing.
+        InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that
+            is missing.
     """
     for name in ("methods", "methods_below"):
         given = getattr(p, name, p.methods)
         if given[0] != "unscaled" or "paper" not in given:
-            raise InvalidInputError(f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with")
+            raise InvalidInputError(
+                f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with"
+            )
     if (native := p.native()) not in p.sizes:
         raise InvalidInputError(f"sizes are {p.sizes}; the native size {native} must be among them")
     if beyond := [size for size in getattr(p, "measured", []) if size not in p.sizes]:
-        raise InvalidInputError(f"measured has {beyond[0]}, which is not among the sizes {p.sizes}; add it there")
+        raise InvalidInputError(
+            f"measured has {beyond[0]}, which is not among the sizes {p.sizes}; add it there"
+        )
 
 
 def check_calibration(p: Sweep) -> None:
     """Whether the calibration can be read, and entropy be measured on so many prompts.
 
     Raises:
-        MissingFileError, InvalidInputError: as `Calibration.read`; InvalidInputError for more prompts than there are.
+        MissingFileError, InvalidInputError: as `Calibration.read`; InvalidInputError for more prompts than
+            there are.
     """
     own_calibration(p)
     if p.measured_prompts > p.prompt_count:
-        raise InvalidInputError(f"measured_prompts is {p.measured_prompts}, of {p.prompt_count} prompts; take fewer")
+        raise InvalidInputError(
+            f"measured_prompts is {p.measured_prompts}, of {p.prompt_count} prompts; take fewer"
+        )
 
 
 def own_calibration(p: Sweep) -> Calibration | None:
@@ -113,18 +134,24 @@ def own_calibration(p: Sweep) -> Calibration | None:
 
 
 def plan_of(p: Sweep, model: str | None = None) -> Plan:
-    """What is to be drawn, by the model of the parameters or another. Nothing is loaded but captions, and nothing written.
+    """What is to be drawn, by the model of the parameters or another. Nothing is loaded but captions, and
+    nothing written.
 
     Raises:
-        ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts, and for a calibration of another model.
+        ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts, and for a calibration
+            of another model.
     """
     own, model = own_calibration(p), model or p.model
     drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
     drawn["calibration"] = own.digest if own else ""
-    plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, reference=p.reference, **drawn)
+    plan = make_plan(
+        model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, reference=p.reference, **drawn
+    )
     rules = [each for each in (rule(method(name).rule) for name in p.methods) if each.calibrated]
     if own or rules:
-        known = own or shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name)
+        known = own or shipped_calibration(
+            lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name
+        )
         known.check_planned(rules, outline(model), stored_lengths(model, known.layers))
     return plan
 

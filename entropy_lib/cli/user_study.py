@@ -1,4 +1,6 @@
-"""From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both come this way."""
+"""From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both
+come this way.
+"""
 
 from entropy_lib.cli.parameters import Sweep
 from entropy_lib.errors import InvalidInputError
@@ -18,18 +20,24 @@ def check_pairs(p: Sweep) -> None:
     if len(p.methods) < 2:
         raise InvalidInputError(f"methods are {p.methods}; raters compare two at least")
     if not away:
-        raise InvalidInputError(f"sizes are {p.sizes}; at the native size the methods change nothing, so name another")
+        raise InvalidInputError(
+            f"sizes are {p.sizes}; at the native size the methods change nothing, so name another"
+        )
     if p.pairs > (there := len(away) * p.prompt_count):
-        raise InvalidInputError(f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}")
+        raise InvalidInputError(
+            f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}"
+        )
     if p.answers and not (workplace() / p.answers).exists():
-        raise InvalidInputError(f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters')
+        raise InvalidInputError(
+            f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters'
+        )
 
 
 def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
     """The study of the parameters; the same one whenever the same images are there.
 
-    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is asked to compare
-    there, and its images are for catch trials.
+    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is
+    asked to compare there, and its images are for catch trials.
 
     Raises:
         InvalidInputError: where something has not been drawn, or as `make_study`.
@@ -43,8 +51,12 @@ def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
                 )
             found.setdefault((size, unit.prompt), {}).setdefault(rule, unit)
     candidates = [
-        Candidate(prompt, size, {rule: store.read(unit) for rule, unit in units.items()}) for (size, prompt), units in found.items()
+        Candidate(prompt, size, {rule: store.read(unit) for rule, unit in units.items()})
+        for (size, prompt), units in found.items()
     ]
-    away, native = ([each for each in candidates if (each.size == plan.native) == at_native] for at_native in (False, True))
+    away, native = (
+        [each for each in candidates if (each.size == plan.native) == at_native]
+        for at_native in (False, True)
+    )
     asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
     return make_study(away, catch_candidates=native, provenance=plan.provenance, **asked)

@@ -1,13 +1,14 @@
-"""What the entropy of attention is: exact row entropies and logit moments of (query, key), without the N x N map.
+"""What the entropy of attention is: exact row entropies and logit moments of (query, key), without the N x N
+map.
 
 A row of logits is s_j = λ q·k_j and its weights p = softmax(s). With lse(s) = ln Σ_j exp(s_j),
 
     H = lse(s) - Σ_j p_j s_j = lse(s) - λ q·(Σ_j p_j k_j)
 
-and Σ_j p_j k_j is what fused attention returns when the keys are given as values; the same call already holds lse. One
-extra fused call therefore gives the exact entropy of every row in O(N) memory. Taking the mean key off first changes no
-weight and removes most of the rounding error. `fused` holds the fused kernels; without one, and with a mask, the rows
-are taken in blocks.
+and Σ_j p_j k_j is what fused attention returns when the keys are given as values; the same call already holds
+lse. One extra fused call therefore gives the exact entropy of every row in O(N) memory. Taking the mean key
+off first changes no weight and removes most of the rounding error. `fused` holds the fused kernels; without
+one, and with a mask, the rows are taken in blocks.
 
 Example:
     >>> import torch
@@ -49,18 +50,20 @@ def attention_entropy(
 ) -> Float[Tensor, "*batch rows"]:
     """Entropy of every row of softmax(scale · query keyᵀ), in nats (Eq. 2), exact and in O(N) memory.
 
-    Computed in float32 (float64 for float64 input) whatever the input, autocast and TF32, and without gradient.
+    Computed in float32 (float64 for float64 input) whatever the input, autocast and TF32, and without
+    gradient.
 
     Args:
         query: `[..., heads, N_q, d]`.
         key: `[..., heads, N_k, d]`, same leading axes; N_k may differ from N_q (cross-attention).
         scale: λ; 1/sqrt(d) by default.
-        rows: query rows to look at. A number takes that many at random (always the same ones, and without touching
-            torch's random state), or all where there are no more; a sequence names them; None takes all.
-        mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends nowhere has
-            no distribution and gives NaN.
-        kernel: how to compute it: "cpu" or "efficient", see `fused`, or "blocks" of rows; None takes the first that works for
-            these tensors.
+        rows: query rows to look at. A number takes that many at random (always the same ones, and without
+            touching torch's random state), or all where there are no more; a sequence names them; None takes
+            all.
+        mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends
+            nowhere has no distribution and gives NaN.
+        kernel: how to compute it: "cpu" or "efficient", see `fused`, or "blocks" of rows; None takes the
+            first that works for these tensors.
 
     Returns:
         `[..., heads, rows]`, between 0 and ln N_k.
@@ -68,8 +71,9 @@ def attention_entropy(
     NaN and infinity in query or key give NaN in the rows that they reach, as in a softmax.
 
     Raises:
-        InvalidInputError: when query or key is no floating-point tensor or their shapes do not fit, `scale` is not a positive
-            number, `rows` is out of range, `mask` does not fit, or `kernel` does not serve these tensors.
+        InvalidInputError: when query or key is no floating-point tensor or their shapes do not fit, `scale`
+            is not a positive number, `rows` is out of range, `mask` does not fit, or `kernel` does not serve
+            these tensors.
 
     Example:
         >>> query, key = torch.randn(2, 4, 9, 16), torch.randn(2, 4, 5, 16)
@@ -100,8 +104,9 @@ def logit_moments(
 ) -> tuple[Float[Tensor, "*batch query"], ...]:
     """Cumulants over the keys of each row of scaled logits: mean, variance and, by `order`, κ3 and κ4.
 
-    Mean and variance come from the mean and the covariance of the keys, λ q·k̄ and λ² qᵀ Cov(K) q, in O(N d²) and with
-    gradients. The higher ones need the logits, which are formed in blocks of rows. All divide by N_k (population values).
+    Mean and variance come from the mean and the covariance of the keys, λ q·k̄ and λ² qᵀ Cov(K) q, in O(N d²)
+    and with gradients. The higher ones need the logits, which are formed in blocks of rows. All divide by N_k
+    (population values).
 
     Args:
         query: `[..., heads, N_q, d]`.
@@ -113,8 +118,8 @@ def logit_moments(
         `order` tensors `[..., heads, N_q]`. The square root of the second is `logit_std`, b.
 
     Raises:
-        InvalidInputError: when query or key is no floating-point tensor, their shapes do not fit, `scale` is not a positive
-            number, or `order` is not 1 to 4.
+        InvalidInputError: when query or key is no floating-point tensor, their shapes do not fit, `scale` is
+            not a positive number, or `order` is not 1 to 4.
 
     Example:
         >>> query, key = torch.randn(2, 9, 16), torch.randn(2, 5, 16)
@@ -145,8 +150,11 @@ def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
         return None
     if _is_whole(rows):
         if rows < 1:
-            raise InvalidInputError(f"rows is {rows}; give None for all rows, a number of at least 1, or a sequence of indices")
-        generator = torch.Generator().manual_seed(SAMPLE_SEED)  # evenly spaced rows would alias with the image's columns
+            raise InvalidInputError(
+                f"rows is {rows}; give None for all rows, a number of at least 1, or a sequence of indices"
+            )
+        # evenly spaced rows would alias with the image's columns
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
         return torch.randperm(total, generator=generator)[:rows].sort().values
     try:
         indices = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
@@ -209,7 +217,12 @@ def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, T
                 "arrays)"
             )
     shapes = f"query is {list(query.shape)} and key is {list(key.shape)}"
-    if query.ndim < 2 or key.ndim < 2 or query.shape[:-2] != key.shape[:-2] or query.shape[-1] != key.shape[-1]:
+    if (
+        query.ndim < 2
+        or key.ndim < 2
+        or query.shape[:-2] != key.shape[:-2]
+        or query.shape[-1] != key.shape[-1]
+    ):
         raise InvalidInputError(
             f"{shapes}; expected [..., N_q, d] and [..., N_k, d] with the same leading axes and d (repeat grouped keys for each "
             "query head first)"
@@ -217,8 +230,12 @@ def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, T
     if not query.numel() or not key.numel():
         raise InvalidInputError(f"{shapes}; no axis may be empty: a softmax needs at least one key")
     if query.device != key.device:
-        raise InvalidInputError(f"query is on {query.device} and key on {key.device}; move them to one device")
-    if scale is not None and (not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf):
+        raise InvalidInputError(
+            f"query is on {query.device} and key on {key.device}; move them to one device"
+        )
+    if scale is not None and (
+        not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf
+    ):
         raise InvalidInputError(f"scale is {scale!r:.80}; give a positive number, or None for 1/sqrt(d)")
     dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
     return query.to(dtype), key.to(dtype), query.shape[-1] ** -0.5 if scale is None else float(scale)
@@ -237,7 +254,11 @@ def _check_mask(mask: Mask, query: Tensor, key: Tensor) -> None:
         )
     full = (*query.shape[:-1], key.shape[-2])
     sides = zip(reversed(mask.shape), reversed(full), strict=False)
-    if not 2 <= mask.ndim <= len(full) or any(own not in (1, size) for own, size in sides) or mask.device != query.device:
+    if (
+        not 2 <= mask.ndim <= len(full)
+        or any(own not in (1, size) for own, size in sides)
+        or mask.device != query.device
+    ):
         raise InvalidInputError(
             f"mask is {list(mask.shape)} on {mask.device}; it must broadcast to {list(full)} on {query.device}, its last two axes "
             "being N_q and N_k"

@@ -1,11 +1,12 @@
 """The expected entropy of a softmax over N independent Gaussian logits, exact for every N and every b.
 
-The sum Z = Σ_j exp(b g_j), g_j standard normal, is the partition function of Derrida's random energy model (Phys. Rev. B 24,
-2613, 1981). By Frullani's integral, with φ(t) = E exp(-t exp(b g)),
+The sum Z = Σ_j exp(b g_j), g_j standard normal, is the partition function of Derrida's random energy model
+(Phys. Rev. B 24, 2613, 1981). By Frullani's integral, with φ(t) = E exp(-t exp(b g)),
 
     E ln Z = ∫_0^∞ [exp(-t) - φ(t)^N] dt/t        and        E H = E ln Z - b d(E ln Z)/db.
 
-Both are integrals of smooth functions of u = ln t that vanish at both ends, where the trapezoid rule converges exponentially.
+Both are integrals of smooth functions of u = ln t that vanish at both ends, where the trapezoid rule
+converges exponentially.
 """
 
 import functools
@@ -22,7 +23,9 @@ MAX_STD = 100.0
 
 @functools.lru_cache(maxsize=512)
 def _laplace_transform(logit_std: float):
-    """u, 1 - φ, φ and b ∂(1 - φ)/∂b at t = e^u, for u from where 1 - φ^N has vanished for any N to where φ has."""
+    """u, 1 - φ, φ and b ∂(1 - φ)/∂b at t = e^u, for u from where 1 - φ^N has vanished for any N to where φ
+    has.
+    """
     growth = min(logit_std**2 / 2, REACH * logit_std)  # of the mean of exp(b g), as far as it is represented
     u = np.arange(-(growth + np.log(MAX_TOKENS) + 37), 9 * logit_std + 5, STEP)
     spacing = min(0.4, STEP / logit_std)
@@ -48,7 +51,8 @@ def _entropy(tokens: float, logit_std: float) -> float:
 def exact_entropy(tokens: Numbers, logit_std: Numbers) -> Numbers:
     """Expected entropy of a softmax over N independent Gaussian logits, on both sides of freezing.
 
-    Takes numbers, numpy arrays or tensors, broadcasts, and returns what it was given. About 10 ms a point, once for each b.
+    Takes numbers, numpy arrays or tensors, broadcasts, and returns what it was given. About 10 ms a point,
+    once for each b.
 
     Args:
         tokens: N, from 1 to 1e9; need not be whole.
@@ -61,5 +65,8 @@ def exact_entropy(tokens: Numbers, logit_std: Numbers) -> Numbers:
         >>> round(exact_entropy(4096, 3.0), 3)
         4.421
     """
-    within = {"tokens": (tokens, TOKENS._replace(most=MAX_TOKENS)), "logit_std": (logit_std, SPREAD._replace(most=MAX_STD))}
+    within = {
+        "tokens": (tokens, TOKENS._replace(most=MAX_TOKENS)),
+        "logit_std": (logit_std, SPREAD._replace(most=MAX_STD)),
+    }
     return pointwise(_entropy, **within)

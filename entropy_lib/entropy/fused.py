@@ -1,13 +1,15 @@
-"""Fused attention kernels that also give the log-sum-exp of every row, and which of them to trust on this machine.
+"""Fused attention kernels that also give the log-sum-exp of every row, and which of them to trust on this
+machine.
 
-Given the mean-centred keys as values, a kernel returns Σ_j p_j k_j and lse = ln Σ_j exp(s_j), from which the entropy of a
-row is lse - λ q·(Σ_j p_j k_j). Both terms reach b² and more (b: standard deviation of the logits), so a rounding error of
-Σ p k counts in full: at b = 4 and 4,096 keys up to 1e-5 nats in float32, 4e-3 in float16, 3e-2 in bfloat16, and several times
-that where one dimension is large. So half-precision input is computed in float32.
+Given the mean-centred keys as values, a kernel returns Σ_j p_j k_j and lse = ln Σ_j exp(s_j), from which the
+entropy of a row is lse - λ q·(Σ_j p_j k_j). Both terms reach b² and more (b: standard deviation of the
+logits), so a rounding error of Σ p k counts in full: at b = 4 and 4,096 keys up to 1e-5 nats in float32, 4e-3
+in float16, 3e-2 in bfloat16, and several times that where one dimension is large. So half-precision input is
+computed in float32.
 
-`efficient` does not read `allow_tf32`: its float32 products are three TF32 products each from compute capability 8.0 on
-(`OpMultiplyAddFastF32`, gemm_kernel_utils.h), plain ones below. Both kernels are private operators of torch, so what is chosen
-has first had to agree with the definition, in one tiny call.
+`efficient` does not read `allow_tf32`: its float32 products are three TF32 products each from compute
+capability 8.0 on (`OpMultiplyAddFastF32`, gemm_kernel_utils.h), plain ones below. Both kernels are private
+operators of torch, so what is chosen has first had to agree with the definition, in one tiny call.
 """
 
 import warnings
@@ -35,8 +37,10 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: what `attention_entropy(kernel=...)` calls it.
-        serves: of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape fit.
-        attend: of query, mean-centred key and λ: Σ_j p_j k_j `[batch, heads, N_q, d]` and lse `[batch, heads, N_q]`.
+        serves: of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape
+        fit.
+        attend: of query, mean-centred key and λ: Σ_j p_j k_j `[batch, heads, N_q, d]` and lse `[batch, heads,
+            N_q]`.
     """
 
     name: str
@@ -45,7 +49,9 @@ class Kernel(NamedTuple):
 
 
 def find_kernel(
-    query: Float[Tensor, "batch head query dim"], key: Float[Tensor, "batch head key dim"], name: str | None = None
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch head key dim"],
+    name: str | None = None,
 ) -> Kernel | None:
     """The kernel to use for these tensors: the first that is accurate and works here, or the one named.
 
@@ -60,13 +66,22 @@ def find_kernel(
             return kernel
     if name is None:
         return None
-    reason = f"does not serve {query.dtype} of shape {list(query.shape)} on {query.device}" if candidates else "is unknown"
+    reason = (
+        f"does not serve {query.dtype} of shape {list(query.shape)} on {query.device}"
+        if candidates
+        else "is unknown"
+    )
     names = [kernel.name for kernel in KERNELS]
-    raise InvalidInputError(f"kernel {name!r} {reason}; give None for the best that works, or one of {[*names, BLOCKS]}")
+    raise InvalidInputError(
+        f"kernel {name!r} {reason}; give None for the best that works, or one of {[*names, BLOCKS]}"
+    )
 
 
 def row_entropy(
-    kernel: Kernel, query: Float[Tensor, "batch head query dim"], key: Float[Tensor, "batch head key dim"], scale: float
+    kernel: Kernel,
+    query: Float[Tensor, "batch head query dim"],
+    key: Float[Tensor, "batch head key dim"],
+    scale: float,
 ) -> Float[Tensor, "batch head query"]:
     """Entropy of every row in nats, by one call of the kernel; the key must have its mean taken off."""
     mean_key, log_sum = kernel.attend(query, key, scale)
@@ -75,7 +90,9 @@ def row_entropy(
 
 @cache
 def works(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int) -> bool:
-    """Whether a tiny call gives the entropy of the definition here; where it does not, a warning says so, once."""
+    """Whether a tiny call gives the entropy of the definition here; where it does not, a warning says so,
+    once.
+    """
     try:
         with unset_fake_temporarily():
             error = _trial_error(kernel, device, dtype, dim)
@@ -85,7 +102,9 @@ def works(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int) ->
         if error <= TOLERANCE:
             return True
         reason = f"is off by {error:.2g} nats"
-    message = f"attention kernel {kernel.name!r} {reason} ({device}, {dtype}, d = {dim}, torch {torch.__version__})"
+    message = (
+        f"attention kernel {kernel.name!r} {reason} ({device}, {dtype}, d = {dim}, torch {torch.__version__})"
+    )
     warnings.warn(f"{message}; it is not used", stacklevel=2)
     return False
 
@@ -103,7 +122,11 @@ def _trial_error(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: 
 
 
 def _serves_cpu(query: Tensor, key: Tensor) -> bool:
-    return query.device.type == "cpu" and query.numel() > 0 and hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu")
+    return (
+        query.device.type == "cpu"
+        and query.numel() > 0
+        and hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu")
+    )
 
 
 def _attend_cpu(query: Tensor, key: Tensor, scale: float) -> Attended:
@@ -119,7 +142,9 @@ def _serves_efficient(query: Tensor, key: Tensor) -> bool:
 
 def _attend_efficient(query: Tensor, key: Tensor, scale: float) -> Attended:
     query, key = _aligned(query), _aligned(key)
-    mean_key, log_sum, *_ = aten._scaled_dot_product_efficient_attention(query, key, key, None, True, scale=scale)
+    mean_key, log_sum, *_ = aten._scaled_dot_product_efficient_attention(
+        query, key, key, None, True, scale=scale
+    )
     return mean_key, log_sum[..., : query.shape[-2]]  # padded to a multiple of 32 rows
 
 

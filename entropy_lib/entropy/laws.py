@@ -1,17 +1,18 @@
 """What the entropy of a softmax row should be, from the statistics of its logits alone.
 
-A row of attention is p = softmax(s) over N keys, with scaled logits s_j = λ q·k_j. Its entropy H = -Σ p_j ln p_j, in
-nats, lies between 0 and ln N. If the logits are Gaussian with standard deviation b, then for large N
+A row of attention is p = softmax(s) over N keys, with scaled logits s_j = λ q·k_j. Its entropy H = -Σ p_j ln
+p_j, in nats, lies between 0 and ln N. If the logits are Gaussian with standard deviation b, then for large N
 
     H ≈ ln N - b²/2            (Jin et al. 2023, Eq. 5; their λσ is b here)
 
-Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_law` (its first correction in
-1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian. The solvers at the end
-say what a scale rule would have to be.
+Three laws, from coarse to exact: `gaussian_entropy` (many tokens, far from freezing), `finite_law` (its first
+correction in 1/N) and `exact_entropy` (any N, any b). `cumulant_entropy` is for logits that are not Gaussian.
+The solvers at the end say what a scale rule would have to be.
 
-All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse what is no
-number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN. Where the result of an
-asymptotic law is no entropy, below 0 or above ln N, it is returned as it stands, with a BeyondLawWarning.
+All functions take numbers, numpy arrays or tensors, broadcast, and return what they were given. They refuse
+what is no number, fewer than one token, and a negative spread (InvalidInputError); NaN in an array gives NaN.
+Where the result of an asymptotic law is no entropy, below 0 or above ln N, it is returned as it stands, with
+a BeyondLawWarning.
 
 Example:
     >>> round(gaussian_entropy(4096, 1.0), 3)
@@ -69,10 +70,12 @@ def _exp(value: Numbers) -> Numbers:
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
-    The law is asymptotic: valid well below the freezing transition, `logit_std` < `freezing_std(tokens)` / 2. Beyond it the formula
-    goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln N). It is returned as it stands, with
-    a warning and not cut off at 0: a negative value shows that the law does not hold there, and its error, of which
-    `entropy.logit_shape` gives an account in nats, would be hidden by the cut. `exact_entropy` stays between 0 and ln N.
+    The law is asymptotic: valid well below the freezing transition, `logit_std` < `freezing_std(tokens)` / 2.
+    Beyond it the formula goes on falling while the true entropy does not, and is negative where b > sqrt(2 ln
+    N). It is returned as it stands, with
+    a warning and not cut off at 0: a negative value shows that the law does not hold there, and its error, of
+    which `entropy.logit_shape` gives an account in nats, would be hidden by the cut. `exact_entropy` stays
+    between 0 and ln N.
 
     Args:
         tokens: number of keys N, at least 1.
@@ -98,10 +101,12 @@ def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
 
 
 def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
-    """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is compared with.
+    """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked, beside what it is
+    compared with.
 
-    By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N, in practice b
-    below half the freezing transition; for small b it is ln N - (b²/2)(1 - 1/N), exact to order b².
+    By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N,
+    in practice b below half the freezing transition; for small b it is ln N - (b²/2)(1 - 1/N), exact to order
+    b².
 
     Example:
         >>> round(finite_law(4096, 2.0), 3), round(exact_entropy(4096, 2.0), 3)
@@ -114,8 +119,8 @@ def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
 def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
     """Entropy for any law of the logits: ln N - κ2/2 - κ3/3 - κ4/8 - … - κn (n-1)/n!.
 
-    It follows from H = ln N + K(1) - K'(1), K being the cumulant generating function of the logits within a row; the
-    Gaussian law is its first term.
+    It follows from H = ln N + K(1) - K'(1), K being the cumulant generating function of the logits within a
+    row; the Gaussian law is its first term.
 
     Args:
         tokens: number of keys N.
@@ -132,9 +137,14 @@ def cumulant_entropy(tokens: Numeric, cumulants: Sequence[Numeric]) -> Numeric:
         True
     """
     if not isinstance(cumulants, Sequence | np.ndarray) or isinstance(cumulants, str):
-        raise InvalidInputError(f"cumulants is {cumulants!r}; give a list of κ2, κ3, …, for example [1.0, 0.2]")
+        raise InvalidInputError(
+            f"cumulants is {cumulants!r}; give a list of κ2, κ3, …, for example [1.0, 0.2]"
+        )
     by_order = dict(enumerate(cumulants, start=2))
-    check(tokens=(tokens, TOKENS), **{f"cumulant κ{n}": (kappa, Domain("a cumulant")) for n, kappa in by_order.items()})
+    check(
+        tokens=(tokens, TOKENS),
+        **{f"cumulant κ{n}": (kappa, Domain("a cumulant")) for n, kappa in by_order.items()},
+    )
     corrections = sum(kappa * (n - 1) / math.factorial(n) for n, kappa in by_order.items())
     return _told(_log(tokens) - corrections, _log(tokens))
 
@@ -169,10 +179,11 @@ def paper_slope(training_tokens: Numeric, logit_std: Numeric) -> Numeric:
 
 
 def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
-    """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is none.
+    """The factor on the softmax scale that gives N tokens the entropy that T tokens had; NaN where there is
+    none.
 
-    Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no solution where
-    ln N < H(T, b): even equal weights over N keys have less entropy.
+    Solves H(N, f b) = H(T, b) with `exact_entropy`; for many tokens f² = 1 + 2 ln(N/T) / b². There is no
+    solution where ln N < H(T, b): even equal weights over N keys have less entropy.
 
     Args:
         tokens: N of the new size.
@@ -185,7 +196,11 @@ def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: N
         >>> equal_entropy_factor(784, 4096, 1.0)
         nan
     """
-    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    given = {
+        "tokens": (tokens, TOKENS),
+        "training_tokens": (training_tokens, TOKENS),
+        "logit_std": (logit_std, SPREAD),
+    }
     return pointwise(_equal_entropy_factor, **given)
 
 
@@ -205,7 +220,9 @@ def _equal_entropy_factor(tokens: float, training_tokens: float, logit_std: floa
     return brentq(lambda factor: exact_entropy(tokens, factor * logit_std) - entropy, 0.0, upper, xtol=1e-10)
 
 
-def fraction_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers) -> Numbers:
+def fraction_of_change_removed(
+    tokens: Numbers, training_tokens: Numbers, logit_std: Numbers, factor: Numbers
+) -> Numbers:
     """How much of the change of entropy between T and N tokens a factor takes away: 1 all of it, 0 nothing.
 
     Share = 1 - [H(N, f b) - H(T, b)] / [H(N, b) - H(T, b)], with `exact_entropy`; NaN at N = T.
@@ -218,8 +235,14 @@ def fraction_of_change_removed(tokens: Numbers, training_tokens: Numbers, logit_
         >>> round(fraction_of_change_removed(9216, 4096, 1.0, (math.log(9216) / math.log(4096)) ** 0.5), 3)
         0.06
     """
-    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
-    return pointwise(_share_removed, **given, factor=(factor, Domain("what multiplies the softmax scale", 0, above=True)))
+    given = {
+        "tokens": (tokens, TOKENS),
+        "training_tokens": (training_tokens, TOKENS),
+        "logit_std": (logit_std, SPREAD),
+    }
+    return pointwise(
+        _share_removed, **given, factor=(factor, Domain("what multiplies the softmax scale", 0, above=True))
+    )
 
 
 def _share_removed(tokens: float, training_tokens: float, logit_std: float, factor: float) -> float:

@@ -1,7 +1,8 @@
 """How Gaussian logits are, and what it costs Eq. 5 where they are not: in nats, not in p-values.
 
-Any test rejects normality once a row is long enough, so the size of the deviation is what is measured. For one row of N
-logits with variance s² (divided by N), Eq. 5 says ln N - s²/2. Its error on a layer is split exactly into three causes:
+Any test rejects normality once a row is long enough, so the size of the deviation is what is measured. For
+one row of N logits with variance s² (divided by N), Eq. 5 says ln N - s²/2. Its error on a layer is split
+exactly into three causes:
 
     H - (ln N - b²/2)  =  finite_tokens + row_spread + non_gaussian            (b² is the mean of s² over rows)
 
@@ -10,8 +11,8 @@ logits with variance s² (divided by N), Eq. 5 says ln N - s²/2. Its error on a
     non_gaussian    measured entropy minus that mean: what is left is the shape of the logits; for many tokens it is
                     close to `cumulants` = -κ3/3 - κ4/8 (see `entropy.cumulant_entropy`)
 
-A row's variance divides by N, which takes off b²/N on average; `exact_entropy` is asked for the law that rows are drawn from,
-so it gets s² N/(N - 1).
+A row's variance divides by N, which takes off b²/N on average; `exact_entropy` is asked for the law that rows
+are drawn from, so it gets s² N/(N - 1).
 
 `probes.LogitProbe` sums these statistics while a model runs; `by_layer` reads its table.
 """
@@ -37,7 +38,8 @@ STATISTICS = (
     "maximum", "variance_inflation", "response",
 )  # fmt: skip
 SPLINE_STD = 32.0  # largest b of a row; the exact law takes seconds a point beyond it
-SQUARE = 2  # side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+# side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+SQUARE = 2
 
 
 def standardised(logits: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch key"]:
@@ -46,7 +48,9 @@ def standardised(logits: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch k
     return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
-def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> dict[str, Float[Tensor, "*batch"]]:
+def row_statistics(
+    logits: Float[Tensor, "*batch key"], grid: tuple[int, int]
+) -> dict[str, Float[Tensor, "*batch"]]:
     """What `LogitProbe` sums, for each row.
 
     Args:
@@ -54,8 +58,8 @@ def row_statistics(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -
         grid: (height, width) of the keys, for their neighbourhoods.
 
     Returns:
-        `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN also where the row's
-        logit_std is beyond `SPLINE_STD`.
+        `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN
+        also where the row's logit_std is beyond `SPLINE_STD`.
     """
     _check_logits(logits, grid)
     tokens = logits.shape[-1]
@@ -99,23 +103,42 @@ def _entropy_spline(tokens: int, highest: float) -> CubicSpline:
     near = np.linspace(0, min(highest, 4.0), 65 + int(16 * min(highest, 4.0)))
     far = np.geomspace(4.0, highest, 1 + int(32 * math.log2(highest / 4)))[1:] if highest > 4 else []
     knots = np.concatenate([near, far])
-    return CubicSpline(knots, exact_entropy(tokens, knots), bc_type=((1, 0.0), "not-a-knot"))  # dH/db is 0 at b = 0
+    # dH/db is 0 at b = 0
+    return CubicSpline(knots, exact_entropy(tokens, knots), bc_type=((1, 0.0), "not-a-knot"))
 
 
 def _check_logits(logits: Tensor, grid: tuple[int, int]) -> None:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1 or not logits.numel():
-        given = f"{logits.dtype} of {list(logits.shape)}" if isinstance(logits, Tensor) else f"of type {type(logits).__name__}"
-        raise InvalidInputError(f"logits are {given}; give a floating-point torch tensor [..., N] with at least one row and key")
-    if not isinstance(grid, tuple | list) or len(grid) != 2 or any(type(side) is not int or side < 0 for side in grid):
-        raise InvalidInputError(f"grid is {grid!r}; give (height, width) of the keys, for example (16, 16), or (0, 0) for none")
+    if (
+        not isinstance(logits, Tensor)
+        or not logits.is_floating_point()
+        or logits.ndim < 1
+        or not logits.numel()
+    ):
+        given = (
+            f"{logits.dtype} of {list(logits.shape)}"
+            if isinstance(logits, Tensor)
+            else f"of type {type(logits).__name__}"
+        )
+        raise InvalidInputError(
+            f"logits are {given}; give a floating-point torch tensor [..., N] with at least one row and key"
+        )
+    if (
+        not isinstance(grid, tuple | list)
+        or len(grid) != 2
+        or any(type(side) is not int or side < 0 for side in grid)
+    ):
+        raise InvalidInputError(
+            f"grid is {grid!r}; give (height, width) of the keys, for example (16, 16), or (0, 0) for none"
+        )
 
 
 def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> Float[Tensor, "*batch"]:
-    """Variance of the mean of `SQUARE` x `SQUARE` neighbouring keys over that of as many keys drawn anywhere in the row.
+    """Variance of the mean of `SQUARE` x `SQUARE` neighbouring keys over that of as many keys drawn anywhere
+    in the row.
 
-    1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a lower bound
-    where likeness reaches beyond a square. NaN on grids with a side below 2 `SQUARE`, and where the keys are more than the grid
-    (text beside the image).
+    1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a
+    lower bound where likeness reaches beyond a square. NaN on grids with a side below 2 `SQUARE`, and where
+    the keys are more than the grid (text beside the image).
     """
     height, width = (side // SQUARE * SQUARE for side in grid)
     if min(grid) < 2 * SQUARE or math.prod(grid) != logits.shape[-1]:
@@ -132,8 +155,8 @@ def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int
 def expected_maximum(tokens: int) -> float:
     """Expected largest of N independent standard normal values.
 
-    About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N (extreme-value theory); here
-    by integration, ∫ x dΦ(x)^N.
+    About sqrt(2 ln N) - (ln ln N + ln 4π) / (2 sqrt(2 ln N)) + 0.577 / sqrt(2 ln N) for large N
+    (extreme-value theory); here by integration, ∫ x dΦ(x)^N.
 
     Example:
         >>> round(expected_maximum(2), 6) == round(1 / math.sqrt(math.pi), 6)
@@ -146,7 +169,11 @@ def expected_maximum(tokens: int) -> float:
 
 
 PARTS = ("finite_tokens", "row_spread", "non_gaussian")
-CAUSES = {"finite_tokens": "too few tokens", "row_spread": "rows differ in spread", "non_gaussian": "logits are not Gaussian"}
+CAUSES = {
+    "finite_tokens": "too few tokens",
+    "row_spread": "rows differ in spread",
+    "non_gaussian": "logits are not Gaussian",
+}
 
 
 def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = ("layer",)) -> pd.DataFrame:
@@ -158,13 +185,16 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         by: columns to tell apart.
 
     Returns:
-        indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error` (mean over timesteps,
-        branches and heads), `error` and its parts, `unexplained` (non_gaussian less cumulants, absolute mean), `outside` (share of
-        cells beyond the tolerance), `beyond_half_freezing` (share of cells with b > b_c/2), `response_ratio` (measured response
-        over that of Eq. 5), `effective_tokens`, and `verdict`.
+        indexed by `by`, in order of appearance: `tokens, logit_std` (root mean square), `absolute_error`
+        (mean over timesteps, branches and heads), `error` and its parts, `unexplained` (non_gaussian less
+        cumulants, absolute mean), `outside` (share of cells beyond the tolerance), `beyond_half_freezing`
+        (share of cells with b > b_c/2), `response_ratio` (measured response over that of Eq. 5),
+        `effective_tokens`, and `verdict`.
     """
     if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
-        raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05")
+        raise InvalidInputError(
+            f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05"
+        )
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"by_layer takes a table, of LogitProbe.table(); got {type(table).__name__}")
     needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}

@@ -43,7 +43,8 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
         seed: of the simulation.
 
     Returns:
-        one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite, exact`.
+        one row a point: `tokens, of_freezing, logit_std, rows, simulated, standard_error, gaussian, finite,
+            exact`.
     """
     tokens, shares = list(tokens), list(shares)
     for value in tokens:
@@ -63,9 +64,14 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
     return pd.DataFrame(table)
 
 
-def gaussian_error_map(tokens: Sequence[float], logit_std: Sequence[float]) -> Float[np.ndarray, "tokens logit_std"]:
+def gaussian_error_map(
+    tokens: Sequence[float], logit_std: Sequence[float]
+) -> Float[np.ndarray, "tokens logit_std"]:
     """Error of Eq. 5 in nats, Gaussian minus exact entropy, over a grid."""
-    count, spread = as_array("tokens", np.asarray(tokens))[:, None], as_array("logit_std", np.asarray(logit_std))[None]
+    count, spread = (
+        as_array("tokens", np.asarray(tokens))[:, None],
+        as_array("logit_std", np.asarray(logit_std))[None],
+    )
     return gaussian_law(count, spread) - exact_entropy(count, spread)
 
 
@@ -78,7 +84,9 @@ def validity_limit(tokens: float, tolerance: float) -> float:
     """
     check(tolerance=(tolerance, Domain("an error in nats", 0, most=10, above=True)))
     step = 0.01
-    number = next(k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance)
+    number = next(
+        k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance
+    )
     return (number - 1) * step
 
 
@@ -89,7 +97,12 @@ def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
         >>> validity_limits([4096], 0.05).of_freezing.between(0.3, 0.7).all()
         np.True_
     """
-    table = pd.DataFrame({"tokens": (counts := list(tokens)), "logit_std": [validity_limit(each, tolerance) for each in counts]})
+    table = pd.DataFrame(
+        {
+            "tokens": (counts := list(tokens)),
+            "logit_std": [validity_limit(each, tolerance) for each in counts],
+        }
+    )
     return table.assign(of_freezing=table.logit_std / freezing_std(table.tokens))
 
 
@@ -104,7 +117,8 @@ def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> 
 
 
 def shipped_layers(model: str = "mini") -> pd.DataFrame:
-    """Tokens and logit_std of each self-attention layer at native size, as measured when the model was trained.
+    """Tokens and logit_std of each self-attention layer at native size, as measured when the model was
+    trained.
 
     Returns:
         columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.
@@ -112,7 +126,9 @@ def shipped_layers(model: str = "mini") -> pd.DataFrame:
     Raises:
         UnknownNameError: for a model that does not ship.
     """
-    reports = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in DATA.glob("*/quality.json")}
+    reports = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in DATA.glob("*/quality.json")
+    }
     known = {name: report["attention"] for name, report in reports.items() if "attention" in report}
     if model not in known:
         raise UnknownNameError("model", model, known)

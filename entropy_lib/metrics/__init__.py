@@ -1,6 +1,7 @@
 """Metric tables: images to features, and feature matrices to numbers with intervals.
 
-Knows images, feature networks and `statistics`; must not know which model drew an image, nor under which rule.
+Knows images, feature networks and `statistics`; must not know which model drew an image, nor under which
+rule.
 
     catalogue    METRICS: what each metric is called, which way is better, how it is shown and computed
     samples      feature matrices, and leaving out the same blocks of images from a sample and from what it is compared with
@@ -14,9 +15,10 @@ Knows images, feature networks and `statistics`; must not know which model drew 
     extractors   the networks: mini-clip, Inception-v3, DINOv2, EfficientNet-lite0, any open_clip model
     features     what is computed from images, once, and kept on disk
 
-A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in float64, on the
-device of the features. Some rows are read at a time, so that nothing grows with the number of images but the feature matrix.
-The names in `__init__.pyi` are imported on first use: `import entropy_lib.metrics` itself loads nothing heavy.
+A feature matrix is `[n, d]`, one row an image, numpy or torch, in any floating type; all arithmetic is in
+float64, on the device of the features. Some rows are read at a time, so that nothing grows with the number of
+images but the feature matrix. The names in `__init__.pyi` are imported on first use: `import
+entropy_lib.metrics` itself loads nothing heavy.
 """
 
 import lazy_loader

@@ -11,11 +11,13 @@ from entropy_lib.metrics.samples import FeatureRows, feature_matrix, same_width
 def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " image"]:
     """100 times the cosine between each image and its own prompt, one score an image.
 
-    Not clipped at 0: torchmetrics clips the mean of all, Hessel et al. (EMNLP 2021) each image and multiply by 2.5, not 100.
-    For a level, or for the difference of two methods, give the scores to `jackknife` or `jackknife_difference` with `mean`.
+    Not clipped at 0: torchmetrics clips the mean of all, Hessel et al. (EMNLP 2021) each image and multiply
+    by 2.5, not 100. For a level, or for the difference of two methods, give the scores to `jackknife` or
+    `jackknife_difference` with `mean`.
 
     Args:
-        images, texts: CLIP embeddings `[n, d]`, row i of both belonging together; of any length, normalised here.
+        images, texts: CLIP embeddings `[n, d]`, row i of both belonging together; of any length, normalised
+            here.
 
     Raises:
         InvalidInputError: for matrices that do not fit, or a row of zeros.
@@ -28,7 +30,9 @@ def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " im
     images, texts = feature_matrix(images, "images").double(), feature_matrix(texts, "texts").double()
     same_width(images, texts, ("images", "texts"))
     if len(images) != len(texts):
-        raise InvalidInputError(f"{len(images)} images and {len(texts)} texts; there must be one text for each image")
+        raise InvalidInputError(
+            f"{len(images)} images and {len(texts)} texts; there must be one text for each image"
+        )
     return 100 * (unit_rows(images) * unit_rows(texts)).sum(1)
 
 

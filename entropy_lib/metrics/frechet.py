@@ -2,16 +2,18 @@
 
     FD = |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1^½ S2 S1^½)^½          (Dowson and Landau 1982; Heusel et al. 2017, Eq. 6)
 
-With Inception features it is the FID. The matrix under the last root is symmetric, so its eigenvalues are real: there is no
-imaginary part to throw away, as there is with a general matrix root of S1 S2.
+With Inception features it is the FID. The matrix under the last root is symmetric, so its eigenvalues are
+real: there is no imaginary part to throw away, as there is with a general matrix root of S1 S2.
 
-The distance of n images is biased upwards, by about c/n, and c depends on the method, so that equal n does not make two methods
-comparable (Chong and Forsyth 2020). The block jackknife takes it off (`frechet_interval`). A reference that is a matrix is a
-sample too: blocks are deleted from it as well, its bias is taken off and its error counts. A reference that is a state is
-taken as it is: the distance is that to *these* images.
+The distance of n images is biased upwards, by about c/n, and c depends on the method, so that equal n does
+not make two methods comparable (Chong and Forsyth 2020). The block jackknife takes it off
+(`frechet_interval`). A reference that is a matrix is a sample too: blocks are deleted from it as well, its
+bias is taken off and its error counts. A reference that is a state is taken as it is: the distance is that to
+*these* images.
 
-How far the interval can be trusted where the reference is a distribution (Gaussian features, 20 blocks, nominal 95 %; share of
-200 repetitions, 40 for d = 128): what matters is images per feature, and how many directions matter at all.
+How far the interval can be trusted where the reference is a distribution (Gaussian features, 20 blocks,
+nominal 95 %; share of 200 repetitions, 40 for d = 128): what matters is images per feature, and how many
+directions matter at all.
 
     images per feature                              2        3        5        10
     variances falling like 1/k, d = 32            89 %     95 %     94 %     92 %
@@ -41,7 +43,8 @@ class FewImagesWarning(UserWarning):
 
 
 def frechet_distance(features: FeatureRows | FeatureState, reference: FeatureRows | FeatureState) -> float:
-    """Fréchet distance between two sets of images, biased upwards by about c/n as always (see `frechet_interval`).
+    """Fréchet distance between two sets of images, biased upwards by about c/n as always (see
+    `frechet_interval`).
 
     Args:
         features, reference: feature matrices `[n, d]`, or states of them.
@@ -76,10 +79,12 @@ def frechet_interval(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """The Fréchet distance with the bias of order 1/n taken off, and its interval, by deleting blocks of images.
+    """The Fréchet distance with the bias of order 1/n taken off, and its interval, by deleting blocks of
+    images.
 
-    The state of each block is subtracted from that of all: no image is looked at more than twice, and a few d x d matrices
-    are held at a time. It costs one eigenvalue problem of size d for each block, and another where the reference is a matrix.
+    The state of each block is subtracted from that of all: no image is looked at more than twice, and a few d
+    x d matrices are held at a time. It costs one eigenvalue problem of size d for each block, and another
+    where the reference is a matrix.
 
     Args:
         features: `[n, d]`, n at least 2 d.
@@ -89,8 +94,8 @@ def frechet_interval(
         level: of the interval.
 
     Raises:
-        InvalidInputError: with fewer than two images for each feature: no interval would cover. Also as `frechet_distance`,
-            and for labels that do not fit.
+        InvalidInputError: with fewer than two images for each feature: no interval would cover. Also as
+            `frechet_distance`, and for labels that do not fit.
 
     Warns:
         FewImagesWarning: if it is the reference that is small.
@@ -121,10 +126,11 @@ def frechet_difference(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and seed.
+    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and
+    seed.
 
-    The same blocks are deleted from both, and the bias of order 1/n, which differs between methods, is taken off the
-    difference. `p_value` of the result tests that both are equally far.
+    The same blocks are deleted from both, and the bias of order 1/n, which differs between methods, is taken
+    off the difference. `p_value` of the result tests that both are equally far.
 
     Args:
         first, second: `[n, d]`, paired by row.
@@ -149,10 +155,14 @@ def frechet_difference(
 
 
 def _checked(features: FeatureRows | FeatureState, name: str) -> Tensor | FeatureState:
-    """A state as it is, or a matrix of two images at least; whoever called the caller is warned where it holds few."""
+    """A state as it is, or a matrix of two images at least; whoever called the caller is warned where it
+    holds few.
+    """
     if not isinstance(features, FeatureState):
         features = feature_matrix(features, name, least=2)
-    count, width = (features.count, len(features.mean)) if isinstance(features, FeatureState) else features.shape
+    count, width = (
+        (features.count, len(features.mean)) if isinstance(features, FeatureState) else features.shape
+    )
     if count < ENOUGH * width:
         message = f"{name}: {count} images for {width} features; the distance is mostly bias below {ENOUGH * width} images. "
         message += "Read it as a comparison at equal n at best, or use KID, which has no bias"
@@ -188,10 +198,14 @@ def _jackknife(
     reference_labels: Labels | None,
     level: float,
 ) -> Interval:
-    """The interval of a method's distance, or of how much farther the first of two methods is than the second."""
+    """The interval of a method's distance, or of how much farther the first of two methods is than the
+    second.
+    """
     check_level(level)
     images, device = len(methods[0]), methods[0].device
-    blocks = Blocks.of(labels, images, reference_labels, None if isinstance(reference, FeatureState) else len(reference))
+    blocks = Blocks.of(
+        labels, images, reference_labels, None if isinstance(reference, FeatureState) else len(reference)
+    )
     states, known = [FeatureState.of(features) for features in methods], _state(reference)
     distance = _distance_to(known.to(device))
     found = [[distance(state) for state in states]]
@@ -204,6 +218,10 @@ def _jackknife(
     return blocks.interval(first - sum(second), level, correct_bias=True)
 
 
-def _without(state: FeatureState, features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]) -> FeatureState:
+def _without(
+    state: FeatureState, features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]
+) -> FeatureState:
     """The state of a matrix less some of its rows."""
-    return state - FeatureState.of(features[torch.from_numpy(np.flatnonzero(chosen))]) if chosen.any() else state
+    return (
+        state - FeatureState.of(features[torch.from_numpy(np.flatnonzero(chosen))]) if chosen.any() else state
+    )

@@ -1,20 +1,22 @@
-"""Kernel distances between two sets of features, and how much farther than another one method is from a reference.
+"""Kernel distances between two sets of features, and how much farther than another one method is from a
+reference.
 
     MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)                     (Gretton et al. 2012, Lemma 6)
 
-estimated as a U-statistic over pairs of different images (Eq. 3), which has no bias whatever the number of images: values
-just below 0 are right where two sets are alike. KID is MMD² with the cubic kernel on Inception features (Bińkowski et al.
-2018), CMMD with a wide Gaussian kernel on CLIP features (Jayasumana et al. 2024; its own code keeps k(x, x), which biases it).
-The kernel matrix is formed in tiles and never held.
+estimated as a U-statistic over pairs of different images (Eq. 3), which has no bias whatever the number of
+images: values just below 0 are right where two sets are alike. KID is MMD² with the cubic kernel on Inception
+features (Bińkowski et al. 2018), CMMD with a wide Gaussian kernel on CLIP features (Jayasumana et al. 2024;
+its own code keeps k(x, x), which biases it). The kernel matrix is formed in tiles and never held.
 
-"No bias" asks for independent images. Several of one prompt, or a reference that shows the very prompts, make a share of about
-1/n of all pairs too alike, and KID too large or too small: with 70 prompts twice, by as much as KID itself. Intervals therefore
-come from pairs of images in *different blocks* only, blocks being made of whole prompts. The reference is a sample too: blocks
-are deleted from it as well, so that the claim is about the distribution that it was drawn from (see `samples`). Where both
-sets have the same law, U-statistics are not normal: intervals of a level are then too wide rather than too narrow.
+"No bias" asks for independent images. Several of one prompt, or a reference that shows the very prompts, make
+a share of about 1/n of all pairs too alike, and KID too large or too small: with 70 prompts twice, by as much
+as KID itself. Intervals therefore come from pairs of images in *different blocks* only, blocks being made of
+whole prompts. The reference is a sample too: blocks are deleted from it as well, so that the claim is about
+the distribution that it was drawn from (see `samples`). Where both sets have the same law, U-statistics are
+not normal: intervals of a level are then too wide rather than too narrow.
 
-torchmetrics and torch-fidelity average KID over random subsets and give the spread over overlapping subsets: that is not a
-standard error.
+torchmetrics and torch-fidelity average KID over random subsets and give the spread over overlapping subsets:
+that is not a standard error.
 """
 
 from collections.abc import Callable
@@ -29,11 +31,15 @@ from entropy_lib.metrics.samples import Blocks, FeatureRows, feature_matrix, par
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.resampling import Labels, check_pairs
 
-KernelFunction = Callable[[Float64[Tensor, "row dim"], Float64[Tensor, "column dim"]], Float64[Tensor, "row column"]]
+KernelFunction = Callable[
+    [Float64[Tensor, "row dim"], Float64[Tensor, "column dim"]], Float64[Tensor, "row column"]
+]
 Sample = tuple[Float[Tensor, "image dim"], Labels]  # features and their blocks
 
 
-def polynomial_kernel(x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"]) -> Float64[Tensor, "row column"]:
+def polynomial_kernel(
+    x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"]
+) -> Float64[Tensor, "row column"]:
     """The cubic kernel of KID, (x·y / d + 1)³ (Bińkowski et al., ICLR 2018)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
@@ -41,12 +47,16 @@ def polynomial_kernel(x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column 
 def gaussian_kernel(
     x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"], width: float = 10.0
 ) -> Float64[Tensor, "row column"]:
-    """The kernel of CMMD, `exp(-|x - y|² / 2 width²)`, of rows scaled to length 1 (Jayasumana et al., CVPR 2024)."""
+    """The kernel of CMMD, `exp(-|x - y|² / 2 width²)`, of rows scaled to length 1 (Jayasumana et al., CVPR
+    2024).
+    """
     # |x - y|² = 2 - 2 x·y for rows of length 1.
     return torch.exp((unit_rows(x) @ unit_rows(y).T - 1) / width**2)
 
 
-def squared_mmd(features: FeatureRows, reference: FeatureRows, kernel: KernelFunction = polynomial_kernel) -> float:
+def squared_mmd(
+    features: FeatureRows, reference: FeatureRows, kernel: KernelFunction = polynomial_kernel
+) -> float:
     """Unbiased squared maximum mean discrepancy, over all pairs at once (Gretton et al. 2012, Eq. 3).
 
     Args:
@@ -64,7 +74,9 @@ def squared_mmd(features: FeatureRows, reference: FeatureRows, kernel: KernelFun
     features, reference = _matrices(features, reference)
 
     def total(first: Tensor, second: Tensor) -> Tensor:
-        return _times(first, second, kernel, torch.ones(len(second), 1, dtype=torch.float64, device=second.device)).sum()
+        return _times(
+            first, second, kernel, torch.ones(len(second), 1, dtype=torch.float64, device=second.device)
+        ).sum()
 
     def among(rows: Tensor) -> Tensor:
         itself = sum(kernel(part, part).trace() for _, part in parts_of_rows(rows))
@@ -75,7 +87,8 @@ def squared_mmd(features: FeatureRows, reference: FeatureRows, kernel: KernelFun
 
 
 def kid(features: FeatureRows, reference: FeatureRows) -> float:
-    """Kernel Inception distance: `squared_mmd` with `polynomial_kernel`. Published figures are often 1000 times this.
+    """Kernel Inception distance: `squared_mmd` with `polynomial_kernel`. Published figures are often 1000
+    times this.
 
     Example:
         >>> kid(torch.zeros(9, 4), torch.ones(9, 4))                       # 1³ + 2³ - 2 · 1³
@@ -85,7 +98,8 @@ def kid(features: FeatureRows, reference: FeatureRows) -> float:
 
 
 def cmmd(features: FeatureRows, reference: FeatureRows) -> float:
-    """CLIP-MMD: `squared_mmd` with `gaussian_kernel`, of CLIP embeddings of any length. Published figures are 1000 times this.
+    """CLIP-MMD: `squared_mmd` with `gaussian_kernel`, of CLIP embeddings of any length. Published figures are
+    1000 times this.
 
     Example:
         >>> round(cmmd(torch.ones(9, 4), -torch.ones(9, 4)), 4)            # 1 + 1 - 2 exp(-2² / 200)
@@ -103,13 +117,15 @@ def kernel_interval(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """Squared MMD over pairs of images in different blocks, with its interval, in one pass over the kernel matrix.
+    """Squared MMD over pairs of images in different blocks, with its interval, in one pass over the kernel
+    matrix.
 
     Args:
         features, reference, kernel: as for `squared_mmd`; the reference is a sample, whose error counts.
         labels: the block of each generated image, of `statistics.deal_blocks`; three blocks at least.
-        reference_labels: the block of each reference image, where both share prompts or the reference has several images of
-            one, of `statistics.deal_together`. By default its images are independent, and dealt at random.
+        reference_labels: the block of each reference image, where both share prompts or the reference has
+            several images of one, of `statistics.deal_together`. By default its images are independent, and
+            dealt at random.
         level: of the interval.
 
     Raises:
@@ -139,10 +155,11 @@ def kernel_difference(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and seed.
+    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and
+    seed.
 
-    MMD²(first) - MMD²(second), with the same blocks deleted from all three. `p_value` of the result tests that both are
-    equally far.
+    MMD²(first) - MMD²(second), with the same blocks deleted from all three. `p_value` of the result tests
+    that both are equally far.
 
     Args:
         first, second: `[n, d]`, paired by row.
@@ -169,7 +186,10 @@ def kernel_difference(
 
 def _matrices(features: FeatureRows, reference: FeatureRows) -> tuple[Tensor, Tensor]:
     """Both as tensors on one device, after checking them."""
-    features, reference = feature_matrix(features, least=2), feature_matrix(reference, "the reference", least=2)
+    features, reference = (
+        feature_matrix(features, least=2),
+        feature_matrix(reference, "the reference", least=2),
+    )
     same_width(features, reference)
     return features, reference.to(features.device)
 
@@ -185,7 +205,9 @@ def _times(
     return sums
 
 
-def _to_reference(sample: Sample, reference: Sample, kernel: KernelFunction) -> Float64[np.ndarray, " deletion"]:
+def _to_reference(
+    sample: Sample, reference: Sample, kernel: KernelFunction
+) -> Float64[np.ndarray, " deletion"]:
     """MMD² less the reference's own mean, of all images and with each block left out."""
     return _between(sample, sample, kernel) - 2 * _between(sample, reference, kernel)
 

@@ -1,10 +1,11 @@
 """What is in an image, against what was asked for: counts of things, from any detector's findings.
 
-A thing that nobody could name is counted apart (`illegible`) and never as one of those asked for: only what can be counted is
-counted. All values are of one image, so means and their intervals over images are those of any other column.
+A thing that nobody could name is counted apart (`illegible`) and never as one of those asked for: only what
+can be counted is counted. All values are of one image, so means and their intervals over images are those of
+any other column.
 
-An image's findings are summed up in a row of numbers (`summary`) that does not depend on what was asked for, so that it can be
-kept like features; `layout_values` reads the values from such rows.
+An image's findings are summed up in a row of numbers (`summary`) that does not depend on what was asked for,
+so that it can be kept like features; `layout_values` reads the values from such rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +69,9 @@ class Detector:
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `image` (its number), `name, top, left, bottom, right, visible, legible, score`."""
+        """One row a thing: columns `image` (its number), `name, top, left, bottom, right, visible, legible,
+        score`.
+        """
         rows = [
             {"picture": number, "name": one.name, **dict(zip(EDGES, one.box, strict=True))}
             | {"visible": one.visible, "legible": one.legible, "score": one.score}
@@ -78,14 +81,19 @@ class Detector:
         return pd.DataFrame(rows, columns=["picture", "name", *EDGES, "visible", "legible", "score"])
 
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
-        """Of each caption the number of the name in `names` and the count; nan for one that is not understood."""
+        """Of each caption the number of the name in `names` and the count; nan for one that is not
+        understood.
+        """
         known = [self.asked(caption) for caption in captions]
         rows = [(self.names.index(one[0]), one[1]) if one else (torch.nan, torch.nan) for one in known]
         return torch.tensor(rows, dtype=torch.float32).view(-1, 2)
 
 
-def summary(found: Sequence[Detection], names: Sequence[str], height: int, width: int) -> Float[Tensor, " value"]:
-    """Nameable things of each name, illegible things, the sum of the nameable things' visible shares, and the covered share.
+def summary(
+    found: Sequence[Detection], names: Sequence[str], height: int, width: int
+) -> Float[Tensor, " value"]:
+    """Nameable things of each name, illegible things, the sum of the nameable things' visible shares, and the
+    covered share.
 
     Args:
         found: the things in one image.
@@ -95,10 +103,14 @@ def summary(found: Sequence[Detection], names: Sequence[str], height: int, width
     nameable = [one for one in found if one.legible >= LEGIBLE]
     counts = [sum(one.name == name for one in nameable) for name in names]
     visible = sum(one.visible for one in nameable)
-    return torch.tensor([*counts, len(found) - len(nameable), visible, covered(found, height, width)], dtype=torch.float32)
+    return torch.tensor(
+        [*counts, len(found) - len(nameable), visible, covered(found, height, width)], dtype=torch.float32
+    )
 
 
-def layout_values(rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]) -> dict[str, Float[Tensor, " image"]]:
+def layout_values(
+    rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]
+) -> dict[str, Float[Tensor, " image"]]:
     """What was found in each image against what was asked for; nan for a prompt that was not understood.
 
     Args:
@@ -106,7 +118,8 @@ def layout_values(rows: Float[Tensor, "image value"], asked: Float[Tensor, "imag
         asked: of `Detector.captions`.
     """
     name, count = asked[:, :1].nan_to_num().long(), asked[:, 1]
-    things, right = rows[:, :-REST].sum(1), rows.gather(1, name)[:, 0]  # nameable; those of them of the asked name
+    # nameable; those of them of the asked name
+    things, right = rows[:, :-REST].sum(1), rows.gather(1, name)[:, 0]
     exact = ((things == count) & (right == count)).float()
     return {
         "things": things,

@@ -1,7 +1,7 @@
 """From the file of an image to its pixels, as a viewer shows them; what cannot be shown so is refused.
 
-Left to itself, Pillow makes 16-bit grey white, leaves lying what an EXIF tag turns, takes the colours of any profile for sRGB
-and shows the first image of several.
+Left to itself, Pillow makes 16-bit grey white, leaves lying what an EXIF tag turns, takes the colours of any
+profile for sRGB and shows the first image of several.
 """
 
 import io
@@ -13,19 +13,37 @@ from PIL import Image, ImageCms, ImageOps
 
 from entropy_lib.errors import InvalidInputError
 
-SHOWN = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N"}
+SHOWN = {
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "I;16",
+    "I;16B",
+    "I;16L",
+    "I;16N",
+}
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
 ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 
 
 def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of an image: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on white.
+    """The pixels of an image: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on
+    white.
 
     Args:
         encoded: the content of the file.
 
     Raises:
-        InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which is white.
+        InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which
+        is white.
         Exception: of many kinds, whatever Pillow says of a file that is damaged or no image.
 
     Example:
@@ -50,7 +68,8 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
 def _problem(file: Image.Image) -> str | None:
     """Why Pillow would not show an image as other viewers do, if so; asked before it is decoded."""
     packed = str(file.tile)  # names the bits of a channel; empty once the image is decoded
-    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":  # a camera's previews follow the image there
+    # a camera's previews follow the image there
+    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
         return f"it holds {file.n_frames} images, an animation or several pages"
     if not (file.mode in SHOWN or (file.mode, file.format) == ("I", "PPM")) or "I;12" in packed:
         return f"its numbers, of Pillow's mode {file.mode!r}, do not say which of them is white"
@@ -62,7 +81,9 @@ def _problem(file: Image.Image) -> str | None:
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours of the profile that came with them; as they are without one, or with one for another kind of image."""
+    """Colours of the profile that came with them; as they are without one, or with one for another kind of
+    image.
+    """
     if not profile:
         return picture
     if picture.has_transparency_data or picture.mode in ("P", "1"):

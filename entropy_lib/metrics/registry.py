@@ -1,11 +1,13 @@
-"""The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is computed.
+"""The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is
+computed.
 
     Distance    of a set of images from a reference
     Score       a number for each image from its features, or what a detector finds in it, and its prompt
     PictureScore   … from its pixels alone
 
-The mean of a score is its level, with the jackknife's interval over prompts, and methods are compared image by image.
-To add a metric, write its function and give it a row in `METRICS`: `sweep.reduce` computes it, figures and tables show it.
+The mean of a score is its level, with the jackknife's interval over prompts, and methods are compared image
+by image. To add a metric, write its function and give it a row in `METRICS`: `sweep.reduce` computes it,
+figures and tables show it.
 
 Example:
     >>> METRICS["KID"].title, METRICS["CLIP score"].higher_is_better
@@ -31,7 +33,8 @@ from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval
 
-DISTANCES, CAPTIONS, FINDINGS = "distances", "captions", "findings"  # the networks of a comparison, by what they are for
+# the networks of a comparison, by what they are for
+DISTANCES, CAPTIONS, FINDINGS = "distances", "captions", "findings"
 
 Embed = Callable[[Sequence[str]], Float[Tensor, "caption dim"]]  # captions to features of the same network
 Values = Callable[[Float[Tensor, "image dim"], Sequence[str], Embed], Float[Tensor, " image"]]
@@ -44,9 +47,11 @@ class Metric:
     Attributes:
         name: in tables.
         unit: in words.
-        better: which way; "as in reality" where real images are the measure, to be approached from either side.
+        better: which way; "as in reality" where real images are the measure, to be approached from either
+        side.
         times: what numbers are multiplied by where they are shown.
-        bounds: what a number an image lies between, and so do the limits of their mean; None where there is none.
+        bounds: what a number an image lies between, and so do the limits of their mean; None where there is
+            none.
     """
 
     name: str
@@ -82,7 +87,8 @@ class Distance(Metric):
 
     Attributes:
         interval: of (features, reference, block labels, reference_labels=, level=).
-        difference: of (features, other features, reference, block labels, reference_labels=, level=), paired by row.
+        difference: of (features, other features, reference, block labels, reference_labels=, level=), paired
+        by row.
         images_per_feature: fewer images on either side, and no number is given.
         of_states: whether a `FeatureState` will do as the reference.
         features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
@@ -94,7 +100,9 @@ class Distance(Metric):
     of_states: bool = False
     features: str = DISTANCES
 
-    def can_be_given(self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState) -> bool:
+    def can_be_given(
+        self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState
+    ) -> bool:
         """Whether both sides are of a kind, and have images enough."""
         state = isinstance(reference, FeatureState)
         fewest = min(len(features), reference.count if state else len(reference))
@@ -136,7 +144,9 @@ class PictureScore(Metric):
 SHARE, COUNT = (0.0, 1.0), (0.0, math.inf)
 
 
-def finding(name: str, unit: str, better: Literal["lower", "higher", "as in reality"], bounds: tuple[float, float]) -> Score:
+def finding(
+    name: str, unit: str, better: Literal["lower", "higher", "as in reality"], bounds: tuple[float, float]
+) -> Score:
     """One of `layout.layout_values`, as a metric."""
     return Score(
         name=name.capitalize().replace("_", "-"),
@@ -181,7 +191,9 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
     )
 }  # fmt: skip
 
-# The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the native size and of
-# incompleteness below it. Notebooks 09 and 10, their summaries and `sweep.primary_outcomes` take them from here.
+# The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the
+# native size and of incompleteness below it. Notebooks 09 and 10, their summaries and
+# `sweep.primary_outcomes` take them from here.
 PRIMARY = {"above": ("Over-count",), "below": ("Under-count", "Completeness")}
-UNCOUNTED: dict[str, tuple[str, ...]] = {"above": ("Repetition",), "below": ()}  # instead, where nothing counts things
+# instead, where nothing counts things
+UNCOUNTED: dict[str, tuple[str, ...]] = {"above": ("Repetition",), "below": ()}

@@ -1,9 +1,10 @@
-"""A repetition index that needs no reference and no detector: do many patches of an image recur at one common displacement?
+"""A repetition index that needs no reference and no detector: do many patches of an image recur at one common
+displacement?
 
-Copy-move forgery is found in this way. Each patch of an image that stands out looks for its likeness elsewhere; where an image
-repeats a thing, many patches find theirs at the same displacement. Chance likenesses scatter. The index does not know what was
-asked for, so two owls on purpose count as much as two by mistake, and one symmetrical thing repeats its halves: compare the same
-prompt and noise at two sizes.
+Copy-move forgery is found in this way. Each patch of an image that stands out looks for its likeness
+elsewhere; where an image repeats a thing, many patches find theirs at the same displacement. Chance
+likenesses scatter. The index does not know what was asked for, so two owls on purpose count as much as two by
+mistake, and one symmetrical thing repeats its halves: compare the same prompt and noise at two sizes.
 """
 
 import numpy as np
@@ -43,7 +44,12 @@ def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
         >>> repetition_index(twice) > 0.5 > repetition_index(once)
         True
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[-1] != 3
+    ):
         raise InvalidInputError("image must be a uint8 image [height, width, 3]")
     descriptors, salience = described(image)
     chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
@@ -66,18 +72,27 @@ def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Te
 def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bin height width"]:
     """Strength of the gradient by direction."""
     padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-    across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    across, down = (
+        padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2],
+        padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1],
+    )
     angle = torch.atan2(down, across)
     centres = torch.arange(BINS) * 2 * torch.pi / BINS
     away = (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs()
     return (1 - away * BINS / (2 * torch.pi)).clamp(min=0) * torch.hypot(across, down)
 
 
-def displacements(descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]) -> Int[Tensor, "match 2"]:
-    """From each patch to its likeness elsewhere, downwards first; both directions of one displacement are one."""
+def displacements(
+    descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]
+) -> Int[Tensor, "match 2"]:
+    """From each patch to its likeness elsewhere, downwards first; both directions of one displacement are
+    one.
+    """
     rows, columns = where // GRID, where % GRID
     down, across = rows[None] - rows[:, None], columns[None] - columns[:, None]
-    likeness = (descriptors @ descriptors.T).masked_fill(torch.hypot(down.float(), across.float()) < APART * GRID, -1)
+    likeness = (descriptors @ descriptors.T).masked_fill(
+        torch.hypot(down.float(), across.float()) < APART * GRID, -1
+    )
     value, other = likeness.max(1)
     matched = value >= SIMILARITY
     index = torch.arange(len(where))

@@ -1,8 +1,10 @@
-"""Samples of images as feature matrices: what is accepted, how they are read, and how blocks of images are left out.
+"""Samples of images as feature matrices: what is accepted, how they are read, and how blocks of images are
+left out.
 
-What a distance is measured to is a sample too. Where both have prompts in common they go up and down together; where they
-have not, they do so apart. Deleting the same blocks from both, with each prompt in one block of both, is right in either case:
-the interval counts the error of both samples, and bias of order 1/n of both shows in the deletions.
+What a distance is measured to is a sample too. Where both have prompts in common they go up and down
+together; where they have not, they do so apart. Deleting the same blocks from both, with each prompt in one
+block of both, is right in either case: the interval counts the error of both samples, and bias of order 1/n
+of both shows in the deletions.
 """
 
 from collections.abc import Iterator
@@ -43,7 +45,9 @@ def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) 
     """
     if not isinstance(values, Tensor):
         if np.asarray(values).dtype.kind not in "fiu":
-            raise InvalidInputError(f"{name} are {type(values).__name__}; they must be a matrix of numbers, torch or numpy")
+            raise InvalidInputError(
+                f"{name} are {type(values).__name__}; they must be a matrix of numbers, torch or numpy"
+            )
         # torch warns of memory that it may not write to (memory maps, frozen arrays): such arrays are copied.
         values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if values.ndim != 2 or not values.shape[1]:
@@ -52,7 +56,9 @@ def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) 
         raise InvalidInputError(f"{name} hold {len(values)} images; this needs at least {least}")
     broken = sum(int((~part.isfinite()).any(1).sum()) for part in values.split(ROWS))
     if broken:
-        raise InvalidInputError(f"{name} hold NaN or infinity in {broken} of {len(values)} rows; leave those images out")
+        raise InvalidInputError(
+            f"{name} hold NaN or infinity in {broken} of {len(values)} rows; leave those images out"
+        )
     # Apple's GPUs have no float64.
     return values.detach().cpu() if values.device.type == "mps" else values.detach()
 
@@ -84,8 +90,11 @@ class Blocks:
     reference: Labels
 
     @classmethod
-    def of(cls, labels: Labels, images: int, reference_labels: Labels | None, reference: int | None) -> "Blocks":
-        """Check the labels of both samples; a reference without labels is an independent one, and dealt at random.
+    def of(
+        cls, labels: Labels, images: int, reference_labels: Labels | None, reference: int | None
+    ) -> "Blocks":
+        """Check the labels of both samples; a reference without labels is an independent one, and dealt at
+        random.
 
         Args:
             labels, reference_labels: the block of each image.
@@ -97,17 +106,24 @@ class Blocks:
         labels = check_labels(labels, images)
         if reference is None:
             if reference_labels is not None:
-                raise InvalidInputError("the reference is a state, which has no images to leave out; leave reference_labels out")
+                raise InvalidInputError(
+                    "the reference is a state, which has no images to leave out; leave reference_labels out"
+                )
             return cls(labels, labels)
         count = int(labels.max()) + 1
         if reference_labels is None:
-            reference_labels = deal_blocks(range(reference), min(count, reference)) if reference >= LEAST else []
+            reference_labels = (
+                deal_blocks(range(reference), min(count, reference)) if reference >= LEAST else []
+            )
         blocks = cls(labels, np.asarray(reference_labels, dtype=np.int64))
         if blocks.reference.shape != (reference,) and reference >= LEAST:
             raise InvalidInputError(
                 f"{blocks.reference.shape} block labels for {reference} images of the reference; there must be one for each"
             )
-        for name, found in (("the images", np.unique(blocks.images)), ("the reference", np.unique(blocks.reference))):
+        for name, found in (
+            ("the images", np.unique(blocks.images)),
+            ("the reference", np.unique(blocks.reference)),
+        ):
             if len(found) < LEAST or found[0] < 0 or found[-1] >= count:
                 raise InvalidInputError(
                     f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} of the {count} of the images, "
@@ -120,8 +136,13 @@ class Blocks:
         """How many blocks there are."""
         return int(self.images.max()) + 1
 
-    def interval(self, deletions: Float64[np.ndarray, " deletion"], level: float, correct_bias: bool) -> Interval:
+    def interval(
+        self, deletions: Float64[np.ndarray, " deletion"], level: float, correct_bias: bool
+    ) -> Interval:
         """The jackknife interval from the statistic of all images, and of all but each block."""
         # The share of a block is the mean over both samples.
-        shares = [np.bincount(labels, minlength=self.count) / len(labels) for labels in (self.images, self.reference)]
+        shares = [
+            np.bincount(labels, minlength=self.count) / len(labels)
+            for labels in (self.images, self.reference)
+        ]
         return from_deletions(deletions[0], deletions[1:], sum(shares), level, correct_bias)

@@ -1,4 +1,6 @@
-"""What a Fréchet distance needs to know of a set of images: their number, mean and covariance, in parts that add up."""
+"""What a Fréchet distance needs to know of a set of images: their number, mean and covariance, in parts that
+add up.
+"""
 
 import operator
 from dataclasses import dataclass
@@ -20,14 +22,15 @@ FORMAT = "entropy_lib feature state 1"
 
 @dataclass(frozen=True, eq=False)
 class FeatureState:
-    """All that the Fréchet distance needs to know of a set of images; states of parts add up to that of the whole.
+    """All that the Fréchet distance needs to know of a set of images; states of parts add up to that of the
+    whole.
 
     Attributes:
         count: number of images.
         mean: `[d]`, float64.
         scatter: `[d, d]`, float64: the sum over images of (x - mean)(x - mean)ᵀ.
-        extractor: how the features were made (network, weights, resize filter); states that differ in it do not mix.
-            Empty: not known, mixes with any.
+        extractor: how the features were made (network, weights, resize filter); states that differ in it do
+            not mix. Empty: not known, mixes with any.
 
     Example:
         >>> features = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
@@ -48,7 +51,10 @@ class FeatureState:
         Raises:
             InvalidInputError: if it is not a matrix, is empty, or holds NaN or infinity.
         """
-        return reduce(operator.add, (cls._of_part(part, extractor) for _, part in parts_of_rows(feature_matrix(features))))
+        return reduce(
+            operator.add,
+            (cls._of_part(part, extractor) for _, part in parts_of_rows(feature_matrix(features))),
+        )
 
     @classmethod
     def _of_part(cls, rows: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
@@ -62,7 +68,9 @@ class FeatureState:
         shift = other.mean - self.mean
         between = self.count * other.count / count * torch.outer(shift, shift)
         mean = self.mean + other.count / count * shift
-        return FeatureState(count, mean, self.scatter + other.scatter + between, self.extractor or other.extractor)
+        return FeatureState(
+            count, mean, self.scatter + other.scatter + between, self.extractor or other.extractor
+        )
 
     def __sub__(self, part: "FeatureState") -> "FeatureState":
         """What is left when the images of `part` are taken out again.
@@ -79,7 +87,9 @@ class FeatureState:
         """Raise InvalidInputError unless both states may be added or compared."""
         same_width(self.mean, other.mean, ("the first features", "the second"))
         if self.extractor and other.extractor and self.extractor != other.extractor:
-            raise InvalidInputError(f"features of {self.extractor!r} and of {other.extractor!r} do not mix; extract both alike")
+            raise InvalidInputError(
+                f"features of {self.extractor!r} and of {other.extractor!r} do not mix; extract both alike"
+            )
 
     @property
     def covariance(self) -> Float64[Tensor, "dim dim"]:
@@ -112,6 +122,8 @@ class FeatureState:
                 if (file.metadata() or {}).get("format") != FORMAT:
                     raise InvalidInputError(f"{path} is not a {FORMAT!r}; write it with FeatureState.save")
                 tensors = {name: file.get_tensor(name) for name in ("count", "mean", "scatter")}
-                return cls(int(tensors["count"]), tensors["mean"], tensors["scatter"], file.metadata()["extractor"])
+                return cls(
+                    int(tensors["count"]), tensors["mean"], tensors["scatter"], file.metadata()["extractor"]
+                )
         except SafetensorError as error:
             raise InvalidInputError(f"{path} is damaged ({error}); compute it again") from error

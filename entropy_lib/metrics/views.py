@@ -1,12 +1,13 @@
-"""From images of any size to the square that a feature network reads: the one resize of the project, and four views.
+"""From images of any size to the square that a feature network reads: the one resize of the project, and four
+views.
 
     center   the short side to the square's, then the middle cut out: what CLIP's own code does; half of a 1:2 image is unseen
     pad      the long side to the square's, border pixels repeated to fill it: all is seen, smaller
     squash   both sides to the square's: all is seen, out of proportion; what Inception's users do
     tiles    square cuts side by side along the long side, features averaged: all is seen, whole objects may be cut
 
-For square images all four are the same. Filters change a Fréchet distance by more than methods do, so there is one, and
-its name is part of every extractor's label.
+For square images all four are the same. Filters change a Fréchet distance by more than methods do, so there
+is one, and its name is part of every extractor's label.
 """
 
 import math
@@ -29,12 +30,17 @@ def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
     """Grey levels 0 to 255 as 0 to 1, channels first.
 
     Raises:
-        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or [-1, 1].
+        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or
+            [-1, 1].
     """
     if not isinstance(pictures, np.ndarray):
-        raise InvalidInputError(f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]")
+        raise InvalidInputError(
+            f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]"
+        )
     if not pictures.size or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise InvalidInputError(f"images are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]")
+        raise InvalidInputError(
+            f"images are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]"
+        )
     return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 
@@ -44,12 +50,15 @@ def resize(
     """The one resize: bicubic, antialiased, clamped to [0, 1], not rounded to grey levels."""
     if pictures.shape[-2:] == (height, width):
         return pictures
-    changed = functional.interpolate(pictures, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    changed = functional.interpolate(
+        pictures, (height, width), mode="bicubic", antialias=True, align_corners=False
+    )
     return changed.clamp(0, 1)
 
 
 def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
-    """Images at another size, as someone would save them; the middle is cut out first where the shape differs.
+    """Images at another size, as someone would save them; the middle is cut out first where the shape
+    differs.
 
     Example:
         >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
@@ -106,4 +115,6 @@ def _padded(pictures: Tensor, side: int) -> Tensor:
     share = side / max(height, width)
     inside = resize(pictures, max(1, round(share * height)), max(1, round(share * width)))
     down, across = side - inside.shape[-2], side - inside.shape[-1]
-    return functional.pad(inside, (across // 2, across - across // 2, down // 2, down - down // 2), mode="replicate")
+    return functional.pad(
+        inside, (across // 2, across - across // 2, down // 2, down - down // 2), mode="replicate"
+    )

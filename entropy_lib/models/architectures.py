@@ -1,8 +1,10 @@
-"""The architectures of the catalogue without their weights: exact, for counting and timing, or tiny, for tests.
+"""The architectures of the catalogue without their weights: exact, for counting and timing, or tiny, for
+tests.
 
-Configurations are written here from published facts; the parameter counts prove them (`tests/models/test_architectures.py`). A
-tiny pipeline has the same parts, attention and call as the exact one, a few thousand parameters, and untrained weights. To
-add a model, give it a line in `ARCHITECTURES` and an entry in `models.catalogue.CATALOGUE`.
+Configurations are written here from published facts; the parameter counts prove them
+(`tests/models/test_architectures.py`). A tiny pipeline has the same parts, attention and call as the exact
+one, a few thousand parameters, and untrained weights. To add a model, give it a line in `ARCHITECTURES` and
+an entry in `models.catalogue.CATALOGUE`.
 
 Example:
     >>> pipe = build("sd21-base", device="meta")                 # takes neither memory nor time
@@ -41,11 +43,17 @@ class Part:
         config = self.config | (self.tiny if tiny else {})
         if self.kind in TOKENIZERS:
             return TOKENIZERS[self.kind]()
-        kind = next(getattr(home, self.kind) for home in (diffusers, transformers, ldm) if hasattr(home, self.kind))
+        kind = next(
+            getattr(home, self.kind) for home in (diffusers, transformers, ldm) if hasattr(home, self.kind)
+        )
         if not issubclass(kind, nn.Module):
             return kind(**config)  # a scheduler
         with torch.device(device):
-            return kind(kind.config_class(**config)) if issubclass(kind, transformers.PreTrainedModel) else kind(**config)
+            return (
+                kind(kind.config_class(**config))
+                if issubclass(kind, transformers.PreTrainedModel)
+                else kind(**config)
+            )
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,15 @@ class Architecture:
     options: Mapping = field(default_factory=dict)
 
 
-def build(name: str, *, tiny: bool = False, device: str = "cpu", dtype: torch.dtype = torch.float32) -> DiffusionPipeline:
+def build(
+    name: str, *, tiny: bool = False, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> DiffusionPipeline:
     """A pipeline of the named architecture with random weights, the same ones every time.
 
     Args:
         name: a name of `ARCHITECTURES`.
-        tiny: the small relative for tests, native size 64 x 64 px (FLUX: 1024 x 1024, which it does not say in its config).
+        tiny: the small relative for tests, native size 64 x 64 px (FLUX: 1024 x 1024, which it does not say
+        in its config).
         device: "meta" for an architecture that takes no memory and cannot be run.
         dtype: of the weights.
 
@@ -99,7 +110,9 @@ def _clip_tokenizer():
 
 def _t5_tokenizer():
     letters = [chr(code) for code in range(33, 127)]
-    vocabulary = [(token, -float(index > 2)) for index, token in enumerate(["<pad>", "</s>", "<unk>", "▁", *letters])]
+    vocabulary = [
+        (token, -float(index > 2)) for index, token in enumerate(["<pad>", "</s>", "<unk>", "▁", *letters])
+    ]
     return transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0)
 
 
@@ -109,7 +122,11 @@ def _bert_tokenizer():
     return transformers.BertTokenizer(vocab={token: index for index, token in enumerate(tokens)})
 
 
-TOKENIZERS = {"CLIP tokenizer": _clip_tokenizer, "T5 tokenizer": _t5_tokenizer, "BERT tokenizer": _bert_tokenizer}
+TOKENIZERS = {
+    "CLIP tokenizer": _clip_tokenizer,
+    "T5 tokenizer": _t5_tokenizer,
+    "BERT tokenizer": _bert_tokenizer,
+}
 
 
 def _unet(cross: int, tiny_levels: int = 2, **config: object) -> Part:
@@ -144,7 +161,12 @@ def _vae(**config: object) -> Part:
 
 def _clip(kind: str, width: int, layers: int, heads: int, activation: str = "gelu") -> Part:
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}  # those of the stand-in tokenizer
-    size = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    size = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
     return Part(
         kind,
         {**size, "hidden_act": activation, "projection_dim": width, **special},
@@ -164,7 +186,12 @@ CLIP_TOKENIZER, T5_TOKENIZER = Part("CLIP tokenizer"), Part("T5 tokenizer")
 NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 DDIM = Part("DDIMScheduler", NOISE | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1})
 WITHOUT_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-SIXTEEN_CHANNELS = {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024}
+SIXTEEN_CHANNELS = {
+    "latent_channels": 16,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "sample_size": 1024,
+}
 
 ARCHITECTURES = {
     "sd15": Architecture(

@@ -1,6 +1,8 @@
-"""Arguments of one forward pass of a denoising network, made of zeros from its signature and its configuration.
+"""Arguments of one forward pass of a denoising network, made of zeros from its signature and its
+configuration.
 
-Classes are not named: what a parameter is given follows from its name, and its shape from the words of the configuration.
+Classes are not named: what a parameter is given follows from its name, and its shape from the words of the
+    configuration.
 """
 
 import inspect
@@ -18,7 +20,8 @@ TEXT_WIDTHS = (
     "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim", "cond_token_dim", "in_text_dim",
     "text_hidden_dim",
 )  # fmt: skip
-SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")  # of a second text encoder
+# of a second text encoder
+SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")
 FIXED_TEXT = ("max_text_seq_length", "text_len")  # where a network takes one number of tokens only
 AUDIO = 4  # frames of sound beside a video
 
@@ -34,7 +37,8 @@ class Arguments:
         height, width: in latent pixels.
         text: tokens of text.
         masks: whether masks of the text are given though they need not be.
-        described: whether images and texts are on the meta device, where they take no memory; masks and places never are.
+        described: whether images and texts are on the meta device, where they take no memory; masks and
+            places never are.
     """
 
     parameters: Mapping[str, inspect.Parameter]
@@ -60,12 +64,20 @@ class Arguments:
         one, ones, mask = lambda: zeros(1), lambda: torch.ones(1, text), lambda name: lambda: self._mask(name)
         return {
             **dict.fromkeys(SAMPLES, self._latents),
-            "timestep": lambda: zeros(1, 1) if self._framewise else zeros(1) if "sample" not in own.parameters else torch.tensor(0),
+            "timestep": lambda: (
+                zeros(1, 1)
+                if self._framewise
+                else zeros(1)
+                if "sample" not in own.parameters
+                else torch.tensor(0)
+            ),
             **dict.fromkeys(("t", "timestep_ratio"), one),
             "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),
             "r_timestep": lambda: zeros(1, 1) if self._framewise else zeros(1),
             **dict.fromkeys(("encoder_hidden_states", "text_bth"), self._text),
-            "encoder_hidden_states_t5": lambda: self._row(text, self._first(SECOND_WIDTHS), get("text_len_t5")),
+            "encoder_hidden_states_t5": lambda: self._row(
+                text, self._first(SECOND_WIDTHS), get("text_len_t5")
+            ),
             "encoder_hidden_states_2": lambda: self._row(text, get("text_embed_2_dim")),
             "text_encoder_layers": lambda: (
                 [zeros(1, text, get("text_encoder_dim"))] * (get("num_layers") + get("num_single_layers"))
@@ -76,9 +88,15 @@ class Arguments:
             "text_embedding_mask_t5": lambda: torch.ones(1, get("text_len_t5") or text),
             "attention_mask": mask("attention_mask"),
             "encoder_attention_mask": mask("encoder_attention_mask"),
-            "encoder_attention_mask_2": lambda: torch.ones(1, text).bool() if get("text_embed_2_dim") else None,
+            "encoder_attention_mask_2": lambda: (
+                torch.ones(1, text).bool() if get("text_embed_2_dim") else None
+            ),
             **dict.fromkeys(("height", "width", "num_frames"), lambda: None),
-            **({} if self.layout != "row" else {"height": lambda: own.height, "width": lambda: own.width, "num_frames": lambda: 1}),
+            **(
+                {}
+                if self.layout != "row"
+                else {"height": lambda: own.height, "width": lambda: own.width, "num_frames": lambda: 1}
+            ),
             **self._if_required("height", lambda: own.height),
             **self._if_required("width", lambda: own.width),
             **self._if_required("num_frames", lambda: 1),
@@ -102,7 +120,9 @@ class Arguments:
             "padding_mask": lambda: self._shaped(1, 1, own.height, own.width),
             "clip_text_pooled": lambda: zeros(1, 1, get("clip_text_pooled_in_channels") or 1280),
             "image_latents": lambda: self._shaped(1, get("in_channels") or 4, 1, own.height, own.width),
-            "control_hidden_states": lambda: self._shaped(1, get("vace_in_channels"), 1, own.height, own.width),
+            "control_hidden_states": lambda: self._shaped(
+                1, get("vace_in_channels"), 1, own.height, own.width
+            ),
             "controlnet_cond": lambda: self._shaped(1, 3, 8 * own.height, 8 * own.width),
             "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
             "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
@@ -112,10 +132,16 @@ class Arguments:
             "added_time_ids": lambda: zeros(1, 3),
             "prior_token_id": lambda: zeros(1, self._tokens, dtype=torch.long),
             "prior_token_drop": lambda: zeros(1).bool(),
-            "visual_rope_pos": lambda: [torch.arange(1), torch.arange(own.height // 2), torch.arange(own.width // 2)],
+            "visual_rope_pos": lambda: [
+                torch.arange(1),
+                torch.arange(own.height // 2),
+                torch.arange(own.width // 2),
+            ],
             "text_rope_pos": lambda: torch.arange(text),
             "image_rotary_emb": self._rotary,
-            "audio_hidden_states": lambda: zeros(1, AUDIO, get("audio_in_channels")) if get("audio_in_channels") else None,
+            "audio_hidden_states": lambda: (
+                zeros(1, AUDIO, get("audio_in_channels")) if get("audio_in_channels") else None
+            ),
             "audio_encoder_hidden_states": self._text,
             "audio_num_frames": lambda: AUDIO,
         }
@@ -140,7 +166,11 @@ class Arguments:
         return next((self.config[name] for name in names if self.config.get(name)), None)
 
     def _if_required(self, name: str, make: Callable) -> dict[str, Callable]:
-        return {name: make} if name in self.parameters and self.parameters[name].default is inspect.Parameter.empty else {}
+        return (
+            {name: make}
+            if name in self.parameters and self.parameters[name].default is inspect.Parameter.empty
+            else {}
+        )
 
     def _mask(self, name: str) -> Tensor | None:
         return torch.ones(1, self.text).bool() if self.masks or self._if_required(name, bool) else None
@@ -190,14 +220,23 @@ class Arguments:
         """Of networks that are given all places of the largest image as complex numbers."""
         if not self._if_required("image_rotary_emb", bool):
             return None
-        return torch.ones(384, 384, self.config["hidden_size"] // self.config["num_attention_heads"] // 2, dtype=torch.complex64)
+        return torch.ones(
+            384,
+            384,
+            self.config["hidden_size"] // self.config["num_attention_heads"] // 2,
+            dtype=torch.complex64,
+        )
 
     def _labels(self) -> Tensor | None:
         """Of networks that are told a class, or have a projection in its place."""
         kind = self.config.get("class_embed_type")
         if kind in ("projection", "simple_projection"):
             return torch.zeros(1, self.config["projection_class_embeddings_input_dim"])
-        wanted = kind is not None or self.config.get("num_class_embeds") or self.config.get("norm_type") == "ada_norm_zero"
+        wanted = (
+            kind is not None
+            or self.config.get("num_class_embeds")
+            or self.config.get("norm_type") == "ada_norm_zero"
+        )
         return torch.zeros(1, dtype=torch.long) if wanted else None
 
     def _added(self) -> dict | None:
@@ -207,7 +246,9 @@ class Arguments:
         if kind == "text_time":  # pooled text and six numbers about size and crop
             pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
             return {"text_embeds": zeros(1, pooled), "time_ids": zeros(1, 6)}
-        if kind in ("text_image", "image", "image_hint") or str(config.get("encoder_hid_dim_type")).endswith("image_proj"):
+        if kind in ("text_image", "image", "image_hint") or str(config.get("encoder_hid_dim_type")).endswith(
+            "image_proj"
+        ):
             width = image or config.get("cross_attention_dim")
             hint = {"hint": zeros(1, 3, 64, 64)} if kind == "image_hint" else {}
             return {"image_embeds": zeros(1, width), "text_embeds": zeros(1, width)} | hint

@@ -44,7 +44,8 @@ class Entry:
     Attributes:
         source: folder inside `data/`, or the repository on the Hugging Face Hub.
         pipeline: its class in diffusers.
-        native_size: height and width in pixels it was trained on (for SDXL a convention: it saw many sizes of that area).
+        native_size: height and width in pixels it was trained on (for SDXL a convention: it saw many sizes of
+        that area).
         size_multiple: height and width must be multiples of this many pixels.
         training_tokens: T of its self-attention, one number a level, text included where it joins.
         parameters: of the denoiser, in millions.
@@ -56,7 +57,8 @@ class Entry:
         revision: commit on the Hub, pinned where known.
         alternatives: other repositories with the same weights or close relatives.
         gated: whether the Hub wants an account and a consent.
-        safetensors: False where the repository may hold nothing but .bin files, which are then read with `weights_only`.
+        safetensors: False where the repository may hold nothing but .bin files, which are then read with
+        `weights_only`.
         parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
         padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
     """
@@ -86,7 +88,17 @@ class Entry:
 
 
 MINI = Entry(
-    "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", dtype="float32"
+    "mini",
+    "StableDiffusionPipeline",
+    (64, 64),
+    8,
+    (256, 64, 16),
+    7.45,
+    0.02,
+    25,
+    3.0,
+    "see data/README.md",
+    dtype="float32",
 )
 CATALOGUE = {
     "mini": MINI,
@@ -129,7 +141,10 @@ CATALOGUE = {
 
 def catalogue() -> pd.DataFrame:
     """The models that can be loaded by name, one row each, with what `Entry` says of them."""
-    rows = [{"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)} for name, entry in CATALOGUE.items()]
+    rows = [
+        {"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)}
+        for name, entry in CATALOGUE.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -156,17 +171,20 @@ def load(
     """Load a diffusers pipeline, ready to sample, without progress bar, safety checker and attention slicing.
 
     Args:
-        model: a name of the catalogue, a folder that holds a diffusers pipeline, or "owner/name" on the Hugging Face Hub.
+        model: a name of the catalogue, a folder that holds a diffusers pipeline, or "owner/name" on the
+        Hugging Face Hub.
         device: "cpu", "cuda", …; "auto" takes CUDA where there is one; "meta" with `random_weights` only.
-        dtype: "float32", "float16" or "bfloat16"; "auto" is the model's own choice on CUDA and float32 elsewhere.
+        dtype: "float32", "float16" or "bfloat16"; "auto" is the model's own choice on CUDA and float32
+        elsewhere.
         revision: commit, tag or branch on the Hub; by default the one pinned in the catalogue.
         offline: take the weights from the local cache of the Hub and ask no server.
-        random_weights: the exact architecture with untrained weights, for counting, timing and tests; nothing is downloaded.
+        random_weights: the exact architecture with untrained weights, for counting, timing and tests; nothing
+            is downloaded.
 
     Raises:
         UnknownNameError: for an unknown model or dtype.
-        InvalidInputError: when the device is not there, for a folder that is none or holds no pipeline, and for a revision of
-            what is not on the Hub.
+        InvalidInputError: when the device is not there, for a folder that is none or holds no pipeline, and
+            for a revision of what is not on the Hub.
         WeightsError: when the weights are missing or damaged.
     """
     if random_weights:
@@ -184,8 +202,9 @@ def load(
 def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
     """The steps and the guidance that a pipeline is drawn with where none are given.
 
-    Those of the catalogue, for a pipeline whose network is configured as one of its models, however it was loaded and whatever
-    it was fine-tuned on; for any other, the defaults of diffusers, which its `__call__` declares.
+    Those of the catalogue, for a pipeline whose network is configured as one of its models, however it was
+    loaded and whatever it was fine-tuned on; for any other, the defaults of diffusers, which its `__call__`
+    declares.
 
     Raises:
         InvalidInputError: when neither says.
@@ -199,14 +218,21 @@ def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
     if name is not None:
         return CATALOGUE[name].steps, CATALOGUE[name].guidance
     declared = inspect.signature(pipe.__call__).parameters
-    values = [declared[key].default if key in declared else None for key in ("num_inference_steps", "guidance_scale")]
+    values = [
+        declared[key].default if key in declared else None
+        for key in ("num_inference_steps", "guidance_scale")
+    ]
     if not all(isinstance(value, int | float) for value in values):
-        raise InvalidInputError(f"{type(pipe).__name__} declares no number of steps or no guidance; give steps and guidance")
+        raise InvalidInputError(
+            f"{type(pipe).__name__} declares no number of steps or no guidance; give steps and guidance"
+        )
     return values[0], values[1]
 
 
 def recognise(pipe: DiffusionPipeline) -> str | None:
-    """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or None."""
+    """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or
+    None.
+    """
     config = dict(denoiser(pipe).config)
     for name, known in CATALOGUE.items():
         own = _denoiser_config(name) if known.pipeline == type(pipe).__name__ else {}
@@ -216,7 +242,9 @@ def recognise(pipe: DiffusionPipeline) -> str | None:
 
 
 def _denoiser_config(name: str) -> dict:
-    """What the denoiser of a catalogue's model is configured as; empty where the model has no weights here and no architecture."""
+    """What the denoiser of a catalogue's model is configured as; empty where the model has no weights here
+    and no architecture.
+    """
     from entropy_lib.models.architectures import ARCHITECTURES
 
     if name in ARCHITECTURES:
@@ -248,7 +276,9 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
         raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
     own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
     chosen = {"revision": revision} if revision else {}
-    return _from_pretrained(source, options | own | chosen | {"local_files_only": offline or not hub_answers()})
+    return _from_pretrained(
+        source, options | own | chosen | {"local_files_only": offline or not hub_answers()}
+    )
 
 
 def _check_revision(revision: str | None, folder: Path | None) -> None:
@@ -257,11 +287,15 @@ def _check_revision(revision: str | None, folder: Path | None) -> None:
     if not isinstance(revision, str) or not revision.strip():
         raise InvalidInputError(f"revision is {revision!r}; give a commit, tag or branch of the Hub, or None")
     if folder is not None:
-        raise InvalidInputError(f"revision is {revision!r}, but the model is in a folder, {folder}, which has none; leave it out")
+        raise InvalidInputError(
+            f"revision is {revision!r}, but the model is in a folder, {folder}, which has none; leave it out"
+        )
 
 
 def _from_folder(model: str, folder: Path, options: dict) -> DiffusionPipeline:
-    """The pipeline of a folder; where that holds a denoiser alone, with the other parts of the model that the entry names."""
+    """The pipeline of a folder; where that holds a denoiser alone, with the other parts of the model that
+    the entry names.
+    """
     check_folder(model, folder)
     known = CATALOGUE.get(model)
     if known is None or known.parts is None:
@@ -275,9 +309,15 @@ def _from_folder(model: str, folder: Path, options: dict) -> DiffusionPipeline:
 
 @contextmanager
 def _types_as_they_are(folder: Path) -> Iterator[None]:
-    """diffusers warns of a text encoder that is not of its pipeline's own class; that of an embedded model is so on purpose."""
+    """diffusers warns of a text encoder that is not of its pipeline's own class; that of an embedded model
+    is so on purpose.
+    """
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
-    chosen = [lambda record: not record.getMessage().startswith("Expected types for text_encoder")] if folder.parent == DATA else []
+    chosen = (
+        [lambda record: not record.getMessage().startswith("Expected types for text_encoder")]
+        if folder.parent == DATA
+        else []
+    )
     for each in chosen:
         logger.addFilter(each)
     try:
@@ -288,7 +328,8 @@ def _types_as_they_are(folder: Path) -> Iterator[None]:
 
 
 def check_folder(model: str, folder: Path) -> None:
-    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have one.
+    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have
+    one.
 
     Raises:
         InvalidInputError: for a folder without a pipeline.
@@ -303,13 +344,17 @@ def check_folder(model: str, folder: Path) -> None:
 
 
 def model_folders(model: str, folder: Path) -> list[Path]:
-    """Where the files of a model lie: in its folder; those of a control in that of its other parts, too, which comes first."""
+    """Where the files of a model lie: in its folder; those of a control in that of its other parts, too,
+    which comes first.
+    """
     known = CATALOGUE.get(model)
     return [folder] if known is None or known.parts is None else [DATA / known.parts, folder]
 
 
 def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
-    """Without what would change images behind one's back (a safety checker blacks them out) and with the catalogue's sampler."""
+    """Without what would change images behind one's back (a safety checker blacks them out) and with the
+    catalogue's sampler.
+    """
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.register_modules(safety_checker=None)
     if known is not None and known.scheduler is not None and type(pipe.scheduler).__name__ != known.scheduler:
@@ -319,7 +364,8 @@ def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else None.
+    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else
+    None.
 
     Raises:
         InvalidInputError: for what is neither a name nor a folder that is there, and cannot be on the Hub.
@@ -332,7 +378,9 @@ def local_folder(model: str) -> Path | None:
     if os.path.isdir(path):
         return path
     if re.search(r"[/\\]", str(model)) and not _may_be_on_hub(str(model)):
-        raise InvalidInputError(f"model {shortened(str(model))} is no folder that is there, and no 'owner/name' on the Hub")
+        raise InvalidInputError(
+            f"model {shortened(str(model))} is no folder that is there, and no 'owner/name' on the Hub"
+        )
     return None
 
 
@@ -346,11 +394,13 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def revision(model: str) -> str:
-    """What tells one state of a model's weights from another: a commit of the Hub, or a checksum of all its files.
+    """What tells one state of a model's weights from another: a commit of the Hub, or a checksum of all its
+    files.
 
     Raises:
         UnknownNameError: for an unknown model.
-        WeightsError: for a repository that is neither pinned in the catalogue nor in the local cache of the Hub.
+        WeightsError: for a repository that is neither pinned in the catalogue nor in the local cache of the
+            Hub.
     """
     folder, known = local_folder(model), CATALOGUE.get(model) if "/" in model else entry(model)
     if folder is not None:
@@ -361,7 +411,9 @@ def revision(model: str) -> str:
     source = known.source if known else model
     cached = try_to_load_from_cache(source, "model_index.json")
     if not isinstance(cached, str):
-        raise WeightsError(f"which state of {source!r} is meant is not known before it is there: `hf download {source}`")
+        raise WeightsError(
+            f"which state of {source!r} is meant is not known before it is there: `hf download {source}`"
+        )
     return Path(cached).parent.name  # snapshots/<commit>/model_index.json
 
 
@@ -388,27 +440,39 @@ def version(model: str) -> str:
 def resolve_device(device: str) -> torch.device:
     """The torch device for "auto" or a name.
 
-    "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else the CPU.
+    "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else
+    the CPU.
 
     Raises:
         InvalidInputError: when there is no such device here.
     """
     if isinstance(device, str) and device == "auto":
         rank = os.environ.get("LOCAL_RANK")
-        return torch.device("cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}")
+        return torch.device(
+            "cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}"
+        )
     try:
         chosen = torch.device(device if isinstance(device, torch.device) else str(device))
     except RuntimeError:
-        raise InvalidInputError(f"device is {device!r}; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …") from None
+        raise InvalidInputError(
+            f"device is {device!r}; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …"
+        ) from None
     if chosen.type == "meta":
-        raise InvalidInputError("device is 'meta', which holds no numbers; it goes with random_weights=True only")
+        raise InvalidInputError(
+            "device is 'meta', which holds no numbers; it goes with random_weights=True only"
+        )
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count() or "no"
-        raise InvalidInputError(f"device is {device!r}, but torch sees {count} CUDA device here; use device='cpu' or 'auto'")
+        raise InvalidInputError(
+            f"device is {device!r}, but torch sees {count} CUDA device here; use device='cpu' or 'auto'"
+        )
     try:
         torch.zeros(1, device=chosen if chosen.type != "cuda" else "cpu")
-    except (RuntimeError, AssertionError, ImportError):  # how torch says that a backend was not built in, or has no device
-        raise InvalidInputError(f"device is {device!r}, which is not here; use device='cpu' or 'auto'") from None
+    # how torch says that a backend was not built in, or has no device
+    except (RuntimeError, AssertionError, ImportError):
+        raise InvalidInputError(
+            f"device is {device!r}, which is not here; use device='cpu' or 'auto'"
+        ) from None
     return chosen
 
 
@@ -418,7 +482,9 @@ def check_device(device: str) -> None:
         torch.empty(1, device=resolve_device(device))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise InvalidInputError(f"device is {device!r}, which cannot be used here ({reason}); take 'auto' or 'cpu'") from None
+        raise InvalidInputError(
+            f"device is {device!r}, which cannot be used here ({reason}); take 'auto' or 'cpu'"
+        ) from None
 
 
 def weights_are_here(model: str) -> bool:
@@ -451,7 +517,9 @@ def _on_hub(model: str) -> tuple[str, str | None]:
 
 
 def check_weights(model: str) -> None:
-    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or can be fetched."""
+    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or
+    can be fetched.
+    """
     if not weights_are_here(model) and not hub_answers():
         raise WeightsError(
             f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get them where there is a "
@@ -460,7 +528,8 @@ def check_weights(model: str) -> None:
 
 
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
-    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and float32 elsewhere.
+    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and
+    float32 elsewhere.
 
     Raises:
         UnknownNameError: for any other name.
@@ -477,7 +546,9 @@ def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dt
 
 def _from_pretrained(source: str, options: dict) -> DiffusionPipeline:
     try:
-        return DiffusionPipeline.from_pretrained(source, low_cpu_mem_usage=is_accelerate_available(), **options)
+        return DiffusionPipeline.from_pretrained(
+            source, low_cpu_mem_usage=is_accelerate_available(), **options
+        )
     except (OSError, ValueError) as error:
         revision = f" --revision {options['revision']}" if options.get("revision") else ""
         gated = [entry for entry in CATALOGUE.values() if entry.source == source and entry.gated]

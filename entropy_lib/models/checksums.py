@@ -15,7 +15,8 @@ def verify(folder: Path, *, required: bool = False) -> None:
 
     Args:
         folder: of the model.
-        required: whether SHA256SUMS must be there. A folder of the user's own may do without, and is then not checked.
+        required: whether SHA256SUMS must be there. A folder of the user's own may do without, and is then not
+            checked.
 
     Raises:
         WeightsError: naming the first file that is missing or differs, SHA256SUMS itself included.
@@ -41,7 +42,9 @@ def _listed(sums: Path) -> list[tuple[str, Path]]:
 
 
 def _harmed(path: Path, folder: Path, problem: str) -> WeightsError:
-    return WeightsError(f"{path.name} of the model in {folder.name!r} {problem}: restore it with `{restore_command(folder.name)}`")
+    return WeightsError(
+        f"{path.name} of the model in {folder.name!r} {problem}: restore it with `{restore_command(folder.name)}`"
+    )
 
 
 def write_checksums(folder: Path) -> None:

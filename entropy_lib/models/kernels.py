@@ -1,10 +1,11 @@
 """The calls of softmax kernels that a network makes while it runs: the one place where attention is met.
 
-Nearly all attention of diffusers' networks ends at `torch.nn.functional.scaled_dot_product_attention`, an attribute that is
-looked up at each call; what is left goes through the table of backends, `Attention.get_attention_scores` or xformers. While a
-network runs that somebody listens to, those functions are wrapped by plain ones, in its own thread; at all other times they are
-what they were. What arrives there is query, key, mask and scale exactly as the softmax sees them: after norms, rotary
-embeddings, LoRA, fused projections. Names of classes, projections and norms decide nothing.
+Nearly all attention of diffusers' networks ends at `torch.nn.functional.scaled_dot_product_attention`, an
+attribute that is looked up at each call; what is left goes through the table of backends,
+`Attention.get_attention_scores` or xformers. While a network runs that somebody listens to, those functions
+are wrapped by plain ones, in its own thread; at all other times they are what they were. What arrives there
+is query, key, mask and scale exactly as the softmax sees them: after norms, rotary embeddings, LoRA, fused
+projections. Names of classes, projections and norms decide nothing.
 """
 
 import sys
@@ -88,14 +89,18 @@ class Run:
     """One forward pass of a network that is listened to."""
 
     station: "Station"
-    frame: FrameType  # of the call of the network: stale when it is over, as after Ctrl-C, which no hook of torch's notices
+    # of the call of the network: stale when it is over, as after Ctrl-C, which no hook of torch's notices
+    frame: FrameType
     modules: list[str] = field(default_factory=list)  # watched ones that run, the innermost last
     ran: set[str] = field(default_factory=set)
-    notes: dict[int, Any] = field(default_factory=dict)  # of listeners, by id: threads may run one network at a time each
+    # of listeners, by id: threads may run one network at a time each
+    notes: dict[int, Any] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
-        """Whether the forward pass is under way; a frame that is cannot be cleared, and clearing one that is over is harmless."""
+        """Whether the forward pass is under way; a frame that is cannot be cleared, and clearing one that is
+        over is harmless.
+        """
         try:
             self.frame.clear()
         except RuntimeError:
@@ -119,8 +124,12 @@ class Station:
         """Put the hooks on the network and on the modules that are watched."""
         begin, end, enter, leave = (_outside_graphs(hook) for hook in (_begin, _end, _enter, _leave))
         self.handles = [
-            self.network.register_forward_pre_hook(lambda _, args, kwargs: begin(self, args, kwargs), with_kwargs=True),
-            self.network.register_forward_hook(lambda _, args, output: end(self, output is None), always_call=True),
+            self.network.register_forward_pre_hook(
+                lambda _, args, kwargs: begin(self, args, kwargs), with_kwargs=True
+            ),
+            self.network.register_forward_hook(
+                lambda _, args, output: end(self, output is None), always_call=True
+            ),
         ]
         for name, module in self.watched.items():
             self.handles += [
@@ -209,7 +218,9 @@ def leave(network: nn.Module, listener: Listener) -> None:
 
 
 def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Tell who listens that a call of a network goes on with other arguments than it was given, as through windows."""
+    """Tell who listens that a call of a network goes on with other arguments than it was given, as through
+    windows.
+    """
     station: Station | None = getattr(network, STATION, None)
     run = None if station is None else station.run()
     if station is not None and run is not None:
@@ -252,7 +263,9 @@ def _caller() -> FrameType:
 
 @lru_cache(maxsize=256)
 def _outside_graphs(function: Callable) -> Callable:
-    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being compiled."""
+    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being
+    compiled.
+    """
     if "torch._dynamo" not in sys.modules:
         return function
     outside = torch.compiler.disable(function)
@@ -320,7 +333,9 @@ def _places() -> Iterator[tuple["Kind", Place]]:
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the batch"."""
+    """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the
+    batch".
+    """
 
     names: tuple[str, ...]
     heads: str
@@ -332,9 +347,19 @@ class Kind:
         if query.shape[1] != key.shape[1]:  # grouped keys
             key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         mask, scale = arguments.get(self.mask), arguments.get("scale")
-        if isinstance(mask, Tensor) and self.heads == "in the batch" and mask.ndim == 3 and len(mask) == len(arguments["query"]):
+        if (
+            isinstance(mask, Tensor)
+            and self.heads == "in the batch"
+            and mask.ndim == 3
+            and len(mask) == len(arguments["query"])
+        ):
             mask = mask.unflatten(0, query.shape[:2])
-        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape == (query.shape[0], key.shape[-2]) and self is not TORCH:
+        if (
+            isinstance(mask, Tensor)
+            and mask.ndim == 2
+            and mask.shape == (query.shape[0], key.shape[-2])
+            and self is not TORCH
+        ):
             mask = mask[:, None, None]
         if scale is None:
             scale = arguments["self"].scale if "self" in arguments else query.shape[-1] ** -0.5
@@ -345,13 +370,21 @@ class Kind:
         """The same arguments with another scale."""
         if not isinstance(factor, Tensor) and "scale" in arguments:
             own = arguments["scale"]
-            return arguments | {"scale": (arguments["query"].shape[-1] ** -0.5 if own is None else own) * factor}
+            return arguments | {
+                "scale": (arguments["query"].shape[-1] ** -0.5 if own is None else own) * factor
+            }
         if not isinstance(factor, Tensor) and self is TORCH:
             return arguments | {"scale": arguments["query"].shape[-1] ** -0.5 * factor}
         query = arguments["query"]
         if isinstance(factor, Tensor):
             scaled = self._by_head(query, heads) * factor.to(query)
-            query = scaled.flatten(0, 1) if query.ndim == 3 else scaled.transpose(1, 2) if self.heads == "last" else scaled
+            query = (
+                scaled.flatten(0, 1)
+                if query.ndim == 3
+                else scaled.transpose(1, 2)
+                if self.heads == "last"
+                else scaled
+            )
         else:
             query = query * factor
         return arguments | {"query": query}
@@ -399,7 +432,11 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
     heads = run.station.heads[layer]
     asked = used = kind.read(arguments, heads)
-    factors = [factor for factor in (listener.factor(run, layer, asked) for listener in listeners) if not is_one(factor)]
+    factors = [
+        factor
+        for factor in (listener.factor(run, layer, asked) for listener in listeners)
+        if not is_one(factor)
+    ]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
     observers = [listener for listener in listeners if listener.observes]

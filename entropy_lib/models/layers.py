@@ -1,9 +1,10 @@
 """Finding the self-attention of a diffusers model: which layers, at how many tokens, on what grid.
 
-A layer is self-attention when its keys grow with the image; joint attention, where text and image tokens attend to all of both,
-counts too. That is decided by running the model: block names and key counts mislead (a cross-attention may carry the name attn1; a
-7 x 11 grid has as many keys as a prompt, 77). The run uses a weightless twin on the meta device (`models.trace`), so it costs
-neither time nor memory and works for any size.
+A layer is self-attention when its keys grow with the image; joint attention, where text and image tokens
+attend to all of both, counts too. That is decided by running the model: block names and key counts mislead (a
+cross-attention may carry the name attn1; a 7 x 11 grid has as many keys as a prompt, 77). The run uses a
+weightless twin on the meta device (`models.trace`), so it costs neither time nor memory and works for any
+size.
 """
 
 import fnmatch
@@ -53,15 +54,17 @@ def forget_compiled() -> None:
         torch.compiler.reset()
 
 
-def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int | None = None) -> dict[str, int]:
+def tokens_at(
+    model: DiffusionModel, height: int, width: int, text_tokens: int | None = None
+) -> dict[str, int]:
     """Tokens of every self-attention layer for latents of the given size, traced on a weightless twin.
 
     Args:
         model: a pipeline or its denoising network.
         height: latent height (pixels / 8 for Stable Diffusion, / 4 for `mini`).
         width: latent width.
-        text_tokens: tokens of text, counted where they join the self-attention (SD3, FLUX); by default those of a
-            default call.
+        text_tokens: tokens of text, counted where they join the self-attention (SD3, FLUX); by default those
+            of a default call.
 
     Returns:
         {layer name: tokens}, in the order of execution.
@@ -70,7 +73,9 @@ def tokens_at(model: DiffusionModel, height: int, width: int, text_tokens: int |
         UnsupportedModelError: when the network is of no known family.
         InvalidInputError: when it has no self-attention, and for a size that is none.
     """
-    counts = {name: layer.keys for name, layer in layers_at(denoiser(model), height, width, text_tokens).items()}
+    counts = {
+        name: layer.keys for name, layer in layers_at(denoiser(model), height, width, text_tokens).items()
+    }
     if not counts:
         raise InvalidInputError(
             f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
@@ -106,8 +111,12 @@ class LayerTokens:
         return self.first if self.queries == self.keys else 0
 
 
-def layers_at(network: nn.Module, height: int, width: int, text_tokens: int | None = None) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer for latents of the given size, in the order of execution; see `tokens_at`."""
+def layers_at(
+    network: nn.Module, height: int, width: int, text_tokens: int | None = None
+) -> dict[str, LayerTokens]:
+    """The tokens of every self-attention layer for latents of the given size, in the order of execution; see
+    `tokens_at`.
+    """
     height, width = check_latent_size((height, width))
     made = _structure(network)
     text = made.family.text_tokens if text_tokens is None else text_tokens
@@ -123,7 +132,9 @@ def _layers(network_class: type, config: tuple, height: int, width: int, text: i
         if kind is not None and kind.is_self:
             image = call.keys - kind.text * max(text, 1) - kind.other
             first = sum(call.parts[: kind.part]) if kind.text or kind.other else 0
-            found[call.module] = LayerTokens(call.keys, call.queries, image, first, call.scale, call.rows, kind.attends)
+            found[call.module] = LayerTokens(
+                call.keys, call.queries, image, first, call.scale, call.rows, kind.attends
+            )
     return found
 
 
@@ -132,7 +143,8 @@ def _structure(network: nn.Module) -> Structure:
 
 
 def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer in a call with these arguments, by what the network itself does with them.
+    """The tokens of every self-attention layer in a call with these arguments, by what the network itself
+    does with them.
 
     Raises:
         UnsupportedModelError: where the call runs self-attention that is not there in a default one.
@@ -161,7 +173,8 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
 def training_of_call(
     network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, int]
 ) -> dict[str, LayerTokens]:
-    """The tokens at training size of a call that has all else in common with this one: frames of a video, text, boxes.
+    """The tokens at training size of a call that has all else in common with this one: frames of a video,
+    text, boxes.
 
     Raises:
         UnsupportedModelError: where a video cannot be followed.
@@ -169,7 +182,9 @@ def training_of_call(
     known, plain = family(network), layers_at(network, *native)
     size = known.latent_size(args, kwargs)
     usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
-    if known.layout in ("packed", "patches") or all(layer.keys == usual[name].keys for name, layer in layers.items()):
+    if known.layout in ("packed", "patches") or all(
+        layer.keys == usual[name].keys for name, layer in layers.items()
+    ):
         return plain
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
     there = Recorded(tree_map(bare, given), tuple(size), 0)
@@ -178,7 +193,10 @@ def training_of_call(
         raise UnsupportedModelError(
             f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
         )
-    return {name: replace(plain[name], image=layer.image + made[name] - layer.keys) for name, layer in layers.items()}
+    return {
+        name: replace(plain[name], image=layer.image + made[name] - layer.keys)
+        for name, layer in layers.items()
+    }
 
 
 @dataclass
@@ -203,7 +221,9 @@ class CallTokens:
     strange: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, int] | None = None) -> "CallTokens":
+    def of(
+        cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, int] | None = None
+    ) -> "CallTokens":
         """Of the call that a network is about to get."""
         size = family(network).latent_size(args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
@@ -213,7 +233,8 @@ class CallTokens:
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
-        """Whether a kernel call is the self-attention of a layer; a processor may make others with the same query.
+        """Whether a kernel call is the self-attention of a layer; a processor may make others with the same
+        query.
 
         Those come later: once all rows have attended, what follows is something else, as an image prompt.
         """
@@ -245,7 +266,9 @@ class CallTokens:
             )
         return [(count, count + beside) for count in keys]
 
-    def check(self, watched: Mapping[str, nn.Module], layers: Iterable[str], error: type[EntropyLibError]) -> None:
+    def check(
+        self, watched: Mapping[str, nn.Module], layers: Iterable[str], error: type[EntropyLibError]
+    ) -> None:
         """Refuse a network that leaves its LoRA out."""
         for name in layers:
             if getattr(watched[name], "fused_projections", False) and _has_lora(watched[name]):
@@ -297,7 +320,9 @@ def _submodule(network: nn.Module, name: str) -> nn.Module | None:
 
 def _has_lora(module: nn.Module) -> bool:
     """Whether a module has an adapter that is to act; merged ones are in the weights."""
-    layers = [part for part in module.modules() if hasattr(part, "lora_A") and hasattr(part, "active_adapters")]
+    layers = [
+        part for part in module.modules() if hasattr(part, "lora_A") and hasattr(part, "active_adapters")
+    ]
     return any(part.active_adapters and not part.merged and not part.disable_adapters for part in layers)
 
 
@@ -312,13 +337,16 @@ def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
     """The shapes of what a call hands over, batch aside, by parameter."""
     given = dict(zip(known.parameters, args, strict=False)) | kwargs
     leaves = {
-        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)] for name, value in given.items()
+        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+        for name, value in given.items()
     }
     return {name: shapes for name, shapes in leaves.items() if any(shapes)}
 
 
 def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
-    """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an IP-Adapter."""
+    """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an
+    IP-Adapter.
+    """
     leaves, _ = tree_flatten((args, kwargs))
     shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
     key = type(network), config_of(network), tuple(kwargs), shapes
@@ -334,7 +362,9 @@ def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Trace
 
 def _told(leaf: Tensor) -> tuple:
     """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
-    counted = leaf.dtype == torch.bool or (leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex())
+    counted = leaf.dtype == torch.bool or (
+        leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex()
+    )
     return (
         leaf.shape,
         leaf.dtype,
@@ -345,11 +375,14 @@ def _told(leaf: Tensor) -> tuple:
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 
-TRAINING_SIZE = "_entropy_lib_training_size"  # attribute of a network whose training size is not what its config says
+# attribute of a network whose training size is not what its config says
+TRAINING_SIZE = "_entropy_lib_training_size"
 
 
 def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
-    """Let everything that asks for a network's training size, the patch and the probes alike, get this one; None forgets it."""
+    """Let everything that asks for a network's training size, the patch and the probes alike, get this one;
+    None forgets it.
+    """
     if latent_size is not None:
         setattr(network, TRAINING_SIZE, latent_size)
     elif hasattr(network, TRAINING_SIZE):
@@ -359,7 +392,8 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
 def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     """Height and width in latent pixels at the size that a pipeline's denoiser was trained on.
 
-    Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that of the config.
+    Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that
+    of the config.
     """
     network = denoiser(model)
     noted = getattr(network, TRAINING_SIZE, None)
@@ -377,12 +411,14 @@ def training_tokens(
 ) -> dict[str, int]:
     """Tokens T of every self-attention layer at the size the model was trained on.
 
-    Traced, not scaled by area: each level of a UNet halves and rounds up, so 25 x 25 latents give 625, 169, 49, 16 tokens.
+    Traced, not scaled by area: each level of a UNet halves and rounds up, so 25 x 25 latents give 625, 169,
+        49, 16 tokens.
 
     Args:
         model: a pipeline or its denoising network.
         latent_size: height and width of the training latents; by default `native_latent_size`.
-        text_tokens: as for `tokens_at`. While a model runs, the patch and the probe use the number in that call.
+        text_tokens: as for `tokens_at`. While a model runs, the patch and the probe use the number in that
+            call.
 
     Returns:
         {layer name: T}, in the order of execution.
@@ -411,7 +447,9 @@ def check_latent_size(latent_size: tuple[int, int]) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
-        raise InvalidInputError(f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)")
+        raise InvalidInputError(
+            f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)"
+        )
     return height, width
 
 
@@ -428,7 +466,11 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
     if wanted is None:
         return list(available)
     patterns = [wanted] if isinstance(wanted, str) else wanted
-    if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+    if (
+        not isinstance(patterns, Sequence)
+        or not patterns
+        or not all(isinstance(pattern, str) for pattern in patterns)
+    ):
         raise UnknownNameError("layer", wanted, available)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
@@ -437,7 +479,8 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
 
 
 def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width of a level with `tokens` tokens in a network that halves `height` x `width`, rounding up.
+    """Height and width of a level with `tokens` tokens in a network that halves `height` x `width`, rounding
+    up.
 
     Returns (0, 0) where no level has that many tokens.
 

@@ -1,7 +1,8 @@
 """How denoising networks are called: what they need as input, and what a call says of its size and its text.
 
-That is read from the signature of `forward` and the configuration; which layout of the latents a network takes is tried on a twin
-without weights (`models.layers`). Classes are not named, but for what no configuration says.
+That is read from the signature of `forward` and the configuration; which layout of the latents a network
+takes is tried on a twin without weights (`models.layers`). Classes are not named, but for what no
+configuration says.
 """
 
 import inspect
@@ -20,10 +21,13 @@ from entropy_lib.models.arguments import FIXED_TEXT, SAMPLES, Arguments
 
 Config = dict
 Size = tuple[int, int]
-TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}  # of a default call, by a parameter that such networks have
+# of a default call, by a parameter that such networks have
+TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}
 TEXTS = ("encoder_hidden_states", "text_bth", "cap_feats")  # what the states of the text are called
-FLUX_LIKE = (128, 128)  # latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one
-PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")  # parameters that say where each token of packed latents is
+# latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one
+FLUX_LIKE = (128, 128)
+# parameters that say where each token of packed latents is
+PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,10 @@ class Family:
 
     Attributes:
         parameters: of `forward`.
-        layout: of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the height, "frames" with
-            frames before the channels, "last" with channels last, "packed" `[batch, token, channel]` with a token for 2 x 2 latent
-            pixels, "row" with one for each, "patches" of them, "codes" `[batch, height, width]`.
+        layout: of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the
+            height, "frames" with frames before the channels, "last" with channels last, "packed" `[batch,
+            token, channel]` with a token for 2 x 2 latent pixels, "row" with one for each, "patches" of them,
+            "codes" `[batch, height, width]`.
         latent_multiple: height and width in latent pixels must be multiples of this.
         text_tokens: text tokens of a default call where text joins the self-attention; 0 where it does not.
     """
@@ -63,7 +68,9 @@ class Family:
         if self.recorded is not None:
             return self.recorded.at(height, width, text)
         text = text if text > 1 else _fixed_text(config) or 1
-        return dict(Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks, described))
+        return dict(
+            Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks, described)
+        )
 
     def native_size(self, config: Config) -> Size:
         """Height and width in latent pixels at training size.
@@ -84,7 +91,9 @@ class Family:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def latent_size(self, args: tuple, kwargs: dict) -> Size:
-        """Height and width in latent pixels of a call; of the image that is drawn where others stand beside it."""
+        """Height and width in latent pixels of a call; of the image that is drawn where others stand beside
+        it.
+        """
         if self.layout == "last":
             return tuple(sample_of(args, kwargs).shape[-3:-1])
         if not self.packed:
@@ -98,8 +107,13 @@ class Family:
         if places is None:
             places = given["position_ids"][self.text_length(args, kwargs) :]
         places = places.reshape(-1, places.shape[-1])
-        own = places[places[:, 0] == places[0, 0]]  # FLUX Kontext counts images in the first column, its own first
-        rows, columns = (own.amax(0)[-2:] + 1).int().tolist() if own.shape[-1] == 3 else (own.amax(0)[1:3] + 1).int().tolist()
+        # FLUX Kontext counts images in the first column, its own first
+        own = places[places[:, 0] == places[0, 0]]
+        rows, columns = (
+            (own.amax(0)[-2:] + 1).int().tolist()
+            if own.shape[-1] == 3
+            else (own.amax(0)[1:3] + 1).int().tolist()
+        )
         return 2 * rows, 2 * columns
 
     def text_length(self, args: tuple, kwargs: dict) -> int:
@@ -162,10 +176,16 @@ class Recorded:
 
     def at(self, height: int, width: int, text: int) -> dict:
         """The arguments of a call at another size, or with another length of text."""
-        sizes, frames = dict(zip(("height", "width"), (height, width), strict=True)), self.arguments.get("num_frames") or 1
+        sizes, frames = (
+            dict(zip(("height", "width"), (height, width), strict=True)),
+            self.arguments.get("num_frames") or 1,
+        )
         tokens, grown = self.size[0] * self.size[1], height * width
         lengths = {
-            count * tokens // each: count * grown // each for count in (1, frames) for each in (1, 4, 16) if tokens // each > 1
+            count * tokens // each: count * grown // each
+            for count in (1, frames)
+            for each in (1, 4, 16)
+            if tokens // each > 1
         }
         lengths |= {self.text: max(text, 1)} if self.text > 1 and text else {}
 
@@ -187,7 +207,11 @@ class Recorded:
 
     def _places(self, value: Any, height: int, width: int) -> Any:
         """Places along frames, height and width, at another size."""
-        if not (isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, Tensor) for each in value)):
+        if not (
+            isinstance(value, list | tuple)
+            and len(value) == 3
+            and all(isinstance(each, Tensor) for each in value)
+        ):
             return value
         if any(each.ndim != 1 for each in value):
             return value
@@ -252,7 +276,9 @@ def sample_of(args: tuple, kwargs: dict) -> Tensor:
     while isinstance(sample, list | tuple):
         sample = sample[0]
     if not isinstance(sample, Tensor):
-        raise UnsupportedModelError(f"a network was called without {' or '.join(SAMPLES)}, so its image is not known")
+        raise UnsupportedModelError(
+            f"a network was called without {' or '.join(SAMPLES)}, so its image is not known"
+        )
     return sample
 
 

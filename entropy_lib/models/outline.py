@@ -80,12 +80,16 @@ def outline_levels(model: str) -> dict[str, int]:
 
 
 def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None:
-    """Euclidean length of the query projection of each layer, read from the files; None where there are none in safetensors."""
+    """Euclidean length of the query projection of each layer, read from the files; None where there are none
+    in safetensors.
+    """
     folder, found = _folder_of_weights(model), {}
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         with safe_open(path, "pt") as file:
             keys = {f"{layer}.to_q.weight": layer for layer in layers}
-            found |= {keys[key]: float(file.get_tensor(key).double().norm()) for key in file.keys() if key in keys}  # noqa: SIM118
+            found |= {
+                keys[key]: float(file.get_tensor(key).double().norm()) for key in file.keys() if key in keys
+            }  # noqa: SIM118
     return found or None
 
 
@@ -110,7 +114,9 @@ def _part(model: str, names: Iterable[str]) -> tuple[str, Any]:
         library, kind = index.get(name) or (None, None)
         if library == "diffusers" and hasattr(diffusers, kind):
             return name, getattr(diffusers, kind)
-    raise UnsupportedModelError(f"{model!r} has no {' or '.join(names)} that diffusers knows; it has {', '.join(index)}")
+    raise UnsupportedModelError(
+        f"{model!r} has no {' or '.join(names)} that diffusers knows; it has {', '.join(index)}"
+    )
 
 
 def _config(model: str, name: str) -> dict[str, Any]:
@@ -124,4 +130,6 @@ def _config(model: str, name: str) -> dict[str, Any]:
             path = next((path for path in reversed(paths) if path.is_file()), paths[0])
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{name} of {model!r} cannot be read: {error}; restore it, or `hf download {model}`") from error
+        raise WeightsError(
+            f"{name} of {model!r} cannot be read: {error}; restore it, or `hf download {model}`"
+        ) from error

@@ -1,4 +1,6 @@
-"""What convolutions see beyond the border: all the positional information that a UNet like Stable Diffusion's has."""
+"""What convolutions see beyond the border: all the positional information that a UNet like Stable
+Diffusion's has.
+"""
 
 from collections.abc import Mapping
 
@@ -44,4 +46,8 @@ def restore_padding(model: nn.Module, before: Mapping[str, str]) -> None:
 def _convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Those that see a border, by name."""
     named = model.named_modules()
-    return {name: module for name, module in named if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)}
+    return {
+        name: module
+        for name, module in named
+        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+    }

@@ -1,7 +1,8 @@
-"""A mend of diffusers' PRX pipeline: with guidance it hands two timesteps to its network, however many images there are.
+"""A mend of diffusers' PRX pipeline: with guidance it hands two timesteps to its network, however many images
+there are.
 
-Seen in diffusers 0.42.1, where two prompts at once end in an error about shapes (`findings/prx_batches.sh`). The hook gives each
-image of the batch its timestep, and does nothing where there are as many already.
+Seen in diffusers 0.42.1, where two prompts at once end in an error about shapes (`findings/prx_batches.sh`).
+The hook gives each image of the batch its timestep, and does nothing where there are as many already.
 """
 
 from diffusers import DiffusionPipeline
@@ -11,7 +12,9 @@ MARK = "_entropy_lib_timesteps"
 
 
 def mend_batches(pipe: DiffusionPipeline) -> DiffusionPipeline:
-    """Let a PRX pipeline take several prompts; any other pipeline is left as it is. Doing it twice does nothing more."""
+    """Let a PRX pipeline take several prompts; any other pipeline is left as it is. Doing it twice does
+    nothing more.
+    """
     network = getattr(pipe, "transformer", None)
     if type(network).__name__ == "PRXTransformer2DModel" and not hasattr(network, MARK):
         setattr(network, MARK, network.register_forward_pre_hook(timestep_of_each_image, with_kwargs=True))
@@ -21,6 +24,10 @@ def mend_batches(pipe: DiffusionPipeline) -> DiffusionPipeline:
 def timestep_of_each_image(network: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
     """Repeat the timesteps of a call until there is one for each image of the batch."""
     images, timestep = kwargs.get("hidden_states"), kwargs.get("timestep")
-    if not isinstance(images, Tensor) or not isinstance(timestep, Tensor) or len(timestep) in (1, len(images)):
+    if (
+        not isinstance(images, Tensor)
+        or not isinstance(timestep, Tensor)
+        or len(timestep) in (1, len(images))
+    ):
         return None
     return args, kwargs | {"timestep": timestep.repeat_interleave(len(images) // len(timestep))}

@@ -1,7 +1,8 @@
-"""Where in a pipeline's run a call of its network is. Pipelines do not tell the network; their own variables say it.
+"""Where in a pipeline's run a call of its network is. Pipelines do not tell the network; their own variables
+say it.
 
-`t`, `latents` and `do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a call of the
-network is made from among them.
+`t`, `latents` and `do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a
+call of the network is made from among them.
 """
 
 import sys
@@ -40,7 +41,9 @@ def caller_of(network: nn.Module) -> Caller:
         for name in ("components", "self"):
             if name in names:
                 owner = frame.f_locals.get(name)
-                if not isinstance(owner, nn.Module) and hasattr(getattr(owner, "scheduler", None), "timesteps"):
+                if not isinstance(owner, nn.Module) and hasattr(
+                    getattr(owner, "scheduler", None), "timesteps"
+                ):
                     return Caller(owner, frame.f_locals, frame)
         frame = frame.f_back
     return Caller()
@@ -57,7 +60,9 @@ def timestep_of(network: nn.Module, args: tuple, kwargs: dict) -> Tensor:
 
 
 def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
-    """The entry of a schedule that a network's timestep means, which may be a thousandth of it, or counted from the other end."""
+    """The entry of a schedule that a network's timestep means, which may be a thousandth of it, or counted
+    from the other end.
+    """
     if schedule is None or not len(schedule):
         return None
     rounding = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0
@@ -81,7 +86,11 @@ def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
         entries = list(dict.fromkeys(schedule.tolist()))
         return entries.index(entry) / len(entries)
     timestep = float(given)
-    return 1 - (timestep if not given.is_floating_point() or timestep > 1 else timestep * TRAINING_TIMESTEPS) / TRAINING_TIMESTEPS
+    return (
+        1
+        - (timestep if not given.is_floating_point() or timestep > 1 else timestep * TRAINING_TIMESTEPS)
+        / TRAINING_TIMESTEPS
+    )
 
 
 def current(caller: Caller, given: Tensor) -> float | None:

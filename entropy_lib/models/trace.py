@@ -1,7 +1,8 @@
-"""Which attention a network has, found by running a twin of it without weights, at two sizes and with two lengths of text.
+"""Which attention a network has, found by running a twin of it without weights, at two sizes and with two
+lengths of text.
 
-Where the keys grow with the image, and the queries too, it is self-attention; where the keys grow with the text as well, text
-joins it. A run on the meta device costs neither time nor memory and works for any size.
+Where the keys grow with the image, and the queries too, it is self-attention; where the keys grow with the
+text as well, text joins it. A run on the meta device costs neither time nor memory and works for any size.
 """
 
 import threading
@@ -26,7 +27,9 @@ _LOCK = threading.RLock()  # twins are shared, and changed for as long as they a
 
 @dataclass(frozen=True)
 class TracedCall:
-    """One call of a kernel: the module that makes it, rows of all heads, queries, keys, λ, and what the keys were joined from."""
+    """One call of a kernel: the module that makes it, rows of all heads, queries, keys, λ, and what the keys
+    were joined from.
+    """
 
     module: str
     rows: int
@@ -91,7 +94,9 @@ def _structure(network_class: type, config: tuple) -> Structure:
         try:
             return _compare(network_class, config, family)
         except Exception as error:  # networks raise whatever they like where a call does not suit them
-            failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+            failures.append(
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            )
     raise UnsupportedModelError(
         f"how {network_class.__name__} is called could not be found out from its signature and configuration; show it once, "
         "`with entropy_lib.models.networks.recording(pipe.transformer): pipe(...)` "
@@ -109,7 +114,9 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     except Exception:  # a network of a fixed number of text tokens
         longer = {}
     found = {
-        name: _attention(list(zip(calls, wide[name], longer.get(name, [None] * len(calls)), strict=False)), ratio, text)
+        name: _attention(
+            list(zip(calls, wide[name], longer.get(name, [None] * len(calls)), strict=False)), ratio, text
+        )
         for name, calls in base.items()
         if name in wide and (name in longer or not longer)
     }
@@ -142,9 +149,17 @@ def _at_another_size(
     raise failure or ValueError("no other size")
 
 
-def _attention(calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int) -> Attention:
-    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text by itself first."""
-    both = [number for number, (base, wide, _) in enumerate(calls) if wide.keys != base.keys and wide.queries != base.queries]
+def _attention(
+    calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int
+) -> Attention:
+    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text
+    by itself first.
+    """
+    both = [
+        number
+        for number, (base, wide, _) in enumerate(calls)
+        if wide.keys != base.keys and wide.queries != base.queries
+    ]
     number = both[0] if both else 0
     base, wide, longer = calls[number]
     if not both:
@@ -165,7 +180,9 @@ def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:
 
 
 def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention]) -> dict[str, TracedCall]:
-    """The call of each module that `attention` tells of, in the order of execution; the first of one that it does not know."""
+    """The call of each module that `attention` tells of, in the order of execution; the first of one that it
+    does not know.
+    """
     found = {}
     for name, own in _by_module(calls).items():
         number = attention[name].call if name in attention else 0
@@ -174,14 +191,19 @@ def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention])
 
 
 @lru_cache(maxsize=64)
-def trace_at(network_class: type, config: tuple, family: Family, height: int, width: int, text: int) -> tuple[TracedCall, ...]:
+def trace_at(
+    network_class: type, config: tuple, family: Family, height: int, width: int, text: int
+) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
     return trace(network_class, config, family.inputs(dict(config), height, width, text, described=True))
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
-    """Every kernel call of one forward pass with these arguments, of which small ones alone are computed with."""
-    from diffusers.models.attention_dispatch import attention_backend  # not before there is a network of diffusers
+    """Every kernel call of one forward pass with these arguments, of which small ones alone are computed
+    with.
+    """
+    # not before there is a network of diffusers
+    from diffusers.models.attention_dispatch import attention_backend
 
     with _LOCK, torch.no_grad(), attention_backend("native"):  # others, as flex, refuse the meta device
         twin = _twin(network_class, config)
@@ -210,14 +232,17 @@ class _Recorder(Listener):
 
     def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
         parts = self.joined.get(used.keys, (used.keys,))
-        self.calls.append(TracedCall(layer, used.query.shape[:2].numel(), used.queries, used.keys, float(used.scale), parts))
+        self.calls.append(
+            TracedCall(layer, used.query.shape[:2].numel(), used.queries, used.keys, float(used.scale), parts)
+        )
 
 
 class Weightless(TorchFunctionMode):
-    """Lets a network run on the meta device, although some count, index or branch by numbers that it is given.
+    """Lets a network run on the meta device, although some count, index or branch by numbers that it is
+    given.
 
-    What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes weightless where it meets
-    weights or images. The network is told that everything is on the CPU.
+    What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes
+    weightless where it meets weights or images. The network is told that everything is on the CPU.
 
     Attributes:
         joined: how rows of tokens were joined: {length: lengths of the parts}.
@@ -227,7 +252,9 @@ class Weightless(TorchFunctionMode):
         super().__init__()
         self.joined: dict[int, tuple[int, ...]] = {}
 
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = dict(kwargs or {})
         if function == DEVICE:
             return torch.device("cpu")
@@ -245,7 +272,9 @@ class Weightless(TorchFunctionMode):
                 args = (args[0], _indices(args[1]), *args[2:])
             if function in REPEATS and isinstance(args[1], Tensor) and not args[1].is_meta:
                 kwargs["output_size"] = int(args[1].sum())
-            args, kwargs = tree_map(lambda each: each.to("meta") if isinstance(each, Tensor) else each, (args, kwargs))
+            args, kwargs = tree_map(
+                lambda each: each.to("meta") if isinstance(each, Tensor) else each, (args, kwargs)
+            )
         result = function(*args, **kwargs)
         if function in (torch.cat, torch.concat) and isinstance(result, Tensor):
             dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
@@ -274,5 +303,7 @@ def _indices(index: Any) -> Any:
     return tuple(
         place
         for part in parts
-        for place in (part.nonzero(as_tuple=True) if isinstance(part, Tensor) and part.dtype == torch.bool else (part,))
+        for place in (
+            part.nonzero(as_tuple=True) if isinstance(part, Tensor) and part.dtype == torch.bool else (part,)
+        )
     )

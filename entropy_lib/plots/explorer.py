@@ -14,11 +14,13 @@ with extra("notebooks"):
 def explorer(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
     """Controls above the figure that they lead to; it is drawn again whenever one is moved.
 
-    The figure is an image of its own: shown inside `ipywidgets.interactive` it stops a notebook that runs without a browser.
+    The figure is an image of its own: shown inside `ipywidgets.interactive` it stops a notebook that runs
+        without a browser.
 
     Args:
         draw: takes the value of each control by its name, and returns a figure, which is closed afterwards.
-        controls: for the arguments of `draw`; a control's description is the argument's name unless it has one.
+        controls: for the arguments of `draw`; a control's description is the argument's name unless it has
+            one.
 
     Example:
         >>> moved = ipywidgets.IntSlider(value=2, max=5)

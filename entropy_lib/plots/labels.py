@@ -24,7 +24,8 @@ HEADINGS = {
     "largest_change": "largest",
     "verdict": "Eq. 5 within the tolerance",
 }
-COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}  # shown without decimals, also where they are means
+# shown without decimals, also where they are means
+COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}
 PERCENT = {"share", "outside", "beyond_half_freezing", "mean_change", "largest_change"}
 
 

@@ -1,4 +1,6 @@
-"""A sentence of a summary: a person writes it, the run fills in its numbers, and it is printed only if they bear it out."""
+"""A sentence of a summary: a person writes it, the run fills in its numbers, and it is printed only if they
+bear it out.
+"""
 
 import re
 import string
@@ -16,23 +18,26 @@ SIDES = {"below": "<", "above": ">", "holds": "="}
 MAIN = ("estimate", "slope", "share")  # columns whose bounds are called `low` and `high`
 
 
-def sentence(template: str, expectation: str, row: pd.DataFrame | Mapping[str, Any], level: float = 0.95) -> str:
+def sentence(
+    template: str, expectation: str, row: pd.DataFrame | Mapping[str, Any], level: float = 0.95
+) -> str:
     """A summary's sentence with its numbers, or, where the row contradicts it, a statement that it does.
 
-    A number with an interval lies above or below a limit if all of its interval does, as it is printed, and equals it ("n.s.")
-    if the interval holds the limit. Where the row has `p_holm`, claims about 0 go by that p-value instead. Numbers without an
-    interval are compared as they are.
+    A number with an interval lies above or below a limit if all of its interval does, as it is printed, and
+    equals it ("n.s.") if the interval holds the limit. Where the row has `p_holm`, claims about 0 go by that
+    p-value instead. Numbers without an interval are compared as they are.
 
     Args:
-        template: text with `{column}` (a number with its interval), `{column:%}` (the same in per cent), or any format of
-            Python's (the number alone). It shows every column that it claims something of.
-        expectation: claims `column < limit`, `column > limit` or `column = limit`, joined by "and"; a limit is a number or
-            another column.
+        template: text with `{column}` (a number with its interval), `{column:%}` (the same in per cent), or
+            any format of Python's (the number alone). It shows every column that it claims something of.
+        expectation: claims `column < limit`, `column > limit` or `column = limit`, joined by "and"; a limit
+            is a number or another column.
         row: one row of a table, or a table of one row. Numbers of a metric are shown as `METRICS` says.
         level: of the intervals.
 
     Raises:
-        InvalidInputError: for an expectation that cannot be tested, columns that are not there, and several rows.
+        InvalidInputError: for an expectation that cannot be tested, columns that are not there, and several
+            rows.
 
     Example:
         >>> row = {"size": "96x96", "estimate": 1.0, "low": 0.8, "high": 1.2}
@@ -77,7 +82,9 @@ def _claims(template: str, expectation: str, row: Mapping[str, Any]) -> list[tup
     if missing := sorted(needed - set(row)):
         raise InvalidInputError(f"the row has no column {missing[0]!r}; it has {', '.join(map(str, row))}")
     if hidden := sorted({name for name, _, _ in claims} - shown):
-        raise InvalidInputError(f"the sentence {template!r} does not show {hidden[0]!r}, of which it expects {expectation!r}")
+        raise InvalidInputError(
+            f"the sentence {template!r} does not show {hidden[0]!r}, of which it expects {expectation!r}"
+        )
     return claims
 
 
@@ -88,10 +95,20 @@ def _bounds(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
 
 
 def _relation(row: Mapping[str, Any], name: str, limit: float, level: float) -> str:
-    """How a number lies to a limit: <, > or =, which is no significant difference; "" where that cannot be told."""
+    """How a number lies to a limit: <, > or =, which is no significant difference; "" where that cannot be
+    told.
+    """
     value, bounds = row[name], _bounds(row, name)
     if bounds is None:
-        return "" if pd.isna(value) or pd.isna(limit) else "<" if value < limit else ">" if value > limit else "="
+        return (
+            ""
+            if pd.isna(value) or pd.isna(limit)
+            else "<"
+            if value < limit
+            else ">"
+            if value > limit
+            else "="
+        )
     if limit == 0 and name in MAIN and "p_holm" in row:
         different = "<" if value < 0 else ">"
         return "" if pd.isna(row["p_holm"]) else different if significant(row["p_holm"], level) else "="

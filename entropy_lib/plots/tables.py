@@ -1,7 +1,7 @@
 """The tables: one function each, a DataFrame in, a formatted DataFrame out.
 
-Show one with `styled`, which adds the provenance under it; `.to_markdown()` and `.to_latex()` of the result give the
-other forms.
+Show one with `styled`, which adds the provenance under it; `.to_markdown()` and `.to_latex()` of the result
+give the other forms.
 """
 
 import html
@@ -26,7 +26,8 @@ CELLS = "text-align: left; padding: 3px 14px 3px 0"
 
 
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
-    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its numbers come from.
+    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its
+    numbers come from.
 
     Names of files and columns are shown as they are: no HTML in cells, headings or caption has any effect.
 
@@ -35,14 +36,20 @@ def styled(table: pd.DataFrame, provenance: str) -> Styler:
         True
     """
     numbers = set(table.select_dtypes("number"))
-    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(PERCENT & numbers, lambda share: f"{100 * share:.1f} %")
+    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(
+        PERCENT & numbers, lambda share: f"{100 * share:.1f} %"
+    )
     if "layer" in table:
         table = table.assign(layer=table.layer.map(short_layer))
     return (
         table.rename(columns=HEADINGS)
         .style.hide(axis="index")
         .format(
-            {HEADINGS.get(name, name): form for name, form in forms.items()}, precision=3, thousands=",", escape="html", na_rep="–"
+            {HEADINGS.get(name, name): form for name, form in forms.items()},
+            precision=3,
+            thousands=",",
+            escape="html",
+            na_rep="–",
         )
         .format_index(escape="html", axis="columns")
         .set_caption(html.escape("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH))))
@@ -57,8 +64,9 @@ def entropies(measured: Mapping[tuple[str, str], pd.DataFrame], native: str) -> 
         native: the label of the native size.
 
     Returns:
-        columns `size, rule, tokens` (of the top level), `entropy, entropy_ratio, logit_std`, and the `share` of the change from
-        native to this size that the rule removes; NaN without a rule, and where there is no such change.
+        columns `size, rule, tokens` (of the top level), `entropy, entropy_ratio, logit_std`, and the `share`
+        of the change from native to this size that the rule removes; NaN without a rule, and where there is
+        no such change.
     """
     rows = []
     for (size, name), table in measured.items():
@@ -76,13 +84,16 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     """Slope of entropy on ln N under each rule beside what Gaussian logits would give.
 
     Args:
-        table: columns `rule, slope, low, high, predicted, clusters`; `predicted` is NaN where nothing is predicted.
+        table: columns `rule, slope, low, high, predicted, clusters`; `predicted` is NaN where nothing is
+            predicted.
     """
     found = {"above": "lies above it", "below": "lies below it", "holds": "holds it", "": "–"}
     bounds = [(row.low, row.high) for row in table.itertuples()]
     said = [found[side(*pair, expected)] for pair, expected in zip(bounds, table.predicted, strict=True)]
     expected = [f"{value:.{decimals(*pair)}f}" for value, pair in zip(table.predicted, bounds, strict=True)]
-    shown = table[["rule"]].assign(slope=[interval(value, *pair) for value, pair in zip(table.slope, bounds, strict=True)])
+    shown = table[["rule"]].assign(
+        slope=[interval(value, *pair) for value, pair in zip(table.slope, bounds, strict=True)]
+    )
     shown["predicted"] = pd.Series(expected, table.index).where(table.predicted.notna(), "–")
     return shown.assign(**{"the interval": said}, prompts=table.clusters)
 
@@ -96,7 +107,11 @@ def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str
     """
     text = [write(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
     wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
-    return wide.reindex(index=table[rows].unique(), columns=table[columns].unique()).rename_axis(columns=None).reset_index()
+    return (
+        wide.reindex(index=table[rows].unique(), columns=table[columns].unique())
+        .rename_axis(columns=None)
+        .reset_index()
+    )
 
 
 def preferences(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,11 +119,15 @@ def preferences(table: pd.DataFrame) -> pd.DataFrame:
     shown = [interval(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
     tests = {"p": "p_value", "p of the sign test": "sign_p", "p of Wilcoxon's test": "wilcoxon_p"}
     written = {heading: table[name].map("{:.3f}".format) for heading, name in tests.items()}
-    return table[["size", "second", "first", "raters", "pairs"]].assign(**{"second less first": shown}, **written)
+    return table[["size", "second", "first", "raters", "pairs"]].assign(
+        **{"second less first": shown}, **written
+    )
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The fraction of the entropy change that each rule removes, in per cent (from `statistics.fraction_removed`)."""
+    """The fraction of the entropy change that each rule removes, in per cent (from
+    `statistics.fraction_removed`).
+    """
     shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]
     return table[["size", "rule"]].assign(share=shown, prompts=table.clusters)
 
@@ -119,7 +138,9 @@ def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: columns `layer, size, rule, share, low, high, predicted`; fractions, not per cent.
     """
-    measured = table.assign(text=[percent(*row) for row in table[["share", "low", "high"]].itertuples(index=False)])
+    measured = table.assign(
+        text=[percent(*row) for row in table[["share", "low", "high"]].itertuples(index=False)]
+    )
     expected = table.assign(text=["–" if pd.isna(value) else percent(value) for value in table.predicted])
     both = pd.concat([measured, expected.assign(size=expected["size"] + ", predicted")])
     order = [f"{size}{part}" for size in table["size"].unique() for part in ("", ", predicted")]
@@ -130,8 +151,14 @@ def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
 
 def factors(report: pd.DataFrame) -> pd.DataFrame:
     """What the patch did, one row for each number of training tokens (from `scale_report`)."""
-    grouped = report.groupby(["training_tokens", "tokens", "factor"], sort=False).agg(layers=("layer", "size")).reset_index()
-    return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values("training_tokens", ascending=False)
+    grouped = (
+        report.groupby(["training_tokens", "tokens", "factor"], sort=False)
+        .agg(layers=("layer", "size"))
+        .reset_index()
+    )
+    return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values(
+        "training_tokens", ascending=False
+    )
 
 
 def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
@@ -148,7 +175,8 @@ def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.Data
 
 
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
-    """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's Tables 1 and 2).
+    """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's
+    Tables 1 and 2).
 
     Args:
         levels: of `sweep.reduce.Tables`.
@@ -162,7 +190,8 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
 
 
 def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> str:
-    """What a difference shows after Holm's correction: "better", "worse" or "n.s."; "more" or "less" where neither is better.
+    """What a difference shows after Holm's correction: "better", "worse" or "n.s."; "more" or "less" where
+    neither is better.
 
     Example:
         >>> result(-0.01, 0.001, "KID"), result(-0.01, 0.06, "KID")
@@ -175,15 +204,19 @@ def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> 
     return "better" if (estimate > 0) == METRICS[metric].higher_is_better else "worse"
 
 
-def comparisons(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), level: float = 0.95) -> pd.DataFrame:
-    """What differences show, a line for each metric, size and method: better, worse, or no significant difference (n.s.).
+def comparisons(
+    differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), level: float = 0.95
+) -> pd.DataFrame:
+    """What differences show, a line for each metric, size and method: better, worse, or no significant
+    difference (n.s.).
 
-    Interval and `p` are each by itself, without a correction; `p (Holm)`, by which the last column goes, is corrected for all
-    differences that were tested together.
+    Interval and `p` are each by itself, without a correction; `p (Holm)`, by which the last column goes, is
+    corrected for all differences that were tested together.
 
     Args:
-        differences: columns `metric, size, estimate, low, high, p_value, p_holm`, and `method, against` where there are several:
-            of `sweep.reduce.Tables`, `statistics.paired_changes`, `best_on_tuning` or slopes on a dose.
+        differences: columns `metric, size, estimate, low, high, p_value, p_holm`, and `method, against` where
+            there are several: of `sweep.reduce.Tables`, `statistics.paired_changes`, `best_on_tuning` or
+            slopes on a dose.
         metrics: which ones, as far as they are there.
         level: of the intervals.
     """
@@ -207,7 +240,8 @@ def comparisons(differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRIC
 
 
 def preregistration() -> str:
-    """What was decided before anything was generated: the outcomes that tell of degradation above and below the native size.
+    """What was decided before anything was generated: the outcomes that tell of degradation above and below
+    the native size.
 
     Example:
         >>> "above the native size" in preregistration()
@@ -216,7 +250,9 @@ def preregistration() -> str:
     parts = []
     for side_of, names in PRIMARY.items():
         listed = [
-            " and ".join(f"{name} ({METRICS[name].unit})" for name in group) for group in (names, UNCOUNTED[side_of]) if group
+            " and ".join(f"{name} ({METRICS[name].unit})" for name in group)
+            for group in (names, UNCOUNTED[side_of])
+            if group
         ]
         otherwise = f", or {listed[1]} where nothing counts things" if len(listed) > 1 else ""
         parts.append(f"{side_of} the native size: {listed[0]}{otherwise}")
@@ -224,11 +260,14 @@ def preregistration() -> str:
 
 
 def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every method for one size on a line: the metrics of its images, and the cost of one (Supplement Tables 1 and 2).
+    """Every method for one size on a line: the metrics of its images, and the cost of one (Supplement Tables
+    1 and 2).
 
     Args:
-        levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is there.
-        costs: columns `size, method, seconds, fastest, slowest, megabytes`; a dash where a method was not measured.
+        levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is
+        there.
+        costs: columns `size, method, seconds, fastest, slowest, megabytes`; a dash where a method was not
+        measured.
         size: which.
         metrics: names of `metrics.registry.METRICS`, as far as they are there.
     """
@@ -238,15 +277,20 @@ def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Seque
         own = part[part.metric == name]
         own = own[own.reference == own.reference.iloc[0]].set_index("method")
         numbers = (own[["estimate", "low", "high"]] * METRICS[name].times).itertuples()
-        table[METRICS[name].label] = pd.Series({row.Index: interval(row.estimate, row.low, row.high) for row in numbers})
+        table[METRICS[name].label] = pd.Series(
+            {row.Index: interval(row.estimate, row.low, row.high) for row in numbers}
+        )
     own = costs[costs["size"] == size].set_index("method")
-    table["seconds an image"] = own.apply(lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1)
+    table["seconds an image"] = own.apply(
+        lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1
+    )
     table["MB at the peak"] = own.megabytes.map("{:,.0f}".format)
     return table.fillna("–").reset_index()
 
 
 def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far images under each rule are from those under the first, same prompts and seeds, as fractions of the grey range.
+    """How far images under each rule are from those under the first, same prompts and seeds, as fractions of
+    the grey range.
 
     Args:
         images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.

@@ -1,4 +1,5 @@
-"""The entropy hooks and the Gaussian check: they stand by while a model runs and measure every self-attention call.
+"""The entropy hooks and the Gaussian check: they stand by while a model runs and measure every self-attention
+call.
 
 Knows networks and tensors; must not know the patch, so that each checks the other.
 """

@@ -1,7 +1,8 @@
-"""What all probes have in common: statistics of query rows, summed while a model runs, and laid out in one tidy table.
+"""What all probes have in common: statistics of query rows, summed while a model runs, and laid out in one
+tidy table.
 
-A probe says what to sum (`statistics`) and what to make of the means (`columns`); which rows, layers, steps, branches and
-images they belong to is kept here.
+A probe says what to sum (`statistics`) and what to make of the means (`columns`); which rows, layers, steps,
+branches and images they belong to is kept here.
 """
 
 import warnings
@@ -29,11 +30,12 @@ class AttentionProbe(AttentionWatcher):
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
-        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch
+            says them.
 
     Raises:
-        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
-            an attention mask hides keys.
+        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's
+            own call, where an attention mask hides keys.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
@@ -51,12 +53,16 @@ class AttentionProbe(AttentionWatcher):
     ):
         super().__init__(model, layers, latent_size=latent_size)
         self.rows, self.per_image = rows, per_image
-        row_indices(min(self.training_tokens[name] for name in self.layers), rows)  # fail here, not in the middle of a run
+        # fail here, not in the middle of a run
+        row_indices(min(self.training_tokens[name] for name in self.layers), rows)
         self._names: tuple[str, ...] = ()
-        self._sums: dict[LayerStep, Tensor] = {}  # [statistic, branch, image, head], the last statistic being the rows summed
+        # [statistic, branch, image, head], the last statistic being the rows summed
+        self._sums: dict[LayerStep, Tensor] = {}
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
-        """What to sum of one call: by name, `[batch, head, row]`, the rows being those of the query that are looked at."""
+        """What to sum of one call: by name, `[batch, head, row]`, the rows being those of the query that are
+        looked at.
+        """
         raise NotImplementedError
 
     def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
@@ -76,13 +82,18 @@ class AttentionProbe(AttentionWatcher):
 
     def _add(self, place: LayerStep, sums: Tensor) -> None:
         if not self.per_image:
-            place, sums = replace(place, call=replace(place.call, first_image=0, images=1)), sums.sum(2, keepdim=True)
+            place, sums = (
+                replace(place, call=replace(place.call, first_image=0, images=1)),
+                sums.sum(2, keepdim=True),
+            )
         self._sums[place] = self._sums.get(place, 0) + sums
 
     def table(self, *, shared_steps: bool = False) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see the probe.
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see
+        the probe.
 
-        Where a cache lets layers out at some steps a warning says so: means of layers are then over different steps.
+        Where a cache lets layers out at some steps a warning says so: means of layers are then over different
+            steps.
 
         Args:
             shared_steps: keep only steps at which all layers attended.
@@ -91,8 +102,15 @@ class AttentionProbe(AttentionWatcher):
         if skipped and not shared_steps:
             warnings.warn(self._skipped(), stacklevel=2)
         dropped = {step for _, step in skipped} if shared_steps else set()
-        columns = [*PLACE, *(name for name in PARTS if name != "image" or self.per_image), "rows", *self.measured]
-        parts = [self._part(place, sums) for place, sums in self._sums.items() if place.call.step not in dropped]
+        columns = [
+            *PLACE,
+            *(name for name in PARTS if name != "image" or self.per_image),
+            "rows",
+            *self.measured,
+        ]
+        parts = [
+            self._part(place, sums) for place, sums in self._sums.items() if place.call.step not in dropped
+        ]
         if not parts:
             return pd.DataFrame(columns=columns)
         return self._in_order(pd.concat(parts, ignore_index=True))[columns]
@@ -115,7 +133,10 @@ class AttentionProbe(AttentionWatcher):
         index = pd.MultiIndex.from_product([place.call.branches, numbers, range(sums.shape[3])], names=PARTS)
         rows = sums[-1].flatten().numpy()
         mean = pd.DataFrame(dict(zip(self._names, sums[:-1].flatten(1).numpy() / rows, strict=True)))
-        at = {name: getattr(place, name, None) for name in PLACE} | {"step": place.call.step, "timestep": place.call.timestep}
+        at = {name: getattr(place, name, None) for name in PLACE} | {
+            "step": place.call.step,
+            "timestep": place.call.timestep,
+        }
         return index.to_frame(index=False).assign(**at, rows=rows.astype(int), **self.columns(place, mean))
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:

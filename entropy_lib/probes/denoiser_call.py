@@ -1,7 +1,8 @@
 """What each call of a denoiser is: at which step, for which branches of guidance, for which images.
 
-Pipelines do not tell; it follows from the arguments of the call, the scheduler's list of timesteps and the pipeline's own words and
-variables (`models.runs`). Nothing here needs a network, so the bookkeeping can be tried on a table of calls.
+Pipelines do not tell; it follows from the arguments of the call, the scheduler's list of timesteps and the
+pipeline's own words and variables (`models.runs`). Nothing here needs a network, so the bookkeeping can be
+tried on a table of calls.
 
 Example:
     >>> import torch
@@ -26,7 +27,8 @@ from entropy_lib.models.runs import Caller, current
 GUIDED = "do_classifier_free_guidance"
 ALIKE = 0.999  # cosine of two images that differ by rounding
 GUIDED_BRANCHES = ("uncond", "cond")
-GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}  # of modular pipelines; what else they predict is perturbed
+# of modular pipelines; what else they predict is perturbed
+GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class DenoiserCall:
     Attributes:
         step: position in the schedule, from 0.
         timestep: its value there.
-        branches: what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a call beyond those
-            that the schedule plans, as FLUX makes for true guidance.
+        branches: what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a
+            call beyond those that the schedule plans, as FLUX makes for true guidance.
         images: of each branch.
         first_image: how many images earlier batches had.
         latent_size: height and width.
@@ -62,7 +64,12 @@ class DenoiserCallTracker:
         self._unlisted: list[float] = []  # timesteps that are in no schedule
 
     def advance(
-        self, caller: Caller, batch: int, timestep: Tensor, latent_size: tuple[int, int], texts: Iterable[Tensor] = ()
+        self,
+        caller: Caller,
+        batch: int,
+        timestep: Tensor,
+        latent_size: tuple[int, int],
+        texts: Iterable[Tensor] = (),
     ) -> DenoiserCall:
         """The call that the network is about to get.
 
@@ -77,7 +84,11 @@ class DenoiserCallTracker:
         known = _images(caller, batch)
         branches = _branches(caller, batch, known)
         images = batch // len(branches)
-        branches = branches[::-1] if branches == GUIDED_BRANCHES and _prompt_first(caller, texts, images) else branches
+        branches = (
+            branches[::-1]
+            if branches == GUIDED_BRANCHES and _prompt_first(caller, texts, images)
+            else branches
+        )
         first_image = self._count(step, caller)
         branches = ("extra",) if self._calls > planned and branches == ("all",) else branches
         self.latest = DenoiserCall(step, value, branches, images, first_image, latent_size)
@@ -90,7 +101,8 @@ class DenoiserCallTracker:
     def _count(self, step: int, caller: Caller) -> int:
         """Count the calls at a step, and return the images of the batches before this one.
 
-        Either sign of a run will do: Panorama copies the schedule for each window, modular pipelines call from a frame a step.
+        Either sign of a run will do: Panorama copies the schedule for each window, modular pipelines call
+            from a frame a step.
         """
         earlier, schedule = self.latest, caller.schedule
         same_run = schedule is self._schedule or (caller.frame is not None and caller.frame is self._frame)
@@ -101,10 +113,12 @@ class DenoiserCallTracker:
         return earlier.first_image + (0 if same_run and step >= earlier.step else earlier.images)
 
     def _step(self, caller: Caller, given: Tensor) -> tuple[int, float, float]:
-        """Position of a call in the schedule, the timestep there, and how many calls the schedule plans at it.
+        """Position of a call in the schedule, the timestep there, and how many calls the schedule plans at
+        it.
 
-        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. Without a schedule, or where a sampler
-        takes a step between its timesteps, timesteps are numbered in the order of first appearance.
+        Counting calls would be wrong: PNDM calls the denoiser twice at one of its timesteps. Without a
+        schedule, or where a sampler takes a step between its timesteps, timesteps are numbered in the order
+        of first appearance.
         """
         entry = current(caller, given)
         if entry is not None and caller.schedule is not None:
@@ -117,9 +131,13 @@ class DenoiserCallTracker:
 
 
 def _prompt_first(caller: Caller, texts: Iterable[Tensor], images: int) -> bool:
-    """Whether a guided batch ends with the negative prompt, as those of Lumina and Stable Cascade; elsewhere it begins with it."""
+    """Whether a guided batch ends with the negative prompt, as those of Lumina and Stable Cascade; elsewhere
+    it begins with it.
+    """
     negative = [
-        value for name, value in caller.variables.items() if name.startswith("negative_prompt") and isinstance(value, Tensor)
+        value
+        for name, value in caller.variables.items()
+        if name.startswith("negative_prompt") and isinstance(value, Tensor)
     ]
     for text in texts:
         for own in negative:
@@ -131,7 +149,8 @@ def _prompt_first(caller: Caller, texts: Iterable[Tensor], images: int) -> bool:
 
 
 def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
-    """Refuse a batch that does not take its images in turn; where rows are none of the pipeline's latents, nothing is said.
+    """Refuse a batch that does not take its images in turn; where rows are none of the pipeline's latents,
+    nothing is said.
 
     Args:
         caller: the pipeline, and the variables that it calls from.
@@ -139,9 +158,15 @@ def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
         images: how many images each branch is taken to have.
     """
     latents = caller.variables.get("latents")
-    if images < 2 or not isinstance(latents, Tensor) or latents.shape[0] != images or latents.shape[2:] != sample.shape[2:]:
+    if (
+        images < 2
+        or not isinstance(latents, Tensor)
+        or latents.shape[0] != images
+        or latents.shape[2:] != sample.shape[2:]
+    ):
         return
-    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))  # other channels are masks and images
+    # other channels are masks and images
+    rows, own = (_directions(each[:, : latents.shape[1]]) for each in (sample, latents))
     same = (rows @ own.mT > ALIKE).cpu()
     turns = torch.arange(len(rows)) % images
     strange = (same.any(1) & ~same[torch.arange(len(rows)), turns]).nonzero().flatten().tolist()
@@ -159,14 +184,17 @@ def _directions(pictures: Tensor) -> Tensor:
 
 
 def _images(caller: Caller, batch: int) -> int | None:
-    """How many images a pipeline is drawing, by its own latents; None where it does not say, or they are no rows."""
+    """How many images a pipeline is drawing, by its own latents; None where it does not say, or they are no
+    rows.
+    """
     latents = caller.variables.get("latents")
     images = latents.shape[0] if isinstance(latents, Tensor) and latents.ndim > 1 else 0
     return images if images and batch % images == 0 else None
 
 
 def _branches(caller: Caller, batch: int, images: int | None) -> tuple[str, ...]:
-    """What the batch is made of, in the order of diffusers; nothing is guessed where the pipeline's words do not account for it.
+    """What the batch is made of, in the order of diffusers; nothing is guessed where the pipeline's words do
+    not account for it.
 
     Twice as many rows as images, where a pipeline says nothing of guidance, are [uncond, cond].
     """

@@ -1,7 +1,7 @@
 """Watches every self-attention call of a running model and returns one tidy table.
 
-Each call's query and key are reduced at once to a few sums, without the attention map. The probe knows nothing of the
-patch; its `factor` column is measured at the kernel.
+Each call's query and key are reduced at once to a few sums, without the attention map. The probe knows
+nothing of the patch; its `factor` column is measured at the kernel.
 
 Example:
     >>> import entropy_lib as el
@@ -32,24 +32,23 @@ class EntropyProbe(AttentionProbe):
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
-        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch
+            says them.
 
     Raises:
-        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's own call, where
-            an attention mask hides keys.
+        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's
+            own call, where an attention mask hides keys.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
 
     `table()` has one row per layer x step x branch x head (and image, with `per_image`):
-        layer, attends ("image" or "image+text"), height and width of its token grid, tokens, training_tokens: where, and to what.
-        step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when and in which part.
-        rows: query rows summarised.
-        entropy, entropy_std: mean and standard deviation over rows, in nats.
-        entropy_ratio: entropy / ln N.
-        logit_std: b, the square root of the mean within-row variance of the scaled logits.
-        gaussian_entropy: what Eq. 5 predicts from it.
-        beyond_freezing: share of rows with b > sqrt(2 ln N).
-        factor: scale times length of the query, measured at the kernel, over what the network by itself would have there.
+        layer, attends ("image" or "image+text"), height and width of its token grid, tokens, training_tokens:
+        where, and to what. step, timestep, branch ("cond", "uncond", or "all" without guidance), head: when
+        and in which part. rows: query rows summarised. entropy, entropy_std: mean and standard deviation over
+        rows, in nats. entropy_ratio: entropy / ln N. logit_std: b, the square root of the mean within-row
+        variance of the scaled logits. gaussian_entropy: what Eq. 5 predicts from it. beyond_freezing: share
+        of rows with b > sqrt(2 ln N). factor: scale times length of the query, measured at the kernel, over
+        what the network by itself would have there.
 
     Example:
         >>> import entropy_lib as el
@@ -60,7 +59,15 @@ class EntropyProbe(AttentionProbe):
         64
     """
 
-    measured = ("entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor")
+    measured = (
+        "entropy",
+        "entropy_std",
+        "entropy_ratio",
+        "logit_std",
+        "gaussian_entropy",
+        "beyond_freezing",
+        "factor",
+    )
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
         """Entropy and within-row variance of each row, exact and without the map."""

@@ -38,22 +38,19 @@ class LogitProbe(AttentionProbe):
 
     Args and Raises: as `EntropyProbe`, but 32 rows by default.
 
-    `table()` has one row per layer x step x branch x head (and image, with `per_image`); means over query rows:
-        layer, attends, height, width, tokens, training_tokens, step, timestep, branch, head, rows: as in `EntropyProbe`.
-        entropy: measured, nats.
-        logit_std: b, root of the mean within-row variance.
-        spread_of_std: standard deviation over rows of each row's own logit_std.
-        of_freezing: b / sqrt(2 ln N).
-        skewness, excess_kurtosis: within rows.
-        gaussian_entropy: Eq. 5 from b.
-        finite_tokens, row_spread, non_gaussian: the three parts of entropy - gaussian_entropy, nats.
-        cumulants: -κ3/3 - κ4/8, nats.
-        maximum: the largest logit of a row, in standard deviations above its mean; `expected_maximum` for Gaussian logits.
-        response: dH/d ln λ, how entropy answers a small change of the softmax scale; Eq. 5 says -b².
-        effective_tokens: N over the variance inflation of means of neighbouring keys (see `variance_inflation`).
+    `table()` has one row per layer x step x branch x head (and image, with `per_image`); means over query
+        rows: layer, attends, height, width, tokens, training_tokens, step, timestep, branch, head, rows: as
+        in `EntropyProbe`. entropy: measured, nats. logit_std: b, root of the mean within-row variance.
+        spread_of_std: standard deviation over rows of each row's own logit_std. of_freezing: b / sqrt(2 ln
+        N). skewness, excess_kurtosis: within rows. gaussian_entropy: Eq. 5 from b. finite_tokens, row_spread,
+        non_gaussian: the three parts of entropy - gaussian_entropy, nats. cumulants: -κ3/3 - κ4/8, nats.
+        maximum: the largest logit of a row, in standard deviations above its mean; `expected_maximum` for
+        Gaussian logits. response: dH/d ln λ, how entropy answers a small change of the softmax scale; Eq. 5
+        says -b². effective_tokens: N over the variance inflation of means of neighbouring keys (see
+        `variance_inflation`).
 
-    Columns are NaN where a layer's logits are; finite_tokens, row_spread and non_gaussian also where b is above 32, beyond which
-    the exact law is too slow.
+    Columns are NaN where a layer's logits are; finite_tokens, row_spread and non_gaussian also where b is
+    above 32, beyond which the exact law is too slow.
     """
 
     measured = (
@@ -107,12 +104,17 @@ class LogitProbe(AttentionProbe):
     def quantiles(self) -> pd.DataFrame:
         """Data of QQ plots: for each layer and N, mean quantiles of a row in its own standard deviations.
 
-        Columns: `layer, tokens, normal` (the mean order statistic of N Gaussian logits, roughly), `measured`, `rows`.
+        Columns: `layer, tokens, normal` (the mean order statistic of N Gaussian logits, roughly), `measured`,
+            `rows`.
         """
         parts = [pd.DataFrame(columns=["layer", "tokens", "normal", "measured", "rows"])]
         for (layer, tokens), (total, count) in self._quantiles.items():
             chosen = np.unique(np.linspace(0, tokens - 1, min(tokens, LEVELS)).round().astype(int))
             normal = norm.ppf((chosen + 1 - 0.375) / (tokens + 0.25))  # Blom's positions
             measured = (total / count).numpy()[chosen]
-            parts.append(pd.DataFrame({"layer": layer, "tokens": tokens, "normal": normal, "measured": measured, "rows": count}))
+            parts.append(
+                pd.DataFrame(
+                    {"layer": layer, "tokens": tokens, "normal": normal, "measured": measured, "rows": count}
+                )
+            )
         return pd.concat(parts[1:] or parts, ignore_index=True)

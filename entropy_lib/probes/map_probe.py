@@ -1,4 +1,5 @@
-"""What attention looks at: the entropy of every query as a map over the image, and the whole row of one query.
+"""What attention looks at: the entropy of every query as a map over the image, and the whole row of one
+query.
 
 The map of a layer is never formed: of every query only its entropy is kept, and of one query its row.
 
@@ -32,8 +33,8 @@ class MapProbe(AttentionWatcher):
 
     Args:
         model: a diffusers pipeline, or its denoising network.
-        place: of the query whose row is kept: shares of the height and the width, (0, 0) being the upper left corner. None: the
-            query that looks at the fewest tokens.
+        place: of the query whose row is kept: shares of the height and the width, (0, 0) being the upper left
+            corner. None: the query that looks at the fewest tokens.
         layers: names or glob patterns of the layers to look at; all self-attention by default.
         steps: positions in the schedule, from 0; None for all.
         latent_size: as for `EntropyProbe`.
@@ -56,7 +57,9 @@ class MapProbe(AttentionWatcher):
     ):
         super().__init__(model, layers, latent_size=latent_size)
         if place is not None and (len(place) != 2 or not all(0 <= share <= 1 for share in place)):
-            raise InvalidInputError(f"place is {place}; give two shares of height and width, each from 0 to 1, as (0.5, 0.5)")
+            raise InvalidInputError(
+                f"place is {place}; give two shares of height and width, each from 0 to 1, as (0.5, 0.5)"
+            )
         self.place, self.steps = place, steps
         self.maps: list[AttentionMap] = []
 
@@ -75,12 +78,27 @@ class MapProbe(AttentionWatcher):
         query, key = call.query[index].float(), call.key[index].float()  # [head, tokens, dim]
         size = place.height * place.width
         asks, own = (slice(first, first + size) for first in (call.first_query, call.first_key))
-        entropy = attention_entropy(query[None, :, asks], key[None], call.scale)[0].mean(0).reshape(place.height, place.width).cpu()
+        entropy = (
+            attention_entropy(query[None, :, asks], key[None], call.scale)[0]
+            .mean(0)
+            .reshape(place.height, place.width)
+            .cpu()
+        )
         row, column = self._token(entropy)
         asking = query[:, call.first_query + row * place.width + column, None]
-        weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(place.height, place.width).cpu()
+        weights = (
+            (asking @ key.mT * call.scale)
+            .softmax(-1)[:, 0, own]
+            .mean(0)
+            .reshape(place.height, place.width)
+            .cpu()
+        )
         counts = place.tokens, place.training_tokens
-        self.maps.append(AttentionMap(place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()))
+        self.maps.append(
+            AttentionMap(
+                place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()
+            )
+        )
 
     def _token(self, entropy: Float[Tensor, "height width"]) -> tuple[int, int]:
         """Row and column of the token at the place, or of the one of least entropy."""

@@ -28,11 +28,16 @@ class ResponseProbe(AttentionProbe):
         model, rows, layers: as for `EntropyProbe`.
         factors: of the scale that the model uses.
 
-    `table()` has one row per layer x step x branch x head, with a column "entropy at f" in nats for each factor.
+    `table()` has one row per layer x step x branch x head, with a column "entropy at f" in nats for each
+    factor.
     """
 
     def __init__(
-        self, model: DiffusionModel, factors: Sequence[float], rows: Rows = None, layers: str | Sequence[str] | None = None
+        self,
+        model: DiffusionModel,
+        factors: Sequence[float],
+        rows: Rows = None,
+        layers: str | Sequence[str] | None = None,
     ):
         super().__init__(model, rows, layers)
         self.factors = tuple(map(float, factors))

@@ -1,9 +1,9 @@
 """Stands by while a model runs and hands over query and key of every self-attention call.
 
-The watcher stands at the softmax kernel (`models.kernels`), where query and key arrive exactly as they are used: after norms,
-rotary embeddings, LoRA and any scale rule. What to do with them is left to its children, the probes. It changes nothing,
-so images are the same bit for bit, and it is gone after the `with` block. When a call takes place, and for which images, is
-told by `denoiser_call`.
+The watcher stands at the softmax kernel (`models.kernels`), where query and key arrive exactly as they are
+used: after norms, rotary embeddings, LoRA and any scale rule. What to do with them is left to its children,
+the probes. It changes nothing, so images are the same bit for bit, and it is gone after the `with` block.
+When a call takes place, and for which images, is told by `denoiser_call`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,7 +64,8 @@ class AttentionCall:
         place: layer and step.
         query, key: as used, `[batch, head, tokens, dim]`, without keys that a mask hides.
         scale: λ, as used.
-        factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself would have.
+        factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself
+        would have.
         first_query, first_key: where those of the image begin.
     """
 
@@ -83,11 +84,12 @@ class AttentionWatcher(Listener):
     Args:
         model: a diffusers pipeline, or its denoising network.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
-        latent_size: height and width of the training latents, if neither the network's config nor a patch says them.
+        latent_size: height and width of the training latents, if neither the network's config nor a patch
+            says them.
 
     Raises:
-        ValueError: when the model has no self-attention, or its training size is not known; and, from the model's own call, where a
-            mask hides keys of the image, or others from each query.
+        ValueError: when the model has no self-attention, or its training size is not known; and, from the
+            model's own call, where a mask hides keys of the image, or others from each query.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
@@ -110,7 +112,8 @@ class AttentionWatcher(Listener):
         self._tokens = CallTokens()
         self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
         self._attended: set[str] = set()  # at the present call
-        self._rows: dict[str, int] = {}  # of the batch that each layer has attended for: joint PAG takes its branches in turn
+        # of the batch that each layer has attended for: joint PAG takes its branches in turn
+        self._rows: dict[str, int] = {}
 
     def measure(self, call: AttentionCall) -> None:
         """What to do with one call."""
@@ -136,7 +139,11 @@ class AttentionWatcher(Listener):
             caller = Caller(self.model)
         texts = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and 1 < each.ndim < 4]
         self._call = self._tracker.advance(
-            caller, self._tokens.batch, timestep_of(self.network, args, kwargs), self._tokens.latent_size, texts
+            caller,
+            self._tokens.batch,
+            timestep_of(self.network, args, kwargs),
+            self._tokens.latent_size,
+            texts,
         )
         check_turns(caller, sample_of(args, kwargs), self._call.images)
         self._attended = set()
@@ -157,7 +164,8 @@ class AttentionWatcher(Listener):
                 "(`disable_attention_slicing()`), and run again."
             )
         self._check_mask(layer, used)
-        each = self._tokens.layers[layer].rows // used.query.shape[1]  # rows of one image: frames, where they attend by themselves
+        # rows of one image: frames, where they attend by themselves
+        each = self._tokens.layers[layer].rows // used.query.shape[1]
         count, first = len(used.query) // each, self._rows.get(layer, 0)
         self._rows[layer] = first + count
         whole = count == self._tokens.batch
@@ -191,22 +199,37 @@ class AttentionWatcher(Listener):
                 "this layer out by `layers`."
             )
 
-    def _parts(self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, each: int) -> Iterator[AttentionCall]:
+    def _parts(
+        self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, each: int
+    ) -> Iterator[AttentionCall]:
         """The call as a whole, or image by image where a mask leaves them different keys."""
         known, factor = self._tokens.layers[layer], self._factor(layer, asked, used)
         visible, counts = visible_keys(used), self._tokens.counts(layer, used)
         if visible is None:
             place = self._place(layer, counts[0], call)
-            yield AttentionCall(place, used.query, used.key, used.scale, factor, known.first_query, known.first)
+            yield AttentionCall(
+                place, used.query, used.key, used.scale, factor, known.first_query, known.first
+            )
             return
         for row, kept in enumerate(visible):
             branch, image = divmod(row // each, call.images)
-            own = replace(call, branches=call.branches[branch : branch + 1], images=1, first_image=call.first_image + image)
+            own = replace(
+                call,
+                branches=call.branches[branch : branch + 1],
+                images=1,
+                first_image=call.first_image + image,
+            )
             first, part = int(kept[: known.first].sum()), slice(row, row + 1)
             key = used.key[part, :, kept]
             first_query = first if known.first_query else 0
             yield AttentionCall(
-                self._place(layer, counts[row], own), used.query[part], key, used.scale, factor[part], first_query, first
+                self._place(layer, counts[row], own),
+                used.query[part],
+                key,
+                used.scale,
+                factor[part],
+                first_query,
+                first,
             )
 
     def _place(self, layer: str, counts: tuple[int, int], call: DenoiserCall) -> LayerStep:
@@ -214,9 +237,13 @@ class AttentionWatcher(Listener):
         return LayerStep(layer, known.attends, *grid(known.image, *call.latent_size), *counts, call)
 
     def _factor(self, layer: str, asked: KernelCall, used: KernelCall) -> Tensor:
-        """From a few rows of the query: what the kernel gets over what the network asks for, in the network's own scale."""
+        """From a few rows of the query: what the kernel gets over what the network asks for, in the
+        network's own scale.
+        """
         scale = used.scale / self._tokens.layers[layer].scale
         if used.query.data_ptr() == asked.query.data_ptr():
             return used.query.new_full(used.query.shape[:2], scale, dtype=torch.float32)
-        lengths = [call.query[..., :FACTOR_ROWS, :].float().square().sum((-1, -2)).sqrt() for call in (used, asked)]
+        lengths = [
+            call.query[..., :FACTOR_ROWS, :].float().square().sum((-1, -2)).sqrt() for call in (used, asked)
+        ]
         return scale * lengths[0] / lengths[1]

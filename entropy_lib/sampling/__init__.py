@@ -1,4 +1,5 @@
-"""Generating and measuring: images of any size by any method, entropy over sizes, rules and prompts, and what it all costs.
+"""Generating and measuring: images of any size by any method, entropy over sizes, rules and prompts, and what
+it all costs.
 
     generation       `generate`, the one way to make an image
     methods          what to do about a size that the model was never trained on, by name
@@ -8,7 +9,8 @@
     measurement      entropy and logits in tidy tables; `calibration_run` measures what rules need to know of a model
     costs            seconds, memory and the share of attention, each configuration in a fresh process
 
-Knows pipelines, the patch and the probes; must not know a sweep, a notebook or a figure, nor any files but its calibrations.
+Knows pipelines, the patch and the probes; must not know a sweep, a notebook or a figure, nor any files but
+its calibrations.
 """
 
 import lazy_loader

@@ -12,7 +12,13 @@ from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
 from entropy_lib.probes.response_probe import ResponseProbe
 from entropy_lib.sampling.generation import images_of
 from entropy_lib.sampling.request import check_requests, native_size
-from entropy_lib.scaling.calibration import Calibration, LayerResponse, calibration_of, lengths, use_calibration
+from entropy_lib.scaling.calibration import (
+    Calibration,
+    LayerResponse,
+    calibration_of,
+    lengths,
+    use_calibration,
+)
 from entropy_lib.scaling.rules import rule_list
 from entropy_lib.sizes import Size, SizeLike
 
@@ -29,9 +35,11 @@ def calibrate(
     guidance: float | None = None,
     batch: int = 8,
 ) -> Calibration:
-    """Measure how every head's entropy answers the softmax scale at native size, and let the pipeline's rules go by it.
+    """Measure how every head's entropy answers the softmax scale at native size, and let the pipeline's rules
+    go by it.
 
-    The images are generated with whatever patch the model carries; entropies are means over rows, steps, branches and prompts.
+    The images are generated with whatever patch the model carries; entropies are means over rows, steps,
+    branches and prompts.
 
     Args:
         pipe, prompts, seeds, steps, guidance, batch: as for `generate`.
@@ -63,7 +71,11 @@ def calibrate(
         images_of(pipe, asked, None)
     table = probe.table()
     layers = {
-        name: LayerResponse(training[name], FACTORS, part.groupby("head")[list(probe.measured)].mean().to_numpy().round(5).tolist())
+        name: LayerResponse(
+            training[name],
+            FACTORS,
+            part.groupby("head")[list(probe.measured)].mean().to_numpy().round(5).tolist(),
+        )
         for name, part in table.groupby("layer", sort=False)
     }
     source = f"{len(prompts)} prompts, {asked.steps} steps, guidance {asked.guidance:g}"
@@ -73,7 +85,8 @@ def calibrate(
 
 
 def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[SizeLike]) -> pd.DataFrame:
-    """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N itself may be less.
+    """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N
+    itself may be less.
 
     Args:
         pipe: with a calibration, shipped or its own.
@@ -96,7 +109,10 @@ def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[
         counts = tokens_at(pipe, *(side // pipe.vae_scale_factor for side in size))
         for chosen in (each for each in rule_list(rules) if each.calibrated):
             calibration = calibration_of(network, chosen.name)
-            found = [calibration.factors(chosen, name, counts[name]) for name in chosen.layers(training_tokens(pipe))]
+            found = [
+                calibration.factors(chosen, name, counts[name])
+                for name in chosen.layers(training_tokens(pipe))
+            ]
             many, beyond = sum(len(each.factors) for each in found), sum(each.clamped for each in found)
             rows.append({"size": str(size), "rule": chosen.name, "factors": many, "out_of_reach": beyond})
     return pd.DataFrame(rows, columns=["size", "rule", "factors", "out_of_reach"])

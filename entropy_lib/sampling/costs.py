@@ -1,7 +1,7 @@
 """What one configuration costs: seconds, memory and the share of attention, each measured in a fresh process.
 
-Nothing that ran before is in the numbers then. Processes are forked from one that has the libraries loaded (Python's forkserver),
-which takes longer than most measurements.
+Nothing that ran before is in the numbers then. Processes are forked from one that has the libraries loaded
+(Python's forkserver), which takes longer than most measurements.
 """
 
 import ctypes
@@ -53,7 +53,8 @@ class Configuration:
         model: as for `load`.
         size: "64x96", or (height, width) in pixels.
         method: by which images are generated, as for `generate`.
-        part: "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance.
+        part: "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no
+        guidance.
         images: generated together, or the batch of the call.
         steps, guidance: of the sampler; the model's own where None.
         dtype, device: as for `load`.
@@ -61,7 +62,8 @@ class Configuration:
 
     Raises:
         UnknownNameError: for an unknown part or method.
-        InvalidInputError: for a size or a number of images that cannot be, and a method for the denoiser alone that is no rule.
+        InvalidInputError: for a size or a number of images that cannot be, and a method for the denoiser
+            alone that is no rule.
 
     Example:
         >>> Configuration("mini", "64x96", "paper").label
@@ -86,7 +88,9 @@ class Configuration:
         if self.part not in PARTS:
             raise UnknownNameError("part", self.part, PARTS)
         if self.part == "denoiser" and not chosen.direct:
-            raise InvalidInputError(f"method is {chosen.name!r}, which is no way to call the denoiser once; measure part='image'")
+            raise InvalidInputError(
+                f"method is {chosen.name!r}, which is no way to call the denoiser once; measure part='image'"
+            )
         if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
             raise InvalidInputError(f"images is {self.images!r}; it must be a whole number, 1 or more")
 
@@ -102,24 +106,29 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
     Args:
         configuration: see there.
         repeats: timed runs, 5 or more; two others come before.
-        processes: on a CPU the allocator adds to a process's peak at random, so the least of so many counts. One on a GPU.
+        processes: on a CPU the allocator adds to a process's peak at random, so the least of so many counts.
+            One on a GPU.
 
     Returns:
-        `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the peak, on CUDA as
-        allocated on the device with `reserved` beside, on a CPU of the whole process; `above`, how much of them the work itself
-        took; `attention`, the share of self-attention's softmax(QKᵀ)V in the time of the denoiser; the kernel that torch chose,
-        the device, and how it was measured.
+        `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the
+        peak, on CUDA as allocated on the device with `reserved` beside, on a CPU of the whole process;
+        `above`, how much of them the work itself took; `attention`, the share of self-attention's
+        softmax(QKᵀ)V in the time of the denoiser; the kernel that torch chose, the device, and how it was
+        measured.
 
     Raises:
         InvalidInputError: for fewer than 5 repeats or no process.
-        MeasurementFailedError: where the process fails, with what it said; where it was killed, most likely for its memory.
+        MeasurementFailedError: where the process fails, with what it said; where it was killed, most likely
+            for its memory.
 
     Example:
         >>> measure(Configuration("mini", "32x32", part="denoiser"), processes=1)["seconds"] > 0
         True
     """
     if repeats < 5 or processes < 1:
-        raise InvalidInputError(f"repeats is {repeats} and processes {processes}; a median needs 5 runs, and a peak one process")
+        raise InvalidInputError(
+            f"repeats is {repeats} and processes {processes}; a median needs 5 runs, and a peak one process"
+        )
     first = in_fresh_process(configuration, repeats)
     again = 0 if not math.isnan(first["reserved"]) else processes - 1
     peaks = [first, *(in_fresh_process(configuration, 0) for _ in range(again))]
@@ -135,7 +144,10 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
 
 
 def measure_all(
-    configurations: Sequence[Configuration], repeats: int = REPEATS, processes: int = PROCESSES, progress: bool = True
+    configurations: Sequence[Configuration],
+    repeats: int = REPEATS,
+    processes: int = PROCESSES,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """`measure` for each, one after the other, one row each.
 
@@ -153,8 +165,11 @@ def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
         MeasurementFailedError: with what it said, or that it was killed.
     """
     if not hasattr(os, "fork"):
-        raise MeasurementFailedError("costs are measured in copies of a process, which this system has not; use Linux or macOS")
-    vars(sys.modules["__main__"]).setdefault("__spec__", None)  # which IPython's %reset takes away, and a new process asks for
+        raise MeasurementFailedError(
+            "costs are measured in copies of a process, which this system has not; use Linux or macOS"
+        )
+    # which IPython's %reset takes away, and a new process asks for
+    vars(sys.modules["__main__"]).setdefault("__spec__", None)
     context = get_context("forkserver")
     context.set_forkserver_preload(["entropy_lib.sampling.costs"])
     failed = f"{configuration.label} could not be measured: "
@@ -174,17 +189,20 @@ def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
     To be called in a process of its own.
 
     Returns:
-        `seconds`, one an entry; `allocated, reserved, before` in megabytes; `attention`: its share of the denoiser's time, NaN for
-        images; `backends` and `device` in words.
+        `seconds`, one an entry; `allocated, reserved, before` in megabytes; `attention`: its share of the
+        denoiser's time, NaN for images; `backends` and `device` in words.
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars, and what the profiler says of devices that are not there
+    # progress bars, and what the profiler says of devices that are not there
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(threads)
     c = configuration
     pipe = load(c.model, device=c.device, dtype=c.dtype, random_weights=c.random_weights)
     work, device = _work(c, pipe), denoiser(pipe).device
     work()
     facts = peak_memory(work, device)
-    facts["seconds"] = timeit.repeat(lambda: (work(), synchronise(device)), number=1, repeat=repeats) if repeats else []
+    facts["seconds"] = (
+        timeit.repeat(lambda: (work(), synchronise(device)), number=1, repeat=repeats) if repeats else []
+    )
     share, facts["backends"] = attention_share(work, device) if repeats else (math.nan, [])
     facts["attention"] = share if c.part == "denoiser" else math.nan
     return facts | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
@@ -193,7 +211,10 @@ def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
 def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
     """What is measured, to be called again and again."""
     if c.part == "picture":
-        prompts, options = ["a penguin on a blue background"] * c.images, {"steps": c.steps, "guidance": c.guidance}
+        prompts, options = (
+            ["a penguin on a blue background"] * c.images,
+            {"steps": c.steps, "guidance": c.guidance},
+        )
         return lambda: generate(pipe, prompts, range(c.images), c.size, c.method, batch=c.images, **options)
     inputs = denoiser_inputs(pipe, c.size, c.images)
 
@@ -205,14 +226,18 @@ def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
 
 
 def denoiser_inputs(pipe: DiffusionPipeline, size: Size, images: int) -> dict[str, object]:
-    """What a pipeline would give its denoiser for a batch of images of a size: on its device, noise in place of zeros."""
+    """What a pipeline would give its denoiser for a batch of images of a size: on its device, noise in place
+    of zeros.
+    """
     network = denoiser(pipe)
     inputs = inputs_of(network, *(side // pipe.vae_scale_factor for side in size))
     return {key: _as_given(value, images, network) for key, value in inputs.items()}
 
 
 def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
-    """Inputs of one call, with as much text as a prompt has where the family's own is one token: shapes are all that counts."""
+    """Inputs of one call, with as much text as a prompt has where the family's own is one token: shapes are
+    all that counts.
+    """
     known = family(network)
     inputs = known.inputs(dict(network.config), height, width, known.text_tokens)
     if not known.text_tokens and "encoder_hidden_states" in inputs:
@@ -244,8 +269,8 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
     """Megabytes at the peak of a piece of work.
 
     Returns:
-        on CUDA `allocated` and `reserved`, of the device, weights included; elsewhere `allocated`, of the process, `reserved` NaN;
-        and `before`, what was taken before the work, in the same unit.
+        on CUDA `allocated` and `reserved`, of the device, weights included; elsewhere `allocated`, of the
+        process, `reserved` NaN; and `before`, what was taken before the work, in the same unit.
     """
     gc.collect()
     if device.type == "cuda":
@@ -255,7 +280,11 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
         work()
         torch.cuda.synchronize(device)
         peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        return {"allocated": peaks[0] / MEGABYTE, "reserved": peaks[1] / MEGABYTE, "before": before / MEGABYTE}
+        return {
+            "allocated": peaks[0] / MEGABYTE,
+            "reserved": peaks[1] / MEGABYTE,
+            "before": before / MEGABYTE,
+        }
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
@@ -265,7 +294,9 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
 
 
 def _resident(field: str) -> float:
-    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak so far."""
+    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak
+    so far.
+    """
     if STATUS.exists():
         lines = STATUS.read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
@@ -276,9 +307,11 @@ def _resident(field: str) -> float:
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
-    """The share of softmax(QKᵀ)V among tokens of one kind in the time of a piece of work, and the kernels that torch chose.
+    """The share of softmax(QKᵀ)V among tokens of one kind in the time of a piece of work, and the kernels
+    that torch chose.
 
-    Text has another length, so attention of as many keys as queries is self-attention. Projections are not in it.
+    Text has another length, so attention of as many keys as queries is self-attention. Projections are not in
+    it.
     """
     cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
@@ -290,7 +323,9 @@ def attention_share(work: Callable[[], object], device: torch.device) -> tuple[f
     every = [event for event in events if event.name == "aten::scaled_dot_product_attention"]
     calls = [call for call in every if call.input_shapes[0][-2] == call.input_shapes[1][-2]]
     attention = sum(event.device_time_total if cuda else event.cpu_time_total for event in calls)
-    return attention / whole, sorted({name for call in calls for child in call.cpu_children if (name := _backend(child.name))})
+    return attention / whole, sorted(
+        {name for call in calls for child in call.cpu_children if (name := _backend(child.name))}
+    )
 
 
 def _backend(operator: str) -> str:

@@ -1,4 +1,5 @@
-"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated over at the new size.
+"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated
+over at the new size.
 
 Of another shape than the native one, the middle is kept, and nothing is stretched.
 """
@@ -36,11 +37,15 @@ def _resized(image: UInt8[np.ndarray, "height width 3"], size: Size, filter: Ima
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs no weights."""
+    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs
+    no weights.
+    """
     return np.stack([back_projected(middle(image, asked.size), asked.size) for image in _native(pipe, asked)])
 
 
-def middle(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
+def middle(
+    image: UInt8[np.ndarray, "rows columns 3"], size: Size
+) -> UInt8[np.ndarray, "kept_rows kept_columns 3"]:
     """The middle of an image, of the shape of another size, in whole pixels.
 
     Example:
@@ -54,8 +59,11 @@ def middle(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.n
     return image[top : top + kept_rows, left : left + kept_columns]
 
 
-def back_projected(image: UInt8[np.ndarray, "rows columns 3"], size: Size) -> UInt8[np.ndarray, "height width 3"]:
-    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added, ten times.
+def back_projected(
+    image: UInt8[np.ndarray, "rows columns 3"], size: Size
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added,
+    ten times.
 
     Not larger than the image, it is made smaller by averaging.
 
@@ -80,12 +88,16 @@ def _resized_floats(
     image: Float[np.ndarray, "rows columns 3"], size: Size, filter: Image.Resampling
 ) -> Float[np.ndarray, "height width 3"]:
     """Pillow resizes floating-point numbers one channel at a time."""
-    channels = [Image.fromarray(channel).resize((size.width, size.height), filter) for channel in np.moveaxis(image, -1, 0)]
+    channels = [
+        Image.fromarray(channel).resize((size.width, size.height), filter)
+        for channel in np.moveaxis(image, -1, 0)
+    ]
     return np.stack([np.asarray(channel) for channel in channels], -1)
 
 
 def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of the first stage.
+    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of
+    the first stage.
 
     Args:
         rule: of the second stage; at native size it changes nothing.
@@ -96,14 +108,24 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
         UnsupportedModelError: for a pipeline that diffusers cannot start from an image.
     """
     if int(asked.steps * strength) < 1:
-        raise InvalidInputError(f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either")
+        raise InvalidInputError(
+            f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either"
+        )
     second = _from_image(pipe)
     first, images = resized(pipe, asked, UNSCALED), []
-    options = {"strength": strength, "num_inference_steps": asked.steps, "guidance_scale": asked.guidance, "output_type": "np"}
+    options = {
+        "strength": strength,
+        "num_inference_steps": asked.steps,
+        "guidance_scale": asked.guidance,
+        "output_type": "np",
+    }
     with under_rule(pipe, rule):
         for start in range(0, len(first), asked.batch):
             part = slice(start, start + asked.batch)
-            begun = {"image": [Image.fromarray(image) for image in first[part]], "generator": generators(asked.seeds[part])}
+            begun = {
+                "image": [Image.fromarray(image) for image in first[part]],
+                "generator": generators(asked.seeds[part]),
+            }
             images.append(to_uint8(second(list(asked.prompts[part]), **begun, **options).images))
     return np.concatenate(images)
 

@@ -1,7 +1,8 @@
-"""Generating images so that each depends on its prompt, seed, size, method, model and sampler, and on nothing else.
+"""Generating images so that each depends on its prompt, seed, size, method, model and sampler, and on nothing
+else.
 
-Every image has its own random generator, so the batch it is generated in does not matter: images differ between batch sizes
-by at most one grey level, from the order of floating-point sums.
+Every image has its own random generator, so the batch it is generated in does not matter: images differ
+between batch sizes by at most one grey level, from the order of floating-point sums.
 """
 
 import inspect
@@ -43,11 +44,13 @@ def generate(
         pipe: a text-to-image pipeline of diffusers.
         prompts, seeds: of equal length; seeds from 0 to 2^32 - 1.
         size: "64x96", or (height, width) in pixels; multiples of `size_multiple(pipe)`.
-        method: a scale rule ("paper", "unscaled", "power(0.75)"; see `entropy_lib.rule`), a baseline ("resized(lanczos)",
-            "multidiffusion"; see `sampling.methods`), or both ("two-stage + paper"). It replaces whatever patch the model carries
-            while the images are generated. None leaves the model as it is, patched or not.
-        steps, guidance: of the sampler; None takes the model's own, those of `entropy_lib.catalogue()` for a model that is
-            recognised there by its configuration, else those that the pipeline's `__call__` declares.
+        method: a scale rule ("paper", "unscaled", "power(0.75)"; see `entropy_lib.rule`), a baseline
+            ("resized(lanczos)", "multidiffusion"; see `sampling.methods`), or both ("two-stage + paper"). It
+            replaces whatever patch the model carries while the images are generated. None leaves the model as
+            it is, patched or not.
+        steps, guidance: of the sampler; None takes the model's own, those of `entropy_lib.catalogue()` for a
+            model that is recognised there by its configuration, else those that the pipeline's `__call__`
+            declares.
         batch: images generated together; changes speed and memory only.
         progress: show a progress bar.
 
@@ -55,11 +58,12 @@ def generate(
         uint8 `[n, height, width, 3]`.
 
     Raises:
-        InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that cannot fit into
-            memory, a method that cannot be used or has no factor at this size, and a scheduler whose noise no seed fixes; before
-            anything is generated.
+        InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that
+            cannot fit into memory, a method that cannot be used or has no factor at this size, and a
+            scheduler whose noise no seed fixes; before anything is generated.
         UnknownNameError: for an unknown method.
-        UnsupportedModelError: when `pipe` is no pipeline, one around an unknown network, or one that the method cannot use.
+        UnsupportedModelError: when `pipe` is no pipeline, one around an unknown network, or one that the
+        method cannot use.
         NotFiniteError: when the model makes NaN.
 
     Example:
@@ -92,21 +96,32 @@ def directly(pipe: DiffusionPipeline, asked: Request, rule: str | None) -> Image
         for start in tqdm(starts, disable=not asked.progress, desc=f"{asked.size} {applied_rule(pipe)}"):
             part = slice(start, start + asked.batch)
             options = {"steps": asked.steps, "guidance": asked.guidance}
-            images.append(to_uint8(one_batch(pipe, asked.prompts[part], asked.seeds[part], asked.size, **options)))
+            images.append(
+                to_uint8(one_batch(pipe, asked.prompts[part], asked.seeds[part], asked.size, **options))
+            )
     return np.concatenate(images)
 
 
 def under_rule(pipe: DiffusionPipeline, rule: str | None) -> AbstractContextManager:
-    """The model under a scale rule alone. To be unscaled, only a model that carries a rule needs a patch in its place."""
+    """The model under a scale rule alone. To be unscaled, only a model that carries a rule needs a patch in
+    its place.
+    """
     if rule is None or rule == applied_rule(pipe).name == UNSCALED:
         return nullcontext()
     return scaled(pipe, rule)
 
 
 def one_batch(
-    pipe: DiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], size: Size, *, steps: int, guidance: float
+    pipe: DiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    size: Size,
+    *,
+    steps: int,
+    guidance: float,
 ) -> Float[np.ndarray, "image height width 3"]:
-    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries; values in [0, 1].
+    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries;
+    values in [0, 1].
 
     Raises:
         InvalidInputError: when the pipeline took random numbers that no seed fixes.
@@ -147,7 +162,9 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
 
 
 def own_options(pipe: DiffusionPipeline) -> dict[str, bool]:
-    """Arguments that keep a pipeline from changing what it was asked for: PixArt else takes the nearest of its own sizes."""
+    """Arguments that keep a pipeline from changing what it was asked for: PixArt else takes the nearest of
+    its own sizes.
+    """
     wanted = {"use_resolution_binning": False, "clean_caption": False}
     accepted = inspect.signature(pipe.__call__).parameters
     return {name: value for name, value in wanted.items() if name in accepted}

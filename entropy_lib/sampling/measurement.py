@@ -1,4 +1,6 @@
-"""Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables: the measurement behind notebooks 02 to 04."""
+"""Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables: the measurement behind
+notebooks 02 to 04.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -36,15 +38,15 @@ def entropy_by_size(
 ) -> pd.DataFrame:
     """Sample every prompt at every size under every rule and measure the entropy of all self-attention.
 
-    Where several rules do the same, as all but `gamma` do at native size, the first of them is sampled and its rows are repeated
-    for the others. A method of several stages or windows is measured in all of them.
+    Where several rules do the same, as all but `gamma` do at native size, the first of them is sampled and
+    its rows are repeated for the others. A method of several stages or windows is measured in all of them.
 
     Args:
         pipe: a text-to-image pipeline.
         prompts, seeds: of equal length; the same for all sizes and rules.
         sizes: each "64x96", or (height, width) in pixels.
-        rules: scale rules, or any other methods of `generate`; each replaces whatever patch the model carries. None measures the
-            model as it is, and the table names the rule that it carries.
+        rules: scale rules, or any other methods of `generate`; each replaces whatever patch the model
+            carries. None measures the model as it is, and the table names the rule that it carries.
         rows: query rows to look at, as for `EntropyProbe`.
         steps, guidance, batch, progress: as for `generate`.
 
@@ -52,12 +54,14 @@ def entropy_by_size(
         The columns of `EntropyProbe.table()` (with `image`), and `size, rule, prompt`.
 
     Raises:
-        InvalidInputError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is generated; and for
-            sizes or rules that are repeated.
+        InvalidInputError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is
+            generated; and for sizes or rules that are repeated.
     """
     options = {"steps": steps, "guidance": guidance, "batch": batch}
     requests, tables = check_requests(pipe, prompts, seeds, sizes, **options), []
-    for size, names, probe in _probed(pipe, requests, rules, lambda: EntropyProbe(pipe, rows=rows, per_image=True), progress):
+    for size, names, probe in _probed(
+        pipe, requests, rules, lambda: EntropyProbe(pipe, rows=rows, per_image=True), progress
+    ):
         table = _by_prompt(probe.table(), size, prompts)
         tables += [table.assign(rule=name) for name in names]
     return pd.concat(tables, ignore_index=True)
@@ -76,16 +80,20 @@ def logit_shape_by_size(
     batch: int = 8,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sample every prompt at every size under every rule and measure how Gaussian the logits of all self-attention are.
+    """Sample every prompt at every size under every rule and measure how Gaussian the logits of all
+    self-attention are.
 
     Args and Raises: as for `entropy_by_size`.
 
     Returns:
-        The columns of `probes.LogitProbe.table()` with `size, rule, prompt`, and those of `.quantiles()` with `size, rule`.
+        The columns of `probes.LogitProbe.table()` with `size, rule, prompt`, and those of `.quantiles()` with
+        `size, rule`.
     """
     options = {"steps": steps, "guidance": guidance, "batch": batch}
     requests, tables, quantiles = check_requests(pipe, prompts, seeds, sizes, **options), [], []
-    for size, names, probe in _probed(pipe, requests, rules, lambda: LogitProbe(pipe, rows=rows, per_image=True), progress):
+    for size, names, probe in _probed(
+        pipe, requests, rules, lambda: LogitProbe(pipe, rows=rows, per_image=True), progress
+    ):
         table = _by_prompt(probe.table(), size, prompts)
         tables += [table.assign(rule=name) for name in names]
         quantiles += [probe.quantiles().assign(size=size, rule=name) for name in names]
@@ -99,7 +107,9 @@ def _by_prompt(table: pd.DataFrame, size: str, prompts: Sequence[str]) -> pd.Dat
 def _probed(
     pipe: DiffusionPipeline, requests: Sequence[Request], rules: Rules, probe_of: Callable, progress: bool
 ) -> Iterator[tuple[str, list[str], EntropyProbe | LogitProbe]]:
-    """Generate every request by every method under a probe of its own: size, names that the rows stand under, probe."""
+    """Generate every request by every method under a probe of its own: size, names that the rows stand
+    under, probe.
+    """
     cells = [(asked, *cell) for asked in requests for cell in _distinct(pipe, asked, rules)]
     for asked, chosen, names in tqdm(cells, disable=not progress, desc="size x rule"):
         with probe_of() as probe:
@@ -108,7 +118,9 @@ def _probed(
 
 
 def _distinct(pipe: DiffusionPipeline, asked: Request, rules: Rules) -> list[tuple[Method | None, list[str]]]:
-    """The methods to sample by at a size, None for the model as it is, and the names under which each stands in the table."""
+    """The methods to sample by at a size, None for the model as it is, and the names under which each stands
+    in the table.
+    """
     if rules is None:
         return [(None, [applied_rule(pipe).name])]
     chosen = {each.name: each for each in method_list(rules)}
@@ -128,15 +140,20 @@ def native_layers(table: pd.DataFrame) -> pd.DataFrame:
         table: of `entropy_by_size`, native size included.
 
     Returns:
-        indexed by layer, in order of execution: `training_tokens`, and `logit_std`, the root of the mean within-row variance.
+        indexed by layer, in order of execution: `training_tokens`, and `logit_std`, the root of the mean
+            within-row variance.
 
     Raises:
-        InvalidInputError: when native size without a rule is not in the table, or another size cannot be told from it.
+        InvalidInputError: when native size without a rule is not in the table, or another size cannot be told
+            from it.
     """
-    whole = (table.tokens == table.training_tokens).groupby(table["size"]).all()  # one layer alone may have its T elsewhere too
+    # one layer alone may have its T elsewhere too
+    whole = (table.tokens == table.training_tokens).groupby(table["size"]).all()
     natives = list(whole[whole].index)
     if len(natives) > 1:
-        raise InvalidInputError(f"every layer has its training tokens at {', '.join(natives)}; keep the rows of native size only")
+        raise InvalidInputError(
+            f"every layer has its training tokens at {', '.join(natives)}; keep the rows of native size only"
+        )
     native = table[table["size"].isin(natives) & (table.factor.sub(1).abs() < 1e-3)]
     if native.empty:
         sizes, rules = ", ".join(table["size"].unique()), ", ".join(table["rule"].unique())

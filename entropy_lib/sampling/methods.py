@@ -35,11 +35,16 @@ from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_lis
 from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
-FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}  # of `resized`
+# of `resized`
+FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 FILTER = "bicubic"
-OVERLAP = 0.75  # of windows; MultiDiffusion moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as long
+# of windows; MultiDiffusion moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as
+# long
+OVERLAP = 0.75
 STRENGTH = 0.6  # of `two-stage`: how much noise is put back before an image is generated over
-SHIFT = 1.0  # of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
+# of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same
+# share
+SHIFT = 1.0
 PADDING = "reflect"
 
 Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
@@ -50,8 +55,8 @@ class Kind:
     """One kind of method.
 
     Attributes:
-        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name of the
-            scale rule, and the value of the option if there is one.
+        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked
+            `Request`, the name of the scale rule, and the value of the option if there is one.
         option: name of the one argument that a method's string may give in brackets, or None.
         default: its value.
         largest: for a number, which must be above 0.
@@ -75,10 +80,14 @@ class Kind:
 
 METHODS = {
     DIRECT: Kind("sampling.generation:directly"),
-    "resized": Kind("sampling.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True),
+    "resized": Kind(
+        "sampling.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True
+    ),
     "super-resolved": Kind("sampling.from_native:super_resolved", ruled=False, from_native=True),
     "multidiffusion": Kind("sampling.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
-    "two-stage": Kind("sampling.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True),
+    "two-stage": Kind(
+        "sampling.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True
+    ),
     "schedule-shift": Kind("sampling.rivals:schedule_shift", "strength", SHIFT, largest=4.0),
     "noise-told": Kind("sampling.rivals:noise_told"),
     "padding": Kind("sampling.rivals:padding", "mode", PADDING, words=PADDINGS, identity=False),
@@ -125,7 +134,13 @@ class Method:
         if self.direct:
             return self.rule
         own = METHODS[self.kind]
-        option = "" if self.value == own.default else f"({self.value:g})" if isinstance(self.value, float) else f"({self.value})"
+        option = (
+            ""
+            if self.value == own.default
+            else f"({self.value:g})"
+            if isinstance(self.value, float)
+            else f"({self.value})"
+        )
         return self.kind + option + ("" if self.rule == UNSCALED else f" + {self.rule}")
 
 
@@ -134,14 +149,18 @@ def method(text: str | Rule | Method) -> Method:
 
     Raises:
         UnknownNameError: for an unknown kind, filter or rule.
-        InvalidInputError: for a string that cannot be read, an option that the kind has not or that is not of its type, and a
-            rule where none can change anything.
+        InvalidInputError: for a string that cannot be read, an option that the kind has not or that is not of
+            its type, and a rule where none can change anything.
     """
     if isinstance(text, Method):
         return text
     if isinstance(text, Rule):
         return Method(DIRECT, None, text.name)
-    found = re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text) if isinstance(text, str) else None
+    found = (
+        re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text)
+        if isinstance(text, str)
+        else None
+    )
     if found is None or found[1] not in METHODS:
         return _direct(text, found)
     kind, value, rule_text = found.groups()
@@ -169,7 +188,9 @@ def _direct(text: object, found: re.Match | None) -> Method:
     if name is not None and name[1] in FORMULAS:
         return Method(DIRECT, None, rule(text).name)
     if found is None:
-        raise InvalidInputError(f"method is {text!r}; write for example 'paper', 'multidiffusion(0.5)' or 'two-stage + paper'")
+        raise InvalidInputError(
+            f"method is {text!r}; write for example 'paper', 'multidiffusion(0.5)' or 'two-stage + paper'"
+        )
     raise UnknownNameError("method", found[1], [*METHODS, *FORMULAS])
 
 

@@ -1,8 +1,10 @@
-"""MultiDiffusion (Bar-Tal et al., ICML 2023): the denoiser sees windows of its native size; where they overlap, the mean counts.
+"""MultiDiffusion (Bar-Tal et al., ICML 2023): the denoiser sees windows of its native size; where they
+overlap, the mean counts.
 
-The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear in it, those that
-look back included, so averaging the predictions first gives the same, with one state of the sampler for the whole image and
-one draw of its noise. (A sampler that clips its estimate of the image is not linear; `check_scheduler` refuses it.)
+The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear
+in it, those that look back included, so averaging the predictions first gives the same, with one state of the
+sampler for the whole image and one draw of its noise. (A sampler that clips its estimate of the image is not
+linear; `check_scheduler` refuses it.)
 
 Example:
     >>> cover((16, 24), (16, 16), overlap=0.5)
@@ -33,11 +35,12 @@ from entropy_lib.sizes import Size
 def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: float) -> Images:
     """Generate through windows of native size that overlap by a share of a window.
 
-    In such a window every layer has its training tokens, so a scale rule has a factor of exactly 1 there and changes nothing
-    (`gamma` does). A probe sees the windows: their tokens, and no place in the image.
+    In such a window every layer has its training tokens, so a scale rule has a factor of exactly 1 there and
+    changes nothing (`gamma` does). A probe sees the windows: their tokens, and no place in the image.
 
     Raises:
-        InvalidInputError: for a whole window of overlap, a size smaller than a window, and a scheduler that clips.
+        InvalidInputError: for a whole window of overlap, a size smaller than a window, and a scheduler that
+        clips.
         UnsupportedModelError: for a network that packs its latents.
     """
     check_scheduler(pipe.scheduler)
@@ -50,7 +53,11 @@ def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: 
 
 def check_scheduler(scheduler: object) -> None:
     """InvalidInputError for a sampler that is not linear in the prediction."""
-    clips = [name for name in ("clip_sample", "thresholding") if getattr(getattr(scheduler, "config", None), name, False)]
+    clips = [
+        name
+        for name in ("clip_sample", "thresholding")
+        if getattr(getattr(scheduler, "config", None), name, False)
+    ]
     if clips:
         raise InvalidInputError(
             f"{type(scheduler).__name__} has {clips[0]}=True, and windows cannot be averaged before a sampler that clips; take one "
@@ -67,7 +74,8 @@ def cover(size: tuple[int, int], window: tuple[int, int], overlap: float) -> lis
         overlap: of neighbours, as a share of the window; the last one of a row or column may overlap more.
 
     Raises:
-        InvalidInputError: for an overlap that is not between 0 and 1, or a whole that is smaller than a window.
+        InvalidInputError: for an overlap that is not between 0 and 1, or a whole that is smaller than a
+            window.
     """
     if isinstance(overlap, bool) or not isinstance(overlap, Real) or not 0 < overlap < 1:
         raise InvalidInputError(
@@ -132,13 +140,17 @@ def forward_replaced(network: nn.Module, forward: Callable) -> Iterator[None]:
 def averaged(forward: Callable, args: tuple, kwargs: dict, window: tuple[int, int], overlap: float) -> object:
     """What `forward` returns, its prediction being the mean over all windows that see a place."""
     if kwargs.get("down_block_additional_residuals") is not None:
-        raise UnsupportedModelError("a ControlNet's residuals belong to the whole image and cannot be cut into windows")
+        raise UnsupportedModelError(
+            "a ControlNet's residuals belong to the whole image and cannot be cut into windows"
+        )
     name = None if args else next(key for key in ("sample", "hidden_states") if key in kwargs)
     whole = args[0] if args else kwargs[name]
     total, seen, outputs = None, whole.new_zeros(whole.shape[-2:]), None
     for top, left in cover(tuple(whole.shape[-2:]), window, overlap):
         place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
-        outputs = forward(whole[place], *args[1:], **kwargs) if args else forward(**kwargs | {name: whole[place]})
+        outputs = (
+            forward(whole[place], *args[1:], **kwargs) if args else forward(**kwargs | {name: whole[place]})
+        )
         prediction: Float[Tensor, "batch channel row column"] = outputs[0]
         total = prediction.new_zeros(*prediction.shape[:2], *whole.shape[-2:]) if total is None else total
         total[place] += prediction

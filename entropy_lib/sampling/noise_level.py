@@ -1,8 +1,9 @@
-"""Noise levels as logarithms of the signal-to-noise ratio, and which of them a network should be told at another size.
+"""Noise levels as logarithms of the signal-to-noise ratio, and which of them a network should be told at
+another size.
 
-A network that is told a noise level judges by it how much of what it sees is noise. At a size that it does not know the level
-at which it denoises best may be another than the true one (NoiseShift, 2510.02307). `calibrate_noise_level` finds it on real
-images, by the network's own training loss.
+A network that is told a noise level judges by it how much of what it sees is noise. At a size that it does
+not know the level at which it denoises best may be another than the true one (NoiseShift, 2510.02307).
+`calibrate_noise_level` finds it on real images, by the network's own training loss.
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -33,7 +34,8 @@ from entropy_lib.sizes import Size, SizeLike
 
 SHIPPED = DATA / "calibrations" / "noise"
 ATTRIBUTE = "_entropy_lib_noise_levels"  # where a network keeps those that it was given
-LEVELS = tuple(np.linspace(60, 960, 10).round().astype(int).tolist())  # timesteps at which the loss is looked at
+# timesteps at which the loss is looked at
+LEVELS = tuple(np.linspace(60, 960, 10).round().astype(int).tolist())
 OFFSETS = tuple(np.linspace(-2, 2, 17).tolist())  # of the level told, in nats of the signal-to-noise ratio
 LARGEST = 30.0  # beyond, a level is called pure noise or pure image
 
@@ -63,7 +65,9 @@ def log_snr(scheduler: SchedulerMixin) -> LogSnr:
     """
     signal = getattr(scheduler, "alphas_cumprod", None)
     if signal is None:
-        raise UnsupportedModelError(f"{type(scheduler).__name__} has no schedule of variances (alphas_cumprod)")
+        raise UnsupportedModelError(
+            f"{type(scheduler).__name__} has no schedule of variances (alphas_cumprod)"
+        )
     signal = signal.double().numpy()
     with np.errstate(divide="ignore"):
         return LogSnr(np.clip(np.log(signal) - np.log1p(-signal), -LARGEST, LARGEST))
@@ -102,16 +106,21 @@ class NoiseLevels:
         try:
             return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise InvalidInputError(f"{path} holds no noise levels that can be read ({error}); measure them again") from None
+            raise InvalidInputError(
+                f"{path} holds no noise levels that can be read ({error}); measure them again"
+            ) from None
 
     def fit(self, pipe: DiffusionPipeline) -> bool:
         """Whether they were measured on these weights."""
         own = lengths(denoiser(pipe), self.lengths)
-        return own is not None and all(math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own)
+        return own is not None and all(
+            math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own
+        )
 
 
 def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Sequence[tuple[float, float]]:
-    """The offsets of a pipeline at a size: those that it was given, or else those that are shipped with its weights.
+    """The offsets of a pipeline at a size: those that it was given, or else those that are shipped with its
+    weights.
 
     Raises:
         InvalidInputError: where this size was not measured.
@@ -129,11 +138,15 @@ def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Sequence[tuple[fl
     return found.offsets[size]
 
 
-def told_offset(scheduler: SchedulerMixin, timestep: Tensor, offsets: Sequence[tuple[float, float]]) -> Tensor:
+def told_offset(
+    scheduler: SchedulerMixin, timestep: Tensor, offsets: Sequence[tuple[float, float]]
+) -> Tensor:
     """The timestep to tell in place of the true one."""
     curve = log_snr(scheduler)
     added = np.interp(timestep.double().cpu().numpy(), *np.array(offsets).T)
-    return curve.timestep(curve.at(timestep) + torch.as_tensor(added, dtype=torch.float32, device=timestep.device))
+    return curve.timestep(
+        curve.at(timestep) + torch.as_tensor(added, dtype=torch.float32, device=timestep.device)
+    )
 
 
 @torch.no_grad()
@@ -145,10 +158,11 @@ def calibrate_noise_level(
     batch: int = 16,
     seed: int = 0,
 ) -> NoiseLevels:
-    """Find, at each size and noise level, which level a network should be told, and let the pipeline go by it.
+    """Find, at each size and noise level, which level a network should be told, and let the pipeline go by
+    it.
 
-    The loss is that of training, with one noise for all levels told; the best offset is the lowest point of the parabola
-    through the lowest loss and its neighbours.
+    The loss is that of training, with one noise for all levels told; the best offset is the lowest point of
+    the parabola through the lowest loss and its neighbours.
 
     Args:
         pipe: with a schedule of variances.
@@ -167,24 +181,44 @@ def calibrate_noise_level(
     by_size = dict(zip(check_sizes(pipe, list(pictures)), pictures.values(), strict=True))
     for size, images in by_size.items():
         if images.shape != (len(captions), *size, 3):
-            raise InvalidInputError(f"images of {size} are {images.shape}; there must be one for each of the captions")
+            raise InvalidInputError(
+                f"images of {size} are {images.shape}; there must be one for each of the captions"
+            )
     text = pipe.encode_prompt(list(captions), pipe.device, 1, False)[0]
     losses = {str(size): _losses(pipe, images, text, batch, seed) for size, images in by_size.items()}
-    offsets = {size: [(level, _lowest(row)) for level, row in zip(LEVELS, rows, strict=True)] for size, rows in losses.items()}
+    offsets = {
+        size: [(level, _lowest(row)) for level, row in zip(LEVELS, rows, strict=True)]
+        for size, rows in losses.items()
+    }
     found = NoiseLevels(lengths(denoiser(pipe), list(training_tokens(pipe))) or {}, offsets, losses)
     setattr(denoiser(pipe), ATTRIBUTE, found)
     return found
 
 
-def _losses(pipe: DiffusionPipeline, images: np.ndarray, text: Tensor, batch: int, seed: int) -> list[list[float]]:
+def _losses(
+    pipe: DiffusionPipeline, images: np.ndarray, text: Tensor, batch: int, seed: int
+) -> list[list[float]]:
     """Mean loss at each level under each offset."""
     pixels = torch.as_tensor(images).permute(0, 3, 1, 2).to(pipe.device, pipe.vae.dtype) / 127.5 - 1
-    latents = torch.cat([pipe.vae.encode(part).latent_dist.mean for part in pixels.split(batch)]) * pipe.vae.config.scaling_factor
+    latents = (
+        torch.cat([pipe.vae.encode(part).latent_dist.mean for part in pixels.split(batch)])
+        * pipe.vae.config.scaling_factor
+    )
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
-    return [[_loss(pipe, latents, noise, text, level, offset, batch) for offset in OFFSETS] for level in LEVELS]
+    return [
+        [_loss(pipe, latents, noise, text, level, offset, batch) for offset in OFFSETS] for level in LEVELS
+    ]
 
 
-def _loss(pipe: DiffusionPipeline, latents: Tensor, noise: Tensor, text: Tensor, level: int, offset: float, batch: int) -> float:
+def _loss(
+    pipe: DiffusionPipeline,
+    latents: Tensor,
+    noise: Tensor,
+    text: Tensor,
+    level: int,
+    offset: float,
+    batch: int,
+) -> float:
     """Mean squared error of the prediction at one level when another is told."""
     timestep = torch.tensor([level], device=latents.device)
     told, squares = told_offset(pipe.scheduler, timestep, [(0, offset), (1000, offset)]), []

@@ -1,7 +1,9 @@
-"""How well a linear map reads a token's place from a network's last features: what the network knows of where it is.
+"""How well a linear map reads a token's place from a network's last features: what the network knows of where
+it is.
 
-Convolutions that pad with zeros tell borders from the inside, and that is all the positional information that a UNet like Stable
-Diffusion's has. At another size the borders are farther away. A network that pads in circles should know nothing.
+Convolutions that pad with zeros tell borders from the inside, and that is all the positional information that
+a UNet like Stable Diffusion's has. At another size the borders are farther away. A network that pads in
+circles should know nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,8 @@ from entropy_lib.sizes import SizeLike
 RIDGE = 1e-6  # of the features' own mean square: keeps constant channels harmless
 LAST = "conv_norm_out"  # the layer of a UNet of diffusers that reads its last features
 
-Moments = tuple[Float[Tensor, "feature feature"], Float[Tensor, "feature 2"], float, int]  # XᵀX, XᵀY, |Y|², tokens
+# XᵀX, XᵀY, |Y|², tokens
+Moments = tuple[Float[Tensor, "feature feature"], Float[Tensor, "feature 2"], float, int]
 
 
 def position_error(
@@ -35,10 +38,12 @@ def position_error(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> pd.DataFrame:
-    """Mean squared error of rows and columns read from the last features by a linear map, in squared shares of the side.
+    """Mean squared error of rows and columns read from the last features by a linear map, in squared shares
+    of the side.
 
-    For each size and prompt the map is fitted on all other prompts' features at that size, all steps and branches together, so
-    nothing is read that was fitted. A map of noise has an error of `chance`, 1/12 where there are many tokens.
+    For each size and prompt the map is fitted on all other prompts' features at that size, all steps and
+    branches together, so nothing is read that was fitted. A map of noise has an error of `chance`, 1/12 where
+    there are many tokens.
 
     Args:
         pipe: a text-to-image pipeline around a UNet of diffusers.
@@ -67,11 +72,14 @@ def position_error(
     for asked in requests:
         with last_features(denoiser(pipe)) as features:
             images_of(pipe, replace(asked, batch=len(prompts)), None)
-        by_prompt = torch.cat([calls.unflatten(0, (-1, len(prompts))) for calls in features])  # branches of guidance come whole
+        # branches of guidance come whole
+        by_prompt = torch.cat([calls.unflatten(0, (-1, len(prompts))) for calls in features])
         every = [moments(by_prompt[:, index]) for index in range(len(prompts))]
         for own, prompt in zip(every, prompts, strict=True):
             error = unexplained(fitted([other for other in every if other is not own]), own)
-            rows.append({"size": str(asked.size), "prompt": prompt, "error": error, "chance": own[2] / own[3] / 2})
+            rows.append(
+                {"size": str(asked.size), "prompt": prompt, "error": error, "chance": own[2] / own[3] / 2}
+            )
     return pd.DataFrame(rows)
 
 
@@ -84,7 +92,9 @@ def last_features(network: nn.Module) -> Iterator[list[Float[Tensor, "image chan
     """
     layer = getattr(network, LAST, None)
     if layer is None:
-        raise UnsupportedModelError(f"{type(network).__name__} has no layer {LAST}; the place is read from UNets of diffusers only")
+        raise UnsupportedModelError(
+            f"{type(network).__name__} has no layer {LAST}; the place is read from UNets of diffusers only"
+        )
     found: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach().float().cpu()))
     try:

@@ -33,7 +33,9 @@ SEEDS = 2**32  # torch's generator on the CPU uses 32 bits of a seed: those beyo
 
 @dataclass(frozen=True)
 class Request:
-    """Images of one size that a pipeline can make: one for each (prompt, seed) pair. Made by `check_requests`."""
+    """Images of one size that a pipeline can make: one for each (prompt, seed) pair. Made by
+    `check_requests`.
+    """
 
     prompts: Sequence[str]
     seeds: Sequence[int]
@@ -59,11 +61,12 @@ def check_requests(
     batch: int,
     progress: bool = False,
 ) -> list[Request]:
-    """One request for each size; arguments as for `generate`, steps and guidance of None being the model's own.
+    """One request for each size; arguments as for `generate`, steps and guidance of None being the model's
+    own.
 
     Raises:
-        InvalidInputError: for arguments that cannot be, sizes that the model cannot make, that cannot fit into memory or
-            that are repeated, and a scheduler whose noise no seed fixes.
+        InvalidInputError: for arguments that cannot be, sizes that the model cannot make, that cannot fit
+            into memory or that are repeated, and a scheduler whose noise no seed fixes.
         UnsupportedModelError: when `pipe` is no pipeline.
     """
     check_pipeline(pipe)
@@ -82,16 +85,22 @@ def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | 
     """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`).
 
     Raises:
-        InvalidInputError: for steps that are no number from 1 to those the model was trained with, and guidance that is not
-            finite or below 0.
+        InvalidInputError: for steps that are no number from 1 to those the model was trained with, and
+            guidance that is not finite or below 0.
     """
-    own_steps, own_guidance = sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
+    own_steps, own_guidance = (
+        sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
+    )
     steps, guidance = own_steps if steps is None else steps, own_guidance if guidance is None else guidance
     most = getattr(getattr(pipe.scheduler, "config", None), "num_train_timesteps", None) or math.inf
     if not _whole(steps) or not 1 <= steps <= most:
-        raise InvalidInputError(f"steps is {steps!r}; it must be a whole number from 1 to {most}, or None for the model's own")
+        raise InvalidInputError(
+            f"steps is {steps!r}; it must be a whole number from 1 to {most}, or None for the model's own"
+        )
     if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= guidance < math.inf:
-        raise InvalidInputError(f"guidance is {guidance!r}; it must be a number from 0, or None for the model's own")
+        raise InvalidInputError(
+            f"guidance is {guidance!r}; it must be a number from 0, or None for the model's own"
+        )
     return int(steps), float(guidance)
 
 
@@ -100,7 +109,9 @@ def check_pipeline(pipe: DiffusionPipeline) -> None:
     network = denoiser(pipe)
     family(network)
     if network is pipe or not hasattr(pipe, "scheduler") or not hasattr(pipe, "vae_scale_factor"):
-        raise UnsupportedModelError(f"expected a text-to-image pipeline of diffusers, as el.load gives; got {type(pipe).__name__}")
+        raise UnsupportedModelError(
+            f"expected a text-to-image pipeline of diffusers, as el.load gives; got {type(pipe).__name__}"
+        )
 
 
 def check_samples(prompts: Sequence[str], seeds: Sequence[int]) -> None:
@@ -110,14 +121,22 @@ def check_samples(prompts: Sequence[str], seeds: Sequence[int]) -> None:
         InvalidInputError: otherwise, and for a seed that is no whole number from 0 to 2^32 - 1.
     """
     check_list("prompts", prompts, "strings", lambda prompt: isinstance(prompt, str))
-    check_list("seeds", seeds, "whole numbers from 0 to 2^32 - 1", lambda seed: _whole(seed) and 0 <= seed < SEEDS)
+    check_list(
+        "seeds", seeds, "whole numbers from 0 to 2^32 - 1", lambda seed: _whole(seed) and 0 <= seed < SEEDS
+    )
     if len(prompts) != len(seeds):
-        raise InvalidInputError(f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt")
+        raise InvalidInputError(
+            f"{len(prompts)} prompts and {len(seeds)} seeds; give one seed for each prompt"
+        )
 
 
 def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], bool]) -> None:
     """InvalidInputError unless `values` is a list, or the like, of at least one, all of which fit."""
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+    if (
+        isinstance(values, str | bytes | Mapping)
+        or not hasattr(values, "__len__")
+        or not hasattr(values, "__getitem__")
+    ):
         raise InvalidInputError(f"{name} is {values!r}; it must be a list of {kind}")
     if not len(values):
         raise InvalidInputError(f"{name} is empty; give at least one")
@@ -133,7 +152,12 @@ def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size
         InvalidInputError: for a size that the model cannot make, or that is repeated.
     """
     kind = "heights and widths in pixels, for example '64x96' or (64, 96)"
-    check_list("sizes", sizes, kind, lambda size: isinstance(size, str) or (hasattr(size, "__len__") and len(size) == 2))
+    check_list(
+        "sizes",
+        sizes,
+        kind,
+        lambda size: isinstance(size, str) or (hasattr(size, "__len__") and len(size) == 2),
+    )
     checked = [Size.of(size, size_multiple(pipe)) for size in sizes]
     for size in checked:
         if checked.count(size) > 1:
@@ -142,14 +166,17 @@ def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size
 
 
 def check_noise(scheduler: object) -> None:
-    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on copies, in a step each.
+    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on
+    copies, in a step each.
 
     Raises:
-        InvalidInputError: as DPM++ SDE does by torchsde: then no seed fixes an image, and paired differences are noise.
+        InvalidInputError: as DPM++ SDE does by torchsde: then no seed fixes an image, and paired differences
+            are noise.
     """
     try:
         one, other = (_first_step(copy.deepcopy(scheduler)) for _ in range(2))
-    except Exception:  # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen as it runs
+    # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen as it runs
+    except Exception:
         return
     if not torch.equal(one, other):
         raise InvalidInputError(unseeded(scheduler))
@@ -175,12 +202,14 @@ def unseeded(scheduler: object) -> str:
     )
 
 
-def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], size: SizeLike) -> dict[str, list[str]]:
+def distinct_rules_at(
+    pipe: DiffusionPipeline, rules: Sequence[str | Rule], size: SizeLike
+) -> dict[str, list[str]]:
     """Which rules do the same to a pipeline at one size, see `scaling.distinct_rules`.
 
     Raises:
-        InvalidInputError: for a rule that has no factor there, needs a calibration and has none, or aims at what is out of reach
-            in every layer.
+        InvalidInputError: for a rule that has no factor there, needs a calibration and has none, or aims at
+            what is out of reach in every layer.
 
     Example:
         >>> import entropy_lib as el
@@ -199,9 +228,11 @@ def distinct_rules_at(pipe: DiffusionPipeline, rules: Sequence[str | Rule], size
 
 
 def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
-    """Refuse a size whose images, and the decoder's last layer for one of them, exceed all the memory of the device.
+    """Refuse a size whose images, and the decoder's last layer for one of them, exceed all the memory of the
+    device.
 
-    A bound from below, so that nothing is refused that could be made; most of what it lets pass needs far more.
+    A bound from below, so that nothing is refused that could be made; most of what it lets pass needs far
+    more.
 
     Raises:
         InvalidInputError: with the estimate.
@@ -221,7 +252,11 @@ def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
 
 def device_memory(device: torch.device) -> int:
     """All the memory of a device in bytes, in use or not."""
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else psutil.virtual_memory().total
+    return (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else psutil.virtual_memory().total
+    )
 
 
 def native_size(pipe: DiffusionPipeline) -> Size:

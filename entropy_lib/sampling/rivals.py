@@ -1,6 +1,8 @@
-"""What one would change if attention were not the cause: the noise level of the size, and positional information.
+"""What one would change if attention were not the cause: the noise level of the size, and positional
+information.
 
-A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the same thing.
+A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
+same thing.
 
     schedule-shift   more noise for more pixels, as SD3 and FLUX have it; the network is told the level that it gets
     noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
@@ -34,12 +36,14 @@ from entropy_lib.sampling.request import Request, native_size
 
 
 def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native pixels)^strength.
+    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native
+    pixels)^strength.
 
     A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
 
     Raises:
-        UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or shifts by itself.
+        UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or
+            shifts by itself.
     """
     ratio = (asked.size.pixels / native_size(pipe).pixels) ** strength
     if ratio == 1:
@@ -54,10 +58,12 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
 
 
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate with the usual noise, the network being told the level at which it denoises images of this size best.
+    """Generate with the usual noise, the network being told the level at which it denoises images of this
+    size best.
 
     Raises:
-        InvalidInputError: where the levels of this model and size have not been measured (`calibrate_noise_level`).
+        InvalidInputError: where the levels of this model and size have not been measured
+        (`calibrate_noise_level`).
         UnsupportedModelError: for a scheduler without a schedule of variances.
     """
     if asked.size == native_size(pipe):
@@ -92,11 +98,15 @@ def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
     """
     config = dict(scheduler.config)
     if config.get("use_dynamic_shifting"):
-        raise UnsupportedModelError(f"{type(scheduler).__name__} shifts its schedule by the size itself (use_dynamic_shifting)")
+        raise UnsupportedModelError(
+            f"{type(scheduler).__name__} shifts its schedule by the size itself (use_dynamic_shifting)"
+        )
     if "shift" in config:
         return type(scheduler).from_config(config, shift=config["shift"] * ratio**0.5)
     if getattr(scheduler, "alphas_cumprod", None) is None:
-        raise UnsupportedModelError(f"{type(scheduler).__name__} has neither a schedule of variances nor a shift to change")
+        raise UnsupportedModelError(
+            f"{type(scheduler).__name__} has neither a schedule of variances nor a shift to change"
+        )
     signal = scheduler.alphas_cumprod.double()
     signal = signal / (signal + ratio * (1 - signal))
     betas = 1 - signal / torch.cat([signal.new_ones(1), signal[:-1]])

@@ -1,11 +1,14 @@
-"""How the entropy of every head answers the softmax scale at native size, and the factors that follow from it.
+"""How the entropy of every head answers the softmax scale at native size, and the factors that follow from
+it.
 
-At N tokens in place of T a head sees N/T times as many keys of the same kinds, so its entropy is that of native size plus
-ln(N/T), whatever its logits look like. The factor that gives it back its native entropy is therefore read off one curve: the
-entropy at native size under factors around 1, as `entropy_lib.calibrate` measures it. Where no factor on the curve will do, the
-last one is taken, and `scale_report` says of how many heads.
+At N tokens in place of T a head sees N/T times as many keys of the same kinds, so its entropy is that of
+native size plus ln(N/T), whatever its logits look like. The factor that gives it back its native entropy is
+therefore read off one curve: the entropy at native size under factors around 1, as `entropy_lib.calibrate`
+measures it. Where no factor on the curve will do, the last one is taken, and `scale_report` says of how many
+heads.
 
-A calibration is a small JSON file. It knows the model by the lengths of the projections that its queries come from.
+A calibration is a small JSON file. It knows the model by the lengths of the projections that its queries come
+from.
 
 Example:
     >>> import numpy as np
@@ -38,7 +41,10 @@ SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
 STRICT = ConfigDict(strict=True, extra="forbid")
 ROUNDING = 1e-3  # nats that a measured entropy may be below 0
-OF_ANOTHER, AGAIN = "the calibration was measured on other weights", "calibrate this model, `entropy_lib.calibrate(pipe)`"
+OF_ANOTHER, AGAIN = (
+    "the calibration was measured on other weights",
+    "calibrate this model, `entropy_lib.calibrate(pipe)`",
+)
 SAME = 0.01  # relative difference of lengths up to which weights are the same, bfloat16's rounding included
 
 
@@ -75,12 +81,19 @@ class LayerResponse:
         factors, count = np.asarray(self.factors, dtype=float), len(self.factors)
         if self.training_tokens < 1:
             raise InvalidInputError(f"training_tokens is {self.training_tokens}; it must be 1 or more")
-        if not (np.isfinite(factors).all() and count > 1 and (np.diff(factors) > 0).all() and 0 < factors[0] <= 1 <= factors[-1]):
+        if not (
+            np.isfinite(factors).all()
+            and count > 1
+            and (np.diff(factors) > 0).all()
+            and 0 < factors[0] <= 1 <= factors[-1]
+        ):
             raise InvalidInputError(
                 f"factors are {shortened(self.factors)}; they must be numbers above 0, ascending, from below 1 to above it"
             )
         heads = [np.asarray(head, dtype=float) for head in self.entropies]
-        if not heads or not all(len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads):
+        if not heads or not all(
+            len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads
+        ):
             raise InvalidInputError(
                 f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as many as there are "
                 f"factors, {count}"
@@ -109,11 +122,15 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if apart := sorted(set(self.lengths) ^ set(self.layers)):
-            raise InvalidInputError(f"lengths and layers differ in {apart[0]!r}; they must be of the same layers")
+            raise InvalidInputError(
+                f"lengths and layers differ in {apart[0]!r}; they must be of the same layers"
+            )
         if not self.layers:
             raise InvalidInputError("layers are none; there must be one at least")
         if not all(0 <= length < math.inf for length in self.lengths.values()):
-            raise InvalidInputError(f"lengths are {shortened(dict(self.lengths))}; they must be numbers from 0")
+            raise InvalidInputError(
+                f"lengths are {shortened(dict(self.lengths))}; they must be numbers from 0"
+            )
 
     @property
     def digest(self) -> str:
@@ -124,12 +141,19 @@ class Calibration:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
-        """Whether it was measured on the weights of a network, or on those whose query projections have these lengths."""
+        """Whether it was measured on the weights of a network, or on those whose query projections have
+        these lengths.
+        """
         own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
-        return own is not None and all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items())
+        return own is not None and all(
+            math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items()
+        )
 
-    def check_planned(self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None) -> None:
-        """InvalidInputError unless it is of a network, which may be without weights, and has all layers that rules need.
+    def check_planned(
+        self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None
+    ) -> None:
+        """InvalidInputError unless it is of a network, which may be without weights, and has all layers that
+        rules need.
 
         Args:
             rules: calibrated ones.
@@ -149,18 +173,26 @@ class Calibration:
                 self.factors(chosen, name, training[name])
 
     def check_shapes(self, network: nn.Module) -> None:
-        """InvalidInputError unless a network, which may be without weights, has these layers with as many heads."""
+        """InvalidInputError unless a network, which may be without weights, has these layers with as many
+        heads.
+        """
         modules = dict(network.named_modules())
         for name, layer in self.layers.items():
             there, heads = getattr(modules.get(name), "heads", 0), len(layer.entropies)
             if there != heads:
-                has = f"{name} has {there} heads and not {heads}" if there else f"there is no self-attention {name!r}"
+                has = (
+                    f"{name} has {there} heads and not {heads}"
+                    if there
+                    else f"there is no self-attention {name!r}"
+                )
                 raise InvalidInputError(f"{OF_ANOTHER}: {has}; {AGAIN}")
 
     def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
         """What a calibrated rule does to a layer at N tokens; 1 at N = T."""
         if layer not in self.layers:
-            raise InvalidInputError(f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for")
+            raise InvalidInputError(
+                f"layer {layer!r} is not in the calibration; calibrate all layers that the rule is for"
+            )
         response = self.layers[layer]
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
@@ -169,9 +201,13 @@ class Calibration:
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
-        """InvalidInputError where the entropy that a rule wants at these N is out of reach in every head of its layers."""
+        """InvalidInputError where the entropy that a rule wants at these N is out of reach in every head of
+        its layers.
+        """
         training = {name: layer.training_tokens for name, layer in self.layers.items()}
-        concerned = [name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])]
+        concerned = [
+            name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])
+        ]
         found = [self.factors(chosen, name, tokens[name]) for name in concerned]
         if found and all(each.clamped == len(each.factors) for each in found):
             counts = f"{max(tokens.values())} tokens in place of {max(training.values())}"
@@ -181,10 +217,14 @@ class Calibration:
             )
 
     def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
-        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h being entropies over ln T; 1 below T, where nothing was published."""
+        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h being entropies over ln T; 1 below T, where
+        nothing was published.
+        """
         if tokens < response.training_tokens:
             return LayerFactors((1.0,))
-        ratios = {name: each.at_native() / math.log(each.training_tokens) for name, each in self.layers.items()}
+        ratios = {
+            name: each.at_native() / math.log(each.training_tokens) for name, each in self.layers.items()
+        }
         low, high = min(map(np.min, ratios.values())), max(map(np.max, ratios.values()))
         own = response.at_native() / math.log(response.training_tokens)
         return LayerFactors(tuple((1 + (largest - 1) * ((high - own) / (high - low)) ** 2).tolist()))
@@ -204,16 +244,22 @@ class Calibration:
             InvalidInputError: if it is no calibration.
         """
         if not os.path.isfile(path):
-            raise MissingFileError(f"no calibration at {path}; make one with `entropy_lib.calibrate(pipe, ...).write(path)`")
+            raise MissingFileError(
+                f"no calibration at {path}; make one with `entropy_lib.calibrate(pipe, ...).write(path)`"
+            )
         try:
             return TypeAdapter(cls).validate_json(Path(path).read_bytes())
         except ValidationError as error:
             reason = in_words(error.errors()[0])
-            raise InvalidInputError(f"{path} is no calibration that can be read: {reason}; make it again") from None
+            raise InvalidInputError(
+                f"{path} is no calibration that can be read: {reason}; make it again"
+            ) from None
 
 
 def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
-    """The factors that give a layer, or each of its heads, its native entropy at N tokens: at T, less by ln(N / T)."""
+    """The factors that give a layer, or each of its heads, its native entropy at N tokens: at T, less by
+    ln(N / T).
+    """
     curves, logs = np.asarray(response.entropies, dtype=float), np.log(response.factors)
     factors, clamped = [], 0
     for curve in curves if per_head else curves.mean(0, keepdims=True):
@@ -225,7 +271,9 @@ def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> Layer
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
-    """Euclidean length of the projection that each layer's query comes from; None where a layer or its projection is missing."""
+    """Euclidean length of the projection that each layer's query comes from; None where a layer or its
+    projection is missing.
+    """
     modules = dict(network.named_modules())
     try:
         return {name: float(_projection(modules[name]).weight.detach().double().norm()) for name in layers}
@@ -234,13 +282,18 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
 
 
 def _projection(attention: nn.Module) -> nn.Module:
-    """Where query, key and value come from one product, as in PRX, that is it: the first product of the layer."""
+    """Where query, key and value come from one product, as in PRX, that is it: the first product of the
+    layer.
+    """
     own = getattr(attention, "to_q", None)
-    return own if own is not None else next(part for part in attention.modules() if isinstance(part, nn.Linear))
+    return (
+        own if own is not None else next(part for part in attention.modules() if isinstance(part, nn.Linear))
+    )
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
-    """Let calibrated rules that are applied to this network from now on take their factors from here; None: from the shipped one.
+    """Let calibrated rules that are applied to this network from now on take their factors from here; None:
+    from the shipped one.
 
     A calibration of other weights or layers is refused by InvalidInputError.
     """
@@ -254,12 +307,18 @@ def use_calibration(network: nn.Module, calibration: Calibration | None) -> None
 
 
 def calibration_of(network: nn.Module, name: str) -> Calibration:
-    """The calibration that a denoiser was given, or else the shipped one of its weights, for the rule of a name."""
-    return getattr(network, ATTRIBUTE, None) or shipped_calibration(lambda shipped: shipped.fits(network), name)
+    """The calibration that a denoiser was given, or else the shipped one of its weights, for the rule of a
+    name.
+    """
+    return getattr(network, ATTRIBUTE, None) or shipped_calibration(
+        lambda shipped: shipped.fits(network), name
+    )
 
 
 def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calibration:
-    """The first shipped calibration that fits, for the rule of a name; InvalidInputError where there is none."""
+    """The first shipped calibration that fits, for the rule of a name; InvalidInputError where there is
+    none.
+    """
     for shipped in map(Calibration.read, sorted(SHIPPED.glob("*.json"))):
         if fits(shipped):
             return shipped

@@ -1,8 +1,9 @@
 """Puts a scale rule into a diffusers model and takes it out again.
 
-The factor multiplies the softmax scale where the fused kernel is called (`models.kernels`), after norms, rotary embeddings and
-fused projections, whatever the processor. Processors, LoRA layers and IP-Adapters are left alone. Every call checks that the
-factor arrived and says so if not. A compiled model is compiled again at its next call, with the hooks in its graph.
+The factor multiplies the softmax scale where the fused kernel is called (`models.kernels`), after norms,
+rotary embeddings and fused projections, whatever the processor. Processors, LoRA layers and IP-Adapters are
+left alone. Every call checks that the factor arrived and says so if not. A compiled model is compiled again
+at its next call, with the hooks in its graph.
 
 Example:
     >>> import entropy_lib as el
@@ -71,7 +72,11 @@ class LayerScale:
 
     def _factors(self, tokens: int, training_tokens: int) -> LayerFactors:
         if self.calibration is not None:
-            measured = self.calibration.layers[self.name].training_tokens if self.name in self.calibration.layers else tokens
+            measured = (
+                self.calibration.layers[self.name].training_tokens
+                if self.name in self.calibration.layers
+                else tokens
+            )
             return self.calibration.factors(self.rule, self.name, round(tokens * measured / training_tokens))
         return LayerFactors((self.rule.factor(tokens, training_tokens),))
 
@@ -85,7 +90,9 @@ class ModelScale(Listener):
     layers: dict[str, LayerScale]
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
-        """Before a forward pass: note whether it is in the rule's window, and what its layers will attend to."""
+        """Before a forward pass: note whether it is in the rule's window, and what its layers will attend
+        to.
+        """
         chosen = self.arguments["scale_rule"]
         inside = chosen.window is None or chosen.holds(progress(self.network, args, kwargs))
         run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), inside
@@ -96,7 +103,9 @@ class ModelScale(Listener):
         run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), run.notes[id(self)][1]
 
     def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
-        """What to multiply the scale by. At N = T it is 1 and nothing is touched: the images are those of the unpatched model."""
+        """What to multiply the scale by. At N = T it is 1 and nothing is touched: the images are those of
+        the unpatched model.
+        """
         tokens, inside = run.notes[id(self)]
         if not tokens.is_self(layer, call):
             return 1.0
@@ -151,18 +160,24 @@ def _missed(missed: list[str], layers: dict) -> str:
 
 
 def apply_scale(
-    model: Model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+    model: Model,
+    scale_rule: str | Rule,
+    layers: str | Sequence[str] | None = None,
+    *,
+    latent_size: tuple[int, int] | None = None,
 ) -> Model:
     """Rescale the self-attention of a model by a rule, until `remove_scale`.
 
-    Applying again replaces the earlier rule. At training size the images stay identical bit for bit (except `gamma`).
+    Applying again replaces the earlier rule. At training size the images stay identical bit for bit (except
+    `gamma`).
 
     Args:
         model: a diffusers pipeline, or its denoising network. Pipelines that share a network share the patch.
         scale_rule: see `entropy_lib.rule`.
-        layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by default.
-        latent_size: height and width of the training latents, if not those of the network's config. The probes go by it too, and
-            so does a patch that is applied over this one without a size of its own.
+        layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by
+        default.
+        latent_size: height and width of the training latents, if not those of the network's config. The
+            probes go by it too, and so does a patch that is applied over this one without a size of its own.
 
     Returns:
         `model`, so that `pipe = el.apply_scale(el.load("mini"), "paper")` can be written.
@@ -170,8 +185,8 @@ def apply_scale(
     Raises:
         UnknownNameError: for an unknown rule or layer.
         UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention, or `latent_size` is no height and width; where the rule names a level
-            that the network has not, or needs a calibration and there is none.
+        InvalidInputError: when it has no self-attention, or `latent_size` is no height and width; where the
+            rule names a level that the network has not, or needs a calibration and there is none.
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
         InvalidInputError: likewise, at a size where the rule has no factor.
     """
@@ -209,9 +224,14 @@ def remove_scale(model: DiffusionModel) -> None:
 
 @contextmanager
 def scaled(
-    model: Model, scale_rule: str | Rule, layers: str | Sequence[str] | None = None, *, latent_size: tuple[int, int] | None = None
+    model: Model,
+    scale_rule: str | Rule,
+    layers: str | Sequence[str] | None = None,
+    *,
+    latent_size: tuple[int, int] | None = None,
 ) -> Iterator[Model]:
-    """Rescale within a `with` block, which is given the model; on any exit it is as before, an earlier patch included.
+    """Rescale within a `with` block, which is given the model; on any exit it is as before, an earlier patch
+    included.
 
     Arguments and errors are those of `apply_scale`.
     """
@@ -235,12 +255,15 @@ def applied_rule(model: DiffusionModel) -> Rule:
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
     """What the patch did in the latest calls: one row a layer.
 
-    Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens, training_tokens, factor` of the
-    latest call (0 and 1.0 before the first; the factor is the mean of the heads where they differ); `calls`; `clamped`, of how
-    many factors the entropy that the rule wants is out of reach. Without a patch the table is empty.
+    Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens,
+    training_tokens, factor` of the latest call (0 and 1.0 before the first; the factor is the mean of the
+    heads where they differ); `calls`; `clamped`, of how many factors the entropy that the rule wants is out
+    of reach. Without a patch the table is empty.
     """
     state = getattr(denoiser(model), ATTRIBUTE, None)
     columns = ["layer", "attends", "tokens", "training_tokens", "factor", "calls", "clamped"]
     layers = [] if state is None else state.layers.values()
-    rows = [(s.name, s.attends, s.tokens, s.training_tokens, s.factor, s.calls, s.factors.clamped) for s in layers]
+    rows = [
+        (s.name, s.attends, s.tokens, s.training_tokens, s.factor, s.calls, s.factors.clamped) for s in layers
+    ]
     return pd.DataFrame(rows, columns=columns)

@@ -1,8 +1,8 @@
 """What each rule does to the entropy of a layer, by the exact law. No model is needed.
 
-A layer has T tokens at training size and logits of standard deviation b before any rule, at every size. A rule with factor
-f(N) makes its entropy H(N, f b); the slope of that against ln N, and the share of the change since H(T, b) that it removes,
-are what notebooks 03 and 04 measure.
+A layer has T tokens at training size and logits of standard deviation b before any rule, at every size. A
+rule with factor f(N) makes its entropy H(N, f b); the slope of that against ln N, and the share of the change
+since H(T, b) that it removes, are what notebooks 03 and 04 measure.
 
 Example:
     >>> table = under_rules(["unscaled", "paper"], [9216], training_tokens=4096, logit_std=1.0)
@@ -23,12 +23,15 @@ from entropy_lib.scaling.rules import Rule, rule, rule_list
 STEP = 1e-3  # of ln N, to either side
 
 
-def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_tokens: float, logit_std: float) -> pd.DataFrame:
-    """Exact entropy over sizes under each rule, for a layer whose logits have standard deviation b before the rule.
+def under_rules(
+    rules: Sequence[str | Rule], tokens: Sequence[float], training_tokens: float, logit_std: float
+) -> pd.DataFrame:
+    """Exact entropy over sizes under each rule, for a layer whose logits have standard deviation b before the
+    rule.
 
     Returns:
-        `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where a rule has no
-        factor, as `equal-entropy` at small sizes.
+        `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where
+        a rule has no factor, as `equal-entropy` at small sizes.
     """
     table = []
     for each in rule_list(rules):
@@ -42,11 +45,14 @@ def under_rules(rules: Sequence[str | Rule], tokens: Sequence[float], training_t
     return pd.DataFrame(table, columns=["rule", "tokens", "factor", "entropy", "entropy_ratio", "share"])
 
 
-def predicted_share(scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
+def predicted_share(
+    scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers
+) -> Numbers:
     """The share of the change of entropy between T and N tokens that a rule removes: 1 all of it, 0 nothing.
 
     Args:
-        scale_rule: see `entropy_lib.rule`. Its factor counts as it is, that of `gamma` too, which is not 1 at N = T.
+        scale_rule: see `entropy_lib.rule`. Its factor counts as it is, that of `gamma` too, which is not 1 at
+        N = T.
         tokens: N; a number, array or tensor, as the others.
         training_tokens: T.
         logit_std: b before the rule.
@@ -65,14 +71,21 @@ def predicted_share(scale_rule: str | Rule, tokens: Numbers, training_tokens: Nu
         factor = factor_or_nan(chosen, count, training)
         return math.nan if math.isnan(factor) else fraction_of_change_removed(count, training, spread, factor)
 
-    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    given = {
+        "tokens": (tokens, TOKENS),
+        "training_tokens": (training_tokens, TOKENS),
+        "logit_std": (logit_std, SPREAD),
+    }
     return pointwise(share, **given)
 
 
-def predicted_slope(scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> Numbers:
+def predicted_slope(
+    scale_rule: str | Rule, tokens: Numbers, training_tokens: Numbers, logit_std: Numbers
+) -> Numbers:
     """The slope dH/d ln N of the exact entropy at N tokens under a rule.
 
-    Unscaled it is 1 for many tokens, under the paper's rule 1 - b²/(2 ln T), under `equal-entropy` of the same b it is 0.
+    Unscaled it is 1 for many tokens, under the paper's rule 1 - b²/(2 ln T), under `equal-entropy` of the
+    same b it is 0.
 
     Args and Returns: as for `predicted_share`; not NaN at N = T.
 
@@ -89,12 +102,18 @@ def predicted_slope(scale_rule: str | Rule, tokens: Numbers, training_tokens: Nu
     def slope(count: float, *rest: float) -> float:
         return (entropy(count * math.exp(STEP), *rest) - entropy(count * math.exp(-STEP), *rest)) / (2 * STEP)
 
-    given = {"tokens": (tokens, SEVERAL), "training_tokens": (training_tokens, TOKENS), "logit_std": (logit_std, SPREAD)}
+    given = {
+        "tokens": (tokens, SEVERAL),
+        "training_tokens": (training_tokens, TOKENS),
+        "logit_std": (logit_std, SPREAD),
+    }
     return pointwise(slope, **given)
 
 
 def factor_or_nan(scale_rule: Rule, tokens: float, training_tokens: float) -> float:
-    """The rule's factor, NaN where `equal-entropy` has none. Counts of tokens that cannot be are errors as ever."""
+    """The rule's factor, NaN where `equal-entropy` has none. Counts of tokens that cannot be are errors as
+    ever.
+    """
     try:
         return scale_rule.factor(tokens, training_tokens)
     except InvalidInputError:

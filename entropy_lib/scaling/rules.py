@@ -1,7 +1,7 @@
 """Scale rules: by what factor the softmax scale 1/sqrt(d) changes when N tokens meet a model trained on T.
 
-A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file name and a
-table cell. To add one, give its formula, of N, T and a parameter, a line in `FORMULAS`.
+A rule is written as one string, `"paper"` or `"power(0.75)"`, so that it fits a notebook parameter, a file
+name and a table cell. To add one, give its formula, of N, T and a parameter, a line in `FORMULAS`.
 
 Any rule can be kept to a part of the network and to a part of the way from noise to image:
 
@@ -61,7 +61,9 @@ class Formula:
 
 FORMULAS = {
     "unscaled": Formula(lambda n, t, _: 1.0, "the model as it is: 1"),
-    "paper": Formula(lambda n, t, _: (math.log(n) / math.log(t)) ** 0.5, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"),
+    "paper": Formula(
+        lambda n, t, _: (math.log(n) / math.log(t)) ** 0.5, "Jin et al. 2023, Eq. 7: sqrt(ln N / ln T)"
+    ),
     "power": Formula(
         lambda n, t, p: (math.log(n) / math.log(t)) ** p,
         "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021), p < 0 the opposite",
@@ -99,8 +101,10 @@ class Rule:
         name: its string form, e.g. "power(0.75)" or "paper[0]@0-0.4".
         formula: the family it belongs to.
         parameter: the family's parameter, or None.
-        levels: those of the network where it holds, 0 being the one with the most training tokens; None for all.
-        window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the image; None for all of it.
+        levels: those of the network where it holds, 0 being the one with the most training tokens; None for
+        all.
+        window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the image; None
+            for all of it.
     """
 
     name: str
@@ -116,7 +120,8 @@ class Rule:
 
     @property
     def exponent(self) -> float | None:
-        """p of the family (ln N / ln T)^p, to which "unscaled" (0) and "paper" (0.5) belong; None of a rule that is no part of it.
+        """p of the family (ln N / ln T)^p, to which "unscaled" (0) and "paper" (0.5) belong; None of a rule
+        that is no part of it.
 
         Example:
             >>> rule("paper").exponent, rule("power(-2)").exponent, rule("paper[0]").exponent
@@ -137,11 +142,19 @@ class Rule:
         return rule(re.split(r"[\[@]", self.name)[0])
 
     def holds(self, progress: float) -> bool:
-        """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the last one."""
-        return self.window is None or self.window[0] <= progress < self.window[1] or progress == self.window[1] == 1
+        """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the
+        last one.
+        """
+        return (
+            self.window is None
+            or self.window[0] <= progress < self.window[1]
+            or progress == self.window[1] == 1
+        )
 
     def layers(self, training_tokens: Mapping[str, int]) -> list[str]:
-        """The layers on its levels, of all that have these training tokens; InvalidInputError for a level that there is not."""
+        """The layers on its levels, of all that have these training tokens; InvalidInputError for a level
+        that there is not.
+        """
         levels = sorted(set(training_tokens.values()), reverse=True)
         if self.levels is None:
             return list(training_tokens)
@@ -155,16 +168,16 @@ class Rule:
     def factor(self, tokens: float, training_tokens: float) -> float:
         """What multiplies 1/sqrt(d) at N = `tokens`; exactly 1.0 at N = T (but for `gamma`).
 
-        A single key always gets all the weight and one training token gives no scale to compare with, so the factor is
-        1.0 where either count is 1.
+        A single key always gets all the weight and one training token gives no scale to compare with, so the
+        factor is 1.0 where either count is 1.
 
         Args:
             tokens: key tokens N of the call, at least 1.
             training_tokens: key tokens T of the same layer at the size the model was trained on, at least 1.
 
         Raises:
-            InvalidInputError: when a count is no number from 1 up, where `equal-entropy` has no solution, and where the
-                factor is too large for a number.
+            InvalidInputError: when a count is no number from 1 up, where `equal-entropy` has no solution, and
+                where the factor is too large for a number.
 
         Example:
             >>> round(rule("paper").factor(9216, 4096), 4)
@@ -197,10 +210,11 @@ def rule(text: str | Rule) -> Rule:
     """Parse a scale rule.
 
     Args:
-        text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either sign, the others
-            positive, up to 100 (b: 20; "equal-entropy" alone means b = 1); "equal-entropy(layers)", "equal-entropy(heads)",
-            "ultraimage", whose factors come from a calibration; each of them with levels, "[0,1]", and a window,
-            "@0-0.4", behind it. A `Rule` is returned as it is.
+        text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either
+            sign, the others positive, up to 100 (b: 20; "equal-entropy" alone means b = 1);
+            "equal-entropy(layers)", "equal-entropy(heads)", "ultraimage", whose factors come from a
+            calibration; each of them with levels, "[0,1]", and a window, "@0-0.4", behind it. A `Rule` is
+            returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
@@ -214,7 +228,9 @@ def rule(text: str | Rule) -> Rule:
         return text
     match = re.fullmatch(SYNTAX, text) if isinstance(text, str) else None
     if match is None or match["name"] not in FORMULAS:
-        raise UnknownNameError("scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS))
+        raise UnknownNameError(
+            "scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS)
+        )
     formula, name = FORMULAS[match["name"]], match["name"]
     parameter, levels, window = _parameter(text, name, match["parameter"]), None, None
     if parameter is not None:
@@ -252,7 +268,9 @@ def _parameter(text: str, name: str, argument: str | None) -> float | str | None
 def _levels(text: str, written: str) -> tuple[int, ...]:
     parts = [part.strip() for part in written.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
-        raise InvalidInputError(f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'")
+        raise InvalidInputError(
+            f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'"
+        )
     return tuple(sorted(map(int, parts)))
 
 
@@ -284,7 +302,9 @@ def parsed_list(rules: Sequence, parse: Callable) -> list:
         InvalidInputError: for none, for one string in place of a list, or for one that is repeated.
     """
     if isinstance(rules, str | Rule) or not isinstance(rules, Sequence) or not rules:
-        raise InvalidInputError(f"rules is {rules!r}; give a list of at least one, for example ['unscaled', 'paper']")
+        raise InvalidInputError(
+            f"rules is {rules!r}; give a list of at least one, for example ['unscaled', 'paper']"
+        )
     parsed = [parse(text) for text in rules]
     repeated = [name for name, count in Counter(each.name for each in parsed).items() if count > 1]
     if repeated:
@@ -292,11 +312,13 @@ def parsed_list(rules: Sequence, parse: Callable) -> list:
     return parsed
 
 
-def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens: Counts) -> dict[str, list[str]]:
+def distinct_rules(
+    rules: Sequence[str | Rule], tokens: Counts, training_tokens: Counts
+) -> dict[str, list[str]]:
     """Which rules do the same to a model at one size, so that only one of them has to be drawn.
 
-    Two rules are the same where their factors are, in every layer: at native size all but `gamma`, everywhere `paper` and
-    `power(0.5)`.
+    Two rules are the same where their factors are, in every layer: at native size all but `gamma`, everywhere
+    `paper` and `power(0.5)`.
 
     Args:
         rules: see `rule`.
@@ -311,10 +333,13 @@ def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens:
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
     counts, training = (
-        dict(given) if isinstance(given, Mapping) else dict(enumerate(given)) for given in (tokens, training_tokens)
+        dict(given) if isinstance(given, Mapping) else dict(enumerate(given))
+        for given in (tokens, training_tokens)
     )
     if not counts or set(counts) != set(training):
-        raise InvalidInputError("tokens and training_tokens are not of the same layers; give one count of each for every layer")
+        raise InvalidInputError(
+            "tokens and training_tokens are not of the same layers; give one count of each for every layer"
+        )
     groups: dict[tuple, list[str]] = {}
     for each in rule_list(rules):
         groups.setdefault(_effect(each, counts, training), []).append(each.name)
@@ -322,12 +347,17 @@ def distinct_rules(rules: Sequence[str | Rule], tokens: Counts, training_tokens:
 
 
 def _effect(chosen: Rule, tokens: Mapping, training: Mapping) -> tuple:
-    """What a rule does to layers; equal for rules that do the same. Calibrated ones are taken as unlike others."""
+    """What a rule does to layers; equal for rules that do the same. Calibrated ones are taken as unlike
+    others.
+    """
     native = tokens == training
     if chosen.calibrated and not native:
         return (chosen.name,)
-    reached = list(training) if native else chosen.layers(training)  # a level that is missing does nothing at native size
-    factors = tuple(chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens)
+    # a level that is missing does nothing at native size
+    reached = list(training) if native else chosen.layers(training)
+    factors = tuple(
+        chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens
+    )
     return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
 
 

@@ -1,8 +1,9 @@
 """The detector: a small detector that finds, names and measures the things in an image of the scene world.
 
-A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the image's size it tells
-where the centre of something visible is, the box of what is visible, which share of the whole thing that is, its name, and whether
-a person could name it. It has seen scenes and damaged scenes at all sizes and no image that a model drew.
+A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the
+image's size it tells where the centre of something visible is, the box of what is visible, which share of the
+whole thing that is, its name, and whether a person could name it. It has seen scenes and damaged scenes at
+all sizes and no image that a model drew.
 """
 
 from functools import partial
@@ -36,23 +37,30 @@ OUTPUTS = {"centre": 1, "box": 4, "visible": 1, "legible": 1, "name": len(sprite
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """3 x 3, normalised within the image (batches are of many sizes and as few as four images), rectified."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.SiLU()
+    )
 
 
 def halved() -> nn.AvgPool2d:
-    """Half of the size, rounded up. (Strided kernels in bfloat16 gave gradients that are no numbers where a side is 1.)"""
+    """Half of the size, rounded up. (Strided kernels in bfloat16 gave gradients that are no numbers where a
+    side is 1.)
+    """
     return nn.AvgPool2d(2, ceil_mode=True)
 
 
 class DetectorNetwork(nn.Module):
-    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 1.25 M parameters."""
+    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 1.25 M
+    parameters.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         first, *further = WIDTHS
         self.down = nn.ModuleList([nn.Sequential(convolution(3, first, 2), convolution(first, first))])
         self.down.extend(
-            nn.Sequential(halved(), convolution(a, b), convolution(b, b)) for a, b in zip(WIDTHS, further, strict=False)
+            nn.Sequential(halved(), convolution(a, b), convolution(b, b))
+            for a, b in zip(WIDTHS, further, strict=False)
         )
         self.across = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in WIDTHS[1:])
         self.merge = nn.ModuleList(convolution(64, 64) for _ in WIDTHS[1:])
@@ -60,7 +68,9 @@ class DetectorNetwork(nn.Module):
         last.bias.data[0] = -4.0  # centres are rare
         self.head = nn.Sequential(convolution(64, 64), last)
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> dict[str, Float[Tensor, "n output row column"]]:
+    def forward(
+        self, pixels: Float[Tensor, "n 3 height width"]
+    ) -> dict[str, Float[Tensor, "n output row column"]]:
         levels, values = [], pixels
         for stage in self.down:
             values = stage(values)
@@ -68,7 +78,9 @@ class DetectorNetwork(nn.Module):
         merged = None
         for level, across, merge in reversed(list(zip(levels[1:], self.across, self.merge, strict=True))):
             lateral = across(level)
-            merged = merge(lateral if merged is None else lateral + functional.interpolate(merged, lateral.shape[-2:]))
+            merged = merge(
+                lateral if merged is None else lateral + functional.interpolate(merged, lateral.shape[-2:])
+            )
         return dict(zip(OUTPUTS, self.head(merged).float().split(list(OUTPUTS.values()), 1), strict=True))
 
 
@@ -81,7 +93,10 @@ def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
 @torch.no_grad()
 @full_precision()
 def find(
-    model: DetectorNetwork, images: UInt8[np.ndarray, "n height width 3"], threshold: float = THRESHOLD, batch: int = 32
+    model: DetectorNetwork,
+    images: UInt8[np.ndarray, "n height width 3"],
+    threshold: float = THRESHOLD,
+    batch: int = 32,
 ) -> list[list[Detection]]:
     """The things in each image, the surest first.
 
@@ -91,11 +106,18 @@ def find(
         threshold: least score of a centre.
         batch: images at once.
     """
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[-1] != 3
+    ):
         given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise InvalidInputError(f"images is {given}; the detector takes uint8 images [n, height, width, 3]")
     if min(images.shape[1:3]) < SMALLEST:
-        raise InvalidInputError(f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side")
+        raise InvalidInputError(
+            f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side"
+        )
     found = []
     for start in range(0, len(images), batch):
         output = model(pixels(images[start : start + batch]))
@@ -111,9 +133,13 @@ def in_picture(output: dict[str, Tensor], threshold: float) -> list[Detection]:
     row, column = peak.nonzero(as_tuple=True)
     above, before, below, behind = output["box"][:, row, column].clamp(-3, 5).exp()
     middle_row, middle_column = row + 0.5, column + 0.5
-    boxes = STRIDE * torch.stack([middle_row - above, middle_column - before, middle_row + below, middle_column + behind], 1)
+    boxes = STRIDE * torch.stack(
+        [middle_row - above, middle_column - before, middle_row + below, middle_column + behind], 1
+    )
     kept = nms(boxes, score[peak], OVERLAP)  # symmetric in the axes, so rows before columns do no harm
-    visible, legible = (output[name][0, row, column].sigmoid()[kept].tolist() for name in ("visible", "legible"))
+    visible, legible = (
+        output[name][0, row, column].sigmoid()[kept].tolist() for name in ("visible", "legible")
+    )
     names = output["name"][:, row, column].argmax(0)[kept].tolist()
     parts = zip(names, boxes[kept].tolist(), visible, legible, score[peak][kept].tolist(), strict=True)
     return [Detection(sprites.NAMES[name], tuple(box), *rest) for name, box, *rest in parts]

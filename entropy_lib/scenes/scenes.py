@@ -1,12 +1,13 @@
 """Scenes: images whose contents are known exactly, at any size.
 
-One thing of 50 to 80 % of the shorter side, or two of the same kind of 34 to 46 %, whole, anywhere in the frame, mirrored or not,
-on a background of one of eight colours with a gradient or waves. The caption tells kind, number, design and colour; it does not
-tell the place, the mirroring (which a pair shares), the exact hue or the course of the background, and yet all parts of an image
-must agree on them: that is what self-attention is for.
+One thing of 50 to 80 % of the shorter side, or two of the same kind of 34 to 46 %, whole, anywhere in the
+frame, mirrored or not, on a background of one of eight colours with a gradient or waves. The caption tells
+kind, number, design and colour; it does not tell the place, the mirroring (which a pair shares), the exact
+hue or the course of the background, and yet all parts of an image must agree on them: that is what
+self-attention is for.
 
-A scene is made of shares of the frame and not of pixels, so that the same scene can be drawn at every size; what is in it, is its
-truth. It depends on (split, number) alone.
+A scene is made of shares of the frame and not of pixels, so that the same scene can be drawn at every size;
+what is in it, is its truth. It depends on (split, number) alone.
 
 Example:
     >>> one = scene(7)
@@ -37,7 +38,8 @@ HUE_SPREAD = 7.0  # degrees to either side of the named hue
 SINGLE, PAIR = (0.50, 0.80), (0.34, 0.46)  # longer side of a thing, of the frame's shorter side
 PAIR_SHARE = 0.35
 COUNTS = (1, 2)
-Facts = tuple[str, int, str | None, str | None]  # name, count, colour and design; None for what a caption leaves open
+# name, count, colour and design; None for what a caption leaves open
+Facts = tuple[str, int, str | None, str | None]
 MARGIN = 0.02  # of the shorter side, between a thing and the border, and between two things
 SPLITS = ("train", "test", "detector")  # a number in another split is another scene
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
@@ -54,7 +56,8 @@ class World:
     Attributes:
         name: for files.
         names, designs: of the sprites.
-        colour_stated, design_stated: shares of captions that tell the ground's colour and the sprite's design.
+        colour_stated, design_stated: shares of captions that tell the ground's colour and the sprite's
+            design.
     """
 
     name: str
@@ -183,7 +186,12 @@ def captions(world: World = FULL) -> dict[str, Facts]:
 
 
 def _single(name: str, design: str, random: np.random.Generator) -> Thing:
-    return Thing(name, design, *_rounded(random.uniform(*SINGLE), *random.random(2)), mirrored=bool(random.random() < 0.5))
+    return Thing(
+        name,
+        design,
+        *_rounded(random.uniform(*SINGLE), *random.random(2)),
+        mirrored=bool(random.random() < 0.5),
+    )
 
 
 def _pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
@@ -191,14 +199,19 @@ def _pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, T
     mirrored = bool(random.random() < 0.5)
     while True:
         sides, places = random.uniform(*PAIR, 2), random.random((2, 2))
-        both = tuple(Thing(name, design, *_rounded(side, *place), mirrored) for side, place in zip(sides, places, strict=True))
+        both = tuple(
+            Thing(name, design, *_rounded(side, *place), mirrored)
+            for side, place in zip(sides, places, strict=True)
+        )
         if apart(*(thing.box(1.0, 1.0) for thing in both)):
             return both
 
 
 def apart(one: Sequence[float], other: Sequence[float], margin: float = MARGIN) -> bool:
     """Whether two boxes (top, left, bottom, right) are separated by a margin."""
-    return any(one[axis] - other[axis + 2] >= margin or other[axis] - one[axis + 2] >= margin for axis in (0, 1))
+    return any(
+        one[axis] - other[axis + 2] >= margin or other[axis] - one[axis + 2] >= margin for axis in (0, 1)
+    )
 
 
 def background(colour: str, random: np.random.Generator) -> Background:
@@ -206,10 +219,14 @@ def background(colour: str, random: np.random.Generator) -> Background:
     hue = COLOURS[colour] + random.uniform(-HUE_SPREAD, HUE_SPREAD)
     saturation, value = random.uniform(0.45, 0.75), random.uniform(0.70, 0.95)
     change = random.uniform(0.08, 0.22)
-    colours = [colorsys.hsv_to_rgb(hue % 360 / 360, saturation, value + sign * change / 2) for sign in (-1, 1)]
+    colours = [
+        colorsys.hsv_to_rgb(hue % 360 / 360, saturation, value + sign * change / 2) for sign in (-1, 1)
+    ]
     first, second = (_rounded(*np.clip(rgb, 0, 1)) for rgb in colours)
     waves = random.uniform(1.5, 3.5) if random.random() < 0.4 else 0.0
-    return Background(colour, first, second, *_rounded(random.uniform(0, 2 * np.pi), waves, random.uniform(0, 2 * np.pi)))
+    return Background(
+        colour, first, second, *_rounded(random.uniform(0, 2 * np.pi), waves, random.uniform(0, 2 * np.pi))
+    )
 
 
 def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -233,20 +250,27 @@ def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
     """The background alone."""
     shorter = min(height, width)
-    rows, columns = (np.arange(height) + 0.5 - height / 2)[:, None] / shorter, (np.arange(width) + 0.5 - width / 2) / shorter
+    rows, columns = (
+        (np.arange(height) + 0.5 - height / 2)[:, None] / shorter,
+        (np.arange(width) + 0.5 - width / 2) / shorter,
+    )
     along = rows * np.sin(ground.angle) + columns * np.cos(ground.angle)
     if ground.waves:
         share = 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
     else:
         share = (along - along.min()) / (along.max() - along.min())
-    mixed = np.asarray(ground.first) + share[..., None] * (np.asarray(ground.second) - np.asarray(ground.first))
+    mixed = np.asarray(ground.first) + share[..., None] * (
+        np.asarray(ground.second) - np.asarray(ground.first)
+    )
     return (255 * mixed + 0.5).astype(np.uint8)
 
 
 def with_thing(
     canvas: UInt8[np.ndarray, "height width 3"], thing: Thing, box: Sequence[float]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An image with a thing drawn into a box (top, left, bottom, right); what lies outside the image is cut off."""
+    """An image with a thing drawn into a box (top, left, bottom, right); what lies outside the image is cut
+    off.
+    """
     top, left, bottom, right = (round(value) for value in box)
     picture = sprite(thing.name, thing.design)
     picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.mirrored else picture

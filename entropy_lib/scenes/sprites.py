@@ -1,7 +1,8 @@
 """The things that scenes are made of: emoji with transparency, cropped, in two designs.
 
-Two designs with permissive licences (`data/README.md` has the attribution): Fluent 3D and Twemoji. A thing belongs here when a
-person can name it at 24 px and when it differs at a glance from every other. The table is made by `training/sprite_table.py`.
+Two designs with permissive licences (`data/README.md` has the attribution): Fluent 3D and Twemoji. A thing
+belongs here when a person can name it at 24 px and when it differs at a glance from every other. The table is
+made by `training/sprite_table.py`.
 """
 
 import functools
@@ -36,4 +37,6 @@ def pictures() -> dict[tuple[str, str], Image.Image]:
     """The sprites as RGBA images by (name, design), cropped to what is visible, longer side 160 px."""
     table = load()
     keys = zip(table.name, table.design, strict=True)
-    return {key: Image.open(io.BytesIO(data)).convert("RGBA") for key, data in zip(keys, table.image, strict=True)}
+    return {
+        key: Image.open(io.BytesIO(data)).convert("RGBA") for key, data in zip(keys, table.image, strict=True)
+    }

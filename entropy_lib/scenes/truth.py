@@ -1,4 +1,6 @@
-"""What a perfect model would get: scenes whose contents are known, drawn at each size and put before the detector."""
+"""What a perfect model would get: scenes whose contents are known, drawn at each size and put before the
+detector.
+"""
 
 from collections.abc import Sequence
 
@@ -15,7 +17,8 @@ from entropy_lib.statistics.resampling import deal_blocks, jackknife
 def true_layouts(
     detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
 ) -> pd.DataFrame:
-    """What the detector finds in test scenes drawn at each size: what a perfect model would get, and the detector's own errors.
+    """What the detector finds in test scenes drawn at each size: what a perfect model would get, and the
+    detector's own errors.
 
     Args:
         detector: of `detection.detector()`.
@@ -25,10 +28,15 @@ def true_layouts(
         level: of the intervals.
 
     Returns:
-        columns `size, method, metric, reference, estimate, low, high, images`, as `sweep.reduce.Tables.levels`.
+        columns `size, method, metric, reference, estimate, low, high, images`, as
+        `sweep.reduce.Tables.levels`.
     """
     drawn_from = [scenes.scene(number, "test") for number in range(count)]
-    asked, blocks, rows = detector.captions([one.caption for one in drawn_from]), deal_blocks(range(count)), []
+    asked, blocks, rows = (
+        detector.captions([one.caption for one in drawn_from]),
+        deal_blocks(range(count)),
+        [],
+    )
     for size in sizes:
         images = np.stack([scenes.draw(one, *parse_size(size)) for one in drawn_from])
         summaries = detector.pictures(images)
@@ -41,6 +49,11 @@ def true_layouts(
                 continue
             known = np.flatnonzero(np.isfinite(values))
             interval = jackknife(np.mean, values[known], blocks[known], level=level)
-            row = {"size": size, "method": "scenes, drawn", "metric": metric.name, "reference": metric.reference}
+            row = {
+                "size": size,
+                "method": "scenes, drawn",
+                "metric": metric.name,
+                "reference": metric.reference,
+            }
             rows.append({**row, **interval.columns(), "images": len(known)})
     return pd.DataFrame(rows)

@@ -1,7 +1,8 @@
 """Entropy against ln N: the slope, and an interval that knows which measurements are independent.
 
-Rows, heads, layers and steps of one image are not independent samples. The images of one prompt are a cluster; the
-interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of freedom, G being the number of clusters.
+Rows, heads, layers and steps of one image are not independent samples. The images of one prompt are a
+cluster; the interval is cluster-robust (CR1) with the t distribution of G - 1 degrees of freedom, G being the
+number of clusters.
 
 Example:
     >>> import pandas as pd
@@ -42,7 +43,11 @@ class SlopeFit:
 
 
 def slope_on_log_tokens(
-    table: pd.DataFrame, value: str = "entropy", tokens: str = "tokens", cluster: str = "prompt", level: float = 0.95
+    table: pd.DataFrame,
+    value: str = "entropy",
+    tokens: str = "tokens",
+    cluster: str = "prompt",
+    level: float = 0.95,
 ) -> SlopeFit:
     """Fit `value` = intercept + slope · ln `tokens` with a cluster-robust interval.
 
@@ -57,7 +62,9 @@ def slope_on_log_tokens(
     check_level(level)
     data = _columns(table, [value, tokens, cluster])
     if missing := int(data.isna().any(axis=1).sum()):
-        raise InvalidInputError(f"{missing} rows have missing values in {value}, {tokens} or {cluster}; drop them first")
+        raise InvalidInputError(
+            f"{missing} rows have missing values in {value}, {tokens} or {cluster}; drop them first"
+        )
     if not (data[tokens] > 0).all():
         raise InvalidInputError(f"{tokens} goes down to {data[tokens].min()}; token counts must be above 0")
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
@@ -67,13 +74,16 @@ def slope_on_log_tokens(
         )
     design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
     groups = pd.factorize(data[cluster])[0]
-    result = sm.OLS(data[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    result = sm.OLS(data[value].to_numpy(float), design).fit(
+        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
+    )
     slope = Interval.around(result.params[1], result.bse[1], level, clusters)
     return SlopeFit(slope, float(result.params[0]))
 
 
 def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
-    """The slope of entropy on ln N under each rule, and of its paired difference to the first rule, which is known far better.
+    """The slope of entropy on ln N under each rule, and of its paired difference to the first rule, which is
+    known far better.
 
     Args:
         table: columns `prompt, tokens, rule, entropy`; several rows of one kind are averaged.
@@ -81,7 +91,8 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         level: of the intervals.
 
     Returns:
-        one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN for the first.
+        one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN
+            for the first.
 
     Example:
         >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
@@ -101,7 +112,9 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         own = slope(wide[name])
         paired = slope(wide[name] - wide[rules[0]]).columns().values() if name != rules[0] else [np.nan] * 3
         rows.append((name, *own.columns().values(), own.blocks, *paired))
-    return pd.DataFrame(rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"])
+    return pd.DataFrame(
+        rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"]
+    )
 
 
 def cluster_mean(
@@ -114,10 +127,16 @@ def cluster_mean(
     """
     check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
-    per_cluster = _columns(table, [*keys, cluster, value]).groupby([*keys, cluster], sort=False, observed=True)[value].mean()
+    per_cluster = (
+        _columns(table, [*keys, cluster, value])
+        .groupby([*keys, cluster], sort=False, observed=True)[value]
+        .mean()
+    )
     grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"])
     means = [Interval.around(*row[:2], level, int(row[2])) for row in grouped.itertuples(index=False)]
-    rows = pd.DataFrame([mean.columns() for mean in means], index=grouped.index, columns=["estimate", "low", "high"])
+    rows = pd.DataFrame(
+        [mean.columns() for mean in means], index=grouped.index, columns=["estimate", "low", "high"]
+    )
     return rows.assign(clusters=grouped["count"]).reset_index()
 
 
@@ -125,13 +144,18 @@ def check_shares(rules: Sequence[str], native: str, sizes: Sequence[str]) -> Non
     """Whether `fraction_removed` will have what it compares with.
 
     Raises:
-        InvalidInputError: where "unscaled" is not among the rules, or sizes are not different from each other and the native one.
+        InvalidInputError: where "unscaled" is not among the rules, or sizes are not different from each other
+            and the native one.
     """
     if "unscaled" not in rules:
-        raise InvalidInputError(f"rules are {list(rules)}; 'unscaled' must be among them, for the others are compared with it")
+        raise InvalidInputError(
+            f"rules are {list(rules)}; 'unscaled' must be among them, for the others are compared with it"
+        )
     labels = [native, *sizes]
     if repeated := [size for index, size in enumerate(labels) if size in labels[:index]]:
-        raise InvalidInputError(f"{repeated[0]!r} occurs twice among the native size {native} and {list(sizes)}; name another")
+        raise InvalidInputError(
+            f"{repeated[0]!r} occurs twice among the native size {native} and {list(sizes)}; name another"
+        )
 
 
 def fraction_removed(
@@ -142,14 +166,15 @@ def fraction_removed(
     value: str = "entropy",
     compared: str = "rule",
 ) -> pd.DataFrame:
-    """By how much a rule shrinks the change of entropy, or of another number, between native size and another size.
+    """By how much a rule shrinks the change of entropy, or of another number, between native size and another
+    size.
 
-    Share = 1 - (H_rule - H_native) / (H_unscaled - H_native): 1 where the rule brings entropy back to its native value, 0
-    where it changes nothing. A ratio of means, with a delete-one-prompt jackknife interval.
+    Share = 1 - (H_rule - H_native) / (H_unscaled - H_native): 1 where the rule brings entropy back to its
+    native value, 0 where it changes nothing. A ratio of means, with a delete-one-prompt jackknife interval.
 
     Args:
-        table: columns `prompt, size, rule, entropy`; the rows of size `native` hold the native entropy (its unscaled rows
-            where there are any). Several rows of one kind are averaged.
+        table: columns `prompt, size, rule, entropy`; the rows of size `native` hold the native entropy (its
+            unscaled rows where there are any). Several rows of one kind are averaged.
         native: the label of the native size.
         level: of the interval.
         by: a column whose values are treated apart, e.g. "layer".
@@ -157,7 +182,8 @@ def fraction_removed(
         compared: the column of what is compared, `rule` or `method`; it stands in the result too.
 
     Returns:
-        one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters`, after `by`.
+        one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high,
+        clusters`, after `by`.
     """
     check_level(level)
     _columns(table, ["prompt", "size", compared, value, *([by] if by else [])])
@@ -181,7 +207,9 @@ def fraction_removed(
 
 
 def _share(pair: pd.DataFrame, level: float) -> Interval:
-    """One minus the ratio of the sums of two columns, leaving out one prompt at a time; without limits where there is but one."""
+    """One minus the ratio of the sums of two columns, leaving out one prompt at a time; without limits where
+    there is but one.
+    """
     total = pair.sum()
     with np.errstate(divide="ignore", invalid="ignore"):  # a share of no change is NaN, and so are its limits
         share = np.nan if total.change == 0 else 1 - total.left / total.change
@@ -194,7 +222,9 @@ def _share(pair: pd.DataFrame, level: float) -> Interval:
 def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in names if name not in table]
     if missing:
-        raise InvalidInputError(f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}")
+        raise InvalidInputError(
+            f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}"
+        )
     return table[list(dict.fromkeys(names))]
 
 

@@ -23,8 +23,8 @@ class Interval:
         low, high: confidence limits; NaN where there is too little to have any.
         level: of the interval.
         standard_error: of the estimate; NaN where the limits come another way.
-        blocks: on how many independent units it rests (clusters, or blocks deleted in turn); t has one degree of freedom
-            fewer. None: normal limits.
+        blocks: on how many independent units it rests (clusters, or blocks deleted in turn); t has one degree
+            of freedom fewer. None: normal limits.
     """
 
     estimate: float
@@ -35,20 +35,33 @@ class Interval:
     blocks: int | None = None
 
     @classmethod
-    def around(cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None) -> "Interval":
-        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None; no limits for one block."""
+    def around(
+        cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None
+    ) -> "Interval":
+        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None; no limits
+        for one block.
+        """
         from scipy import stats
 
         check_level(level)
         reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
-        return cls(float(estimate), float(estimate - reach), float(estimate + reach), level, float(standard_error), blocks)
+        return cls(
+            float(estimate),
+            float(estimate - reach),
+            float(estimate + reach),
+            level,
+            float(standard_error),
+            blocks,
+        )
 
     def within(self, least: float, most: float = math.inf, answers: int | None = None) -> "Interval":
-        """The same estimate with limits that a mean of bounded numbers can have, and an error for the hypothesis that it is 0.
+        """The same estimate with limits that a mean of bounded numbers can have, and an error for the
+        hypothesis that it is 0.
 
-        The spread of such a mean depends on the mean itself, which the limits are solved for: Wilson's (1927) for a share, with t
-        in place of the normal, on the number of answers that the standard error stands for; the like for counts, which have no
-        upper bound. Where all answers are the same, they are taken as so many independent ones.
+        The spread of such a mean depends on the mean itself, which the limits are solved for: Wilson's (1927)
+        for a share, with t in place of the normal, on the number of answers that the standard error stands
+        for; the like for counts, which have no upper bound. Where all answers are the same, they are taken as
+        so many independent ones.
 
         Args:
             least, most: what the numbers lie between.
@@ -66,7 +79,11 @@ class Interval:
         alike = (answers or self.blocks or 2) - 1.0
         if most == math.inf:
             size = mean / error**2 if error else alike
-            middle, half, shrink = mean + square / size / 2, math.sqrt(square / size * (mean + square / size / 4)), 1.0
+            middle, half, shrink = (
+                mean + square / size / 2,
+                math.sqrt(square / size * (mean + square / size / 4)),
+                1.0,
+            )
             at_nothing = nothing / size
         else:
             width, share, zero = most - least, mean / (most - least), nothing / (most - least)
@@ -75,18 +92,28 @@ class Interval:
             middle, half, shrink = width * (share + square / size / 2), width * root, 1 + square / size
             at_nothing = width**2 * max(zero * (1 - zero), 0) / size
         low, high = (min(max(least + (middle + side * half) / shrink, least), most) for side in (-1, 1))
-        estimate = min(max(self.estimate, least), most)  # which rounding may have crossed, as it may the limits below
+        # which rounding may have crossed, as it may the limits below
+        estimate = min(max(self.estimate, least), most)
         low, high = min(low, estimate), max(high, estimate)
         error = math.sqrt(max(at_nothing, 0)) or math.nan  # where 0 is no answer nothing is tested
         return replace(self, estimate=estimate, low=low, high=high, standard_error=error)
 
     @property
     def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the true value is 0; of blocks that are all the same, that of the sign test."""
+        """Two-sided, for the hypothesis that the true value is 0; of blocks that are all the same, that of
+        the sign test.
+        """
         from scipy import stats
 
-        if self.standard_error <= EQUAL * abs(self.estimate):  # no spread at all: as many signs that are the same
-            return 1.0 if self.estimate == 0 else 0.0 if self.blocks is None else min(2.0 ** (1 - self.blocks), 1.0)
+        # no spread at all: as many signs that are the same
+        if self.standard_error <= EQUAL * abs(self.estimate):
+            return (
+                1.0
+                if self.estimate == 0
+                else 0.0
+                if self.blocks is None
+                else min(2.0 ** (1 - self.blocks), 1.0)
+            )
         return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
 
     def columns(self, name: str = "estimate") -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Does what an intervention does to a mediator tell what it does to an outcome, and is the best one found still the best?"""
+"""Does what an intervention does to a mediator tell what it does to an outcome, and is the best one found
+still the best?
+"""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,8 @@ def paired_change(table: pd.DataFrame, method: str, against: str, level: float =
     """Mean difference of an outcome under two rules, the same prompts and seeds; prompts are the samples.
 
     Args:
-        table: columns `prompt, seed, method, value`, of one size and metric. Pairs of which one is NaN are left out.
+        table: columns `prompt, seed, method, value`, of one size and metric. Pairs of which one is NaN are
+        left out.
         method, against: which two.
         level: of the t interval.
 
@@ -30,7 +33,8 @@ def paired_change(table: pd.DataFrame, method: str, against: str, level: float =
 
 
 def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float = 0.95) -> pd.DataFrame:
-    """`paired_change` of every method against one, at every size and for every metric, with Holm's correction over them all.
+    """`paired_change` of every method against one, at every size and for every metric, with Holm's correction
+    over them all.
 
     Args:
         table: columns `size, metric, prompt, seed, method, value`.
@@ -38,21 +42,37 @@ def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float 
         level: of the t intervals.
 
     Returns:
-        one row for each size, metric and method: `size, metric, method, estimate, low, high, p_value, p_holm`.
+        one row for each size, metric and method: `size, metric, method, estimate, low, high, p_value,
+            p_holm`.
     """
     rows = []
     for (size, metric), part in table.groupby(["size", "metric"], sort=False):
         for name in part.method.drop_duplicates():
             if name != against:
                 change = paired_change(part, name, against, level)
-                rows.append({"size": size, "metric": metric, "method": name, **change.columns(), "p_value": change.p_value})
-    return holm(pd.DataFrame(rows, columns=["size", "metric", "method", "estimate", "low", "high", "p_value"]))
+                rows.append(
+                    {
+                        "size": size,
+                        "metric": metric,
+                        "method": name,
+                        **change.columns(),
+                        "p_value": change.p_value,
+                    }
+                )
+    return holm(
+        pd.DataFrame(rows, columns=["size", "metric", "method", "estimate", "low", "high", "p_value"])
+    )
 
 
 def best_on_tuning(
-    table: pd.DataFrame, tuning: list[str], higher_is_better: bool, level: float = 0.95, against: tuple[str, ...] = ("unscaled",)
+    table: pd.DataFrame,
+    tuning: list[str],
+    higher_is_better: bool,
+    level: float = 0.95,
+    against: tuple[str, ...] = ("unscaled",),
 ) -> pd.DataFrame:
-    """Choose the method with the best mean outcome on some prompts, and compare it on the others, which took no part in the choice.
+    """Choose the method with the best mean outcome on some prompts, and compare it on the others, which took
+    no part in the choice.
 
     Args:
         table: columns `prompt, seed, method, value`, of one size and metric.
@@ -62,23 +82,30 @@ def best_on_tuning(
         against: methods to compare with; where the choice is that method itself there is no row.
 
     Returns:
-        one row for each of `against`: `method, against, tuned, estimate, low, high, p_value, prompts`; `tuned` is the difference on
-        the tuning prompts, which is too good to be true.
+        one row for each of `against`: `method, against, tuned, estimate, low, high, p_value, prompts`;
+        `tuned` is the difference on the tuning prompts, which is too good to be true.
     """
     chosen_by = table["prompt"].isin(tuning)
     if chosen_by.all() or not chosen_by.any():
-        raise InvalidInputError(f"{len(set(tuning))} tuning prompts leave none to choose by, or none to hold out")
+        raise InvalidInputError(
+            f"{len(set(tuning))} tuning prompts leave none to choose by, or none to hold out"
+        )
     means = table[chosen_by].groupby("method", sort=False).value.mean()
     best = means.idxmax() if higher_is_better else means.idxmin()
     rows = []
     for other in (each for each in against if each != best):
         tuned, held_out = (paired_change(table[part], best, other, level) for part in (chosen_by, ~chosen_by))
-        rows.append((best, other, tuned.estimate, *held_out.columns().values(), held_out.p_value, held_out.blocks))
-    return pd.DataFrame(rows, columns=["method", "against", "tuned", "estimate", "low", "high", "p_value", "prompts"])
+        rows.append(
+            (best, other, tuned.estimate, *held_out.columns().values(), held_out.p_value, held_out.blocks)
+        )
+    return pd.DataFrame(
+        rows, columns=["method", "against", "tuned", "estimate", "low", "high", "p_value", "prompts"]
+    )
 
 
 def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
-    """By how much an outcome changes for one unit of dose: the mean over prompts of each one's least-squares slope.
+    """By how much an outcome changes for one unit of dose: the mean over prompts of each one's least-squares
+    slope.
 
     Args:
         table: columns `prompt, dose, value`, every dose for each prompt. NaN are left out.
@@ -92,7 +119,9 @@ def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
     means = table.dropna(subset=["value"]).groupby(["prompt", "dose"]).value.mean().unstack().dropna()
     doses = means.columns.to_numpy(dtype=float)
     if len(doses) < 2:
-        raise InvalidInputError(f"a slope needs two doses at least; the table has {len(doses)} that every prompt was given")
+        raise InvalidInputError(
+            f"a slope needs two doses at least; the table has {len(doses)} that every prompt was given"
+        )
     away = doses - doses.mean()
     slopes = pd.Series(means.to_numpy() @ away / (away @ away))
     return Interval.around(slopes.mean(), slopes.sem(), level, len(slopes))
@@ -115,12 +144,15 @@ def holm(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     if table.empty:
         return table.assign(p_holm=pd.Series(dtype=float))
     groups = [0] * len(table) if by is None else [table[name] for name in by]
-    corrected = table.p_value.groupby(groups, sort=False).transform(lambda values: multipletests(values, method="holm")[1])
+    corrected = table.p_value.groupby(groups, sort=False).transform(
+        lambda values: multipletests(values, method="holm")[1]
+    )
     return table.assign(p_holm=corrected)
 
 
 def rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
-    """Spearman's correlation of two shares over interventions, and its exact two-sided p-value where there are few; NaN below 4.
+    """Spearman's correlation of two shares over interventions, and its exact two-sided p-value where there
+    are few; NaN below 4.
 
     Example:
         >>> rank_correlation(pd.Series([1, 2, 3, 4]), pd.Series([10, 20, 30, 40]))[0]
@@ -137,5 +169,7 @@ def rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]
 
     orders = np.inf if len(whole) <= 8 else 9999
     values = whole["first"].to_numpy()
-    tested = stats.permutation_test((values,), statistic, permutation_type="pairings", n_resamples=orders, rng=0)
+    tested = stats.permutation_test(
+        (values,), statistic, permutation_type="pairings", n_resamples=orders, rng=0
+    )
     return float(tested.statistic), float(tested.pvalue)

@@ -1,15 +1,17 @@
 """Intervals for statistics that have no formula of their own: the delete-a-block jackknife.
 
-Leave out one block of images at a time and see how the statistic moves. The jackknife is right for statistics that are
-smooth functions of averages: means, the Fréchet distance, kernel distances, CLIP scores, and their differences. It is
-*wrong* for counts of nearest neighbours and other steps (precision, recall, density, coverage, medians); use the Wilson
-interval for plain shares of independent images, and repeated sampling for the rest.
+Leave out one block of images at a time and see how the statistic moves. The jackknife is right for statistics
+that are smooth functions of averages: means, the Fréchet distance, kernel distances, CLIP scores, and their
+differences. It is *wrong* for counts of nearest neighbours and other steps (precision, recall, density,
+coverage, medians); use the Wilson interval for plain shares of independent images, and repeated sampling for
+the rest.
 
-Why not the bootstrap: drawing images twice adds their bias once more. On Gaussian features (d = 64, 1,000 images) the
-percentile bootstrap of the Fréchet distance never covered the true value, in none of 40 repetitions.
+Why not the bootstrap: drawing images twice adds their bias once more. On Gaussian features (d = 64, 1,000
+images) the percentile bootstrap of the Fréchet distance never covered the true value, in none of 40
+repetitions.
 
-Images of one prompt are not independent, so blocks are made of whole prompts. Where two methods share prompts and seeds,
-the same blocks are deleted from both: what the pair has in common cancels.
+Images of one prompt are not independent, so blocks are made of whole prompts. Where two methods share prompts
+and seeds, the same blocks are deleted from both: what the pair has in common cancels.
 
 Example:
     >>> scores = np.random.default_rng(0).normal(30, 5, size=400)
@@ -39,7 +41,8 @@ Values = Sequence[float] | Shaped[np.ndarray, " block"]
 def deal_blocks(
     prompts: Sequence[Hashable] | Shaped[np.ndarray, " image"], blocks: int = BLOCKS, seed: int = 0
 ) -> Int[np.ndarray, " image"]:
-    """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a block.
+    """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a
+    block.
 
     The result depends on the set of prompts and the seed, not on the order of the rows.
 
@@ -86,34 +89,57 @@ def deal_together(
     _check_blocks(blocks, min(len(first), len(second)))
     generator, shared = np.random.default_rng(seed), np.intersect1d(first, second)
     place = {prompt: index % blocks for index, prompt in enumerate(generator.permutation(shared).tolist())}
-    for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):  # both go on where the shared ones ended
-        place |= {prompt: index % blocks for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))}
-    return tuple(np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others))
+    # both go on where the shared ones ended
+    for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):
+        place |= {
+            prompt: index % blocks
+            for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))
+        }
+    return tuple(
+        np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others)
+    )
 
 
 def _check_blocks(blocks: int, prompts: int) -> None:
     whole = isinstance(blocks, Integral) and not isinstance(blocks, bool)
     if not whole or not 2 <= blocks <= prompts:
-        raise InvalidInputError(f"blocks is {blocks!r}; it must be a whole number from 2 to {prompts}, the number of prompts")
+        raise InvalidInputError(
+            f"blocks is {blocks!r}; it must be a whole number from 2 to {prompts}, the number of prompts"
+        )
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
-    """`labels` as an array, after checking that every one of `count` images has a block and no block is empty."""
+    """`labels` as an array, after checking that every one of `count` images has a block and no block is
+    empty.
+    """
     labels = np.asarray(labels)
     if labels.shape != (count,):
-        raise InvalidInputError(f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)")
+        raise InvalidInputError(
+            f"{labels.shape} block labels for {count} images; there must be one for each (see deal_blocks)"
+        )
     if labels.dtype.kind not in "iu":
-        raise InvalidInputError(f"block labels are {labels.dtype}; they must be whole numbers (see deal_blocks)")
+        raise InvalidInputError(
+            f"block labels are {labels.dtype}; they must be whole numbers (see deal_blocks)"
+        )
     found = np.unique(labels)
     if len(found) < 2 or not np.array_equal(found, np.arange(len(found))):
-        raise InvalidInputError(f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least")
+        raise InvalidInputError(
+            f"block labels are {found[:10].tolist()}; they must be 0, 1, … without gaps, two at least"
+        )
     if (left := count - np.bincount(labels).max()) < 2:
-        raise InvalidInputError(f"one block leaves {left} of {count} images when deleted; 2 at least must stay: deal smaller ones")
+        raise InvalidInputError(
+            f"one block leaves {left} of {count} images when deleted; 2 at least must stay: deal smaller ones"
+        )
     return labels.astype(np.int64)
 
 
 def jackknife(
-    statistic: Callable[[ImageRows], float], rows: ImageRows, labels: Labels, *, level: float = 0.95, correct_bias: bool = True
+    statistic: Callable[[ImageRows], float],
+    rows: ImageRows,
+    labels: Labels,
+    *,
+    level: float = 0.95,
+    correct_bias: bool = True,
 ) -> Interval:
     """Interval of a smooth statistic of rows, by deleting one block at a time.
 
@@ -130,7 +156,9 @@ def jackknife(
         >>> float(np.var(numbers)), round(corrected, 6), float(np.var(numbers, ddof=1))        # the bias of 1/n is gone
         (133.25, 136.666667, 136.66666666666666)
     """
-    return _delete_blocks(lambda kept: statistic(rows[kept]), check_labels(labels, len(rows)), level, correct_bias)
+    return _delete_blocks(
+        lambda kept: statistic(rows[kept]), check_labels(labels, len(rows)), level, correct_bias
+    )
 
 
 def jackknife_difference(
@@ -155,16 +183,22 @@ def jackknife_difference(
     """
     check_pairs(len(first), len(second))
     labels = check_labels(labels, len(first))
-    return _delete_blocks(lambda kept: statistic(first[kept]) - statistic(second[kept]), labels, level, correct_bias)
+    return _delete_blocks(
+        lambda kept: statistic(first[kept]) - statistic(second[kept]), labels, level, correct_bias
+    )
 
 
 def check_pairs(first: int, second: int) -> None:
     """Raise InvalidInputError unless both methods have as many images."""
     if first != second:
-        raise InvalidInputError(f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row")
+        raise InvalidInputError(
+            f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row"
+        )
 
 
-def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool) -> Interval:
+def _delete_blocks(
+    statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool
+) -> Interval:
     check_level(level)  # before the statistic, which may be slow
     sizes = np.bincount(labels)
     whole = float(statistic(np.arange(len(labels))))
@@ -172,12 +206,14 @@ def _delete_blocks(statistic: Callable[[Labels], float], labels: Labels, level: 
     return from_deletions(whole, without, sizes, level, correct_bias)
 
 
-def from_deletions(whole: float, without: Values, sizes: Values, level: float = 0.95, correct_bias: bool = True) -> Interval:
+def from_deletions(
+    whole: float, without: Values, sizes: Values, level: float = 0.95, correct_bias: bool = True
+) -> Interval:
     """The jackknife interval, from the statistic on all rows and on all rows but those of each block.
 
-    Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and Computing 9,
-    3-8, 1999), with pseudo-values h θ - (h - 1) θ_(-j), h = n/m_j. For equal blocks it is the familiar
-    se² = (B - 1)/B Σ (θ_(-j) - mean)².
+    Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and
+    Computing 9, 3-8, 1999), with pseudo-values h θ - (h - 1) θ_(-j), h = n/m_j. For equal blocks it is the
+    familiar se² = (B - 1)/B Σ (θ_(-j) - mean)².
 
     Args:
         whole: the statistic on all rows.

@@ -1,7 +1,9 @@
-"""Means of answers that raters gave to prompts: both are samples, of the people who might be asked and of what might be drawn.
+"""Means of answers that raters gave to prompts: both are samples, of the people who might be asked and of
+what might be drawn.
 
-45 people who judge 50 pairs give 2,250 answers and nowhere near as many independent ones. An interval that forgets the raters or
-the prompts is too short, and one that resamples both at once counts what is left over three times (Owen 2007) and can be too long.
+45 people who judge 50 pairs give 2,250 answers and nowhere near as many independent ones. An interval that
+forgets the raters or the prompts is too short, and one that resamples both at once counts what is left over
+three times (Owen 2007) and can be too long.
 
 Example:
     >>> answers = np.random.default_rng(0).normal(0.4, 1.0, size=(45, 50))
@@ -25,14 +27,16 @@ Answers = Float[np.ndarray, "rater prompt"]
 def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, float] | None = None) -> Interval:
     """Mean over all answers, its variance clustered by rater and by prompt (Cameron, Gelbach & Miller 2011).
 
-    The largest variance stands: the two-way one, that of either way, or that of single answers, which is there even where raters
-    and prompts happen to balance. t has one degree of freedom fewer than there are raters or prompts, whichever are fewer. With one
-    rater the interval is over prompts, and speaks of that rater alone.
+    The largest variance stands: the two-way one, that of either way, or that of single answers, which is
+    there even where raters and prompts happen to balance. t has one degree of freedom fewer than there are
+    raters or prompts, whichever are fewer. With one rater the interval is over prompts, and speaks of that
+    rater alone.
 
-    Answers that cannot leave `bounds`, such as choices or scores, get Wilson's interval, with that t and with as many answers as
-    would have this variance were they independent; where all are the same, as many as t has degrees of freedom. It stays within
-    the bounds, has a width however much raters agree, and `p_value` rests on the variance that there would be at 0. How often such
-    intervals, at 95 %, held the true share in 2,000 panels whose raters differ by one logit and prompts by one (24 prompts):
+    Answers that cannot leave `bounds`, such as choices or scores, get Wilson's interval, with that t and with
+    as many answers as would have this variance were they independent; where all are the same, as many as t
+    has degrees of freedom. It stays within the bounds, has a width however much raters agree, and `p_value`
+    rests on the variance that there would be at 0. How often such intervals, at 95 %, held the true share in
+    2,000 panels whose raters differ by one logit and prompts by one (24 prompts):
 
     ======  =========  ====  ====  ====
     raters  share 0.5  0.8   0.95  1
@@ -46,7 +50,8 @@ def two_way_mean(values: Answers, level: float = 0.95, bounds: tuple[float, floa
     Args:
         values: one answer of each rater to each prompt; NaN where there is none.
         level: of the interval.
-        bounds: the least and the largest answer that can be given; None: t limits, for answers without bounds.
+        bounds: the least and the largest answer that can be given; None: t limits, for answers without
+            bounds.
 
     Example:
         >>> print(two_way_mean(np.ones((1, 6)), bounds=(0, 1)))  # six answers of one rater, all the same
@@ -87,7 +92,8 @@ class Components:
 
     Attributes:
         mean: over raters and prompts, with its interval.
-        rater, prompt, residual: standard deviations of what a rater adds to every answer, of what a prompt adds, and of the rest.
+        rater, prompt, residual: standard deviations of what a rater adds to every answer, of what a prompt
+            adds, and of the rest.
     """
 
     mean: Interval
@@ -118,7 +124,8 @@ def mixed_model(values: Answers, level: float = 0.95) -> Components:
     model = MixedLM.from_formula("value ~ 1", groups="all", re_formula="0", vc_formula=parts, data=table)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The MLE may be on the boundary")  # no variance at all is an answer
-        fitted = model.fit(method=["powell"])  # those that follow the gradient stop early where a variance is near zero
+        # those that follow the gradient stop early where a variance is near zero
+        fitted = model.fit(method=["powell"])
     spread = dict(zip(fitted.model.exog_vc.names, np.sqrt(np.maximum(fitted.vcomp, 0)), strict=True))
     blocks = min(len(set(raters)), len(set(prompts)))
     mean = Interval.around(float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0]), level, blocks)
@@ -148,12 +155,15 @@ def power(effect: float, components: Components, raters: int, prompts: int, leve
     error = np.sqrt(components.rater**2 / raters + components.prompt**2 / prompts + rest)
     freedom = min(raters, prompts) - 1
     reach, shift = stats.t.ppf((1 + level) / 2, freedom), abs(effect) / error
-    wrong_side = np.nan_to_num(stats.nct.cdf(-reach, freedom, shift))  # scipy has NaN where it is 0 to all digits
+    # scipy has NaN where it is 0 to all digits
+    wrong_side = np.nan_to_num(stats.nct.cdf(-reach, freedom, shift))
     return float(stats.nct.sf(reach, freedom, shift) + wrong_side)
 
 
 def _answered(values: Answers) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of every answer that there is."""
     if np.ndim(values) != 2 or np.isnan(values).all():
-        raise InvalidInputError("there are no answers; values must be [rater, prompt] with one number at least")
+        raise InvalidInputError(
+            "there are no answers; values must be [rater, prompt] with one number at least"
+        )
     return np.nonzero(~np.isnan(values))

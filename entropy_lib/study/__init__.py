@@ -1,8 +1,10 @@
-"""What people see: the pairwise user study of Table 3, from the page that raters open to the analysis of what they answered.
+"""What people see: the pairwise user study of Table 3, from the page that raters open to the analysis of what
+they answered.
 
-`make_study` chooses and blinds pairs of images, `write_page` makes a page that opens from the file system, `check_answers` says
-what it leaves out of what comes back and why, `compare` and its neighbours analyse the rest. Knows images, tables and statistics;
-must not know who drew the images. What cannot be used is refused by InvalidInputError, but for raters' files, which are left out.
+`make_study` chooses and blinds pairs of images, `write_page` makes a page that opens from the file system,
+`check_answers` says what it leaves out of what comes back and why, `compare` and its neighbours analyse the
+rest. Knows images, tables and statistics; must not know who drew the images. What cannot be used is refused
+by InvalidInputError, but for raters' files, which are left out.
 """
 
 import lazy_loader

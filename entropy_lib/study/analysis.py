@@ -32,23 +32,26 @@ def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
         answers: from `check_answers`.
     """
     away = answers.value - _nothing(answers)
-    return answers.assign(value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan)
+    return answers.assign(
+        value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan
+    )
 
 
 def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Every pair of methods, at every size and over all of them: how much better the second is.
 
-    The interval is that of `two_way_mean`. Tests that take prompts alone as samples stand beside it, on each prompt's mean over the
-    raters; they speak of these raters only.
+    The interval is that of `two_way_mean`. Tests that take prompts alone as samples stand beside it, on each
+    prompt's mean over the raters; they speak of these raters only.
 
     Args:
         answers: from `check_answers`.
         level: of the intervals.
 
     Returns:
-        one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high, nothing, p_value,
-        sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of choices for
-        the second, no difference counting half; `nothing` is where no difference lies, 0 or one half, and `p_value` against it.
+        one row for each pair of methods and size: `size, first, second, raters, pairs, estimate, low, high,
+        nothing, p_value, sign_p, wilcoxon_p`. `estimate` is the mean difference of scores, or the share of
+        choices for the second, no difference counting half; `nothing` is where no difference lies, 0 or one
+        half, and `p_value` against it.
     """
     check_level(level)
     _some(answers)
@@ -58,9 +61,19 @@ def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         for size, here in [*sizes, (ALL, part)] if len(sizes) > 1 else sizes:
             values = answer_table(here)
             found = two_way_mean(values - nothing, level, _reach(answers))
-            row = {"size": size, "first": first, "second": second, "raters": values.shape[0], "pairs": values.shape[1]}
+            row = {
+                "size": size,
+                "first": first,
+                "second": second,
+                "raters": values.shape[0],
+                "pairs": values.shape[1],
+            }
             row |= {name: value + nothing for name, value in found.columns().items()}
-            rows.append(row | {"nothing": nothing, "p_value": found.p_value} | _over_prompts(np.nanmean(values, axis=0) - nothing))
+            rows.append(
+                row
+                | {"nothing": nothing, "p_value": found.p_value}
+                | _over_prompts(np.nanmean(values, axis=0) - nothing)
+            )
     return pd.DataFrame(rows)
 
 
@@ -78,13 +91,19 @@ def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     if answers.first_score.isna().all():
         raise InvalidInputError("the answers have no scores; the mean score belongs to the protocol 'rating'")
     halves = [
-        answers.rename(columns={place: "method", f"{place}_score": "score"})[["rater", "pair", "size", "method", "score"]]
+        answers.rename(columns={place: "method", f"{place}_score": "score"})[
+            ["rater", "pair", "size", "method", "score"]
+        ]
         for place in ("first", "second")
     ]
     rows = []
     for (size, method), part in pd.concat(halves).groupby(["size", "method"], sort=False):
         values = answer_table(part, "score")
-        row = {"size": size, "method": method, **two_way_mean(values, level, (SCORES[0], SCORES[-1])).columns()}
+        row = {
+            "size": size,
+            "method": method,
+            **two_way_mean(values, level, (SCORES[0], SCORES[-1])).columns(),
+        }
         rows.append(row | {"raters": values.shape[0], "pairs": values.shape[1]})
     return pd.DataFrame(rows)
 
@@ -103,10 +122,12 @@ def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
 
 
 def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question would.
+    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question
+    would.
 
-    Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs (evalica). Near zero is normal
-    where images hardly differ: read it beside the mean. NaN where all answers are the same, by which nobody can be told apart.
+    Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs
+    (evalica). Near zero is normal where images hardly differ: read it beside the mean. NaN where all answers
+    are the same, by which nobody can be told apart.
 
     Args:
         answers: from `check_answers`.
@@ -122,16 +143,20 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     if not np.nanmax(values) > np.nanmin(values):
         return Interval(np.nan, np.nan, np.nan, level)
     distance = "interval" if answers.first_score.notna().any() else "ordinal"
-    found = evalica.alpha_bootstrap(values, distance=distance, n_resamples=resamples, confidence_level=level, random_state=seed)
+    found = evalica.alpha_bootstrap(
+        values, distance=distance, n_resamples=resamples, confidence_level=level, random_state=seed
+    )
     return Interval(float(found.alpha), float(found.low), float(found.high), level)
 
 
-def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, seed: int = 0) -> pd.DataFrame:
-    """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is the logit of the share
-    of choices for the one.
+def strengths(
+    answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, seed: int = 0
+) -> pd.DataFrame:
+    """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is
+    the logit of the share of choices for the one.
 
-    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by resampling raters; NaN where
-    that changes nothing, because there is one or all answered alike.
+    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by
+    resampling raters; NaN where that changes nothing, because there is one or all answered alike.
 
     Args:
         answers: from `check_answers`.
@@ -154,11 +179,15 @@ def strengths(answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, 
 
 
 def _bradley_terry(answers: pd.DataFrame, weights: np.ndarray, names: list[str]) -> np.ndarray:
-    """Logits around 0; a draw of every two methods beside the answers keeps one that never loses from infinity."""
+    """Logits around 0; a draw of every two methods beside the answers keeps one that never loses from
+    infinity.
+    """
     with extra("metrics"):
         import evalica
 
-    outcome = np.sign(answers.value - _nothing(answers)).map({-1: evalica.Winner.X, 0: evalica.Winner.Draw, 1: evalica.Winner.Y})
+    outcome = np.sign(answers.value - _nothing(answers)).map(
+        {-1: evalica.Winner.X, 0: evalica.Winner.Draw, 1: evalica.Winner.Y}
+    )
     first, second = (list(each) for each in zip(*itertools.combinations(names, 2), strict=True))
     found = evalica.bradley_terry(
         [*answers["first"], *first],
@@ -194,4 +223,6 @@ def _reach(answers: pd.DataFrame) -> tuple[float, float]:
 
 def _some(answers: pd.DataFrame) -> None:
     if answers.empty:
-        raise InvalidInputError("there are no answers that can be used; `check_answers` says why in `excluded`")
+        raise InvalidInputError(
+            "there are no answers that can be used; `check_answers` says why in `excluded`"
+        )

@@ -42,9 +42,10 @@ class Checked:
     """Answers that can be used, and those that cannot.
 
     Attributes:
-        answers: one row an answer, catch trials no longer among them. `first` and `second` are methods in the order of the study,
-            `left` is the method that stood there, `value` what the answer says of the second: with choices 1 for better, 0.5 for no
-            difference, 0 for worse; with ratings its score less that of the first.
+        answers: one row an answer, catch trials no longer among them. `first` and `second` are methods in the
+            order of the study, `left` is the method that stood there, `value` what the answer says of the
+            second: with choices 1 for better, 0.5 for no difference, 0 for worse; with ratings its score less
+            that of the first.
         excluded: columns `file, rater, what, why`.
         raters: one row a file: `file, rater, used, answers, failed_catch_trials, median_seconds`.
     """
@@ -57,10 +58,11 @@ class Checked:
 def check_answers(study: Study, contents: Contents, limits: Limits | None = None) -> Checked:
     """Leave out what raters sent and what cannot be trusted, and say why.
 
-    Left out whole: files that cannot be read, are damaged or of another study; all files but the fullest of a rater who sent
-    several that agree, and all of one whose files do not; raters who left too much out, were too fast too often, or failed catch
-    trials. Left out singly: answers that were too fast. Names that differ in case, spaces or the way they are encoded are of one
-    rater.
+    Left out whole: files that cannot be read, are damaged or of another study; all files but the fullest of a
+    rater who sent several that agree, and all of one whose files do not; raters who left too much out, were
+    too fast too often, or failed catch
+    trials. Left out singly: answers that were too fast. Names that differ in case, spaces or the way they are
+    encoded are of one rater.
 
     Args:
         study: from `make_study` or `Study.read`.
@@ -83,11 +85,20 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
         else:
             fast = table.milliseconds < limits.fastest
             for pair in table.pair[fast]:
-                excluded.append({"file": each.name, "rater": each.rater, "what": pair, "why": f"faster than {limits.fastest} ms"})
+                excluded.append(
+                    {
+                        "file": each.name,
+                        "rater": each.rater,
+                        "what": pair,
+                        "why": f"faster than {limits.fastest} ms",
+                    }
+                )
             tables.append(table.loc[~fast & ~table.catch, COLUMNS])
         raters.append(row | {"used": not why})
     answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    return Checked(answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters))
+    return Checked(
+        answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters)
+    )
 
 
 _NOTHING = {"choice": 0.5, "rating": 0.0}  # the value of an answer that sees no difference
@@ -107,10 +118,15 @@ class _Sent:
 def _sent(study: Study, name: str, content: Any) -> _Sent:
     """What a file holds, with nothing in it that the study does not know."""
     rater = content.get("rater", "") if isinstance(content, dict) else ""
-    rater = str(rater).strip().encode("utf-8", "backslashreplace").decode() if type(rater) in (str, int) else ""
+    rater = (
+        str(rater).strip().encode("utf-8", "backslashreplace").decode() if type(rater) in (str, int) else ""
+    )
     if why := _unusable(study, rater, content):
         return _Sent(name, rater, why, pd.DataFrame())
-    table = pd.DataFrame([_said_of_the_second(study, rater, answer) for answer in content["answers"]], columns=[*COLUMNS, "catch"])
+    table = pd.DataFrame(
+        [_said_of_the_second(study, rater, answer) for answer in content["answers"]],
+        columns=[*COLUMNS, "catch"],
+    )
     return _Sent(name, rater, "", table, str(content.get("finished") or "~"))
 
 
@@ -143,7 +159,9 @@ def _sent_again(files: list[_Sent]) -> dict[str, str]:
             if apart:
                 left_out[each.name] = f"files of one rater disagree: {apart[0]}"
             elif each is not fullest:
-                left_out[each.name] = f"a second file of this rater; {fullest.name} has as many answers or more"
+                left_out[each.name] = (
+                    f"a second file of this rater; {fullest.name} has as many answers or more"
+                )
     return left_out
 
 
@@ -156,8 +174,12 @@ def _contradiction(one: _Sent, other: _Sent) -> str:
 
 
 def _person(name: str) -> str:
-    """A name without what differs when one person types it twice: case, spaces, and how letters with accents are encoded."""
-    shown = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
+    """A name without what differs when one person types it twice: case, spaces, and how letters with accents
+    are encoded.
+    """
+    shown = "".join(
+        each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"
+    )
     return " ".join(unicodedata.normalize("NFKC", shown.casefold()).split())
 
 
@@ -189,11 +211,17 @@ def _damage(study: Study, answers: list[Any]) -> str:
     else:
         checks["left_score"] = checks["right_score"] = lambda score: _whole(score, SCORES[0], SCORES[-1])
     for number, answer in enumerate(answers, start=1):
-        if not isinstance(answer, dict) or not isinstance(answer.get("pair"), str) or answer["pair"] not in names:
+        if (
+            not isinstance(answer, dict)
+            or not isinstance(answer.get("pair"), str)
+            or answer["pair"] not in names
+        ):
             return f"damaged: answer {number} is to no pair of the study ({reprlib.repr(answer)})"
         for field, fits in checks.items():
             if not fits(answer.get(field)):
-                return f"damaged: the answer to {answer['pair']} has {field} {reprlib.repr(answer.get(field))}"
+                return (
+                    f"damaged: the answer to {answer['pair']} has {field} {reprlib.repr(answer.get(field))}"
+                )
         found.append(answer["pair"])
     twice = sorted({name for name in found if found.count(name) > 1})
     return f"damaged: {', '.join(twice)} answered twice" if twice else ""

@@ -8,13 +8,16 @@ from entropy_lib.study.answers import COLUMNS
 from entropy_lib.study.design import Study
 
 
-def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is_better: bool = True) -> pd.DataFrame:
-    """The pairs of a study as a metric would choose: the image with the better number, no difference where they are equal.
+def automatic_rater(
+    study: Study, outcomes: pd.DataFrame, metric: str, higher_is_better: bool = True
+) -> pd.DataFrame:
+    """The pairs of a study as a metric would choose: the image with the better number, no difference where
+    they are equal.
 
     Args:
         study: whose pairs are judged; catch trials are left out.
-        outcomes: of every image, from `sweep.picture_outcomes`: columns `size, rule, prompt, seed, metric, value`. Of several
-            seeds the first counts, as in the study.
+        outcomes: of every image, from `sweep.picture_outcomes`: columns `size, rule, prompt, seed, metric,
+            value`. Of several seeds the first counts, as in the study.
         metric: a name of its column `metric`; the rater is named after it.
         higher_is_better: which way the metric goes.
 
@@ -23,7 +26,9 @@ def automatic_rater(study: Study, outcomes: pd.DataFrame, metric: str, higher_is
     """
     own = outcomes[outcomes.metric == metric].drop_duplicates(["size", "method", "prompt"])
     if own.empty:
-        raise InvalidInputError(f"there are no outcomes of {metric!r}; there are {', '.join(sorted(set(outcomes.metric)))}")
+        raise InvalidInputError(
+            f"there are no outcomes of {metric!r}; there are {', '.join(sorted(set(outcomes.metric)))}"
+        )
     values = own.set_index(["size", "prompt", "method"])["value"]
     rows = []
     for order, pair in enumerate((pair for pair in study.pairs if not pair.catch), start=1):

@@ -1,6 +1,7 @@
 """Which pairs of images raters see: chosen, blinded and balanced from a seed.
 
-A study is two files. The page goes to raters and knows no method. The key, `study.json`, stays with whoever asks.
+A study is two files. The page goes to raters and knows no method. The key, `study.json`, stays with whoever
+asks.
 
 Example:
     >>> import numpy as np
@@ -70,7 +71,8 @@ class Study:
     """Pairs, how they are asked about, and where they come from.
 
     Attributes:
-        protocol: "rating", each image from 1 to 10 as in the paper, or "choice", left, right or no difference.
+        protocol: "rating", each image from 1 to 10 as in the paper, or "choice", left, right or no
+        difference.
         seed: of choice, blinding and order.
         methods: what is compared, the first being the baseline.
         pairs: what is shown, catch trials among them.
@@ -87,7 +89,9 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Checksum of all that raters see and how it is asked, 16 hexadecimal digits; every answer carries it."""
+        """Checksum of all that raters see and how it is asked, 16 hexadecimal digits; every answer carries
+        it.
+        """
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()[:16]
 
     def pair(self, name: str) -> Pair:
@@ -95,7 +99,9 @@ class Study:
         return next(pair for pair in self.pairs if pair.name == name)
 
     def write_key(self, folder: Path | str) -> Path:
-        """Keep what tells the methods, as `study.json`; raters must not get it. The key of another study is not replaced."""
+        """Keep what tells the methods, as `study.json`; raters must not get it. The key of another study is
+        not replaced.
+        """
         path = Path(folder) / KEY
         if path.exists() and (there := _digest_of(path)) != self.digest:
             raise InvalidInputError(
@@ -121,19 +127,28 @@ class Study:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             pairs = tuple(
-                Pair(**pair | {"methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])}) for pair in content["pairs"]
+                Pair(**pair | {"methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])})
+                for pair in content["pairs"]
             )
-            study = cls(content["protocol"], content["seed"], tuple(content["methods"]), pairs, content["provenance"])
+            study = cls(
+                content["protocol"], content["seed"], tuple(content["methods"]), pairs, content["provenance"]
+            )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
-            raise InvalidInputError(f"{path} is no key of a study ({what}); restore it from a copy") from error
+            raise InvalidInputError(
+                f"{path} is no key of a study ({what}); restore it from a copy"
+            ) from error
         if study.digest != content.get("digest"):
-            raise InvalidInputError(f"{path} was changed after it was written; its answers could no longer be told apart")
+            raise InvalidInputError(
+                f"{path} was changed after it was written; its answers could no longer be told apart"
+            )
         return study
 
     def _content(self) -> dict[str, object]:
         names = ("protocol", "seed", "methods", "provenance")
-        return {name: getattr(self, name) for name in names} | {"pairs": [asdict(pair) for pair in self.pairs]}
+        return {name: getattr(self, name) for name in names} | {
+            "pairs": [asdict(pair) for pair in self.pairs]
+        }
 
 
 def make_study(
@@ -148,22 +163,24 @@ def make_study(
 ) -> Study:
     """Choose pairs of images for raters.
 
-    Sizes get equally many pairs, and so do the pairs of methods; no prompt comes twice at a size. In half of the pairs of two
-    methods the first one is image a. Which image is on the left is decided anew for each rater, equally often.
+    Sizes get equally many pairs, and so do the pairs of methods; no prompt comes twice at a size. In half of
+    the pairs of two methods the first one is image a. Which image is on the left is decided anew for each
+    rater, equally often.
 
     Args:
         candidates: of all sizes, every one with the same methods; the first method is the baseline.
         pairs: how many to show; the paper shows 50.
-        catch_trials: how many more with one right answer: the image of the prompt beside that of a prompt with no word in common,
-            or as few as can be.
-        catch_candidates: what to make catch trials of, best of a size that the model draws well; by default `candidates`.
+        catch_trials: how many more with one right answer: the image of the prompt beside that of a prompt
+            with no word in common, or as few as can be.
+        catch_candidates: what to make catch trials of, best of a size that the model draws well; by default
+        `candidates`.
         protocol: "rating" or "choice".
         seed: of everything that is left to chance.
         provenance: of the images.
 
     Raises:
-        InvalidInputError: for candidates without two methods or with others; for images of different sizes in one; for more
-            pairs than there are.
+        InvalidInputError: for candidates without two methods or with others; for images of different sizes in
+            one; for more pairs than there are.
     """
     methods = _check(candidates, protocol, pairs, catch_trials)
     chance = random.Random(f"{seed} {protocol}")
@@ -203,7 +220,9 @@ def _balanced(
         chance.shuffle(group)
     turns = [each for turn in itertools.zip_longest(*by_size.values()) for each in turn if each is not None]
     if pairs > len(turns):
-        raise InvalidInputError(f"pairs is {pairs}; there are images for {len(turns)}. Ask for fewer, or draw more prompts")
+        raise InvalidInputError(
+            f"pairs is {pairs}; there are images for {len(turns)}. Ask for fewer, or draw more prompts"
+        )
     in_turn = {size: itertools.cycle(combinations) for size in by_size}
     return [(each, next(in_turn[each.size])) for each in turns[:pairs]]
 
@@ -216,7 +235,10 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
         others = [each for each in order if each.size == right.size and each.prompt != right.prompt]
         if not others:
             raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
-        wrong = min(chance.sample(others, len(others)), key=lambda each: len(_words(each.prompt) & _words(right.prompt)))
+        wrong = min(
+            chance.sample(others, len(others)),
+            key=lambda each: len(_words(each.prompt) & _words(right.prompt)),
+        )
         method = next(iter(right.pictures))
         two, both = (method, OTHER_PROMPT), (right.pictures[method], wrong.pictures[method])
         turn = slice(None, None, -1 if index % 2 else 1)  # the right image is a, then b
@@ -225,11 +247,22 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
 
 
 def _words(prompt: str) -> set[str]:
-    return set(prompt.lower().replace(",", " ").split()) - {"a", "an", "the", "on", "of", "and", "background", "style"}
+    return set(prompt.lower().replace(",", " ").split()) - {
+        "a",
+        "an",
+        "the",
+        "on",
+        "of",
+        "and",
+        "background",
+        "style",
+    }
 
 
 def _digest(picture: Picture) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture).tobytes() + str(picture.shape).encode()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes() + str(picture.shape).encode()).hexdigest()[
+        :16
+    ]
 
 
 def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_trials: int) -> tuple[str, ...]:
@@ -240,14 +273,18 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     if not candidates:
-        raise InvalidInputError("there are no candidates; a study needs images of one prompt by two methods at least")
+        raise InvalidInputError(
+            "there are no candidates; a study needs images of one prompt by two methods at least"
+        )
     methods = tuple(candidates[0].pictures)
     if len(methods) < 2:
         raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
     for each in candidates:
         if set(each.pictures) != set(methods):
             own = ", ".join(each.pictures)
-            raise InvalidInputError(f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}")
+            raise InvalidInputError(
+                f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}"
+            )
         if len({picture.shape for picture in each.pictures.values()}) > 1:
             what = f"{each.prompt!r} at {each.size} has images of different sizes"
             raise InvalidInputError(f"{what}; raters would see which is which")

@@ -1,7 +1,8 @@
-"""The page of a study: one file that opens from the file system, asks no server for anything, and names no method.
+"""The page of a study: one file that opens from the file system, asks no server for anything, and names no
+method.
 
-jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show one image or markup
-that is not escaped, so the trial of two images is the page's own.
+jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show
+one image or markup that is not escaped, so the trial of two images is the page's own.
 """
 
 import base64
@@ -34,13 +35,18 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
         path of the page.
 
     Raises:
-        InvalidInputError: for a study that was read back from its key and has no images; where the folder holds another study.
+        InvalidInputError: for a study that was read back from its key and has no images; where the folder
+            holds another study.
     """
     if missing := [pair.name for pair in study.pairs if pair.name not in study.pictures]:
-        raise InvalidInputError(f"pair {missing[0]} has no images; a page is made by the call that made the study")
+        raise InvalidInputError(
+            f"pair {missing[0]} has no images; a page is made by the call that made the study"
+        )
     path = Path(folder) / PAGE
     if path.exists() and study.digest not in path.read_text(encoding="utf-8", errors="replace"):
-        raise InvalidInputError(f"{path} is the page of another study than {study.digest}; name another folder, or move it away")
+        raise InvalidInputError(
+            f"{path} is the page of another study than {study.digest}; name another folder, or move it away"
+        )
     study.write_key(folder)
     with replacing(path) as temporary:
         temporary.write_text(_page(study, title), encoding="utf-8")
@@ -48,10 +54,15 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
 
 
 def _page(study: Study, title: str) -> str:
-    library, licence = ((DATA / "jspsych" / name).read_text(encoding="utf-8") for name in ("jspsych.min.js", "LICENSE"))
-    style, script, page = ((BROWSER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
+    library, licence = (
+        (DATA / "jspsych" / name).read_text(encoding="utf-8") for name in ("jspsych.min.js", "LICENSE")
+    )
+    style, script, page = (
+        (BROWSER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
+    )
     pairs = [
-        {"name": pair.name, "prompt": pair.prompt, "pictures": [*map(_address, study.pictures[pair.name])]} for pair in study.pairs
+        {"name": pair.name, "prompt": pair.prompt, "pictures": [*map(_address, study.pictures[pair.name])]}
+        for pair in study.pairs
     ]
     shown = {"digest": study.digest, "protocol": study.protocol, "title": title, "pairs": pairs}
     for name, content in {
@@ -60,7 +71,8 @@ def _page(study: Study, title: str) -> str:
         "JSPSYCH_LICENSE": licence.replace("--", "- -"),
         "JSPSYCH": library.split("//# sourceMappingURL")[0],
         "SCRIPT": script,
-        "STUDY": json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c"),  # last: a prompt may hold any of these words
+        # last: a prompt may hold any of these words
+        "STUDY": json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c"),
     }.items():
         page = page.replace(f"%{name}%", content)
     return page

@@ -1,4 +1,6 @@
-"""Simulated raters of known truth, to see that the analysis finds it: never to be mixed with what people answered."""
+"""Simulated raters of known truth, to see that the analysis finds it: never to be mixed with what people
+answered.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,8 @@ class Truth:
     """What simulated raters answer by.
 
     Attributes:
-        effect: how much better the second method is than the first; in logits with choices, in points with ratings.
+        effect: how much better the second method is than the first; in logits with choices, in points with
+        ratings.
         rater, prompt: standard deviation of that over raters and over prompts.
         noise: with ratings, the standard deviation of a single score.
         tie: with choices, the probability that no difference is seen.
@@ -41,16 +44,20 @@ class Truth:
         """The share of choices for the second method, no difference counting half."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         spread = np.hypot(self.rater, self.prompt)
-        chosen = [weights @ expit(self.effect + spread * nodes + side) / weights.sum() for side in (self.side, -self.side)]
+        chosen = [
+            weights @ expit(self.effect + spread * nodes + side) / weights.sum()
+            for side in (self.side, -self.side)
+        ]
         careful = self.tie / 2 + (1 - self.tie) * float(np.mean(chosen))
         return self.careless / 2 + (1 - self.careless) * careful
 
 
 def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """What the page would save for raters who are not there: {name of a file: its content}, `rater` beginning with "simulated".
+    """What the page would save for raters who are not there: {name of a file: its content}, `rater` beginning
+    with "simulated".
 
-    With more than two methods each is better than the one before by `effect`. The right image of a catch trial is seen by all who
-    are careful.
+    With more than two methods each is better than the one before by `effect`. The right image of a catch
+    trial is seen by all who are careful.
 
     Args:
         study: with or without its images.
@@ -62,14 +69,21 @@ def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> di
         raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")
     random = np.random.default_rng(seed)
     prompts = {pair.name: random.normal(0, truth.prompt) for pair in study.pairs}
-    return {f"simulated-{number}.json": _rater(study, number, truth, prompts, random) for number in range(1, raters + 1)}
+    return {
+        f"simulated-{number}.json": _rater(study, number, truth, prompts, random)
+        for number in range(1, raters + 1)
+    }
 
 
-def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], random: np.random.Generator) -> dict[str, Any]:
+def _rater(
+    study: Study, number: int, truth: Truth, prompts: dict[str, float], random: np.random.Generator
+) -> dict[str, Any]:
     own, careless = random.normal(0, truth.rater), random.random() < truth.careless
     sides = random.permutation(np.arange(len(study.pairs)) % 2)
     answers = []
-    for order, (index, side) in enumerate(zip(random.permutation(len(study.pairs)), sides, strict=True), start=1):
+    for order, (index, side) in enumerate(
+        zip(random.permutation(len(study.pairs)), sides, strict=True), start=1
+    ):
         pair = study.pairs[index]
         if pair.catch:
             better = 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0  # image b than a
@@ -77,10 +91,21 @@ def _rater(study: Study, number: int, truth: Truth, prompts: dict[str, float], r
             first, second = map(study.methods.index, pair.methods)
             better = (truth.effect + own + prompts[pair.name]) * (second - first)
         left = (-better if side == 0 else better) + truth.side  # how much better the left image is
-        answer = {"pair": pair.name, "order": order, "left": "ab"[side], "milliseconds": int(random.lognormal(8.3, 0.4))}
+        answer = {
+            "pair": pair.name,
+            "order": order,
+            "left": "ab"[side],
+            "milliseconds": int(random.lognormal(8.3, 0.4)),
+        }
         answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
     times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
-    return {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number}", **times, "answers": answers}
+    return {
+        "study": study.digest,
+        "protocol": study.protocol,
+        "rater": f"simulated {number}",
+        **times,
+        "answers": answers,
+    }
 
 
 def _said(
@@ -91,5 +116,7 @@ def _said(
             return {"choice": "tie"}
         return {"choice": "left" if random.random() < (0.5 if careless else expit(left)) else "right"}
     half = 0.0 if careless else np.clip(left, -9, 9) / 2
-    scores = np.clip(np.round(random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise)), 1, 10)
+    scores = np.clip(
+        np.round(random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise)), 1, 10
+    )
     return {"left_score": int(scores[0]), "right_score": int(scores[1])}

@@ -1,8 +1,9 @@
-"""From the files that raters sent to their answers, whatever a mail program, a telephone or a text editor has made of them.
+"""From the files that raters sent to their answers, whatever a mail program, a telephone or a text editor has
+made of them.
 
-What can be read with certainty is read: any name and ending, marks of byte order, UTF-16, mails with all that is attached to them,
-archives, text before and after the answers, quoted and wrapped lines, typographic quotation marks. The rest is refused with its
-reason. Nothing that lies in a folder is passed over.
+What can be read with certainty is read: any name and ending, marks of byte order, UTF-16, mails with all that
+is attached to them, archives, text before and after the answers, quoted and wrapped lines, typographic
+quotation marks. The rest is refused with its reason. Nothing that lies in a folder is passed over.
 """
 
 import collections
@@ -38,7 +39,8 @@ Found = Iterator[tuple[str, Any]]  # names, and what lies under them: answers as
 
 
 def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
-    """What lies in the files that raters sent: {name of the file: its content}, with `Refused` for one that cannot be read.
+    """What lies in the files that raters sent: {name of the file: its content}, with `Refused` for one that
+    cannot be read.
 
     What lies in a mail or an archive stands under the name of both, `ann.zip/answers.json`.
 
@@ -53,18 +55,26 @@ def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
     found: dict[str, Any] = {}
     for path in listed:
         if not path.exists():
-            raise MissingFileError(f"no answers at {path}; give the folder that holds the files of the raters")
+            raise MissingFileError(
+                f"no answers at {path}; give the folder that holds the files of the raters"
+            )
         for name, content in _in_folder(path) if path.is_dir() else _in_file(path, path.name):
             found[_another(name, found)] = content
     if not found:
-        raise InvalidInputError(f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json")
+        raise InvalidInputError(
+            f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json"
+        )
     return found
 
 
 def _another(name: str, taken: Mapping[str, Any]) -> str:
     """A name that nothing has yet, without what a terminal cannot show."""
     name = name.encode("utf-8", "backslashreplace").decode()
-    return next(each for number in range(1, len(taken) + 2) if (each := f"{name} ({number})" if number > 1 else name) not in taken)
+    return next(
+        each
+        for number in range(1, len(taken) + 2)
+        if (each := f"{name} ({number})" if number > 1 else name) not in taken
+    )
 
 
 def _in_folder(folder: Path) -> Found:
@@ -74,7 +84,10 @@ def _in_folder(folder: Path) -> Found:
         for name in sorted(names):
             path = Path(parent) / name
             yield from _in_file(path, path.relative_to(folder).as_posix())
-    yield from ((os.path.relpath(error.filename, folder), Refused(f"cannot be read: {error.strerror}")) for error in failed)
+    yield from (
+        (os.path.relpath(error.filename, folder), Refused(f"cannot be read: {error.strerror}"))
+        for error in failed
+    )
 
 
 def _in_file(path: Path, name: str) -> Found:
@@ -100,7 +113,9 @@ def _in_bytes(content: bytes, name: str, depth: int = 0) -> Found:
         yield from _in_archive(content, name, depth)
     elif mails := _mails(content):
         found = [
-            each for number, mail in enumerate(mails) for each in _in_mail(mail, f"{name}/{number}" if number else name, depth)
+            each
+            for number, mail in enumerate(mails)
+            for each in _in_mail(mail, f"{name}/{number}" if number else name, depth)
         ]
         yield from found or _in_text(_decoded(content), name)
     else:
@@ -122,7 +137,14 @@ def _in_archive(content: bytes, name: str, depth: int) -> Found:
                     inside = f"{name}/{member.filename}"
                     try:
                         content = archive.read(member)
-                    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError) as error:
+                    except (
+                        zipfile.BadZipFile,
+                        zlib.error,
+                        RuntimeError,
+                        EOFError,
+                        OSError,
+                        ValueError,
+                    ) as error:
                         yield inside, Refused(f"cannot be unpacked: {error}")
                     else:
                         yield from _in_bytes(content, inside, depth + 1)
@@ -131,7 +153,9 @@ def _in_archive(content: bytes, name: str, depth: int) -> Found:
 
 
 HEADER = rb"(?:received|return-path|delivered-to|from|to|cc|subject|date|sender|reply-to|mime-version|message-id|content-[a-z-]+"
-HEADER += rb"|x-[\w-]+|dkim-signature|arc-[\w-]+|authentication-results|in-reply-to|references|thread-[\w-]+):"
+HEADER += (
+    rb"|x-[\w-]+|dkim-signature|arc-[\w-]+|authentication-results|in-reply-to|references|thread-[\w-]+):"
+)
 
 
 def _mails(content: bytes) -> list[bytes]:
@@ -142,12 +166,17 @@ def _mails(content: bytes) -> list[bytes]:
 
 
 def _in_mail(content: bytes, name: str, depth: int) -> Found:
-    """Of text, of attachments, and of mails that were sent on; the same answers as text and as HTML count once."""
+    """Of text, of attachments, and of mails that were sent on; the same answers as text and as HTML count
+    once.
+    """
     seen: list[Any] = []
     for part in email.message_from_bytes(content, policy=email.policy.compat32).walk():
         if part.is_multipart():
             continue
-        payload, inside = part.get_payload(decode=True) or b"", f"{name}/{part.get_filename()}" if part.get_filename() else name
+        payload, inside = (
+            part.get_payload(decode=True) or b"",
+            f"{name}/{part.get_filename()}" if part.get_filename() else name,
+        )
         if part.get_content_maintype() == "text" and not part.get_filename():
             found = _in_text(_decoded(payload, part.get_content_charset()), inside)
         else:
@@ -160,8 +189,14 @@ def _in_mail(content: bytes, name: str, depth: int) -> Found:
 
 def _decoded(content: bytes, charset: str | None = None) -> str | None:
     """The text of a file; None where it is in no encoding that shows of itself or that was told."""
-    marks = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-    seven_bits = charset if re.match("iso-2022|utf-?7|hz", charset or "") else None  # which would pass for UTF-8
+    marks = {
+        b"\xff\xfe\0\0": "utf-32",
+        b"\0\0\xfe\xff": "utf-32",
+        b"\xff\xfe": "utf-16",
+        b"\xfe\xff": "utf-16",
+    }
+    # which would pass for UTF-8
+    seven_bits = charset if re.match("iso-2022|utf-?7|hz", charset or "") else None
     marked = next((code for mark, code in marks.items() if content.startswith(mark)), None)
     if marked is None and b"\0" in content[:2]:
         marked = "utf-16-be" if content[0] == 0 else "utf-16-le"
@@ -174,7 +209,9 @@ def _decoded(content: bytes, charset: str | None = None) -> str | None:
 
 
 def _in_text(text: str | None, name: str) -> Found:
-    """All answers in a text, in the first reading that has them all; what else looks like answers is refused."""
+    """All answers in a text, in the first reading that has them all; what else looks like answers is
+    refused.
+    """
     if text is None:
         yield name, Refused("no text in UTF-8 or UTF-16; save it as UTF-8")
         return
@@ -211,20 +248,26 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _without_markup(text: str) -> str:
-    return html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", re.sub(r"<(?:br|p|div|tr|li)\b[^<>]*>", "\n", text)))
+    return html.unescape(
+        re.sub(r"</?[a-zA-Z][^<>]*>", "", re.sub(r"<(?:br|p|div|tr|li)\b[^<>]*>", "\n", text))
+    )
 
 
 def _plain_spaces(text: str) -> str:
     """Spaces of every kind as the plain one, none where they have no width."""
     plain = {"Zs": " ", "Cf": "", "Zl": "\n", "Zp": "\n"}
-    return "".join(plain.get(unicodedata.category(each), each) for each in text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "".join(
+        plain.get(unicodedata.category(each), each) for each in text.replace("\r\n", "\n").replace("\r", "\n")
+    )
 
 
 STRING = re.compile(r'("rater"\s*:\s*)?("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 
 def _unwrapped(text: str) -> str:
-    """Lines joined that were broken, also within a word. No text of answers has a space of its own but the rater's name."""
+    """Lines joined that were broken, also within a word. No text of answers has a space of its own but the
+    rater's name.
+    """
     text = text[max(text.find("{"), 0) :]
     lengths = collections.Counter(map(len, text.split("\n")))
     full = {max(lengths)} | {length for length, count in lengths.items() if count > 1}
@@ -232,13 +275,19 @@ def _unwrapped(text: str) -> str:
     for string in STRING.finditer(text):
         key, content = string[1] or "", string[2]
         parts.append((text[end : string.start()] + key).replace("\n", ""))
-        parts.append(_joined_name(text, string.start(2), content, full) if key else re.sub(r"[ \t]*\n[ \t]*", "", content))
+        parts.append(
+            _joined_name(text, string.start(2), content, full)
+            if key
+            else re.sub(r"[ \t]*\n[ \t]*", "", content)
+        )
         end = string.end()
     return "".join(parts) + text[end:]
 
 
 def _joined_name(text: str, start: int, name: str, full: set[int]) -> str:
-    """A broken name with its space. Where a full line may have been broken within a word the break stays, and tells of itself."""
+    """A broken name with its space. Where a full line may have been broken within a word the break stays,
+    and tells of itself.
+    """
     for found in reversed(list(re.finditer(r"[ \t]*\n[ \t]*", name))):
         line = text[: start + found.start()].rpartition("\n")[2]
         at_a_space = found[0] != "\n" or (len(line) not in full and not line.endswith("-"))
@@ -247,7 +296,9 @@ def _joined_name(text: str, start: int, name: str, full: set[int]) -> str:
 
 
 def _objects(text: str) -> tuple[list[dict[str, Any]], str]:
-    """All answers that stand in a text as JSON, and what is wrong with the first of what cannot be read as such."""
+    """All answers that stand in a text as JSON, and what is wrong with the first of what cannot be read as
+    such.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
     found, at, why = [], 0, ""
     while (at := text.find("{", at)) >= 0:

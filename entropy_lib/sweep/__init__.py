@@ -1,4 +1,5 @@
-"""Sweeps: drawing many images so that nothing is lost, nothing is drawn twice, and every image says what it is.
+"""Sweeps: drawing many images so that nothing is lost, nothing is drawn twice, and every image says what it
+is.
 
 Knows models, experiments and metrics; must not know a notebook or its parameters.
 
@@ -11,7 +12,8 @@ Knows models, experiments and metrics; must not know a notebook or its parameter
     reduce      from committed images to tables of metrics
     outcomes    every number of each image, and which of them were decided beforehand to tell of damage
 
-A comparison is planned once and drawn by any number of processes, in any order, killed and started again as they may be:
+A comparison is planned once and drawn by any number of processes, in any order, killed and started again as
+they may be:
 
     python -m entropy_lib sweep plan --profile mini-full
     python -m entropy_lib sweep sample --profile mini-full --shard 0/4

@@ -1,6 +1,7 @@
 """A comparison: a plan, its images, and what they are compared with.
 
-The notebook and the command line make both by the same two functions, so they judge the same images in the same way.
+The notebook and the command line make both by the same two functions, so they judge the same images in the
+same way.
 """
 
 from collections import Counter
@@ -29,7 +30,8 @@ from entropy_lib.sweep.store import Store
 
 FEATURES = "features"  # folder of the cache, beside the images
 NATIVE = "native, resized"  # the model's own native images brought to another size
-LEAST_PROMPTS = 3  # for an interval: images of one prompt are never paired, and one prompt is left out in turn
+# for an interval: images of one prompt are never paired, and one prompt is left out in turn
+LEAST_PROMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class UsableImages:
 
     def only(self, pairs: set[tuple[str, int]]) -> "UsableImages":
         """The same, reduced to some prompts and seeds."""
-        return UsableImages({unit: key for unit, key in self.keys.items() if (unit.prompt, unit.seed) in pairs}, self.excluded)
+        return UsableImages(
+            {unit: key for unit, key in self.keys.items() if (unit.prompt, unit.seed) in pairs}, self.excluded
+        )
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class Comparison:
 
     Attributes:
         plan, store: what was to be drawn, and where it lies.
-        caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see `metrics.registry`) as far as the
-            metrics need them and can have them.
+        caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see
+            `metrics.registry`) as far as the metrics need them and can have them.
         reference: real images, a state of their features, or None for none.
         level: of all intervals.
         blocks: of the jackknife.
@@ -85,10 +89,13 @@ class Comparison:
         """The images of one size by one method; what is missing, damaged or was excluded is counted."""
         records = self.store.records(self.plan.cells[size, self.plan.drawn_by(size, method)])
         keys = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
-        return UsableImages(keys, dict(Counter(record["excluded"] for record in records.values() if "excluded" in record)))
+        return UsableImages(
+            keys, dict(Counter(record["excluded"] for record in records.values() if "excluded" in record))
+        )
 
     def common_images(self, size: str) -> tuple[dict[str, UsableImages], int]:
-        """The images of a size, and of native size as `NATIVE`, reduced to the prompts and seeds that all of them have.
+        """The images of a size, and of native size as `NATIVE`, reduced to the prompts and seeds that all of
+        them have.
 
         Returns:
             {method: images}, and how many pairs were dropped.
@@ -103,7 +110,9 @@ class Comparison:
         common = set.intersection(*(cell.pairs for cell in cells.values()))
         if len({prompt for prompt, _ in common}) < LEAST_PROMPTS:
             reasons = {method: cell.excluded for method, cell in cells.items()}
-            raise InvalidInputError(f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`")
+            raise InvalidInputError(
+                f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`"
+            )
         dropped = len(plan.prompts) * len(plan.seeds) - len(common)
         return {method: cell.only(common) for method, cell in cells.items()}, dropped
 
@@ -116,14 +125,21 @@ class Comparison:
         """Real images as the metrics see them, as they are or brought to a size."""
         real = self.reference
         captioned = real.caption is not None
-        prompts = real.captions(indices) if captioned else [f"image {index} of {real.name}" for index in indices]
-        return Sample(self, prompts, cache(lambda source: self.real_features(source, indices, size)), captioned)
+        prompts = (
+            real.captions(indices) if captioned else [f"image {index} of {real.name}" for index in indices]
+        )
+        return Sample(
+            self, prompts, cache(lambda source: self.real_features(source, indices, size)), captioned
+        )
 
-    def features(self, source: FeatureCache, images: UsableImages, size: SizeLike | None = None) -> Float[Tensor, "image dim"]:
+    def features(
+        self, source: FeatureCache, images: UsableImages, size: SizeLike | None = None
+    ) -> Float[Tensor, "image dim"]:
         """Of drawn images, or of the same brought to another size.
 
         Raises:
-            DamagedImageError: for an image that is not what was committed; it is put aside, and `sample` draws it again.
+            DamagedImageError: for an image that is not what was committed; it is put aside, and `sample`
+                draws it again.
         """
         return _rows(source, images.keys.values(), images.keys, self.store.read, size)
 
@@ -142,8 +158,11 @@ def _rows(
     read: Callable[..., np.ndarray],
     size: SizeLike | None,
 ) -> Float[Tensor, "image dim"]:
-    """What is computed from images that are kept under their digests and, where they are resized, their size."""
-    keys = [digest if size is None else f"{digest} at {Size.of(size)}" for digest in digests]  # equal images share one
+    """What is computed from images that are kept under their digests and, where they are resized, their
+    size.
+    """
+    # equal images share one
+    keys = [digest if size is None else f"{digest} at {Size.of(size)}" for digest in digests]
     places = dict(zip(keys, images, strict=True))
 
     def picture(key: str) -> np.ndarray:
@@ -214,7 +233,8 @@ def make_plan(
         calibration: digest of one that the store keeps, see `Store.keep_calibration`.
 
     Raises:
-        InvalidInputError: for sizes that the model cannot draw, rules of levels that it has not, or fewer than three prompts.
+        InvalidInputError: for sizes that the model cannot draw, rules of levels that it has not, or fewer
+        than three prompts.
         WeightsError: when it is not known which state of the weights is meant.
     """
     from entropy_lib.models.catalogue import CATALOGUE
@@ -230,7 +250,9 @@ def make_plan(
     shared = replace(settings(model, steps, guidance, dtype, device), calibration=calibration)
     if not reference and shared.native_size not in sizes:
         native = Size(*shared.native_size)
-        raise InvalidInputError(f"reference is empty and native size {native} is not among sizes: nothing to compare with")
+        raise InvalidInputError(
+            f"reference is empty and native size {native} is not among sizes: nothing to compare with"
+        )
     for size in sizes if model in CATALOGUE else []:
         Size.of(size, CATALOGUE[model].size_multiple)
     for name in methods:
@@ -253,15 +275,18 @@ def open_comparison(
     """What is judged by what: the images of the store in `folder`, the extractor, the reference.
 
     Args:
-        extractor, score_extractor, view, device: of the distances and of the CLIP score, see `metrics.extractors`.
+        extractor, score_extractor, view, device: of the distances and of the CLIP score, see
+        `metrics.extractors`.
         reference: see `sweep.references`; "" for none.
         level: of the intervals.
-        metrics: names of `metrics.registry.METRICS`, None for all; networks that none of them needs are not loaded. Those of
-            findings are given where the detector understands every prompt, a caption of scenes, and no size is below 24 px a side.
+        metrics: names of `metrics.registry.METRICS`, None for all; networks that none of them needs are not
+            loaded. Those of findings are given where the detector understands every prompt, a caption of
+            scenes, and no size is below 24 px a side.
 
     Raises:
         WeightsError: when the extractor's weights are not there.
-        MissingFileError, InvalidInputError: for a reference that cannot be opened, or is too small for the extractor.
+        MissingFileError, InvalidInputError: for a reference that cannot be opened, or is too small for the
+            extractor.
     """
     from entropy_lib.metrics.extractors import extractor as network
     from entropy_lib.models.catalogue import resolve_device

@@ -1,7 +1,8 @@
 """Who draws a plan, and what it costs. To add an engine, give it a line in `ENGINES`.
 
-This process and the workers of a Ray cluster take the same groups, commit to the same store, and may be stopped and started
-again at any time. Jobs without Ray divide the work by shards: `--shard i/n`, or SLURM's and torchrun's own variables.
+This process and the workers of a Ray cluster take the same groups, commit to the same store, and may be
+stopped and started again at any time. Jobs without Ray divide the work by shards: `--shard i/n`, or SLURM's
+and torchrun's own variables.
 """
 
 import os
@@ -31,17 +32,21 @@ def pending(groups: Groups, store: Store) -> list[Sequence[Unit]]:
     return [group for group in groups if any(unit.key not in done for unit in group)]
 
 
-def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True) -> int:
+def local(
+    groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True
+) -> int:
     """Draw in this process, one group after the other; returns how many images were drawn.
 
     Raises:
-        InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine `ray`; for rules
-            that the network cannot take.
+        InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine
+            `ray`; for rules that the network cannot take.
     """
     from entropy_lib.sweep.sample import Sampler  # loads diffusers
 
     if workers != 1:
-        raise InvalidInputError(f"workers is {workers}; the local engine is one process. Use --engine ray, or several with --shard")
+        raise InvalidInputError(
+            f"workers is {workers}; the local engine is one process. Use --engine ray, or several with --shard"
+        )
     groups = pending(groups, store)
     if not groups:
         return 0
@@ -51,12 +56,14 @@ def local(groups: Groups, store: Store, *, device: str = "auto", workers: int = 
     return sum(sampler.draw_group(group, store) for group in bar)
 
 
-def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True) -> int:
+def ray(
+    groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True
+) -> int:
     """Draw with `workers` actors of a Ray cluster: the one at RAY_ADDRESS, or one of this machine's.
 
-    Each actor loads the model once and has one GPU, or on machines without an equal share of the cores. Only units and
-    counts travel: images go straight to the store, which must be a folder that all nodes see. An actor that dies is started
-    again and its group drawn anew.
+    Each actor loads the model once and has one GPU, or on machines without an equal share of the cores. Only
+    units and counts travel: images go straight to the store, which must be a folder that all nodes see. An
+    actor that dies is started again and its group drawn anew.
 
     Raises:
         MissingExtraError: without the package `ray`.
@@ -80,7 +87,15 @@ def ray(groups: Groups, store: Store, *, device: str = "auto", workers: int = 1,
         asked = (groups[0][0].model, groups[0][0].dtype, device, store.folder.resolve(), threads)
         actors = [actor.remote(*asked) for _ in range(min(workers, len(groups)))]
         counts = ActorPool(actors).map_unordered(lambda actor, group: actor.draw_group.remote(group), groups)
-        return sum(tqdm(counts, total=len(groups), disable=not progress, desc=f"drawing with {workers} workers", unit="batch"))
+        return sum(
+            tqdm(
+                counts,
+                total=len(groups),
+                disable=not progress,
+                desc=f"drawing with {workers} workers",
+                unit="batch",
+            )
+        )
     finally:
         if started:
             cluster.shutdown()
@@ -100,10 +115,16 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
     kind, available = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
     if not 1 <= workers <= available:
-        raise InvalidInputError(f"workers is {workers}; the Ray cluster has {available} {kind}: take 1 to {available}")
+        raise InvalidInputError(
+            f"workers is {workers}; the Ray cluster has {available} {kind}: take 1 to {available}"
+        )
     if kind == "GPUs":
         return {"num_gpus": 1, "num_cpus": 1}
-    fitting = (each for each in range(cores // workers, 0, -1) if sum(int(node.get("CPU", 0)) // each for node in alive) >= workers)
+    fitting = (
+        each
+        for each in range(cores // workers, 0, -1)
+        if sum(int(node.get("CPU", 0)) // each for node in alive) >= workers
+    )
     return {"num_gpus": 0, "num_cpus": next(fitting)}
 
 
@@ -140,7 +161,11 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
     """
     shard, shards = 0, 1
     for index, count, first in SHARDS:
-        if index not in environment or count not in environment or (index == "SLURM_PROCID" and "RANK" in environment):
+        if (
+            index not in environment
+            or count not in environment
+            or (index == "SLURM_PROCID" and "RANK" in environment)
+        ):
             continue
         given = f"{index} is {environment[index]} and {count} is {environment[count]}"
         try:
@@ -165,19 +190,22 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise InvalidInputError(f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'")
+        raise InvalidInputError(
+            f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'"
+        )
     return int(index), int(count)
 
 
 def estimate(
     plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True, progress: bool = True
 ) -> pd.DataFrame:
-    """What a plan costs, one row a size and the sum. Hours come from a rate that was measured here, or are not given.
+    """What a plan costs, one row a size and the sum. Hours come from a rate that was measured here, or are
+    not given.
 
     Args:
         batch, device: as the images will be drawn.
-        measure: draw one batch of each size where none is there yet; those images are part of the plan and are kept. Half
-            precision is not measured without a GPU.
+        measure: draw one batch of each size where none is there yet; those images are part of the plan and
+            are kept. Half precision is not measured without a GPU.
         progress: show a bar meanwhile.
 
     Returns:

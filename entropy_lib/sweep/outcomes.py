@@ -1,4 +1,6 @@
-"""The numbers of every image of a comparison, and which of them are decided beforehand to tell of a size's damage."""
+"""The numbers of every image of a comparison, and which of them are decided beforehand to tell of a size's
+damage.
+"""
 
 import pandas as pd
 
@@ -13,8 +15,8 @@ def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
     """Every wanted metric that is a number an image, of every usable image. Nothing is drawn.
 
     Returns:
-        one row an image and metric: `size, method, prompt, seed, metric, value`; NaN where a number cannot be given. Images
-        of native size stand under the methods that they were drawn by.
+        one row an image and metric: `size, method, prompt, seed, metric, value`; NaN where a number cannot be
+        given. Images of native size stand under the methods that they were drawn by.
 
     Raises:
         DamagedImageError: for an image that is not what was committed.
@@ -28,10 +30,12 @@ def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
 
 
 def things_found(comparison: Comparison) -> pd.DataFrame:
-    """Nameable things in every usable image of a comparison, beside how many its prompt asks for. Nothing is drawn.
+    """Nameable things in every usable image of a comparison, beside how many its prompt asks for. Nothing is
+    drawn.
 
     Returns:
-        one row an image: `size, method, prompt, seed, asked, things`; images of native size as in `picture_outcomes`.
+        one row an image: `size, method, prompt, seed, asked, things`; images of native size as in
+            `picture_outcomes`.
 
     Raises:
         InvalidInputError: for a comparison that nothing finds things in.
@@ -52,11 +56,14 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
 
 
 def _rows(size: str, method: str, images: UsableImages) -> pd.DataFrame:
-    return pd.DataFrame([{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in images.keys])
+    return pd.DataFrame(
+        [{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in images.keys]
+    )
 
 
 def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
-    """What tells of the damage at each size but the native one: `metrics.registry.PRIMARY`, or what stands in for it.
+    """What tells of the damage at each size but the native one: `metrics.registry.PRIMARY`, or what stands in
+    for it.
 
     Returns:
         {size: names of metrics}.

@@ -1,8 +1,10 @@
-"""What a folder or an archive of images holds, read from its files alone: whatever they are named, none is left out.
+"""What a folder or an archive of images holds, read from its files alone: whatever they are named, none is
+left out.
 
-A folder's files are all taken for images but hidden ones, tables of captions and what goes with images (`BESIDE`).
-Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any subfolder or, without such a
-table, in a `.txt` beside each image. An archive is a WebDataset: what is named alike up to the first dot belongs together.
+A folder's files are all taken for images but hidden ones, tables of captions and what goes with images
+(`BESIDE`). Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any
+subfolder or, without such a table, in a `.txt` beside each image. An archive is a WebDataset: what is named
+alike up to the first dot belongs together.
 """
 
 import json
@@ -21,8 +23,23 @@ from entropy_lib.errors import InvalidInputError
 
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-BESIDE = {".txt", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".md", ".html", ".yaml", ".yml", ".db", ".ini", ".log"}
-ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}  # fields of images
+BESIDE = {
+    ".txt",
+    ".csv",
+    ".json",
+    ".jsonl",
+    ".parquet",
+    ".tsv",
+    ".md",
+    ".html",
+    ".yaml",
+    ".yml",
+    ".db",
+    ".ini",
+    ".log",
+}
+# fields of images
+ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}
 
 
 Row = dict[str, Any]
@@ -31,7 +48,8 @@ Row = dict[str, Any]
 def _row(path: Path, name: str, start: int, size: int, facts: os.stat_result, caption: str | None) -> Row:
     """An image that lies in a file, from `start` on for `size` bytes, and its caption, None for none.
 
-    The name is for messages. The time says when the file was changed: what is kept of an image is made anew then.
+    The name is for messages. The time says when the file was changed: what is kept of an image is made anew
+    then.
     """
     place = {"path": str(path), "name": name, "start": start, "size": size, "changed": facts.st_mtime_ns}
     return {"image": place, "caption": caption}
@@ -50,7 +68,8 @@ def in_folder(folder: Path) -> list[Row]:
     captions = _captions(folder, tables, pictures) if tables else {}
     rows = []
     for path in pictures:
-        facts, beside = path.stat() if path.exists() else path.lstat(), path.with_suffix(".txt")  # a link may lead nowhere
+        # a link may lead nowhere
+        facts, beside = path.stat() if path.exists() else path.lstat(), path.with_suffix(".txt")
         if not tables and beside.is_file():
             captions[path] = beside.read_text(encoding="utf-8-sig")
         name, caption = str(path.relative_to(folder)), captions.get(path)
@@ -80,11 +99,15 @@ def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) ->
     known, captions, absent = {_key(path): path for path in pictures}, {}, []
     for table in tables:
         for name, caption in _rows(table):
-            path = known.get(_key(table.parent / name.replace("\\", "/"))) or known.get(_key(table.parent / name))
+            path = known.get(_key(table.parent / name.replace("\\", "/"))) or known.get(
+                _key(table.parent / name)
+            )
             if path is None:
                 absent.append(name)
             elif captions.setdefault(path, caption) != caption:
-                raise InvalidInputError(f"{path.relative_to(folder)} has two captions: {captions[path]!r}, {caption!r}")
+                raise InvalidInputError(
+                    f"{path.relative_to(folder)} has two captions: {captions[path]!r}, {caption!r}"
+                )
     if absent:
         named = " and ".join(str(table.relative_to(folder)) for table in tables)
         raise InvalidInputError(f"{named}: {len(absent)} rows name images that are not there: {some(absent)}")
@@ -104,12 +127,15 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
         elif path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
         else:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")  # others of Unicode's line ends may be in a caption
+            # others of Unicode's line ends may be in a caption
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
             table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
     except Exception as error:  # of pandas, of pyarrow, of json
         raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
-        raise InvalidInputError(f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption")
+        raise InvalidInputError(
+            f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption"
+        )
     captions = table.get(column(CAPTION_COLUMNS, table), [None] * len(table))
     return zip(map(str, table["file_name"]), map(first_text, captions), strict=True)
 
@@ -130,7 +156,8 @@ def in_archives(paths: Sequence[Path]) -> list[Row]:
     """The samples of WebDataset shards, an image each.
 
     Raises:
-        InvalidInputError: for a sample without an image or with two, and for an archive that does not end where its file does.
+        InvalidInputError: for a sample without an image or with two, and for an archive that does not end
+        where its file does.
         tarfile.TarError: for what is no archive.
     """
     return [row for path in paths for row in _in_archive(path)]
@@ -143,7 +170,9 @@ def _in_archive(path: Path) -> Iterator[Row]:
             folder, name = posixpath.split(member.name)
             if member.isfile() and not name.startswith("."):
                 sample, _, field = name.partition(".")
-                samples.setdefault(posixpath.join(folder, sample), {}).setdefault(field.lower(), []).append(member)
+                samples.setdefault(posixpath.join(folder, sample), {}).setdefault(field.lower(), []).append(
+                    member
+                )
         file.seek(archive.offset)
         if any(rest := file.read()) or not rest:
             raise InvalidInputError(f"{path.name} was cut off, or is several archives in one file")

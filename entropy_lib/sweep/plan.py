@@ -1,7 +1,9 @@
-"""What to draw: units, one an image, and plans, all the units of a comparison in groups that are drawn together.
+"""What to draw: units, one an image, and plans, all the units of a comparison in groups that are drawn
+together.
 
-A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes and methods with what
-all its units share; the store keeps those, and a digest of the keys, so that all commands of a sweep mean the same images.
+A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes
+and methods with what all its units share; the store keeps those, and a digest of the keys, so that all
+commands of a sweep mean the same images.
 
 Example:
     >>> shared = Settings("mini", "1234", "own", steps=20, guidance=2.0, dtype="float32", native_size=(64, 64))
@@ -30,7 +32,8 @@ LISTS = ("prompts", "seeds", "sizes", "methods")
 BATCH = 16  # images drawn together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
-DRAWING_VERSION = 1  # one more whenever the same unit gives another image (`tests/sweep/test_drawing.py` notices)
+# one more whenever the same unit gives another image (`tests/sweep/test_drawing.py` notices)
+DRAWING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,16 @@ class Unit:
     Attributes:
         prompt, seed: which noise and which text.
         height, width: in pixels.
-        method: how it is drawn: name of a scale rule or any other method of `sampling.methods`, in its canonical form.
+        method: how it is drawn: name of a scale rule or any other method of `sampling.methods`, in its
+        canonical form.
         model: name in the catalogue, Hub id or folder.
         revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".
         drawing: version of how units become images; releases that leave images as they are leave it too.
-        calibration: digest of the user's own that the rule takes its factors from, which the store keeps; "" where it takes
-            none, or the shipped one.
+        calibration: digest of the user's own that the rule takes its factors from, which the store keeps; ""
+            where it takes none, or the shipped one.
 
     Raises:
         InvalidInputError: for a size or a method that cannot be.
@@ -98,7 +102,9 @@ class Unit:
 
     @property
     def noise_seed(self) -> int:
-        """Seed of the image's own generator. It does not know the method, so that all start from the same noise."""
+        """Seed of the image's own generator. It does not know the method, so that all start from the same
+        noise.
+        """
         return int.from_bytes(_digest([self.prompt, self.seed, self.height, self.width])[:8]) >> 1
 
     @property
@@ -151,7 +157,8 @@ class Plan:
         At native size many are the identity: its images are drawn once, under the first of them.
 
         Raises:
-            InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all; for what no image can have.
+            InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all; for what no
+            image can have.
             UnknownNameError: for an unknown method.
         """
         chosen = [method(text) for text in methods]
@@ -189,7 +196,9 @@ class Plan:
         return tuple(chain(*self.cells.values()))
 
     def drawn_by(self, size: str, name: str) -> str:
-        """By which method the images of `name` are drawn: at native size the first of those that do the same there."""
+        """By which method the images of `name` are drawn: at native size the first of those that do the same
+        there.
+        """
         if size != self.native:
             return name
         groups = distinct_at_native_size(self.methods)
@@ -214,8 +223,9 @@ class Plan:
     def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
         """The units in groups of `batch` that are drawn together, or every n-th group for shard (i, n).
 
-        Groups do not depend on shards, nor on what has been drawn already. So an image has the same neighbours whoever
-        draws it, and the same bytes (sums in floating point depend on the batch, by one grey level).
+        Groups do not depend on shards, nor on what has been drawn already. So an image has the same
+        neighbours whoever draws it, and the same bytes (sums in floating point depend on the batch, by one
+        grey level).
 
         Raises:
             InvalidInputError: for a batch below 1, or a shard that is not among n.
@@ -226,7 +236,9 @@ class Plan:
         if not 0 <= index < count:
             raise InvalidInputError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
         cells = self.cells.values()
-        return [units[start : start + batch] for units in cells for start in range(0, len(units), batch)][index::count]
+        return [units[start : start + batch] for units in cells for start in range(0, len(units), batch)][
+            index::count
+        ]
 
     @property
     def content(self) -> dict[str, object]:
@@ -254,7 +266,8 @@ class Plan:
 
         Raises:
             MissingFileError: if there is none.
-            InvalidInputError: if it cannot be read, or its images have other keys here, as those of another version may.
+            InvalidInputError: if it cannot be read, or its images have other keys here, as those of another
+                version may.
         """
         path = Path(folder) / name
         if not path.exists():

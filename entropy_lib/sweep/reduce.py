@@ -1,16 +1,18 @@
 """From committed images to metric tables: every number with its interval, every comparison in pairs.
 
-All methods of a size are judged on the same prompts and seeds: an image that is missing under one of them is left out of
-all. Two tables come out, tidy, one row a number; which metrics there are is said by `metrics.registry.METRICS`:
+All methods of a size are judged on the same prompts and seeds: an image that is missing under one of them is
+left out of all. Two tables come out, tidy, one row a number; which metrics there are is said by
+`metrics.registry.METRICS`:
 
     levels        how far each method is from the reference, how well it fits its prompts
     differences   a method against the first, paired image by image
 
-Beside the methods stand two floors at every size: `real, resized`, real images brought to that size, is what a perfect model
-would get; `native, resized`, the model's own native images brought to that size, is what one gets without the trouble.
+Beside the methods stand two floors at every size: `real, resized`, real images brought to that size, is what
+a perfect model would get; `native, resized`, the model's own native images brought to that size, is what one
+gets without the trouble.
 
-Whatever distances are measured to is a sample too: its error is part of every interval, and blocks of prompts that it shares
-with a method are deleted from both. Only a reference that is a state is taken as it is.
+Whatever distances are measured to is a sample too: its error is part of every interval, and blocks of prompts
+that it shares with a method are deleted from both. Only a reference that is a state is taken as it is.
 """
 
 import warnings
@@ -42,8 +44,9 @@ class Tables:
 
     Attributes:
         levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
-        differences: columns `size, method, against, metric, estimate, low, high, p_value, p_holm, effect, share_improved,
-            share_low, share_high, pairs`; `estimate` is that of the method less that of the first method.
+        differences: columns `size, method, against, metric, estimate, low, high, p_value, p_holm, effect,
+            share_improved, share_low, share_high, pairs`; `estimate` is that of the method less that of the
+            first method.
         exclusions: columns `size, method, reason, images`.
         label: of the features: network, weights, resize, view.
         provenance: model, sampler, samples and reference, in one line.
@@ -75,8 +78,8 @@ class Tables:
 def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
     """All metrics of a comparison, as tables.
 
-    A Fréchet distance is left out where either side has fewer than two images for each feature: no interval would cover it.
-    Kernel distances and scores are given for any number.
+    A Fréchet distance is left out where either side has fewer than two images for each feature: no interval
+    would cover it. Kernel distances and scores are given for any number.
 
     Args:
         comparison: what to judge; nothing is drawn.
@@ -95,11 +98,14 @@ def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda si
             images, dropped = comparison.common_images(size)
             samples = _samples(comparison, size, images)
             rows = [(method, *each) for method, usable in images.items() for each in usable.excluded.items()]
-            exclusions += [(size, *row) for row in [*rows, *([("all", "pairs dropped", dropped)] if dropped else [])]]
+            exclusions += [
+                (size, *row) for row in [*rows, *([("all", "pairs dropped", dropped)] if dropped else [])]
+            ]
             levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
             differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
     changes = pd.DataFrame(differences)
-    if len(changes):  # p-values are corrected over the sizes at which a pair of methods is compared by a metric
+    # p-values are corrected over the sizes at which a pair of methods is compared by a metric
+    if len(changes):
         changes = holm(changes, by=["method", "metric"])
     left_out = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
     return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
@@ -118,7 +124,9 @@ class Target:
     reference: Sample | FeatureState
 
     def intervals(self, sample: Sample, first: Sample | None = None) -> dict[str, Interval]:
-        """Every distance of a sample that can be given; with `first` how much farther the sample is than that, in pairs."""
+        """Every distance of a sample that can be given; with `first` how much farther the sample is than
+        that, in pairs.
+        """
         comparison, reference, found = sample.comparison, self.reference, {}
         if isinstance(reference, FeatureState):
             labels, options = _blocks(sample), {"level": comparison.level}
@@ -132,7 +140,9 @@ class Target:
             if metric.can_be_given(features, known) and first is None:
                 found[metric.name] = metric.interval(features, known, labels, **options)
             elif metric.can_be_given(features, known):
-                found[metric.name] = metric.difference(features, first.features(purpose), known, labels, **options)
+                found[metric.name] = metric.difference(
+                    features, first.features(purpose), known, labels, **options
+                )
         return found
 
 
@@ -157,7 +167,9 @@ def _targets(comparison: Comparison) -> list[Target]:
 
 
 def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImages]) -> dict[str, Sample]:
-    """The methods of a size and its floors. Where one changes nothing it is not shown apart from the one that it equals."""
+    """The methods of a size and its floors. Where one changes nothing it is not shown apart from the one
+    that it equals.
+    """
     samples = {
         name: comparison.sample(usable, size if name == NATIVE else None)
         for name, usable in images.items()
@@ -168,13 +180,22 @@ def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImage
     return samples
 
 
-def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
+def _levels(
+    comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
+) -> list[dict]:
     rows, plan = [], comparison.plan
     for method, sample in samples.items():
-        native = method == NATIVE or (method == plan.methods[0] and size == plan.native)  # those very images are a target
+        # those very images are a target
+        native = method == NATIVE or (method == plan.methods[0] and size == plan.native)
         for target in (each for each in targets if not (native and each.name == "native")):
             rows += [
-                {"method": method, "metric": metric, "reference": target.name, **interval.columns(), **sample.counts}
+                {
+                    "method": method,
+                    "metric": metric,
+                    "reference": target.name,
+                    **interval.columns(),
+                    **sample.counts,
+                }
                 for metric, interval in target.intervals(sample).items()
             ]
         for metric, values in sample.scores.items():
@@ -190,33 +211,49 @@ def _levels(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequ
     return rows
 
 
-def _differences(comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str) -> list[dict]:
-    """Each further method, and the native floor, against the first, image by image; distances are to the first target."""
+def _differences(
+    comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
+) -> list[dict]:
+    """Each further method, and the native floor, against the first, image by image; distances are to the
+    first target.
+    """
     plan, rows = comparison.plan, []
     first = samples[plan.methods[0]]
     for method, sample in samples.items():
         if method in (plan.methods[0], REAL):
             continue
         pair = {"method": method, "against": plan.methods[0], "pairs": len(sample.prompts)}
-        native = method == NATIVE or size == plan.native  # one of the two is made of the images of the native target
+        # one of the two is made of the images of the native target
+        native = method == NATIVE or size == plan.native
         for target in (each for each in targets[:1] if not (native and each.name == "native")):
             for metric, interval in target.intervals(sample, first).items():
                 rows.append({**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value})
         for metric, values in sample.scores.items():
             known = _known(sample, values, first.scores[metric])
             if known is not None:
-                rows.append({**pair, "metric": metric, **_score_difference(metric, sample, first, known), "pairs": len(known)})
+                rows.append(
+                    {
+                        **pair,
+                        "metric": metric,
+                        **_score_difference(metric, sample, first, known),
+                        "pairs": len(known),
+                    }
+                )
     return rows
 
 
 def _score_difference(metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
-    """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved (or with more)."""
+    """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved
+    (or with more).
+    """
     new, old, level = sample.scores[metric][rows], first.scores[metric][rows], sample.comparison.level
     interval = jackknife_difference(np.mean, new, old, _blocks(sample, rows), level=level)
     gain = (old - new) if METRICS[metric].better == "lower" else (new - old)
     by_prompt = pd.Series(gain).groupby([sample.prompts[index] for index in rows]).mean()
     changed = by_prompt[by_prompt != 0]
-    improved = wilson(int((changed > 0).sum()), len(changed), level).columns("improved") if len(changed) else {}
+    improved = (
+        wilson(int((changed > 0).sum()), len(changed), level).columns("improved") if len(changed) else {}
+    )
     deviation = float(np.std(new - old, ddof=1))
     return {
         **interval.columns(),
@@ -259,6 +296,7 @@ def _provenance(comparison: Comparison) -> str:
         parts.append(f"reference {real.summary()}, counted as a sample")
         texts += real.captions(real.halves()[0]) if real.caption is not None else []
     parts.append(f"{comparison.level:.0%} interval, jackknife over prompts")
-    if any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):  # prompts that it knows the beginning of only
+    # prompts that it knows the beginning of only
+    if any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):
         parts.append(comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts))))
     return " · ".join(part for part in parts if part)

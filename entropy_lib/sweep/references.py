@@ -1,4 +1,5 @@
-"""Real images to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or the Hub.
+"""Real images to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or
+the Hub.
 
     scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
                              scenes:300 the first 300 of them
@@ -6,10 +7,11 @@
     path/to/*.parquet        a column of images and one of captions
     path/to/*.tar            WebDataset shards
     hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
-    path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and nothing else
+    path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and
+    nothing else
 
-Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out, counted and named; what
-cannot be shown as a viewer shows it (`metrics.picture_files`) is refused.
+Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out,
+counted and named; what cannot be shown as a viewer shows it (`metrics.picture_files`) is refused.
 """
 
 import hashlib
@@ -36,7 +38,15 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
-from entropy_lib.sweep.picture_sources import CAPTION_COLUMNS, Row, column, first_text, in_archives, in_folder, some
+from entropy_lib.sweep.picture_sources import (
+    CAPTION_COLUMNS,
+    Row,
+    column,
+    first_text,
+    in_archives,
+    in_folder,
+    some,
+)
 
 if TYPE_CHECKING:
     import datasets  # comes with an extra
@@ -83,17 +93,22 @@ class Reference:
     def survey(self) -> pd.DataFrame:
         """Every image decoded once: columns `digest, height, width, format`, indexed as `rows` are.
 
-        Images that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache of `datasets`.
+        Images that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache
+        of `datasets`.
 
         Raises:
-            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to compare with; or if one
-                can be decoded, but not shown as a viewer shows it.
+            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to
+                compare with; or if one can be decoded, but not shown as a viewer shows it.
 
         Warns:
             DamagedReferenceWarning: saying how many were left out, and which.
         """
         if hasattr(self.rows, "map"):
-            options = {"remove_columns": self.rows.column_names, "fn_kwargs": {"code": _code()}, "desc": f"reading {self.name}"}
+            options = {
+                "remove_columns": self.rows.column_names,
+                "fn_kwargs": {"code": _code()},
+                "desc": f"reading {self.name}",
+            }
             whole = self.rows.map(_facts, input_columns=[self.picture], **options).to_pandas()
         else:
             whole = pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
@@ -113,7 +128,9 @@ class Reference:
                 "them to compare with. Name another reference, or restore its files"
             )
         if len(broken):
-            warnings.warn(f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2)
+            warnings.warn(
+                f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2
+            )
         return decoded.drop(columns="problem")
 
     def _name_of(self, index: int) -> str:
@@ -128,7 +145,9 @@ class Reference:
             InvalidInputError: if captions are missing, saying how many.
         """
         if self.caption is None:
-            raise InvalidInputError(f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); name a prompt list")
+            raise InvalidInputError(
+                f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); name a prompt list"
+            )
         texts = [(first_text(self.rows[index][self.caption]) or "").strip() for index in indices]
         if missing := texts.count(""):
             raise InvalidInputError(
@@ -137,10 +156,11 @@ class Reference:
         return texts
 
     def halves(self) -> tuple[list[int], list[int]]:
-        """Indices of two halves that share no image, in random order, the same every time: the first few are a fair sample.
+        """Indices of two halves that share no image, in random order, the same every time: the first few are
+        a fair sample.
 
-        The first gives captions and the floor of real images, the second is what all are compared with: no image is ever
-        compared with itself.
+        The first gives captions and the floor of real images, the second is what all are compared with: no
+        image is ever compared with itself.
         """
         order = np.random.default_rng(SEED).permutation(np.array(self.survey.index))
         return order[: len(order) // 2].tolist(), order[len(order) // 2 :].tolist()
@@ -149,11 +169,15 @@ class Reference:
         """One line: how many images, of what sizes and formats."""
         sizes = set(self.survey[["height", "width"]].itertuples(index=False, name=None))
         shortest, longest, formats = min(sizes), max(sizes), set(self.survey["format"])
-        size = f"{shortest[0]}x{shortest[1]}" + ("" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes")
+        size = f"{shortest[0]}x{shortest[1]}" + (
+            "" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes"
+        )
         return f"{self.name}: {len(self.survey):,} images of {size}, {' and '.join(sorted(formats))}"
 
     def check_size(self, side: int) -> None:
-        """Raise InvalidInputError if images are smaller than what the extractor reads: enlarging the reference would blur it."""
+        """Raise InvalidInputError if images are smaller than what the extractor reads: enlarging the
+        reference would blur it.
+        """
         small = int((self.survey[["height", "width"]].min(axis=1) < side).sum())
         if small:
             raise InvalidInputError(
@@ -163,7 +187,9 @@ class Reference:
 
 
 def _facts(value: object, code: str = "") -> dict:
-    """What a comparison needs to know of an encoded image, or why it cannot; `code` is part of what the cache goes by."""
+    """What a comparison needs to know of an encoded image, or why it cannot; `code` is part of what the
+    cache goes by.
+    """
     found = ("", 0, 0, "")
     try:
         encoded = _encoded(value)
@@ -181,7 +207,9 @@ def _facts(value: object, code: str = "") -> dict:
 
 @cache
 def _code() -> str:
-    """A checksum of what decides the facts, which `datasets` does not look into: it knows functions by their names."""
+    """A checksum of what decides the facts, which `datasets` does not look into: it knows functions by their
+    names.
+    """
     return hashlib.sha256((inspect.getsource(picture_files) + inspect.getsource(_facts)).encode()).hexdigest()
 
 
@@ -199,12 +227,19 @@ def load_reference(source: str) -> Reference:
 
     Raises:
         MissingFileError: for a path that is not there.
-        InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of images.
+        InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of
+            images.
     """
     if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
         return _scenes(int(match[1] or SCENES))
     path = Path(source)
-    kind = "folder" if path.is_dir() else path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
+    kind = (
+        "folder"
+        if path.is_dir()
+        else path.suffix
+        if path.suffix in (".parquet", ".tar")
+        else source.partition(":")[0]
+    )
     if kind not in ("folder", ".parquet", ".tar", "hub"):
         raise InvalidInputError(
             f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of images, a .parquet, a .tar, a "
@@ -215,7 +250,9 @@ def load_reference(source: str) -> Reference:
         import datasets
     try:
         if kind == ".parquet":
-            rows = datasets.load_dataset("parquet", data_files=[escape(str(file)) for file in files], split="train")
+            rows = datasets.load_dataset(
+                "parquet", data_files=[escape(str(file)) for file in files], split="train"
+            )
         elif kind == "hub":
             name, _, split = source.removeprefix("hub:").partition(":")
             with offline_where_it_does_not_answer():
@@ -225,7 +262,9 @@ def load_reference(source: str) -> Reference:
     except Exception as error:  # of many kinds, and of as many libraries
         cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
         first = str(cause).splitlines()[0]
-        raise InvalidInputError(f"reference {source!r} cannot be read ({first}); restore its files, or name another") from error
+        raise InvalidInputError(
+            f"reference {source!r} cannot be read ({first}); restore its files, or name another"
+        ) from error
     picture = column(PICTURE_COLUMNS, rows.column_names)
     if picture is None:
         raise InvalidInputError(
@@ -255,7 +294,8 @@ def _each(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def open_reference(source: str) -> Reference | FeatureState | None:
-    """A reference as a notebook parameter names it: "" is none, relative paths are taken from `files.workplace()`.
+    """A reference as a notebook parameter names it: "" is none, relative paths are taken from
+    `files.workplace()`.
 
     Raises:
         MissingFileError, InvalidInputError: as `load_reference` and `FeatureState.load`.
@@ -268,7 +308,8 @@ def open_reference(source: str) -> Reference | FeatureState | None:
 
 
 def caption_list(source: str, count: int) -> list[str]:
-    """The first `count` different captions of half of the real images: prompts for images to compare with the other half.
+    """The first `count` different captions of half of the real images: prompts for images to compare with the
+    other half.
 
     Raises:
         InvalidInputError: for a reference without captions, or with fewer.
@@ -276,10 +317,14 @@ def caption_list(source: str, count: int) -> list[str]:
     """
     reference = open_reference(source)
     if not isinstance(reference, Reference):
-        raise InvalidInputError(f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list")
+        raise InvalidInputError(
+            f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list"
+        )
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     if len(captions) < count:
-        raise InvalidInputError(f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions")
+        raise InvalidInputError(
+            f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions"
+        )
     return captions[:count]
 
 
@@ -289,7 +334,9 @@ def _existing(pattern: Path) -> list[Path]:
         return [pattern]
     found = sorted(path for path in pattern.parent.glob(pattern.name) if not path.name.startswith("."))
     if not found:
-        raise MissingFileError(f"no file matches {str(pattern)!r}; relative paths are taken from {workplace()}")
+        raise MissingFileError(
+            f"no file matches {str(pattern)!r}; relative paths are taken from {workplace()}"
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""How units are drawn: a group at a time, from a pipeline that has been checked against what the units ask for."""
+"""How units are drawn: a group at a time, from a pipeline that has been checked against what the units ask
+for.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +22,8 @@ from entropy_lib.sweep.store import Picture, Store
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
-    """What the units of a plan share. A model whose revision the catalogue pins needs no weights, so a laptop can plan for it.
+    """What the units of a plan share. A model whose revision the catalogue pins needs no weights, so a laptop
+    can plan for it.
 
     Raises:
         WeightsError: for any other model whose configuration is not there.
@@ -52,8 +55,8 @@ class Sampler:
     def draw_group(self, units: Sequence[Unit], store: Store) -> int:
         """Draw the units of a group that the store has not, and commit them; returns how many those were.
 
-        All of the group is drawn even where a part is there already, so that images do not depend on what was there.
-        Images that are not finite are excluded, with the reason in their record.
+        All of the group is drawn even where a part is there already, so that images do not depend on what was
+        there. Images that are not finite are excluded, with the reason in their record.
 
         Raises:
             InvalidInputError: for units of another model, revision, scheduler, dtype or drawing version.
@@ -65,7 +68,11 @@ class Sampler:
         self._calibrate(units[0].calibration, store)
         start = time.perf_counter()
         pictures, batch = self._draw(units)
-        facts = {"seconds": (time.perf_counter() - start) / len(units), "batch": batch, "library": __version__}
+        facts = {
+            "seconds": (time.perf_counter() - start) / len(units),
+            "batch": batch,
+            "library": __version__,
+        }
         for unit, picture in zip(units, pictures, strict=True):
             if unit not in missing:
                 continue
@@ -79,8 +86,8 @@ class Sampler:
         """Try every rule on the network before anything is drawn.
 
         Raises:
-            InvalidInputError: for a level that the network has not, a calibration that is of other weights or missing, and a rule
-                that cannot do at some size what it is for.
+            InvalidInputError: for a level that the network has not, a calibration that is of other weights or
+                missing, and a rule that cannot do at some size what it is for.
         """
         asked = ((method(unit.method).rule, unit.calibration, unit.height, unit.width) for unit in units)
         for rule, digest, height, width in dict.fromkeys(asked):
@@ -89,7 +96,9 @@ class Sampler:
                 distinct_rules_at(self.pipe, [rule], (height, width))
 
     def _calibrate(self, digest: str, store: Store) -> None:
-        """Let the rules to come take their factors from a calibration that the store keeps, or from the shipped one."""
+        """Let the rules to come take their factors from a calibration that the store keeps, or from the
+        shipped one.
+        """
         if digest != self._calibration:
             use_calibration(denoiser(self.pipe), store.calibration(digest) if digest else None)
             self._calibration = digest
@@ -110,11 +119,19 @@ class Sampler:
                 )
 
     def _draw(self, units: Sequence[Unit]) -> tuple[list[Picture | None], int]:
-        """The images, None where one is not finite, and the batch that fitted into memory: halved until it does."""
-        first, prompts, seeds = units[0], [unit.prompt for unit in units], [self._seed(unit) for unit in units]
+        """The images, None where one is not finite, and the batch that fitted into memory: halved until it
+        does.
+        """
+        first, prompts, seeds = (
+            units[0],
+            [unit.prompt for unit in units],
+            [self._seed(unit) for unit in units],
+        )
         options = {"steps": first.steps, "guidance": first.guidance, "batch": len(units)}
         try:
-            return list(generate(self.pipe, prompts, seeds, (first.height, first.width), first.method, **options)), len(units)
+            return list(
+                generate(self.pipe, prompts, seeds, (first.height, first.width), first.method, **options)
+            ), len(units)
         except NotFiniteError:
             if len(units) == 1:
                 return [None], 1
@@ -130,11 +147,17 @@ class Sampler:
     def _seed(self, unit: Unit) -> int:
         """Methods that begin with an image of native size begin with the noise of native size."""
         begun = (
-            replace(unit, height=self.native[0], width=self.native[1]) if METHODS[method(unit.method).kind].from_native else unit
+            replace(unit, height=self.native[0], width=self.native[1])
+            if METHODS[method(unit.method).kind].from_native
+            else unit
         )
         return begun.noise_seed % SEEDS  # all that torch's generator on the CPU uses of a seed
 
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether torch says that memory ran out: a class of its own on CUDA, a message on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "not enough memory" in str(error)
+        or "out of memory" in str(error)
+    )

@@ -5,8 +5,9 @@
     quarantine/              what failed its checksum, with its record
     calibrations/            of users, named by their digests
 
-Whatever moment a process is killed at, each file is whole or absent. Drawing a unit twice is harmless: the second result
-replaces the first. Readers verify the checksum of every image; a damaged one is put aside and counts as not drawn.
+Whatever moment a process is killed at, each file is whole or absent. Drawing a unit twice is harmless: the
+second result replaces the first. Readers verify the checksum of every image; a damaged one is put aside and
+counts as not drawn.
 
 Example:
     >>> import numpy as np, tempfile
@@ -64,7 +65,9 @@ class Store:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise InvalidInputError(f"store is {str(folder)!r}, which is a file; name a folder, it is made if need be")
+            raise InvalidInputError(
+                f"store is {str(folder)!r}, which is a file; name a folder, it is made if need be"
+            )
 
     def image_path(self, key: str) -> Path:
         """Where the image of a key is or will be."""
@@ -88,7 +91,9 @@ class Store:
         """
         if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
-            raise InvalidInputError(f"image is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}")
+            raise InvalidInputError(
+                f"image is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}"
+            )
         content = _png(picture)
         _write(self.image_path(unit.key), content)
         self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
@@ -98,7 +103,9 @@ class Store:
         self._record(unit, excluded=reason, **facts)
 
     def keep_calibration(self, calibration: Calibration) -> str:
-        """Keep a calibration beside the images that are drawn by it; returns its digest, by which units name it."""
+        """Keep a calibration beside the images that are drawn by it; returns its digest, by which units name
+        it.
+        """
         calibration.write(self._calibration_path(calibration.digest))
         return calibration.digest
 
@@ -111,7 +118,9 @@ class Store:
         """
         found = Calibration.read(self._calibration_path(digest))
         if found.digest != digest:
-            raise InvalidInputError(f"{self._calibration_path(digest)} was changed after it was kept; remove it and plan again")
+            raise InvalidInputError(
+                f"{self._calibration_path(digest)} was changed after it was kept; remove it and plan again"
+            )
         return found
 
     def _calibration_path(self, digest: str) -> Path:
@@ -128,7 +137,8 @@ class Store:
     def committed(self) -> set[str]:
         """Keys of everything that is done."""
         written = (self.folder / "records").glob("??/*.json")
-        return {path.stem for path in written if not path.name.startswith(".")}  # without those that are being written
+        # without those that are being written
+        return {path.stem for path in written if not path.name.startswith(".")}
 
     def record(self, unit: Unit) -> dict:
         """The commit record of a unit.
@@ -142,11 +152,17 @@ class Store:
             raise NotDrawnError(f"{_named(unit)} is not in {self.folder.name}; draw it first")
         try:
             record = json.loads(path.read_bytes())
-            if not isinstance(record, dict) or record.get("key") != unit.key or not {"sha256", "excluded"} & set(record):
+            if (
+                not isinstance(record, dict)
+                or record.get("key") != unit.key
+                or not {"sha256", "excluded"} & set(record)
+            ):
                 raise InvalidInputError("it is not the commit record of this image")
             return record
         except ValueError as error:
-            raise self._quarantined(unit.key, f"has an unreadable record, {path.relative_to(self.folder)} ({error})") from None
+            raise self._quarantined(
+                unit.key, f"has an unreadable record, {path.relative_to(self.folder)} ({error})"
+            ) from None
 
     def records(self, units: Iterable[Unit]) -> dict[Unit, dict]:
         """The commit record of each unit; where there is none, or a damaged one, it is `{"excluded": why}`."""
@@ -194,7 +210,9 @@ class Store:
         for path in (self.record_path(key), self.image_path(key)):
             if path.exists():
                 os.replace(path, aside / f"{time.time_ns()}-{path.name}")
-        return DamagedImageError(f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` draws it again")
+        return DamagedImageError(
+            f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` draws it again"
+        )
 
     def clean(self) -> int:
         """Remove temporary files whose writers are gone; returns how many."""
@@ -214,7 +232,9 @@ def _png(picture: Picture) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
-        raise NotWrittenError("the PNG does not decode to the image it was made from; is Pillow installed properly?")
+        raise NotWrittenError(
+            "the PNG does not decode to the image it was made from; is Pillow installed properly?"
+        )
     return encoded.getvalue()
 
 
@@ -230,7 +250,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _abandoned(temporary: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone (machine and number are in the name, see `replacing`)."""
+    """Whether the process that was writing a temporary file is gone (machine and number are in the name, see
+    `replacing`).
+    """
     try:
         if time.time() - temporary.stat().st_mtime > STALE:
             return True

@@ -1,4 +1,6 @@
-"""Bad input to `run` and `sweep`: one clear line, exit status 2, before anything starts, and nothing that was there is lost."""
+"""Bad input to `run` and `sweep`: one clear line, exit status 2, before anything starts, and nothing that
+was there is lost.
+"""
 
 import json
 import re
@@ -117,10 +119,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "steps=!!int x": "is no YAML",
         "[/x]=3": "unknown parameter",
     },
-    "00_quickstart": {
-        "rule=papper": "did you mean 'paper'",
-        "rule=[paper]": "rule is .*; it must be a text",
-    },
+    "00_quickstart": {"rule=papper": "did you mean 'paper'", "rule=[paper]": "rule is .*; it must be a text"},
     "01_theory": {
         "tokens=[1]": r"tokens\[0\] is .*; it must be 2 or more",
         "tokens=[4, 4]": "4 occurs twice",
@@ -198,7 +197,13 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
 TINY = ("plan", "-p", "model=HERE/models/tiny", "-p", "reference=", "-p", "prompts=mini")
 NEEDS_ONE = "methods=[unscaled, paper, ultraimage]"
 ARGUMENTS = {
-    ("10_causes", "-p", "calibration=HERE/own/few.json", "-p", NEEDS_ONE): "layer 'down_blocks.* is not in the calibration",
+    (
+        "10_causes",
+        "-p",
+        "calibration=HERE/own/few.json",
+        "-p",
+        NEEDS_ONE,
+    ): "layer 'down_blocks.* is not in the calibration",
     ("10_causes", "-p", "model=HERE/models/tiny", "-p", NEEDS_ONE): "there is none for these weights",
     ("05_image_grid",): "did you mean '05_image_grids'",
     ("[/b]",): r"\[/b\]",
@@ -219,7 +224,15 @@ SWEEPS = {
     ("plan", "-p", "methods=[unscaled, 'paper[7]']"): "there is no level 7; this network has 3",
     (*TINY, "-p", "methods=['paper[2]']"): "no level 2; this network has 2, .* 64, 16",
     (*TINY, "-p", "sizes=[32x32]"): "native size 64x64 is not among",
-    ("plan", "-p", "model=sd21-base", "-p", NEEDS_ONE, "-p", "sizes=[512x512]"): "there is none for these weights",
+    (
+        "plan",
+        "-p",
+        "model=sd21-base",
+        "-p",
+        NEEDS_ONE,
+        "-p",
+        "sizes=[512x512]",
+    ): "there is none for these weights",
     ("plan", "--notebook", "10_causes", "-p", "calibration=HERE/own/weak.json"): "measured on other weights",
     ("plan", "--profile", "[/x]"): r"\[/x\]",
     ("sample", "--engine", "rey"): "did you mean 'ray'",
@@ -260,7 +273,9 @@ def calibrations():
         "weak": json.loads((SHIPPED / "mini-weak.json").read_text(encoding="utf-8")),
         "heads": changed(lambda _, layers, first: layers[first]["entropies"].pop()),
         "tokens": changed(lambda _, layers, first: layers[first].update(training_tokens=1024)),
-        "layers": changed(lambda lengths, layers, first: (lengths.update(middle=1.0), layers.update(middle=layers[first]))),
+        "layers": changed(
+            lambda lengths, layers, first: (lengths.update(middle=1.0), layers.update(middle=layers[first]))
+        ),
         "few": changed(lambda lengths, layers, first: (lengths.pop(first), layers.pop(first))),
         "lengths": changed(lambda lengths, *_: lengths.clear()),
         "negative": changed(lambda _, layers, first: layers[first]["factors"].__setitem__(0, -1.0)),
@@ -277,7 +292,9 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, tiny_model):
-    """A workplace with a report of yesterday, bad files of each kind, and bad profiles beside the shipped ones; nothing can run."""
+    """A workplace with a report of yesterday, bad files of each kind, and bad profiles beside the shipped
+    ones; nothing can run.
+    """
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -361,7 +378,10 @@ def test_a_command_that_there_is_not(here, command, arguments):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there(refused):
-    refused(["run", "05_image_grids", "--profile", "smoke", "--output", "HERE/out", "-p", "device=cuda"], "device is 'cuda'")
+    refused(
+        ["run", "05_image_grids", "--profile", "smoke", "--output", "HERE/out", "-p", "device=cuda"],
+        "device is 'cuda'",
+    )
 
 
 def test_the_doctor_judges_the_others_beside_a_profile_that_cannot_be_read(here):

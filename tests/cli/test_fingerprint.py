@@ -38,7 +38,9 @@ def test_a_package_that_is_installed_beside_counts(tmp_path, monkeypatch):
     versions.cache_clear()
     before = print_of()
     (tmp_path / "xformers-1.0.dist-info").mkdir()
-    (tmp_path / "xformers-1.0.dist-info" / "METADATA").write_text("Name: xformers\nVersion: 1.0\n", encoding="utf-8")
+    (tmp_path / "xformers-1.0.dist-info" / "METADATA").write_text(
+        "Name: xformers\nVersion: 1.0\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     versions.cache_clear()
     assert print_of() != before
@@ -55,7 +57,9 @@ def shipped(request, tmp_path, monkeypatch):
 
 
 def test_every_file_of_the_library_and_of_the_data_counts(shipped):
-    """Whatever a list by hand would forget: a file changed, in place and without a new date, renamed, added, taken away."""
+    """Whatever a list by hand would forget: a file changed, in place and without a new date, renamed, added,
+    taken away.
+    """
     for path in sorted(shipped.rglob("*.*"))[::25]:
         before, state, content = print_of(), path.stat(), path.read_bytes()
         path.write_bytes(content + b"\n")
@@ -85,7 +89,9 @@ def test_what_a_parameter_names_counts_but_what_a_notebook_writes(tmp_path, monk
     value = "mine/*.csv" if name == "reference" else "mine"
 
     def of_a_study():
-        return fingerprint(NOTEBOOK, profile_parameters("08_user_study", "smoke").model_copy(update={name: value}))
+        return fingerprint(
+            NOTEBOOK, profile_parameters("08_user_study", "smoke").model_copy(update={name: value})
+        )
 
     before = of_a_study()
     (tmp_path / "mine" / "answers-1.csv").write_text("1", encoding="utf-8")

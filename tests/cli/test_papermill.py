@@ -17,11 +17,23 @@ from entropy_lib.files import ROOT
 def by_hand(tmp_path, command):
     """Notebook 01 by papermill with the file that `parameters` writes, and more on its command line."""
     values = tmp_path / "mine.yaml"
-    values.write_text(command("parameters", "01_theory", "--profile", "smoke", "-p", f"output={tmp_path}").out, encoding="utf-8")
+    values.write_text(
+        command("parameters", "01_theory", "--profile", "smoke", "-p", f"output={tmp_path}").out,
+        encoding="utf-8",
+    )
 
     def run(*more):
         out = tmp_path / "out.ipynb"
-        line = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "01_theory.ipynb"), str(out), "-f", str(values), *more]
+        line = [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(ROOT / "notebooks" / "01_theory.ipynb"),
+            str(out),
+            "-f",
+            str(values),
+            *more,
+        ]
         return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False), out
 
     return run
@@ -30,7 +42,8 @@ def by_hand(tmp_path, command):
 def test_the_file_of_parameters_has_those_of_the_profile(command):
     said = command("parameters", "03_entropy_vs_tokens", "--profile", "smoke", "-p", "sizes=[32x32, 64x64]")
     assert (
-        yaml.safe_load(said.out) == profile_parameters("03_entropy_vs_tokens", "smoke", {"sizes": ["32x32", "64x64"]}).model_dump()
+        yaml.safe_load(said.out)
+        == profile_parameters("03_entropy_vs_tokens", "smoke", {"sizes": ["32x32", "64x64"]}).model_dump()
     )
     assert "did you mean 'steps'" in command("parameters", "03_entropy_vs_tokens", "-p", "stepz=3").err
 
@@ -41,7 +54,9 @@ def test_papermill_runs_a_notebook_with_that_file(by_hand):
     assert ended.returncode == 0, ended.stderr[-2000:]
     cells = nbformat.read(out, as_version=4).cells
     assert any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells)
-    assert any("Summary" in str(cell.get("outputs")) and "Eq. 5" in str(cell.get("outputs")) for cell in cells)
+    assert any(
+        "Summary" in str(cell.get("outputs")) and "Eq. 5" in str(cell.get("outputs")) for cell in cells
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
-"""Parameters of notebooks come from their own cell; a notebook of one's own is one file, and as strict as the others."""
+"""Parameters of notebooks come from their own cell; a notebook of one's own is one file, and as strict as
+the others.
+"""
 
 import shutil
 
@@ -42,8 +44,13 @@ def written(tmp_path, monkeypatch):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(parameters, "FOLDER", tmp_path)
 
-    def write(source: str, name: str = "11_example", tags: tuple[str, ...] = ("parameters",), check: str = CHECK) -> None:
-        cells = [nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)}), nbformat.v4.new_code_cell(check)]
+    def write(
+        source: str, name: str = "11_example", tags: tuple[str, ...] = ("parameters",), check: str = CHECK
+    ) -> None:
+        cells = [
+            nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)}),
+            nbformat.v4.new_code_cell(check),
+        ]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
 
     return write
@@ -166,12 +173,23 @@ def test_a_prompt_list_of_your_own(tmp_path, monkeypatch):
 
 def test_images_are_counted():
     assert drawn_images(profile_parameters("05_image_grids", "smoke")) == 2 * 3 * 2
-    assert drawn_images(profile_parameters("04_entropy_per_layer", "smoke")) == 2 * 3 * 2, "and the native size"
-    assert drawn_images(profile_parameters("07_cost_and_baselines", "smoke")) == 4 * (2 * 3 + 2 * 2), "below native size and above"
+    assert drawn_images(profile_parameters("04_entropy_per_layer", "smoke")) == 2 * 3 * 2, (
+        "and the native size"
+    )
+    assert drawn_images(profile_parameters("07_cost_and_baselines", "smoke")) == 4 * (2 * 3 + 2 * 2), (
+        "below native size and above"
+    )
 
 
 def test_provenance_names_everything_that_decides_the_numbers(pipe):
     line = profile_parameters("00_quickstart", "mini").provenance(pipe)
     assert line.startswith("model mini @ ")
-    for part in ("DDIMScheduler, 20 steps", "guidance 3", "6 prompts of 'mini'", "seeds 0 to 5", "float32", "no safety checker"):
+    for part in (
+        "DDIMScheduler, 20 steps",
+        "guidance 3",
+        "6 prompts of 'mini'",
+        "seeds 0 to 5",
+        "float32",
+        "no safety checker",
+    ):
         assert part in line

@@ -15,7 +15,9 @@ def test_every_profile_is_valid_for_every_notebook_and_gives_what_its_file_says(
     checked = profile_parameters(notebook, profile)
     content = yaml.safe_load((profiles.PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
     given = profiles._values(notebook, profile)
-    said = {name: value for name, value in content.get("common", {}).items() if name in given} | (content.get(notebook) or {})
+    said = {name: value for name, value in content.get("common", {}).items() if name in given} | (
+        content.get(notebook) or {}
+    )
     assert {name: given[name] for name in said} == said
     if getattr(checked, "reference", "").startswith("data/coco"):
         with pytest.raises(FileNotFoundError, match=r"no file matches .*data/coco"):
@@ -63,7 +65,11 @@ def test_the_nearer_file_wins_over_the_sections_of_the_one_it_extends(mine):
 @pytest.mark.parametrize("profile", ["sd21-paper", "sdxl-paper", "ldm256-paper"])
 def test_the_profiles_of_the_paper_ask_for_200_prompts_where_they_do_not_say_otherwise(profile):
     asked = {notebook: profile_parameters(notebook, profile) for notebook in NOTEBOOKS}
-    counts = {notebook[:2]: checked.prompt_count for notebook, checked in asked.items() if hasattr(checked, "prompt_count")}
+    counts = {
+        notebook[:2]: checked.prompt_count
+        for notebook, checked in asked.items()
+        if hasattr(checked, "prompt_count")
+    }
     assert counts == dict.fromkeys(counts, 200) | {"02": 24, "05": 16, "06": counts["06"]}
     assert counts["06"] >= 10_000
 
@@ -76,7 +82,22 @@ def test_all_notebooks_of_a_profile_cannot_be_given_one_folder(mine):
 
 def test_numbers_and_words_are_those_of_yaml_1_2():
     found = profiles.load_yaml("[1e-3, 2., -.5, -2, true, ~, 0x64, 010, 1:30, 1_0, no, on, 2026-11-24, .inf]")
-    assert found == [0.001, 2.0, -0.5, -2, True, None, "0x64", "010", "1:30", "1_0", "no", "on", "2026-11-24", float("inf")]
+    assert found == [
+        0.001,
+        2.0,
+        -0.5,
+        -2,
+        True,
+        None,
+        "0x64",
+        "010",
+        "1:30",
+        "1_0",
+        "no",
+        "on",
+        "2026-11-24",
+        float("inf"),
+    ]
     with pytest.raises(ParameterError, match="'a' occurs twice in line 1"):
         profiles.load_yaml("{a: 1, a: 2}")
 
@@ -89,7 +110,14 @@ def test_other_parameters_have_folders_of_their_own(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("a zebra\na bus\n", encoding="utf-8")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "mine.txt").write_text("a bus\na zebra\n", encoding="utf-8")
-    runs = [run(), run(steps=1), run(steps=3), run(guidance=1.0), run(steps=1, guidance=1.0), run(prompts="mine.txt")]
+    runs = [
+        run(),
+        run(steps=1),
+        run(steps=3),
+        run(guidance=1.0),
+        run(steps=1, guidance=1.0),
+        run(prompts="mine.txt"),
+    ]
     monkeypatch.chdir(tmp_path / "below")
     runs.append(run(prompts="mine.txt"))
     assert len({one.name for one in runs}) == len({one.parameters.output for one in runs}) == len(runs)

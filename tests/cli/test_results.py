@@ -17,19 +17,30 @@ from entropy_lib.plots.tables import sentence
 
 
 def test_the_page_says_what_the_committed_results_say():
-    assert results.page() == results.PAGE.read_text(encoding="utf-8"), "write it anew: python -m entropy_lib results"
-    assert not re.search(r"\| (real|native), resized +\| unscaled", results.page()), "baselines are not compared with a rule"
+    assert results.page() == results.PAGE.read_text(encoding="utf-8"), (
+        "write it anew: python -m entropy_lib results"
+    )
+    assert not re.search(r"\| (real|native), resized +\| unscaled", results.page()), (
+        "baselines are not compared with a rule"
+    )
 
 
 def answers() -> list[str]:
     """The five sentences of README, from the kept tables of the embedded model."""
     over, under = results.COUNTED
-    levels, differences = (results.kept_tables("09_layout_metrics", name, ["mini-full"]) for name in ("levels", "differences"))
+    levels, differences = (
+        results.kept_tables("09_layout_metrics", name, ["mini-full"]) for name in ("levels", "differences")
+    )
     removed = results.kept_tables("04_entropy_per_layer", "fraction_removed", ["mini"])
     restored = results.kept_tables("10_causes", "shares", ["mini-full"])
     plain = levels[levels.method == "unscaled"].set_index(["metric", "size"])
-    count = {place: plain.loc[place].to_dict() | {"native": plain.estimate[place[0], "64x64"]} for place in plain.index}
-    changed = differences[(differences.metric == over) & (differences.method == "paper") & (differences["size"] == "128x128")]
+    count = {
+        place: plain.loc[place].to_dict() | {"native": plain.estimate[place[0], "64x64"]}
+        for place in plain.index
+    }
+    changed = differences[
+        (differences.metric == over) & (differences.method == "paper") & (differences["size"] == "128x128")
+    ]
     claims = [
         ("Asked for 128x128 instead of 64x64, the model over-counts: an image holds {estimate} objects too many, against "
          "{native:.2f} at its own size.", "estimate > native", count[over, "128x128"]),
@@ -95,15 +106,31 @@ def test_tables_are_kept_with_their_provenance_and_parameters(kept, output):
         ("07_cost_and_baselines/provenance.txt", lambda text: "", "provenance.txt does not say"),
         ("06_metric_tables/levels.csv", None, "levels.csv cannot be read"),
         ("06_metric_tables/levels.csv", lambda text: "", "levels.csv cannot be read"),
-        ("06_metric_tables/levels.csv", lambda text: text.partition("\n")[0] + "\n", "levels.csv holds no rows"),
-        ("06_metric_tables/levels.csv", lambda text: text.replace("size", "seize"), "levels.csv cannot be read"),
+        (
+            "06_metric_tables/levels.csv",
+            lambda text: text.partition("\n")[0] + "\n",
+            "levels.csv holds no rows",
+        ),
+        (
+            "06_metric_tables/levels.csv",
+            lambda text: text.replace("size", "seize"),
+            "levels.csv cannot be read",
+        ),
         ("10_causes/dose.csv", lambda text: "\0" * 9, "dose.csv"),
         ("10_causes/dose.csv", lambda text: 'a,"b\nc', "dose.csv cannot be read"),
         ("10_causes/shares.csv", lambda text: "", "shares.csv cannot be read"),
         (f"10_causes/{RECORD}", None, "is missing or does not say"),
         (f"10_causes/{RECORD}", lambda text: "[]", "is missing or does not say"),
-        (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seed": 1'), "10_causes is not of.*seed is 1, not 0"),
-        (f"10_causes/{RECORD}", lambda text: text.replace('"mini"', '"mini-weak"', 1), "model is 'mini-weak', not 'mini'"),
+        (
+            f"10_causes/{RECORD}",
+            lambda text: text.replace('"seed": 0', '"seed": 1'),
+            "10_causes is not of.*seed is 1, not 0",
+        ),
+        (
+            f"10_causes/{RECORD}",
+            lambda text: text.replace('"mini"', '"mini-weak"', 1),
+            "model is 'mini-weak', not 'mini'",
+        ),
         (f"10_causes/{RECORD}", lambda text: text.replace('"seed": 0', '"seeed": 0'), "seed is None, not 0"),
     ],
 )

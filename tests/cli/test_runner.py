@@ -32,7 +32,9 @@ def write_notebook(folder, name, source, head=HEAD):
 @pytest.fixture
 def workshop(tmp_path, monkeypatch):
     """Three notebooks of which the second fails unless `steps` is 7."""
-    for name, source in zip(NAMES, (FIGURE, "assert steps == 7, 'steps must be [/b] 7'", "print(steps)"), strict=True):
+    for name, source in zip(
+        NAMES, (FIGURE, "assert steps == 7, 'steps must be [/b] 7'", "print(steps)"), strict=True
+    ):
         write_notebook(tmp_path, name, source)
     monkeypatch.setattr(runner, "FOLDER", tmp_path)
     monkeypatch.setattr(runner, "NOTEBOOKS", {name: parameters.NOTEBOOKS[name] for name in NAMES})
@@ -71,7 +73,9 @@ def test_a_failing_notebook_is_kept_and_named_and_the_others_run(workshop, alone
     assert "failed: 03_entropy_vs_tokens" in printed
     assert "steps must be [/b] 7" in printed, "square brackets are no markup"
     kept = nbformat.read(folder / "03_entropy_vs_tokens.ipynb", as_version=4)
-    assert any(part.get("ename") == "AssertionError" for cell in kept.cells for part in cell.get("outputs", []))
+    assert any(
+        part.get("ename") == "AssertionError" for cell in kept.cells for part in cell.get("outputs", [])
+    )
     assert "steps must be [/b] 7" in (folder / "03_entropy_vs_tokens.log").read_text(encoding="utf-8")
     assert (folder / "05_image_grids.log").read_text(encoding="utf-8") == "2\n"
     assert not runner.read_result(runner.result_file("03_entropy_vs_tokens", folder)).ok
@@ -109,7 +113,9 @@ def test_runs_with_other_parameters_share_neither_page_nor_folder_of_output(work
     assert len({run.folder for run in instantly}) == len({run.checked.folder() for run in instantly}) == 2
 
 
-def test_what_somebody_else_wrote_into_the_folder_of_output_does_not_count_as_finished(workshop, instantly, monkeypatch):
+def test_what_somebody_else_wrote_into_the_folder_of_output_does_not_count_as_finished(
+    workshop, instantly, monkeypatch
+):
     name, output = "05_image_grids", workshop / "out"
 
     def skipped():
@@ -126,12 +132,16 @@ def test_what_somebody_else_wrote_into_the_folder_of_output_does_not_count_as_fi
 
 def test_a_folder_of_output_that_is_named_is_not_shared(workshop, instantly):
     def run(*names, **overrides):
-        runner.run(names, profile="smoke", output=workshop / "out", overrides=overrides | {"output": "build/mine"})
+        runner.run(
+            names, profile="smoke", output=workshop / "out", overrides=overrides | {"output": "build/mine"}
+        )
 
     run("05_image_grids", steps=1)
     run("05_image_grids", steps=1)
     for other in ({"steps": 3}, {}):
-        with pytest.raises(InvalidInputError, match="output is 'build/mine', which 05_image_grids would share"):
+        with pytest.raises(
+            InvalidInputError, match="output is 'build/mine', which 05_image_grids would share"
+        ):
             run("05_image_grids", **other)
     with pytest.raises(InvalidInputError, match="which 00_quickstart would share"):
         run("00_quickstart", steps=1)
@@ -168,7 +178,9 @@ BROKEN += ["no JSON", "empty", "a list", "no notebook", "gone"]
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_notebook_is_named_and_the_others_run(workshop, instantly, alone, command, how):
     break_notebook(workshop, how)
-    ended = command("run", "05_image_grids", "00_quickstart", "--profile", "smoke", "--output", str(workshop / "out"))
+    ended = command(
+        "run", "05_image_grids", "00_quickstart", "--profile", "smoke", "--output", str(workshop / "out")
+    )
     assert ended.code == 1
     assert "05_image_grids is no notebook that can be run: " in ended.out
     assert "failed: 05_image_grids" in ended.out
@@ -178,7 +190,8 @@ def test_a_broken_notebook_is_named_and_the_others_run(workshop, instantly, alon
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "{}", '{"cells": []}', '{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "x = f()"}]}']
+    "content",
+    ["{", "{}", '{"cells": []}', '{"cells": [{"metadata": {"tags": ["parameters"]}, "source": "x = f()"}]}'],
 )
 @pytest.mark.parametrize("names", [["00_quickstart"], ["00_quickstart", "11_mine"]])
 def test_a_broken_notebook_of_ones_own_stops_nothing(workshop, instantly, monkeypatch, names, content):
@@ -202,10 +215,14 @@ def test_notebooks_run_in_the_interpreter_that_was_called(workshop, monkeypatch)
         monkeypatch.setenv(name, str(workshop / "jupyter"))
     write_notebook(workshop, "05_image_grids", "import sys; print(sys.executable)")
     path = workshop / "05_image_grids.ipynb"
-    path.write_text(path.read_text(encoding="utf-8").replace('"name": "python3"', '"name": "another"'), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"name": "python3"', '"name": "another"'), encoding="utf-8"
+    )
     (result,) = runner.run(["05_image_grids"], profile="smoke", output=workshop / "out")
     assert result.ok, result.error
-    assert (workshop / "out" / "smoke" / "05_image_grids.log").read_text(encoding="utf-8") == f"{sys.executable}\n"
+    assert (workshop / "out" / "smoke" / "05_image_grids.log").read_text(
+        encoding="utf-8"
+    ) == f"{sys.executable}\n"
 
 
 def test_a_relative_workplace_is_meant_from_where_the_command_is_given(workshop, monkeypatch):
@@ -258,7 +275,10 @@ def test_what_was_not_changed_is_not_read_again(workshop, instantly, alone):
     def read():
         runner.run(profile="smoke", output=output)
         site.write_report(output)
-        return {path.stem: path.stat().st_mtime_ns for path in (output / site.DOCTREES / "smoke").glob("*.doctree")}
+        return {
+            path.stem: path.stat().st_mtime_ns
+            for path in (output / site.DOCTREES / "smoke").glob("*.doctree")
+        }
 
     before = read()
     write_notebook(workshop, "05_image_grids", "print('changed')")

@@ -1,4 +1,6 @@
-"""What pages and front page take from an executed notebook, and the site in a real browser, opened from the file system."""
+"""What pages and front page take from an executed notebook, and the site in a real browser, opened from the
+file system.
+"""
 
 import base64
 import importlib
@@ -39,7 +41,9 @@ but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/R
 def executed(answer="**Summary.** `paper` removes 2 % " + ODD):
     shown = [new_output("display_data", {"text/markdown": answer})] if answer else []
     widget = new_output("display_data", {site.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
-    figure = new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}})
+    figure = new_output(
+        "display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}}
+    )
     cells = [
         new_markdown_cell(HEAD),
         new_code_cell("hidden()", metadata={"tags": ["in-short"]}, outputs=shown),
@@ -47,7 +51,10 @@ def executed(answer="**Summary.** `paper` removes 2 % " + ODD):
         new_code_cell("shown()", outputs=[widget, figure]),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return new_notebook(cells=cells, metadata=kernel | {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}})
+    return new_notebook(
+        cells=cells,
+        metadata=kernel | {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,9 @@ def built(tmp_path_factory):
     output = tmp_path_factory.mktemp("report")
     (output / "smoke").mkdir()
     for name, error in ((NAME, ""), ("05_image_grids", "ValueError: not [b](c) `d`")):
-        runner.Result(name, "smoke", {}, ok=not error, seconds=1.0, fingerprint="", error=error).write(output / "smoke")
+        runner.Result(name, "smoke", {}, ok=not error, seconds=1.0, fingerprint="", error=error).write(
+            output / "smoke"
+        )
         (output / "smoke" / f"{name}.log").write_text("said", encoding="utf-8")
         nbformat.write(executed(), output / "smoke" / f"{name}.ipynb")
     site.write_report(output)
@@ -101,7 +110,9 @@ def test_pages_ask_for_nothing_that_is_elsewhere_or_missing(built):
     assert len(pages) > 20
     for page in pages:
         html = page.read_text(encoding="utf-8")
-        for tag, address in re.findall(r"<(script|link|img|iframe|a|source)\b[^>]*?(?:src|href)=[\"']([^\"']*)", html):
+        for tag, address in re.findall(
+            r"<(script|link|img|iframe|a|source)\b[^>]*?(?:src|href)=[\"']([^\"']*)", html
+        ):
             if "://" in address:
                 assert tag == "a", (page.name, tag, address)
             elif not address.startswith(("#", "data:", "mailto:")) and address:
@@ -121,7 +132,9 @@ def test_every_public_name_is_in_the_reference(built):
         html = (built / "reference" / f"{room}.html").read_text(encoding="utf-8")
         module = importlib.import_module(f"entropy_lib.{room}")
         names = [
-            name for name in module.__all__ if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
+            name
+            for name in module.__all__
+            if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
         ]
         assert len(names) > 5
         assert not [name for name in names if f'id="entropy_lib.{room}.{name}"' not in html]
@@ -136,7 +149,10 @@ def test_the_site_works_in_a_browser(built, screen):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab, said, asked = browser.new_page(viewport=size), [], []
-        tab.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on(
+            "console",
+            lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
+        )
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: asked.append(request.url))
@@ -152,7 +168,9 @@ def test_the_site_works_in_a_browser(built, screen):
             tab.goto((built / page).as_uri())
             shapes = tab.evaluate(PROPORTIONS)
             assert all(0.98 < shape < 1.02 for shape in shapes), "an image is stretched"
-            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{page} is wider than the screen"
+            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+                f"{page} is wider than the screen"
+            )
         tab.goto((built / f"smoke/{NAME}.html").as_uri())
         tab.wait_for_selector("mjx-container")
         assert tab.locator("mjx-container").count() == 3, "three formulas"

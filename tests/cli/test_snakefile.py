@@ -15,7 +15,9 @@ def test_the_workflow_draws_what_notebooks_share():
     text = (ROOT / "Snakefile").read_text(encoding="utf-8")
     named = set(re.findall(r'"(\d\d_\w+)"', text))
     assert named == {
-        name for name in NOTEBOOKS if issubclass(NOTEBOOKS[name], Sweep) and "measured" not in NOTEBOOKS[name].model_fields
+        name
+        for name in NOTEBOOKS
+        if issubclass(NOTEBOOKS[name], Sweep) and "measured" not in NOTEBOOKS[name].model_fields
     }
     assert len(text.splitlines()) < 30
 

@@ -1,4 +1,6 @@
-"""`study make | check | analyse` on the embedded model: from a profile to a page, from the files of raters to tables."""
+"""`study make | check | analyse` on the embedded model: from a profile to a page, from the files of raters
+to tables.
+"""
 
 import json
 
@@ -21,7 +23,9 @@ def test_a_study_is_made_checked_and_analysed(tmp_path, command):
     assert {pair.size for pair in study.pairs if pair.catch} == {"64x64"}, "catch trials are of native size"
     assert not {pair.size for pair in study.pairs if not pair.catch} & {"64x64"}
     assert command("study", "make", *options, "-p", "protocol=choice", "--title", "Again").code == 0
-    assert Study.read(place / "made").digest == study.digest, "the same images and the same seed are the same study"
+    assert Study.read(place / "made").digest == study.digest, (
+        "the same images and the same seed are the same study"
+    )
     other = command("study", "make", *options, "-p", "protocol=choice", "-p", "seed=1")
     assert other.code == 2
     assert "of another study" in other.err

@@ -24,7 +24,10 @@ def sweep(tmp_path):
     def run(command, *arguments):
         places = ["-p", f"store={tmp_path / 'store'}", "-p", f"output={tmp_path / 'out'}"]
         return CliRunner().invoke(
-            app, ["sweep", command, *SMALL, *places, *arguments], catch_exceptions=False, env={"COLUMNS": "200"}
+            app,
+            ["sweep", command, *SMALL, *places, *arguments],
+            catch_exceptions=False,
+            env={"COLUMNS": "200"},
         )
 
     return run
@@ -61,7 +64,18 @@ def test_notebooks_that_draw_into_one_store_have_a_plan_each(sweep, tmp_path):
 
 def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
     path = tmp_path / "own.json"
-    command = ["calibrate", "mini", "--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
+    command = [
+        "calibrate",
+        "mini",
+        "--prompts",
+        "mini",
+        "--prompt-count",
+        "2",
+        "--device",
+        "cpu",
+        "--output",
+        str(path),
+    ]
     run = CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": "200"})
     assert f"use it with -p calibration={path}" in run.output
     choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "methods=[unscaled, paper, equal-entropy(layers)]"]
@@ -87,7 +101,9 @@ def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
 def test_a_plan_of_other_values_is_refused(sweep, tmp_path, value, named):
     sweep("plan", "--no-measure")
     for command in ("sample", "status", "reduce"):
-        with pytest.raises(InvalidInputError, match=f"not the one asked for: .*{named}.*Give all commands the same values"):
+        with pytest.raises(
+            InvalidInputError, match=f"not the one asked for: .*{named}.*Give all commands the same values"
+        ):
             sweep(command, "-p", value)
     assert not (tmp_path / "store" / "images").exists()
 
@@ -102,7 +118,9 @@ def test_prompts_of_another_reference_are_another_plan(sweep, tmp_path):
 
 def png(seed):
     content = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(content, format="PNG")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+        content, format="PNG"
+    )
     return content.getvalue()
 
 
@@ -118,7 +136,9 @@ def test_damage_is_found_and_drawn_again(sweep, tmp_path):
 
 
 def test_a_log_holds_no_progress_bars(tmp_path):
-    """Neither ours nor those of diffusers, transformers and datasets, while a model is loaded and images are drawn."""
+    """Neither ours nor those of diffusers, transformers and datasets, while a model is loaded and images are
+    drawn.
+    """
     places = ["-p", f"store={tmp_path / 'store'}", "-p", f"output={tmp_path / 'out'}"]
     for name in ("plan", "sample", "reduce"):
         command = [sys.executable, "-m", "entropy_lib", "sweep", name, *SMALL, *places]

@@ -47,12 +47,15 @@ SHAPES = {
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-3), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-3), (torch.float64, 1e-12)]
+)
 def test_agrees_with_a_float64_softmax_loop(shape, spread, dtype, tolerance):
     batch, heads, queries, keys, dim = shape
     generator = torch.Generator().manual_seed(queries * keys)
     query = (spread * torch.randn(batch, heads, queries, dim, generator=generator)).to(dtype)
-    key = (torch.randn(batch, heads, keys, dim, generator=generator) + 3).to(dtype)  # an offset that centring must remove
+    # an offset that centring must remove
+    key = (torch.randn(batch, heads, keys, dim, generator=generator) + 3).to(dtype)
     assert (attention_entropy(query, key) - softmax_loop(query, key)).abs().max() <= tolerance
 
 
@@ -62,7 +65,11 @@ def test_masked_rows_agree_with_the_loop(kind):
     query, key = torch.randn(2, 3, 9, 8, generator=generator), torch.randn(2, 3, 12, 8, generator=generator)
     mask = torch.rand(2, 1, 9, 12, generator=generator) > 0.4
     mask[..., 0] = True
-    mask = {"boolean": mask, "additive": torch.randn(9, 12, generator=generator), "broadcast": mask[:, :, :1]}[kind]
+    mask = {
+        "boolean": mask,
+        "additive": torch.randn(9, 12, generator=generator),
+        "broadcast": mask[:, :, :1],
+    }[kind]
     expected = softmax_loop(query, key, mask=mask)
     assert (attention_entropy(query, key, mask=mask) - expected).abs().max() <= 1e-5
     assert (attention_entropy(query, key, rows=[1, 7], mask=mask) - expected[..., [1, 7]]).abs().max() <= 1e-5
@@ -79,7 +86,8 @@ def test_fused_and_blocked_paths_agree(monkeypatch):
     query, key = torch.randn(2, 3, 50, 16), torch.randn(2, 3, 33, 16)
     assert kernels.find_kernel(query, key).name == "cpu", "the fused path is not being tested here"
     fused = attention_entropy(query, key)
-    monkeypatch.setattr("entropy_lib.entropy.attention.BLOCK_ELEMENTS", 2 * 3 * 33 * 7)  # blocks of 7 rows, the last one of 1
+    # blocks of 7 rows, the last one of 1
+    monkeypatch.setattr("entropy_lib.entropy.attention.BLOCK_ELEMENTS", 2 * 3 * 33 * 7)
     assert torch.allclose(attention_entropy(query, key, kernel="blocks"), fused, atol=1e-5)
 
 
@@ -87,7 +95,10 @@ def test_fused_and_blocked_paths_agree(monkeypatch):
 @given(keys=st.integers(1, 40), spread=st.floats(0, 20), copies=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_entropy_properties(keys, spread, copies, seed):
     generator = torch.Generator().manual_seed(seed)
-    query, key = torch.randn(1, 4, 8, generator=generator), spread * torch.randn(1, keys, 8, generator=generator)
+    query, key = (
+        torch.randn(1, 4, 8, generator=generator),
+        spread * torch.randn(1, keys, 8, generator=generator),
+    )
     entropy = attention_entropy(query, key)
     assert (entropy >= 0).all()
     assert (entropy <= math.log(keys) + 1e-5).all()
@@ -100,7 +111,9 @@ def test_entropy_properties(keys, spread, copies, seed):
 
 def test_limits_are_uniform_and_one_hot():
     key = torch.eye(6).unsqueeze(0)
-    assert torch.allclose(attention_entropy(torch.zeros(1, 6, 6), key), torch.full((1, 6), math.log(6)), atol=1e-6)
+    assert torch.allclose(
+        attention_entropy(torch.zeros(1, 6, 6), key), torch.full((1, 6), math.log(6)), atol=1e-6
+    )
     assert attention_entropy(1e4 * key, key).abs().max() < 1e-3
 
 
@@ -150,14 +163,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_memory_grows_linearly():
     def peak(tokens):
-        run = subprocess.run([sys.executable, "-c", MEMORY.format(tokens=tokens)], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", MEMORY.format(tokens=tokens)], capture_output=True, text=True, check=True
+        )
         return int(run.stdout) * (1 if sys.platform == "darwin" else 1024)
 
     map_bytes = 16384**2 * 4
     assert peak(16384) < map_bytes / 16, "the N x N map must not be formed"
 
 
-# What chooses between the fused kernels. There is no CUDA device here: its tensors are fake, its operators stand-ins.
+# What chooses between the fused kernels. There is no CUDA device here: its tensors are fake, its operators
+# stand-ins.
 
 FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 BY_NAME = {kernel.name: kernel for kernel in kernels.KERNELS}
@@ -205,10 +221,15 @@ def test_each_device_has_its_kernels(monkeypatch):
     here = torch.zeros(1, 1, 4, 8)
     assert [kernel.name for kernel in kernels.KERNELS if kernel.serves(here, here)] == ["cpu"]
     assert kernels.find_kernel(here.to("meta"), here.to("meta")) is None
-    monkeypatch.setattr(kernels, "aten", SimpleNamespace())  # a version of torch that has dropped its private operators
+    # a version of torch that has dropped its private operators
+    monkeypatch.setattr(kernels, "aten", SimpleNamespace())
     with FakeTensorMode():
         there = fake(1, 1, 4, 8)
-        assert [kernel.name for kernel in kernels.KERNELS if kernel.serves(there, there) or kernel.serves(here, here)] == []
+        assert [
+            kernel.name
+            for kernel in kernels.KERNELS
+            if kernel.serves(there, there) or kernel.serves(here, here)
+        ] == []
     query, key = torch.randn(2, 3, 9, 8), torch.randn(2, 3, 5, 8)
     assert (attention_entropy(query, key) - softmax_loop(query, key)).abs().max() <= 1e-5
 
@@ -237,7 +258,9 @@ def padded_efficient(query, key, value, bias, with_log_sum, *, scale):
 @pytest.mark.parametrize("layout", ["contiguous", "heads last", "odd offset"])
 @pytest.mark.parametrize("queries", [1, 31, 32, 65])
 def test_padding_of_the_log_sum_is_cut_and_tensors_are_aligned(monkeypatch, layout, queries):
-    monkeypatch.setattr(kernels, "aten", SimpleNamespace(_scaled_dot_product_efficient_attention=padded_efficient))
+    monkeypatch.setattr(
+        kernels, "aten", SimpleNamespace(_scaled_dot_product_efficient_attention=padded_efficient)
+    )
     query, key = torch.randn(2, queries, 3, 8), torch.randn(2, 19, 3, 8)
     if layout == "odd offset":
         query, key = (torch.cat([torch.zeros(1), x.flatten()])[1:].view_as(x) for x in (query, key))
@@ -261,7 +284,10 @@ FAULTS = {
     "not a number": (lambda query, key, scale: (query * torch.nan, query[..., 0]), "nan nats"),
     "a shape of its own": (lambda query, key, scale: FUSED(query, key, key, scale=scale)[::-1], "raises"),
     "TF32": (lambda query, key, scale: FUSED(to_tf32(query), to_tf32(key), key, scale=scale), "off by"),
-    "another base": (lambda query, key, scale: (FUSED(query, key, key)[0], FUSED(query, key, key)[1] / math.log(2)), "off by"),
+    "another base": (
+        lambda query, key, scale: (FUSED(query, key, key)[0], FUSED(query, key, key)[1] / math.log(2)),
+        "off by",
+    ),
 }
 
 
@@ -311,7 +337,8 @@ def test_a_kernel_can_be_named():
 def test_a_mask_is_served_by_blocks_alone(monkeypatch):
     query, mask = torch.randn(1, 2, 4, 8), torch.ones(4, 4, dtype=torch.bool).tril()
     monkeypatch.setattr(
-        "entropy_lib.entropy.attention.find_kernel", lambda *arguments: pytest.fail("a fused kernel would ignore the mask")
+        "entropy_lib.entropy.attention.find_kernel",
+        lambda *arguments: pytest.fail("a fused kernel would ignore the mask"),
     )
     expected = softmax_loop(query, query, mask=mask)
     for name in (None, "blocks"):
@@ -331,7 +358,9 @@ class Precisions(torch.overrides.TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has only allow_tf32")
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch has only allow_tf32"
+)
 @pytest.mark.parametrize("allowed", [True, False])
 def test_products_are_kept_free_of_tf32_and_the_setting_is_put_back(allowed):
     matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32

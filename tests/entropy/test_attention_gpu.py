@@ -1,4 +1,6 @@
-"""Every way to compute the entropy, on a CUDA device: `pytest tests/entropy/test_entropy_gpu.py`. Skipped where there is none."""
+"""Every way to compute the entropy, on a CUDA device: `pytest tests/entropy/test_entropy_gpu.py`. Skipped
+where there is none.
+"""
 
 import pytest
 import torch
@@ -88,7 +90,9 @@ def test_every_kernel_works_on_a_recent_device(kernel):
     assert kernels.works(kernel, query.device, query.dtype, 64)
 
 
-@pytest.mark.parametrize(("heads", "dim"), [(3, 7), (70_000, 8)], ids=["odd dim", "more heads than a grid takes"])
+@pytest.mark.parametrize(
+    ("heads", "dim"), [(3, 7), (70_000, 8)], ids=["odd dim", "more heads than a grid takes"]
+)
 def test_what_no_kernel_serves_is_taken_in_blocks(heads, dim):
     query, key = torch.randn(2, heads, 3, dim)
     entropy = attention_entropy(query.cuda(), key.cuda()).cpu()
@@ -136,7 +140,9 @@ def test_masks_and_rows():
     mask[..., 0] = True
     expected = softmax_loop(query.cpu(), key.cpu(), mask=mask)
     assert (attention_entropy(query, key, mask=mask.cuda()).cpu() - expected).abs().max() <= EXACT
-    assert (attention_entropy(query, key, rows=[3, 30], mask=mask.cuda()).cpu() - expected[..., [3, 30]]).abs().max() <= EXACT
+    assert (
+        attention_entropy(query, key, rows=[3, 30], mask=mask.cuda()).cpu() - expected[..., [3, 30]]
+    ).abs().max() <= EXACT
 
 
 def peak_bytes(way, tokens, dtype):

@@ -1,4 +1,6 @@
-"""The exact entropy of Gaussian logits, against simulation, closed limits, its derivative and published values."""
+"""The exact entropy of Gaussian logits, against simulation, closed limits, its derivative and published
+values.
+"""
 
 import math
 
@@ -29,21 +31,29 @@ def simulated(tokens, logit_std, normal):
 @pytest.mark.parametrize("tokens", [2, 4, 16, 64, 256, 1024, 4096, 16384])
 def test_exact_entropy_and_its_derivative_agree_with_simulation_on_both_sides_of_freezing(tokens):
     """48 points; four standard errors each."""
-    normal = torch.randn(max(300, 2_000_000 // tokens), tokens, generator=torch.Generator().manual_seed(tokens)).double()
+    normal = torch.randn(
+        max(300, 2_000_000 // tokens), tokens, generator=torch.Generator().manual_seed(tokens)
+    ).double()
     for share in SHARES:
         logit_std = share * laws.freezing_std(tokens)
         entropy, variance = simulated(tokens, logit_std, normal)
         error = len(normal) ** -0.5
         assert abs(exact_entropy(tokens, logit_std) - entropy.mean()) < 4 * error * entropy.std()
         step = 1e-4
-        derivative = (exact_entropy(tokens, logit_std + step) - exact_entropy(tokens, logit_std - step)) / (2 * step)
+        derivative = (exact_entropy(tokens, logit_std + step) - exact_entropy(tokens, logit_std - step)) / (
+            2 * step
+        )
         assert abs(derivative + logit_std * variance.mean()) < 4 * error * logit_std * variance.std() + 1e-6
 
 
 def two_token_entropy(logit_std):
     def integrand(x):
         p = expit(math.sqrt(2) * logit_std * x)
-        return -(p * math.log(p) + (1 - p) * math.log1p(-p)) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi) if p < 1 else 0.0
+        return (
+            -(p * math.log(p) + (1 - p) * math.log1p(-p)) * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+            if p < 1
+            else 0.0
+        )
 
     return 2 * quad(integrand, 0, 9, limit=500)[0]
 
@@ -58,7 +68,9 @@ def test_one_and_two_tokens_in_closed_form(logit_std):
 @settings(max_examples=15, deadline=None)
 def test_small_spread_and_equal_logits(tokens):
     assert exact_entropy(tokens, 0.0) == pytest.approx(math.log(tokens), abs=1e-12)
-    assert exact_entropy(tokens, 0.01) == pytest.approx(math.log(tokens) - 0.5e-4 * (1 - 1 / tokens), abs=1e-7)
+    assert exact_entropy(tokens, 0.01) == pytest.approx(
+        math.log(tokens) - 0.5e-4 * (1 - 1 / tokens), abs=1e-7
+    )
 
 
 @given(tokens=st.floats(1, 10**6), logit_std=st.floats(0, 15))
@@ -70,16 +82,26 @@ def test_entropy_stays_between_zero_and_log_tokens_and_falls_with_spread(tokens,
     assert exact_entropy(1.5 * tokens, logit_std) >= entropy - 1e-9
 
 
-# Reference values for N = 4096, computed beforehand by another discretisation (1,200 x 4,001 points, central difference in b)
+# Reference values for N = 4096, computed beforehand by another discretisation (1,200 x 4,001 points, central
+# difference in b)
 @pytest.mark.parametrize(
     ("share_or_std", "exact", "gaussian"),
-    [(0.5, 8.193, 8.193), (1, 7.818, 7.818), (2, 6.351, 6.318), (3, 4.421, 3.818), ("b_c", 2.889, 0), ("1.5 b_c", 1.558, -10.4)],
+    [
+        (0.5, 8.193, 8.193),
+        (1, 7.818, 7.818),
+        (2, 6.351, 6.318),
+        (3, 4.421, 3.818),
+        ("b_c", 2.889, 0),
+        ("1.5 b_c", 1.558, -10.4),
+    ],
 )
 def test_reference_values_at_4096_tokens(share_or_std, exact, gaussian):
     freezing = laws.freezing_std(4096)
     logit_std = {"b_c": freezing, "1.5 b_c": 1.5 * freezing}.get(share_or_std, share_or_std)
     assert exact_entropy(4096, logit_std) == pytest.approx(exact, abs=6e-4)
-    assert laws.gaussian_entropy(4096, logit_std) == pytest.approx(gaussian, abs=0.05 if gaussian < -1 else 6e-4)
+    assert laws.gaussian_entropy(4096, logit_std) == pytest.approx(
+        gaussian, abs=0.05 if gaussian < -1 else 6e-4
+    )
 
 
 @pytest.mark.parametrize(("logit_std", "value"), [(0.5, 8.193), (1, 7.818), (2, 6.365)])

@@ -61,14 +61,13 @@ def warned(law, *arguments):
 @given(tokens=st.integers(1, 10**6), logit_std=st.floats(0, 26), third=st.floats(-5, 5))
 def test_a_law_says_where_it_gives_no_entropy(tokens, logit_std, third):
     """Whatever it is given, and in whatever form: below 0 or above ln N there is none."""
-    for law, second in (
-        (laws.gaussian_entropy, logit_std),
-        (laws.cumulant_entropy, [logit_std**2, third]),
-    ):
+    for law, second in ((laws.gaussian_entropy, logit_std), (laws.cumulant_entropy, [logit_std**2, third])):
         value, said = warned(law, tokens, second)
         assert said == (not -1e-6 <= value <= math.log(tokens) + 1e-6)
     assert (
-        warned(laws.gaussian_entropy, torch.tensor([tokens, tokens]), torch.tensor([0.0, logit_std]).double())[1]
+        warned(
+            laws.gaussian_entropy, torch.tensor([tokens, tokens]), torch.tensor([0.0, logit_std]).double()
+        )[1]
         == (warned(laws.gaussian_entropy, tokens, logit_std)[1])
     )
 

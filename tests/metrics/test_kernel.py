@@ -35,7 +35,10 @@ def wide_gaussian(x, y):
 
 def by_loops(first, second, kernel):
     """The U-statistic, one pair at a time."""
-    among = [[kernel(x, y) for i, x in enumerate(values) for j, y in enumerate(values) if i != j] for values in (first, second)]
+    among = [
+        [kernel(x, y) for i, x in enumerate(values) for j, y in enumerate(values) if i != j]
+        for values in (first, second)
+    ]
     return np.mean(among[0]) + np.mean(among[1]) - 2 * np.mean([kernel(x, y) for x in first for y in second])
 
 
@@ -55,12 +58,17 @@ def test_kid_of_all_images_is_that_of_torchmetrics_for_one_subset_of_all():
 
 def test_more_images_than_a_tile_holds():
     first, second = normal(2100, 3) + 0.2, normal(2300, 3, seed=1)
-    among = [(polynomial_kernel(x, x).sum() - polynomial_kernel(x, x).trace()) / len(x) / (len(x) - 1) for x in (first, second)]
+    among = [
+        (polynomial_kernel(x, x).sum() - polynomial_kernel(x, x).trace()) / len(x) / (len(x) - 1)
+        for x in (first, second)
+    ]
     expected = sum(among) - 2 * polynomial_kernel(first, second).mean()
     assert kid(first, second) == pytest.approx(expected.item(), rel=1e-9)
     labels, other_labels = deal_blocks(range(2100)), deal_blocks(range(2300), seed=1)
     interval = kernel_interval(first, second, labels, reference_labels=other_labels)
-    assert interval.estimate == pytest.approx(between_blocks(first, second, labels, other_labels, polynomial_kernel), rel=1e-9)
+    assert interval.estimate == pytest.approx(
+        between_blocks(first, second, labels, other_labels, polynomial_kernel), rel=1e-9
+    )
 
 
 def between_blocks(first, second, labels, other_labels, kernel):
@@ -95,14 +103,17 @@ def test_kid_has_no_bias_even_for_eight_images(shift):
     error = values.std(ddof=1) / 3000**0.5
     print(f"KID: mean {values.mean():.4f}, exact {exact_kid(mean):.4f}, s.e. {error:.4f}")
     assert abs(values.mean() - exact_kid(mean)) < 4 * error
-    self_pairs = np.mean([(polynomial_kernel(x, x).diagonal().mean() - polynomial_kernel(x, x).mean()) / 8 for x in first])
+    self_pairs = np.mean(
+        [(polynomial_kernel(x, x).diagonal().mean() - polynomial_kernel(x, x).mean()) / 8 for x in first]
+    )
     assert self_pairs > 8 * error  # so that the bias of the V-statistic would be seen
 
 
 def test_cmmd_looks_at_directions_only_and_is_the_closed_form():
     first, second = normal(60, 5) + 1, normal(50, 5, seed=1)
     assert cmmd(first * 7, second / 3) == pytest.approx(cmmd(first, second), rel=1e-9)
-    # One feature: unit rows are +1 or -1. All +1 against half and half, and all against all -1, with k(+1, -1) = exp(-0.02)
+    # One feature: unit rows are +1 or -1. All +1 against half and half, and all against all -1, with k(+1,
+    # -1) = exp(-0.02)
     assert cmmd(torch.ones(9, 1), -torch.ones(7, 1)) == pytest.approx(2 * (1 - math.exp(-0.02)))
     narrow = functools.partial(gaussian_kernel, width=1.0)
     assert squared_mmd(torch.ones(9, 1), -torch.ones(7, 1), narrow) == pytest.approx(2 * (1 - math.exp(-2)))
@@ -111,7 +122,8 @@ def test_cmmd_looks_at_directions_only_and_is_the_closed_form():
 @pytest.mark.parametrize("kernel", [polynomial_kernel, gaussian_kernel])
 def test_deleting_blocks_from_sums_is_deleting_images_from_both(kernel):
     first, second, real = normal(60, 4) + 0.5, normal(60, 4, seed=1), normal(50, 4, seed=2)
-    labels, real_labels = deal_together(np.arange(60) // 3, np.arange(50) // 3 + 9, blocks=7)  # unequal blocks of whole prompts
+    # unequal blocks of whole prompts
+    labels, real_labels = deal_together(np.arange(60) // 3, np.arange(50) // 3 + 9, blocks=7)
     options = {"reference_labels": real_labels}
 
     def distance(drawn, block):
@@ -124,7 +136,10 @@ def test_deleting_blocks_from_sums_is_deleting_images_from_both(kernel):
     shares = np.bincount(labels) / 60 + np.bincount(real_labels) / 50
     for mine, values in (
         (kernel_interval(first, real, labels, kernel, **options), deletions(first)),
-        (kernel_difference(first, second, real, labels, kernel, **options), deletions(first) - deletions(second)),
+        (
+            kernel_difference(first, second, real, labels, kernel, **options),
+            deletions(first) - deletions(second),
+        ),
     ):
         expected = from_deletions(values[0], values[1:], shares, correct_bias=False)
         for name in ("estimate", "standard_error", "low", "high", "blocks"):
@@ -140,14 +155,24 @@ def test_a_reference_without_labels_is_dealt_at_random():
 
 def test_the_error_of_the_reference_is_part_of_the_interval():
     """Every image a block of its own: the squares of both errors add up."""
-    first, second, real, each = normal(200, 3) + 0.5, normal(200, 3, seed=1) - 0.4, normal(200, 3, seed=2), np.arange(200)
+    first, second, real, each = (
+        normal(200, 3) + 0.5,
+        normal(200, 3, seed=1) - 0.4,
+        normal(200, 3, seed=2),
+        np.arange(200),
+    )
     for measure, distance in (
         (functools.partial(kernel_interval, first), lambda rows, drawn, _: kid(drawn, rows)),
-        (functools.partial(kernel_difference, first, second), lambda rows, one, other: kid(one, rows) - kid(other, rows)),
+        (
+            functools.partial(kernel_difference, first, second),
+            lambda rows, one, other: kid(one, rows) - kid(other, rows),
+        ),
     ):
         both = measure(real, each, reference_labels=np.random.default_rng(0).permutation(200)).standard_error
         pairs = torch.cat([first, second], 1)
-        generated = jackknife(lambda rows, d=distance: d(real, rows[:, :3], rows[:, 3:]), pairs, each).standard_error
+        generated = jackknife(
+            lambda rows, d=distance: d(real, rows[:, :3], rows[:, 3:]), pairs, each
+        ).standard_error
         reference = jackknife(lambda rows, d=distance: d(rows, first, second), real, each).standard_error
         assert both == pytest.approx(math.hypot(generated, reference), rel=0.1)
         assert reference > 0.3 * both, "or its absence would not be seen"
@@ -158,7 +183,10 @@ def test_equally_far_methods_differ_in_one_test_of_twenty():
     own, other, common, real = normal(4, 500, 300, 4)
     shift, other_shift = 0.6 * torch.eye(4, dtype=torch.float64)[:2]
     first, second = (0.3**0.5 * noise + 0.7**0.5 * common for noise in (own, other))
-    samples, labels = list(zip(first + shift, second + other_shift, real, strict=True)), deal_blocks(range(300))
+    samples, labels = (
+        list(zip(first + shift, second + other_shift, real, strict=True)),
+        deal_blocks(range(300)),
+    )
     rejected = np.mean([kernel_difference(*three, labels).p_value < 0.05 for three in samples])
     print(f"kernel_difference: {rejected:.3f} rejected")
     assert 0.02 <= rejected <= 0.08
@@ -174,7 +202,9 @@ def test_intervals_of_kid_cover_it():
 
 
 def of_the_same_prompts(repetitions, prompts, shared, shift):
-    """Two images of each of some prompts, and two reference images of each: they have the content of the prompt in common."""
+    """Two images of each of some prompts, and two reference images of each: they have the content of the
+    prompt in common.
+    """
     common = normal(repetitions, prompts, 1, 4)
     own, other = ((1 - shared) ** 0.5 * noise for noise in normal(2, repetitions, prompts, 2, 4, seed=1))
     images, real = ((shared**0.5 * common + noise).flatten(1, 2) for noise in (own, other))
@@ -184,7 +214,9 @@ def of_the_same_prompts(repetitions, prompts, shared, shift):
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_intervals_cover_where_the_reference_shows_the_very_prompts(shift):
-    """As for the model's own native images: both samples are small, share their prompts, and have several images of each."""
+    """As for the model's own native images: both samples are small, share their prompts, and have several
+    images of each.
+    """
     mean = torch.tensor([shift, shift, 0.0, 0.0], dtype=torch.float64)
     labels, real_labels = deal_together(np.arange(140) // 2, np.arange(140) // 2)
     samples = of_the_same_prompts(400, 70, 0.7, mean)
@@ -200,7 +232,9 @@ def test_intervals_cover_where_the_reference_shows_the_very_prompts(shift):
 
 @pytest.mark.slow
 def test_pairs_of_one_prompt_would_bias_what_is_measured_to_independent_pictures():
-    """Why blocks are never paired with themselves: two images of each prompt against a reference of other prompts."""
+    """Why blocks are never paired with themselves: two images of each prompt against a reference of other
+    prompts.
+    """
     labels, samples = deal_blocks(np.arange(140) // 2), of_the_same_prompts(200, 70, 0.7, 0.0)
     independent = [(x, y[::2]) for (x, _), (_, y) in itertools.pairwise(samples)]
     plain = np.array([kid(x, y) for x, y in independent])
@@ -218,7 +252,8 @@ def test_a_method_does_not_differ_from_itself():
 def test_clip_score_of_each_image_is_100_cosines():
     images, texts = normal(6, 5), normal(6, 5, seed=1).float()
     expected = [
-        100 * np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(images.numpy(), texts.numpy(), strict=True)
+        100 * np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y)
+        for x, y in zip(images.numpy(), texts.numpy(), strict=True)
     ]
     scores = clip_scores(images, texts)
     assert scores.tolist() == pytest.approx(expected)

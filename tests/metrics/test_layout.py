@@ -1,4 +1,6 @@
-"""Counts of things against what was asked for, and the repetition index: by hand, and monotone in planted damage."""
+"""Counts of things against what was asked for, and the repetition index: by hand, and monotone in planted
+damage.
+"""
 
 import numpy as np
 import pytest
@@ -18,12 +20,28 @@ def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):
 @pytest.mark.parametrize(
     ("things", "asked", "expected"),
     [
-        ([], ("owl", 1), {"over_count": 0, "under_count": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0}),
-        ([found()], ("owl", 1), {"over_count": 0, "under_count": 0, "completeness": 1, "covered": 0.25, "exact": 1}),
-        ([found(), found()], ("owl", 1), {"things": 2, "over_count": 1, "under_count": 0, "covered": 0.25, "exact": 0}),
+        (
+            [],
+            ("owl", 1),
+            {"over_count": 0, "under_count": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0},
+        ),
+        (
+            [found()],
+            ("owl", 1),
+            {"over_count": 0, "under_count": 0, "completeness": 1, "covered": 0.25, "exact": 1},
+        ),
+        (
+            [found(), found()],
+            ("owl", 1),
+            {"things": 2, "over_count": 1, "under_count": 0, "covered": 0.25, "exact": 0},
+        ),
         ([found(), found()], ("owl", 2), {"over_count": 0, "under_count": 0, "exact": 1}),
         ([found("bus")], ("owl", 1), {"over_count": 0, "under_count": 1, "misnamed": 1, "exact": 0}),
-        ([found(), found(legible=0.2)], ("owl", 1), {"things": 1, "over_count": 0, "illegible": 1, "exact": 1}),
+        (
+            [found(), found(legible=0.2)],
+            ("owl", 1),
+            {"things": 1, "over_count": 0, "illegible": 1, "exact": 1},
+        ),
         ([found(visible=0.4), found(visible=0.8)], ("owl", 2), {"completeness": 0.6}),
         ([found(box=(-8.0, 48.0, 16.0, 80.0))], ("owl", 1), {"covered": 16 * 16 / 64**2}),
     ],
@@ -49,11 +67,17 @@ def test_rows_of_many_pictures_tell_what_each_picture_does():
     rows, asked = own.pictures(pictures), own.captions(["an owl", "two buses"])
     for number, (name, count) in enumerate([("owl", 1), ("bus", 2)]):
         expected = layout(findings, name, count, 64, 64)
-        assert {value: numbers[number].item() for value, numbers in layout_values(rows, asked).items()} == pytest.approx(expected)
+        assert {
+            value: numbers[number].item() for value, numbers in layout_values(rows, asked).items()
+        } == pytest.approx(expected)
     for name in ("over_count", "under_count", "completeness"):
-        values = METRICS[name.capitalize().replace("_", "-")].values(rows, ["an owl", "two buses"], own.captions)
+        values = METRICS[name.capitalize().replace("_", "-")].values(
+            rows, ["an owl", "two buses"], own.captions
+        )
         assert torch.equal(values, layout_values(rows, asked)[name])
-    assert {METRICS[name.capitalize().replace("_", "-")].features for name in ("over_count", "covered", "exact")} == {FINDINGS}
+    assert {
+        METRICS[name.capitalize().replace("_", "-")].features for name in ("over_count", "covered", "exact")
+    } == {FINDINGS}
 
 
 def test_what_a_prompt_that_is_not_understood_asks_for_is_not_guessed():
@@ -80,7 +104,9 @@ def test_a_picture_without_likenesses_repeats_nothing():
     assert repetition_index(np.full((64, 64, 3), 99, np.uint8)) == 0
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8)), np.zeros((8, 8, 3)), np.zeros((2, 8, 8, 3), np.uint8), None])
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8)), np.zeros((8, 8, 3)), np.zeros((2, 8, 8, 3), np.uint8), None]
+)
 def test_repetition_takes_pictures_only(image):
     with pytest.raises(InvalidInputError, match="uint8 image"):
         repetition_index(image)
@@ -92,7 +118,9 @@ def tiled(number: int, times: int) -> np.ndarray:
 
 
 def test_repetition_grows_with_tiling_and_tells_pairs_from_single_things():
-    once, twice, thrice = (np.mean([repetition_index(tiled(number, times)) for number in range(12)]) for times in (1, 2, 3))
+    once, twice, thrice = (
+        np.mean([repetition_index(tiled(number, times)) for number in range(12)]) for times in (1, 2, 3)
+    )
     assert once < twice - 0.1
     assert once < thrice - 0.1
     kinds = {1: [], 2: []}

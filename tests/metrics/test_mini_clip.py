@@ -33,24 +33,34 @@ def test_augmented_pictures_stay_pictures_and_depend_on_the_step_alone(some):
     assert first.max() <= 1
     assert (first - before).abs().mean() > 0.02
     white = torch.ones(4, 3, 64, 64)
-    assert (clip.augmented(white, torch.Generator().manual_seed(0)) - 1).abs().mean() < 0.1, "white stays white"
+    assert (clip.augmented(white, torch.Generator().manual_seed(0)) - 1).abs().mean() < 0.1, (
+        "white stays white"
+    )
 
 
 def test_a_caption_is_true_of_what_it_leaves_open():
     shown = [("owl", 1, "red", "fluent"), ("owl", 2, "red", "fluent"), ("bus", 1, "red", "fluent")]
     said = [("owl", 1, None, None), (*shown[1][:3], "twemoji"), ("bus", 1, "red", "fluent")]
-    assert clip.matches(shown, said).tolist() == [[True, False, False], [False, False, False], [False, False, True]]
+    assert clip.matches(shown, said).tolist() == [
+        [True, False, False],
+        [False, False, False],
+        [False, False, True],
+    ]
 
 
 def test_a_perfect_model_has_the_least_loss_that_can_be():
     vectors = torch.eye(3)
     right = clip.contrastive_loss(vectors, vectors, torch.tensor(50.0), torch.eye(3, dtype=torch.bool))
-    wrong = clip.contrastive_loss(vectors, vectors.roll(1, 0), torch.tensor(50.0), torch.eye(3, dtype=torch.bool))
+    wrong = clip.contrastive_loss(
+        vectors, vectors.roll(1, 0), torch.tensor(50.0), torch.eye(3, dtype=torch.bool)
+    )
     assert right < 1e-6 < wrong
 
 
 def test_training_learns_resumes_and_exports_what_open_clip_reads(tmp_path, some, monkeypatch):
-    monkeypatch.setattr(pictures, "drawn", lambda count: np.stack([scenes.draw(scenes.scene(n), 64, 64) for n in range(16)]))
+    monkeypatch.setattr(
+        pictures, "drawn", lambda count: np.stack([scenes.draw(scenes.scene(n), 64, 64) for n in range(16)])
+    )
     monkeypatch.setattr(clip, "BATCH", 16)
     monkeypatch.setattr(clip, "CHECKPOINT", tmp_path / "clip.safetensors")
     clip.train(clip.CHECKPOINT, 50)

@@ -47,7 +47,9 @@ def test_an_exif_tag_turns_the_picture(form, orientation):
     shown = np.zeros((16, 24, 3), np.uint8)
     shown[:8, :8], shown[8:, 16:] = (255, 0, 0), (0, 0, 255)
     back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # members of Image.Transpose
-    lying = Image.fromarray(shown) if back is None else Image.fromarray(shown).transpose(Image.Transpose(back))
+    lying = (
+        Image.fromarray(shown) if back is None else Image.fromarray(shown).transpose(Image.Transpose(back))
+    )
     tag = Image.Exif()
     tag[274] = orientation
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(form, {})
@@ -75,7 +77,10 @@ def test_transparency_is_put_on_white_however_it_is_told():
     assert (read_picture(encoded(palette, "PNG"))[0] == 255).all()
     assert (read_picture(encoded(Image.new("P", (2, 2), 0), "GIF", transparency=0)) == 255).all()
     assert read_picture(png(8, 0, bytes([9, 200]), struct.pack(">H", 9)))[0, :, 0].tolist() == [255, 200]
-    assert read_picture(png(8, 2, bytes([9, 8, 7, 1, 2, 3]), struct.pack(">HHH", 9, 8, 7)))[0].tolist() == [[255] * 3, [1, 2, 3]]
+    assert read_picture(png(8, 2, bytes([9, 8, 7, 1, 2, 3]), struct.pack(">HHH", 9, 8, 7)))[0].tolist() == [
+        [255] * 3,
+        [1, 2, 3],
+    ]
     assert read_picture(png(1, 0, b"\x40", struct.pack(">H", 0)))[0, :, 0].tolist() == [255, 255]
 
 
@@ -85,15 +90,35 @@ def test_transparency_is_put_on_white_however_it_is_told():
         (encoded(Image.fromarray(COLOURS)), COLOURS),
         (encoded(Image.fromarray(COLOURS), "BMP"), COLOURS),
         (encoded(Image.fromarray(COLOURS[..., 0])), COLOURS[..., :1].repeat(3, 2)),
-        (encoded(Image.fromarray(COLOURS[..., 0] > 99)), (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2)),
-        (encoded(Image.fromarray(COLOURS[..., 0] > 99), "TIFF"), (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2)),
+        (
+            encoded(Image.fromarray(COLOURS[..., 0] > 99)),
+            (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2),
+        ),
+        (
+            encoded(Image.fromarray(COLOURS[..., 0] > 99), "TIFF"),
+            (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2),
+        ),
         (encoded(Image.fromarray(COLOURS[..., 0]).quantize(256)), None),
         (encoded(Image.fromarray(255 - COLOURS).convert("CMYK"), "TIFF"), 255 - COLOURS),
         (png(2, 0, b"\x30"), np.array([[[0] * 3, [255] * 3]], np.uint8)),
-        (png(16, 2, bytes([200, 0, 100, 0, 50, 0, 0, 0, 0, 0, 0, 0])), np.array([[[200, 100, 50], [0, 0, 0]]], np.uint8)),
+        (
+            png(16, 2, bytes([200, 0, 100, 0, 50, 0, 0, 0, 0, 0, 0, 0])),
+            np.array([[[200, 100, 50], [0, 0, 0]]], np.uint8),
+        ),
         (png(16, 4, bytes([200, 0, 255, 255, 9, 0, 0, 0])), np.array([[[200] * 3, [255] * 3]], np.uint8)),
     ],
-    ids=["PNG", "BMP", "grey", "two levels", "two levels TIFF", "palette", "CMYK", "2 bits", "RGB of 16 bits", "LA of 16 bits"],
+    ids=[
+        "PNG",
+        "BMP",
+        "grey",
+        "two levels",
+        "two levels TIFF",
+        "palette",
+        "CMYK",
+        "2 bits",
+        "RGB of 16 bits",
+        "LA of 16 bits",
+    ],
 )
 def test_kinds_of_pixels(content, shown):
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) if shown is None else shown
@@ -120,7 +145,9 @@ def test_colours_of_a_profile_are_shown_in_srgb():
 
 
 @pytest.mark.parametrize(
-    "profile", [b"nonsense", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()], ids=["broken", "of colours"]
+    "profile",
+    [b"nonsense", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()],
+    ids=["broken", "of colours"],
 )
 def test_a_profile_that_does_not_fit_is_left_aside(profile):
     found = read_picture(encoded(Image.fromarray(COLOURS[..., 0]), icc_profile=profile))
@@ -135,7 +162,11 @@ def test_of_a_cameras_file_with_previews_the_picture_is_taken():
 
 def several(form, **options):
     return encoded(
-        Image.fromarray(COLOURS), form, save_all=True, append_images=[ImageOps.mirror(Image.fromarray(COLOURS))], **options
+        Image.fromarray(COLOURS),
+        form,
+        save_all=True,
+        append_images=[ImageOps.mirror(Image.fromarray(COLOURS))],
+        **options,
     )
 
 
@@ -161,8 +192,22 @@ def counted_from_white():
         (png(16, 0, b"\xff\xff\0\0", struct.pack(">H", 65535)), "transparent"),
         (png(16, 2, b"\xff" * 6 + bytes(6), struct.pack(">HHH", *[65535] * 3)), "transparent"),
     ],
-    ids=["APNG", "GIF", "WEBP", "pages", "float", "32 bits", "LAB", "from white", "4-bit key", "16-bit key", "16-bit colour key"],
+    ids=[
+        "APNG",
+        "GIF",
+        "WEBP",
+        "pages",
+        "float",
+        "32 bits",
+        "LAB",
+        "from white",
+        "4-bit key",
+        "16-bit key",
+        "16-bit colour key",
+    ],
 )
 def test_what_cannot_be_shown_as_a_viewer_does_is_refused(content, reason):
-    with pytest.raises(InvalidInputError, match=f"{reason}.*; save it anew as PNG with 8 bits a channel, or leave it out"):
+    with pytest.raises(
+        InvalidInputError, match=f"{reason}.*; save it anew as PNG with 8 bits a channel, or leave it out"
+    ):
         read_picture(content)

@@ -25,7 +25,9 @@ ROUNDED = [
     "torch.set_float32_matmul_precision('high')",
     "torch.set_default_dtype(torch.bfloat16)",
 ]
-renamed = pytest.mark.skipif(not hasattr(BACKENDS.cuda.matmul, "fp32_precision"), reason="this torch has only allow_tf32")
+renamed = pytest.mark.skipif(
+    not hasattr(BACKENDS.cuda.matmul, "fp32_precision"), reason="this torch has only allow_tf32"
+)
 
 
 def answer(function):
@@ -54,7 +56,14 @@ def untouched():
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     BACKENDS.cudnn.allow_tf32 = True
-    for one in (BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.rnn, BACKENDS.cuda.matmul, BACKENDS.cudnn, BACKENDS):
+    for one in (
+        BACKENDS.mkldnn.matmul,
+        BACKENDS.mkldnn.conv,
+        BACKENDS.mkldnn.rnn,
+        BACKENDS.cuda.matmul,
+        BACKENDS.cudnn,
+        BACKENDS,
+    ):
         one.fp32_precision = "none"
 
 
@@ -80,13 +89,17 @@ def values(own, pictures):
         "pictures": lambda _: own.pictures(pictures, "pad"),
         "captions": lambda _: own.captions(["a penguin, fluent style", "two owls"]),
         "cache of features": kept(lambda folder: FeatureCache(folder, own)),
-        "cache of captions": lambda folder: FeatureCache(folder, own).captions(["a penguin", "an owl", "a penguin"]),
+        "cache of captions": lambda folder: FeatureCache(folder, own).captions(
+            ["a penguin", "an owl", "a penguin"]
+        ),
         "cache of findings": kept(lambda folder: FeatureCache(folder, detection.detector())),
         "cache of numbers": kept(lambda folder: FeatureCache(folder, METRICS["Repetition"])),
         "findings": lambda _: torch.tensor(
             [one.score for found in detection.find(seeing, pictures) for one in found], dtype=torch.float32
         ),
-        "repetition": lambda _: torch.tensor([repetition_index(picture) for picture in pictures], dtype=torch.float32),
+        "repetition": lambda _: torch.tensor(
+            [repetition_index(picture) for picture in pictures], dtype=torch.float32
+        ),
     }
 
 

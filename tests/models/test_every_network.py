@@ -26,7 +26,12 @@ def arguments(network, size, seed=1):
     def drawn(value):
         if isinstance(value, torch.Tensor) and value.dtype == torch.long and value.ndim == 3:
             return torch.randint(16, value.shape, generator=generator)  # codes in place of latents
-        noise = isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1 and value.shape[-1] > 4
+        noise = (
+            isinstance(value, torch.Tensor)
+            and value.is_floating_point()
+            and value.ndim > 1
+            and value.shape[-1] > 4
+        )
         return torch.randn(value.shape, generator=generator) if noise else value
 
     kept = ("_ids", "mask", "mask_t5", "rope_pos")
@@ -35,7 +40,9 @@ def arguments(network, size, seed=1):
 
 def run(network, size):
     with torch.no_grad(), witness(network) as seen:
-        output = network(**arguments(network, size), **({} if "UVit" in type(network).__name__ else {"return_dict": False}))
+        output = network(
+            **arguments(network, size), **({} if "UVit" in type(network).__name__ else {"return_dict": False})
+        )
     while isinstance(output, list | tuple):
         output = output[0]
     return output, seen
@@ -64,9 +71,12 @@ def test_patch_and_probe_agree_with_a_witness_at_the_kernel(name):
         assert part.factor.to_numpy() == pytest.approx(factor, rel=1e-6)
     module, keys = next(iter(expected.items()))
     first, before = (
-        next(each for each in made if each.module == module and set(each.keys) == keys) for made in (calls, wide_calls)
+        next(each for each in made if each.module == module and set(each.keys) == keys)
+        for made in (calls, wide_calls)
     )
-    assert first.scale / before.scale == pytest.approx(report.loc[first.module].factor, rel=1e-5), "before any layer has changed"
+    assert first.scale / before.scale == pytest.approx(report.loc[first.module].factor, rel=1e-5), (
+        "before any layer has changed"
+    )
     native, _ = run(network, NATIVE)
     with el.scaled(network, RULE, latent_size=NATIVE):
         assert torch.equal(run(network, NATIVE)[0], native)
@@ -103,7 +113,11 @@ def test_what_a_signature_does_not_say_is_learnt_from_one_call(name):
         with torch.no_grad(), witness(network) as calls[size]:
             network(**make(*size))
     expected = self_attention(calls[NATIVE], calls[WIDE])
-    with torch.no_grad(), el.scaled(network, RULE, latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
+    with (
+        torch.no_grad(),
+        el.scaled(network, RULE, latent_size=NATIVE),
+        el.EntropyProbe(network, latent_size=NATIVE) as probe,
+    ):
         network(**make(*WIDE))
     table = probe.table()
     assert set(table.layer) == set(expected)
@@ -122,7 +136,11 @@ def test_the_page_is_of_the_installed_diffusers_and_leaves_none_out():
     """Written by `python benchmarks/networks.py`."""
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert f"# Networks of diffusers {diffusers.__version__}" in page
-    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in page.splitlines() if line.startswith("| ")}
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2].strip()
+        for line in page.splitlines()
+        if line.startswith("| ")
+    }
     assert set(classes()) <= set(rows)
     assert {name for name, state in rows.items() if state == "works ✓"} == set(OWN)
 
@@ -145,11 +163,22 @@ def test_frames_of_a_video_count_in_n_and_in_t(name):
         shape[{"video": 2, "row": 1, "frames": 1, "last": 1}[layout]] *= frames
         inputs["hidden_states"] = torch.randn(shape, generator=generator)
         inputs |= {"num_frames": frames} if layout == "row" else {}
-        inputs |= {"visual_rope_pos": [torch.arange(frames), *inputs["visual_rope_pos"][1:]]} if "visual_rope_pos" in inputs else {}
-        inputs |= {each: torch.zeros(1, frames) for each in ("timestep", "r_timestep") if inputs["timestep"].ndim == 2}
+        inputs |= (
+            {"visual_rope_pos": [torch.arange(frames), *inputs["visual_rope_pos"][1:]]}
+            if "visual_rope_pos" in inputs
+            else {}
+        )
+        inputs |= {
+            each: torch.zeros(1, frames)
+            for each in ("timestep", "r_timestep")
+            if inputs["timestep"].ndim == 2
+        }
         with torch.no_grad():
             plain = network(**inputs, return_dict=False)[0]
-            with el.scaled(network, "paper", latent_size=NATIVE), el.EntropyProbe(network, latent_size=NATIVE) as probe:
+            with (
+                el.scaled(network, "paper", latent_size=NATIVE),
+                el.EntropyProbe(network, latent_size=NATIVE) as probe,
+            ):
                 patched = network(**inputs, return_dict=False)[0]
         table = probe.table()
         assert set(table.training_tokens) == {frames * place + text}
@@ -160,7 +189,11 @@ def test_frames_of_a_video_count_in_n_and_in_t(name):
 def lumina():
     """A tiny pipeline, which applies the paper's rule by itself, and a call of it in one step."""
     pipe = diffusers.LuminaPipeline(
-        tiny("LuminaNextDiT2DModel"), diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.AutoencoderKL(), None, None
+        tiny("LuminaNextDiT2DModel"),
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+        diffusers.AutoencoderKL(),
+        None,
+        None,
     )
     pipe.vae_scale_factor, pipe.default_sample_size, pipe.default_image_size = 8, 8, 64
     pipe.set_progress_bar_config(disable=True)
@@ -169,7 +202,11 @@ def lumina():
 
     def run(height, width, **options):
         torch.manual_seed(0)
-        options = text | options | {"height": 8 * height, "width": 8 * width, "num_inference_steps": 1, "output_type": "latent"}
+        options = (
+            text
+            | options
+            | {"height": 8 * height, "width": 8 * width, "num_inference_steps": 1, "output_type": "latent"}
+        )
         with witness(pipe.transformer) as seen:
             pipe(**options)
         return next(call for call in seen if call.module.endswith("attn1"))

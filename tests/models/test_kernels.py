@@ -1,4 +1,6 @@
-"""The one place where attention is met: what stands there while a network runs, and that nothing stands there at other times."""
+"""The one place where attention is met: what stands there while a network runs, and that nothing stands
+there at other times.
+"""
 
 import copy
 import threading
@@ -54,7 +56,9 @@ def test_nothing_stays_behind_on_any_exit(network, call, failure):
 
 
 def test_after_ctrl_c_other_attention_is_let_pass_and_the_next_call_is_right(network, call):
-    """A patch that stays: the text encoder of the next run must not be taken for the layer that was interrupted."""
+    """A patch that stays: the text encoder of the next run must not be taken for the layer that was
+    interrupted.
+    """
     with el.scaled(network, RULE):
         expected = call(network, 32, 32)
 
@@ -127,8 +131,13 @@ def test_gradient_checkpointing_is_refused(network):
     """Blocks run again in the backward pass, outside the network's call: they would be unscaled there."""
     network.enable_gradient_checkpointing()
     network.train()
-    with el.scaled(network, RULE), pytest.raises(AttentionNotSeenError, match="disable_gradient_checkpointing"):
-        network(torch.randn(1, 4, 32, 32, requires_grad=True), 0, torch.randn(1, 7, 24)).sample.sum().backward()
+    with (
+        el.scaled(network, RULE),
+        pytest.raises(AttentionNotSeenError, match="disable_gradient_checkpointing"),
+    ):
+        network(
+            torch.randn(1, 4, 32, 32, requires_grad=True), 0, torch.randn(1, 7, 24)
+        ).sample.sum().backward()
     network.disable_gradient_checkpointing()
     network.eval()
 
@@ -151,10 +160,17 @@ def test_layers_exchanged_after_the_first_picture_are_noticed(network, call):
 
 def test_added_keys_count_in_n_and_in_t():
     """DeepFloyd IF, Kandinsky 2: text is projected beside the keys of self-attention."""
-    crosses = {"down_block_types": ("SimpleCrossAttnDownBlock2D",) * 2, "up_block_types": ("SimpleCrossAttnUpBlock2D",) * 2}
+    crosses = {
+        "down_block_types": ("SimpleCrossAttnDownBlock2D",) * 2,
+        "up_block_types": ("SimpleCrossAttnUpBlock2D",) * 2,
+    }
     config = {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn", "attention_head_dim": 8}
     network = diffusers.UNet2DConditionModel(**(UNET | crosses | config)).eval()
-    inputs = {"sample": torch.randn(2, 4, 12, 8), "timestep": torch.tensor(5), "encoder_hidden_states": torch.randn(2, 7, 32)}
+    inputs = {
+        "sample": torch.randn(2, 4, 12, 8),
+        "timestep": torch.tensor(5),
+        "encoder_hidden_states": torch.randn(2, 7, 32),
+    }
     layers = layers_at(network, 8, 8, 7)
     assert layers
     assert {layer.attends for layer in layers.values()} == {"image+text"}
@@ -201,7 +217,11 @@ def test_a_reference_picture_counts_in_n_and_in_t():
     network, picture = pipe.transformer, torch.zeros(4096, 3)
     picture[:, 1], picture[:, 2] = torch.arange(64).repeat_interleave(64), torch.arange(64).repeat(64)
     reference = torch.zeros(24, 3)
-    reference[:, 0], reference[:, 1], reference[:, 2] = 1, torch.arange(4).repeat_interleave(6), torch.arange(6).repeat(4)
+    reference[:, 0], reference[:, 1], reference[:, 2] = (
+        1,
+        torch.arange(4).repeat_interleave(6),
+        torch.arange(6).repeat(4),
+    )
     inputs = {
         "hidden_states": torch.randn(1, 4096 + 24, 64), "encoder_hidden_states": torch.randn(1, 9, 64), "img_ids":
         torch.cat([picture, reference]), "txt_ids": torch.zeros(9, 3), "pooled_projections": torch.randn(1, 32), "timestep":
@@ -241,7 +261,9 @@ class GlobalNoise(diffusers.EulerDiscreteScheduler):
     """Adds noise of torch's own numbers, whatever generator it is given."""
 
     def step(self, model_output, timestep, sample, generator=None, return_dict=True, **kwargs):
-        return super().step(model_output, timestep, sample + torch.randn_like(sample), return_dict=return_dict, **kwargs)
+        return super().step(
+            model_output, timestep, sample + torch.randn_like(sample), return_dict=return_dict, **kwargs
+        )
 
 
 @pytest.mark.parametrize("kind", [OwnNoise, GlobalNoise])
@@ -262,7 +284,10 @@ def test_a_scheduler_that_takes_the_generator_draws_the_same_picture_twice(name)
 
 
 def test_a_native_size_that_no_config_says_is_asked_for_by_the_parameter():
-    crosses = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
+    crosses = {
+        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    }
     network = diffusers.UNet2DConditionModel(**(UNET | crosses | {"sample_size": None})).eval()
     for ask in (el.training_tokens, el.EntropyProbe, lambda model: el.apply_scale(model, "paper")):
         with pytest.raises(InvalidInputError, match=r"sample_size .* is None.*give `latent_size`"):
@@ -283,6 +308,9 @@ def test_a_native_size_that_no_config_says_is_asked_for_by_the_parameter():
 )
 def test_networks_that_are_told_more_than_text_are_traced(config):
     """Class-conditional ones, StableUnCLIP, Kolors, DeepFloyd IF: once torch's own errors."""
-    crosses = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
+    crosses = {
+        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    }
     network = diffusers.UNet2DConditionModel(**(UNET | crosses | config))
     assert set(el.training_tokens(network).values()) == {64, 16}

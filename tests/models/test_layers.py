@@ -75,7 +75,9 @@ def test_a_size_that_is_none_has_no_tokens(network, size):
         el.training_tokens(network, size)
 
 
-@pytest.mark.parametrize("wanted", [[], (), 3, [None], [["mid_block.*"]], {"mid_block.*"}, b"mid_block.*", ""], ids=str)
+@pytest.mark.parametrize(
+    "wanted", [[], (), 3, [None], [["mid_block.*"]], {"mid_block.*"}, b"mid_block.*", ""], ids=str
+)
 def test_what_names_no_layers_is_refused(network, wanted):
     with pytest.raises(UnknownNameError, match="unknown layer"):
         select_layers(list(el.training_tokens(network)), wanted)
@@ -96,7 +98,11 @@ class OffMeta(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        made = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and not leaf.is_meta]
+        made = [
+            leaf.numel()
+            for leaf in tree_leaves(result)
+            if isinstance(leaf, torch.Tensor) and not leaf.is_meta
+        ]
         self.elements = max([self.elements, *made])
         return result
 

@@ -1,4 +1,6 @@
-"""The embedded models' tokenizer, trainings and gate: each learns, resumes and says what its docstring says; small and short."""
+"""The embedded models' tokenizer, trainings and gate: each learns, resumes and says what its docstring says;
+small and short.
+"""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,9 @@ def tokenizer():
 def test_every_word_of_a_caption_is_one_token(tokenizer):
     for caption in list(scenes.captions())[::17]:
         words = caption.replace(",", " ,").split()
-        assert tokenizer.convert_ids_to_tokens(tokenizer(caption).input_ids)[1:-1] == [word + "</w>" for word in words]
+        assert tokenizer.convert_ids_to_tokens(tokenizer(caption).input_ids)[1:-1] == [
+            word + "</w>" for word in words
+        ]
 
 
 def test_every_scene_has_a_caption_that_the_text_encoder_learns():
@@ -41,7 +45,9 @@ def test_every_scene_has_a_caption_that_the_text_encoder_learns():
 
 def test_what_captions_must_tell_does_not_say_where_things_are():
     told = text_encoder.targets()
-    assert torch.equal(told["an owl, fluent style"][:, :-10], told["two owls on a red background, fluent style"][:, :-10])
+    assert torch.equal(
+        told["an owl, fluent style"][:, :-10], told["two owls on a red background, fluent style"][:, :-10]
+    )
     both = torch.stack([told[f"an owl, {design} style"] for design in sprites.DESIGNS]).mean(0)
     assert torch.allclose(told["an owl"], both)
     assert told[""].abs().max() == 0
@@ -135,7 +141,9 @@ def test_the_denoiser_trains_and_resumes(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(scenes, "captions", lambda *_: few)
     unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 2)
     network = unet.train(tmp_path / "a.safetensors", unet.Recipe(), latents, encoder, 3)
-    assert sum(p.abs().sum().item() for name, p in network.named_parameters() if name.startswith("conv_out")) > 0
+    assert (
+        sum(p.abs().sum().item() for name, p in network.named_parameters() if name.startswith("conv_out")) > 0
+    )
     exported = loop.averaged(tmp_path / "a.safetensors", unet.build(unet.Recipe())).state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in network.state_dict().items())
     with pytest.raises(WeightsError, match="train first"):
@@ -153,7 +161,9 @@ def test_the_gate_holds_only_for_living_attention():
         return pd.DataFrame({"of_freezing": ratio, "beyond_freezing": beyond, "entropy_ratio": entropy})
 
     assert all(quality.gate(layers([0.4, 0.6, 0.5], [0.0, 0.0, 0.1], [0.8, 0.7, 0.8])).values())
-    assert not any(quality.gate(layers([0.1, 0.2, 0.1, 1.0], [0.0, 0.3, 0.1, 0.9], [0.99, 0.98, 0.97, 0.98])).values())
+    assert not any(
+        quality.gate(layers([0.1, 0.2, 0.1, 1.0], [0.0, 0.3, 0.1, 0.9], [0.99, 0.98, 0.97, 0.98])).values()
+    )
 
 
 def test_any_text_has_tokens_of_its_own(tokenizer):
@@ -212,14 +222,18 @@ def test_attention_of_the_embedded_model_is_alive(pipe):
 
 def test_a_control_is_exported_as_its_denoiser_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(mini, "RUNS", tmp_path)
-    pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(tmp_path / "mini-weak.csv", index=False)
+    pd.DataFrame({"step": [50], "loss": [0.5], "seconds": [9.0]}).to_csv(
+        tmp_path / "mini-weak.csv", index=False
+    )
     network = unet.build(unet.RECIPES["mini-weak"])
     mini.export(network, "mini-weak", tmp_path / "data")
     folder = tmp_path / "data" / "mini-weak"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert files == {"SHA256SUMS", "training_mini-weak.csv", "unet/config.json", weights}
-    assert list(pd.read_csv(folder / "training_mini-weak.csv").columns) == ["step", "loss"], "times are of no use to others"
+    assert list(pd.read_csv(folder / "training_mini-weak.csv").columns) == ["step", "loss"], (
+        "times are of no use to others"
+    )
     verify(folder, required=True)
     stored = load_file(folder / weights)
     assert all(torch.equal(value.half(), stored[name]) for name, value in network.state_dict().items())

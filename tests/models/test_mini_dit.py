@@ -1,4 +1,6 @@
-"""The transformer that is nothing but attention: its parts are diffusers' own, and its gate asks for a function."""
+"""The transformer that is nothing but attention: its parts are diffusers' own, and its gate asks for a
+function.
+"""
 
 import json
 
@@ -80,7 +82,9 @@ def test_uniform_attention_gives_every_image_token_the_same_weight(network):
         query, key = attention.norm_q(query), attention.norm_k(key)
         expected = torch.empty(12, 6, 32)
         for head in range(6):
-            turned = [transformer.apply_rope(part[:, head][None, None], places)[0, 0] for part in (query, key)]
+            turned = [
+                transformer.apply_rope(part[:, head][None, None], places)[0, 0] for part in (query, key)
+            ]
             logits = (
                 turned[0] @ attention.norm_added_k(text_key[:, head]).T,
                 (turned[0] @ turned[1].mean(0))[:, None].expand(12, 12),
@@ -118,8 +122,11 @@ def test_a_pipeline_of_its_parts_is_diffusers_own(tmp_path, tokenizer, network, 
         assert np.isfinite(images).all()
     seeds = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
     both = pipe(["an owl", "two owls"], height=64, width=64, generator=seeds, **arguments).images
-    alone = DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)  # as diffusers has it, one prompt at a time
-    alone = alone("two owls", height=64, width=64, generator=torch.Generator().manual_seed(1), **arguments).images
+    # as diffusers has it, one prompt at a time
+    alone = DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    alone = alone(
+        "two owls", height=64, width=64, generator=torch.Generator().manual_seed(1), **arguments
+    ).images
     assert np.abs(both[1] - alone[0]).max() < 1e-4
     assert not list(tmp_path.rglob("*.bin"))
     with pytest.raises(ValueError, match="divisible by 8"):
@@ -128,13 +135,27 @@ def test_a_pipeline_of_its_parts_is_diffusers_own(tmp_path, tokenizer, network, 
 
 def test_the_gate_asks_for_a_function():
     def report(one, native, ablated, twin, seen):
-        exact = {"as it is": native, "its attention made uniform": ablated, "twin trained with uniform attention": twin}
+        exact = {
+            "as it is": native,
+            "its attention made uniform": ablated,
+            "twin trained with uniform attention": twin,
+        }
         quality = {"one thing, exactly": one, "two things, exactly": 0.9, "colour of the ground": 1.0}
         named = {"named without the prompt": {"share": seen}}
-        return named | {kind: {k: {"share": v} for k, v in d.items()} for kind, d in (("quality", quality), ("exact", exact))}
+        return named | {
+            kind: {k: {"share": v} for k, v in d.items()}
+            for kind, d in (("quality", quality), ("exact", exact))
+        }
 
     assert all(gate.gate(report(0.96, 0.94, 0.1, 0.4, 0.9)).values())
-    assert list(gate.gate(report(0.94, 0.94, 0.48, 0.8, 0.89)).values()) == [False, True, True, False, False, False]
+    assert list(gate.gate(report(0.94, 0.94, 0.48, 0.8, 0.89)).values()) == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_without_a_twin_the_gate_does_not_say_that_attention_is_needed():

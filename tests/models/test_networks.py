@@ -1,4 +1,6 @@
-"""Every kind of network through patch, probe and notebooks: tiny pipelines with untrained weights, called as the big ones are."""
+"""Every kind of network through patch, probe and notebooks: tiny pipelines with untrained weights, called as
+the big ones are.
+"""
 
 import pytest
 import torch
@@ -102,7 +104,9 @@ def test_branches_of_guidance(tiny):
         assert table.step.nunique() == 2
         assert set(table.image) == {0, 1}
     assert found[1.0] == {"all"}
-    assert found[3.0] == ({"all"} if name == "flux" else {"cond", "uncond"}), "FLUX is guided by a number, not by a second branch"
+    assert found[3.0] == ({"all"} if name == "flux" else {"cond", "uncond"}), (
+        "FLUX is guided by a number, not by a second branch"
+    )
 
 
 @pytest.mark.parametrize("name", JOINT)
@@ -141,12 +145,16 @@ def test_text_and_image_queries_of_joint_attention_are_both_scaled():
             network(**inputs)
     factor = el.rule("power(2)").factor(24 + 20, 16 + 20)
     assert used[0].shape[-2] == 44
-    assert torch.allclose(used[2], used[0] * factor, atol=1e-6), "the first layer sees the same input both times"
+    assert torch.allclose(used[2], used[0] * factor, atol=1e-6), (
+        "the first layer sees the same input both times"
+    )
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux", "pixart"])
 def test_sizes_must_be_multiples_of_what_the_model_needs(name):
-    with pytest.raises(ValueError, match=r"width is 72; it must be a positive multiple of 16 pixels.*64 or 80"):
+    with pytest.raises(
+        ValueError, match=r"width is 72; it must be a positive multiple of 16 pixels.*64 or 80"
+    ):
         draw(build(name, tiny=True), 64, 72)
 
 
@@ -159,7 +167,8 @@ def test_names_of_classes_decide_nothing(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("notebook", "prompts"), [("00_quickstart", 1), ("03_entropy_vs_tokens", 2)])  # an interval takes two
+# an interval takes two
+@pytest.mark.parametrize(("notebook", "prompts"), [("00_quickstart", 1), ("03_entropy_vs_tokens", 2)])
 def test_notebooks_run_on_every_family(tiny, notebook, prompts, tmp_path, execute):
     name, pipe = tiny
     if name == "sd15":
@@ -173,4 +182,7 @@ def test_notebooks_run_on_every_family(tiny, notebook, prompts, tmp_path, execut
         "prompt_count": prompts,
         "output": str(tmp_path / "output"),
     }
-    execute(ROOT / "notebooks" / f"{notebook}.ipynb", profile_parameters(notebook, "smoke", overrides).model_dump())
+    execute(
+        ROOT / "notebooks" / f"{notebook}.ipynb",
+        profile_parameters(notebook, "smoke", overrides).model_dump(),
+    )

@@ -42,7 +42,9 @@ def test_a_network_that_does_not_say_its_size_is_refused_by_the_parameter_that_t
 @pytest.mark.parametrize("model", [model for model in CATALOGUE if model != "mini-dit"])
 def test_the_catalogue_is_outlined_as_it_says(model):
     if model in ARCHITECTURES or CATALOGUE[model].source == model:
-        assert sorted(set(el.training_tokens(outline(model)).values()), reverse=True) == list(CATALOGUE[model].training_tokens)
+        assert sorted(set(el.training_tokens(outline(model)).values()), reverse=True) == list(
+            CATALOGUE[model].training_tokens
+        )
     assert outline_size(model) == CATALOGUE[model].native_size
     assert list(outline_levels(model).values()) == list(CATALOGUE[model].training_tokens)
 
@@ -68,12 +70,16 @@ def test_what_cannot_be_outlined_is_said(tmp_path, monkeypatch):
 def test_parameters_and_plans_load_no_model_and_write_nothing(tmp_path, monkeypatch):
     """Of a model that is in no catalogue, and with a calibration of one's own."""
     build("sd15", tiny=True).save_pretrained(tmp_path / "tiny")
-    monkeypatch.setattr("entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     monkeypatch.setattr("entropy_lib.sweep.sample.load", lambda *_, **__: pytest.fail("a model was loaded"))
     places = {"model": str(tmp_path / "tiny"), "store": str(tmp_path / "store")}
     checked = profile_parameters("07_cost_and_baselines", "smoke", places)
     assert checked.native() == plan_of(checked.parts()[0]).native == "64x64"
-    own = profile_parameters("10_causes", "smoke", {"store": places["store"], "calibration": str(SHIPPED / "mini.json")})
+    own = profile_parameters(
+        "10_causes", "smoke", {"store": places["store"], "calibration": str(SHIPPED / "mini.json")}
+    )
     assert plan_of(own).units[-1].calibration == ""
     assert not (tmp_path / "store").exists()
     keep_calibration(own)

@@ -1,4 +1,6 @@
-"""A network whose queries are the image's and whose keys are text's, too, some of them masked; its config knows no native size."""
+"""A network whose queries are the image's and whose keys are text's, too, some of them masked; its config
+knows no native size.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ def pipe():
 
 def draw(pipe, size="64x64", rule=None, **options):
     height, width = map(int, size.split("x"))
-    return el.generate(pipe, PROMPTS, [0, 1], (height, width), rule, batch=1, **{"steps": 2, "guidance": 3.0} | options)
+    return el.generate(
+        pipe, PROMPTS, [0, 1], (height, width), rule, batch=1, **{"steps": 2, "guidance": 3.0} | options
+    )
 
 
 def test_the_native_size_is_that_of_the_pipeline(pipe):
@@ -50,14 +54,18 @@ def test_masked_text_counts_neither_in_n_nor_in_t(pipe):
     with el.scaled(pipe, "power(2)"), el.EntropyProbe(pipe, per_image=True) as probe:
         draw(pipe, "64x96")
     table = probe.table()
-    seen = pipe.tokenizer(["", *PROMPTS], padding="max_length", max_length=24, truncation=True, return_attention_mask=True)
+    seen = pipe.tokenizer(
+        ["", *PROMPTS], padding="max_length", max_length=24, truncation=True, return_attention_mask=True
+    )
     text = {("uncond", 0): 0, ("uncond", 1): 0, ("cond", 0): 1, ("cond", 1): 2}
     for (branch, image), which in text.items():
         part = table[(table.branch == branch) & (table.image == image)]
         unmasked = sum(seen["attention_mask"][which])
         assert set(part.tokens) == {24 + unmasked}, (branch, image)
         assert set(part.training_tokens) == {16 + unmasked}
-        assert part.factor.to_numpy() == pytest.approx(el.rule("power(2)").factor(24 + unmasked, 16 + unmasked), rel=1e-6)
+        assert part.factor.to_numpy() == pytest.approx(
+            el.rule("power(2)").factor(24 + unmasked, 16 + unmasked), rel=1e-6
+        )
 
 
 def test_rows_of_one_batch_may_differ(pipe):
@@ -66,7 +74,11 @@ def test_rows_of_one_batch_may_differ(pipe):
     torch.manual_seed(1)
     mask = torch.ones(2, 7, dtype=torch.bool)
     mask[1, 3:] = False
-    inputs = {"hidden_states": torch.randn(2, 4, 12, 8), "timestep": torch.full((2,), 0.5), "attention_mask": mask}
+    inputs = {
+        "hidden_states": torch.randn(2, 4, 12, 8),
+        "timestep": torch.full((2,), 0.5),
+        "attention_mask": mask,
+    }
     inputs["encoder_hidden_states"] = torch.randn(2, 7, 32)
 
     def keeping(query, key, value, attn_mask=None, scale=None, **kwargs):
@@ -78,7 +90,10 @@ def test_rows_of_one_batch_may_differ(pipe):
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(functional, "scaled_dot_product_attention", keeping)
-        with el.scaled(network, "power(3)", latent_size=(8, 8)), el.EntropyProbe(network, per_image=True) as probe:
+        with (
+            el.scaled(network, "power(3)", latent_size=(8, 8)),
+            el.EntropyProbe(network, per_image=True) as probe,
+        ):
             network(**inputs)
     table = probe.table()
     for layer, entropy in zip(probe.layers, calls, strict=True):
@@ -86,7 +101,9 @@ def test_rows_of_one_batch_may_differ(pipe):
             part = table[(table.layer == layer) & (table.image == image)].sort_values("head")
             assert set(part.tokens) == {24 + text}
             assert part.entropy.to_numpy() == pytest.approx(entropy[image].numpy(), abs=1e-5)
-            assert part.factor.to_numpy() == pytest.approx(el.rule("power(3)").factor(24 + text, 16 + text), rel=1e-6)
+            assert part.factor.to_numpy() == pytest.approx(
+                el.rule("power(3)").factor(24 + text, 16 + text), rel=1e-6
+            )
 
 
 def test_all_probes_and_rules_go_with_it(pipe):

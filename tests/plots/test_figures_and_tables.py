@@ -13,7 +13,13 @@ from entropy_lib.statistics import Interval, SlopeFit
 mpl.use("agg")
 FIT = SlopeFit(Interval(0.9, 0.805, 0.995, level=0.95, blocks=4), intercept=-0.5)
 MEANS = pd.DataFrame(
-    {"tokens": [64, 256, 1024], "rule": "unscaled", "estimate": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
+    {
+        "tokens": [64, 256, 1024],
+        "rule": "unscaled",
+        "estimate": [3.2, 4.5, 5.7],
+        "low": [3.1, 4.4, 5.6],
+        "high": [3.3, 4.6, 5.8],
+    }
 )
 
 
@@ -29,7 +35,9 @@ def test_entropy_vs_tokens_draws_points_fit_prediction_and_a_line_of_slope_one()
     assert "unscaled: slope 0.900 [0.805, 0.995]" in labels
     assert "unscaled: predicted 0.950" in labels
     left, right = figure.axes
-    unit, level = (next(line for line in ax.lines if line.get_label() == "slope 1").get_data() for ax in (left, right))
+    unit, level = (
+        next(line for line in ax.lines if line.get_label() == "slope 1").get_data() for ax in (left, right)
+    )
     assert np.allclose(np.diff(unit[1]), np.diff(np.log(unit[0])))
     assert np.interp(256, *unit) == pytest.approx(FIT.predict(256), abs=0.01)
     assert np.allclose(level[1], level[1][0]), "less ln N, slope 1 is level: what a rule changes can be seen"
@@ -40,7 +48,12 @@ def test_entropy_vs_tokens_draws_points_fit_prediction_and_a_line_of_slope_one()
 
 def test_entropy_per_layer_has_one_series_for_each_size_and_rule():
     layers = [f"{part}_blocks.0.attentions.0.transformer_blocks.0.attn1" for part in ("down", "up")]
-    rows = [(layer, size, rule) for layer in layers for size in ("32x32", "64x64") for rule in ("unscaled", "paper")]
+    rows = [
+        (layer, size, rule)
+        for layer in layers
+        for size in ("32x32", "64x64")
+        for rule in ("unscaled", "paper")
+    ]
     table = pd.DataFrame(rows, columns=["layer", "size", "rule"]).assign(estimate=1.0, low=0.9, high=1.1)
     ax = figures.entropy_per_layer(table)
     assert len(ax.containers) == 4
@@ -65,8 +78,14 @@ def test_a_prompt_is_shown_as_the_text_that_it_is(text):
 
 
 def test_long_names_of_methods_break_where_a_person_would():
-    figure = figures.image_grid({"": [np.zeros((8, 8, 3), np.uint8)] * 3}, ["padding(circular)", "power(4)@0-0.4", "a fox (red)"])
-    assert [ax.get_title() for ax in figure.axes] == ["padding\n(circular)", "power(4)\n@0-0.4", "a fox (red)"]
+    figure = figures.image_grid(
+        {"": [np.zeros((8, 8, 3), np.uint8)] * 3}, ["padding(circular)", "power(4)@0-0.4", "a fox (red)"]
+    )
+    assert [ax.get_title() for ax in figure.axes] == [
+        "padding\n(circular)",
+        "power(4)\n@0-0.4",
+        "a fox (red)",
+    ]
 
 
 def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
@@ -82,11 +101,15 @@ def test_a_long_prompt_is_cut_and_does_not_stretch_the_figure():
 
 def test_tables_show_intervals():
     row = {"rule": "paper", "slope": 0.9, "low": 0.805, "high": 0.995, "clusters": 4}
-    table = tables.slopes(pd.DataFrame([row | {"predicted": 0.91}, row | {"predicted": 1.0}, row | {"predicted": np.nan}]))
+    table = tables.slopes(
+        pd.DataFrame([row | {"predicted": 0.91}, row | {"predicted": 1.0}, row | {"predicted": np.nan}])
+    )
     assert table.iloc[0].tolist() == ["paper", "0.900 [0.805, 0.995]", "0.910", "holds it", 4]
     assert table["the interval"].tolist() == ["holds it", "lies below it", "–"]
     assert table["predicted"].tolist() == ["0.910", "1.000", "–"]
-    share = pd.DataFrame([{"size": "32x32", "rule": "paper", "share": 0.123, "low": 0.1, "high": 0.146, "clusters": 8}])
+    share = pd.DataFrame(
+        [{"size": "32x32", "rule": "paper", "share": 0.123, "low": 0.1, "high": 0.146, "clusters": 8}]
+    )
     assert tables.shares(share).iloc[0]["share"] == "12.3 % [10.0, 14.6]"
     wide = tables.means(MEANS.assign(rule=["a", "b", "a"], tokens=[4, 4, 9]), "tokens", "rule")
     assert list(wide.columns) == ["tokens", "a", "b"]
@@ -94,8 +117,13 @@ def test_tables_show_intervals():
 
 
 def test_shares_by_layer_stand_beside_their_own_predictions():
-    rows = [("a", "32x32", "paper", 0.1, 0.05, 0.15, 0.2), ("a", "32x32", "gamma(1.4)", 0.3, 0.25, 0.35, np.nan)]
-    table = tables.shares_by_layer(pd.DataFrame(rows, columns=["layer", "size", "rule", "share", "low", "high", "predicted"]))
+    rows = [
+        ("a", "32x32", "paper", 0.1, 0.05, 0.15, 0.2),
+        ("a", "32x32", "gamma(1.4)", 0.3, 0.25, 0.35, np.nan),
+    ]
+    table = tables.shares_by_layer(
+        pd.DataFrame(rows, columns=["layer", "size", "rule", "share", "low", "high", "predicted"])
+    )
     assert table["32x32, predicted"].tolist() == ["20 %", "–"]
     assert table["32x32"].tolist() == ["10.0 % [5.0, 15.0]", "30.0 % [25.0, 35.0]"]
 
@@ -103,7 +131,13 @@ def test_shares_by_layer_stand_beside_their_own_predictions():
 def test_columns_are_named_in_words_counts_are_whole_and_shares_per_cent():
     layer = "up_blocks.2.attentions.1.transformer_blocks.0.attn1"
     table = pd.DataFrame(
-        {"layer": [layer], "tokens": [4096.0], "beyond_half_freezing": [0.25], "share": ["12 %"], "of_freezing": [0.5]}
+        {
+            "layer": [layer],
+            "tokens": [4096.0],
+            "beyond_half_freezing": [0.25],
+            "share": ["12 %"],
+            "of_freezing": [0.5],
+        }
     )
     html = tables.styled(table, "").to_html()
     for shown in ("up 2.1", "tokens N", "4,096<", "25.0 %", "12 %", "b / b_c"):
@@ -114,7 +148,12 @@ def test_columns_are_named_in_words_counts_are_whole_and_shares_per_cent():
 def test_picture_changes_are_those_of_each_rule_to_the_first_of_its_size():
     black, grey = np.zeros((2, 8, 8, 3), np.uint8), np.full((2, 8, 8, 3), 51, np.uint8)
     grey[1] = 102
-    images = {("8x8", "unscaled"): black, ("8x8", "paper"): grey, ("8x8", "power(2)"): black, ("16x16", "unscaled"): black}
+    images = {
+        ("8x8", "unscaled"): black,
+        ("8x8", "paper"): grey,
+        ("8x8", "power(2)"): black,
+        ("16x16", "unscaled"): black,
+    }
     table = tables.picture_changes(images)
     assert table.rule.tolist() == ["paper", "power(2)"]
     assert table.mean_change.tolist() == pytest.approx([0.3, 0.0])
@@ -139,9 +178,13 @@ def test_entropy_by_size_is_tidy_and_native_size_is_drawn_once(pipe, monkeypatch
     from entropy_lib.sampling import measurement
 
     original = measurement.images_of
-    monkeypatch.setattr(measurement, "images_of", lambda *a: drawn.append((a[1].size, a[2].name)) or original(*a))
+    monkeypatch.setattr(
+        measurement, "images_of", lambda *a: drawn.append((a[1].size, a[2].name)) or original(*a)
+    )
     prompts, seeds = ["a zebra", "a crab"], [0, 1]
-    table = entropy_by_size(pipe, prompts, seeds, [(32, 32), (64, 64)], ["unscaled", "paper"], rows=4, steps=1)
+    table = entropy_by_size(
+        pipe, prompts, seeds, [(32, 32), (64, 64)], ["unscaled", "paper"], rows=4, steps=1
+    )
     assert drawn == [((32, 32), "unscaled"), ((32, 32), "paper"), ((64, 64), "unscaled")]
     counts = table.groupby(["size", "rule", "prompt"]).size()
     assert counts.nunique() == 1
@@ -169,7 +212,10 @@ def levels():
         (size, method, metric, reference, value, value - d, value + d)
         for size, shift in (("48x48", 0.0), ("96x96", 0.01))
         for method, base in (("unscaled", 0.05), ("paper", 0.04), ("real, resized", 0.002))
-        for metric, reference, value, d in (("KID", "real", base + shift, 0.001), ("CLIP score", "prompts", 30 - base, 0.5))
+        for metric, reference, value, d in (
+            ("KID", "real", base + shift, 0.001),
+            ("CLIP score", "prompts", 30 - base, 0.5),
+        )
         if not (method == "real, resized" and size == "96x96" and metric == "KID")
     ]
     return pd.DataFrame(rows, columns=["size", "method", "metric", "reference", "estimate", "low", "high"])
@@ -206,10 +252,16 @@ def test_comparisons_say_what_is_corrected_and_which_side_is_better(differences)
     assert table["result (Holm)"].tolist() == ["better", "n.s.", "worse", "n.s."]
     assert table["difference [95%, unadjusted]"].tolist()[::3] == ["-10.0 [-12.0, -8.0]", "0.90 [0.50, 1.30]"]
     assert table["p (unadjusted)"].tolist() == ["< 0.001", "0.2", "0.005", "0.03"]
-    assert table["p (Holm)"].tolist() == ["0.001", "0.4", "0.01", "0.06"], "n.s. beside an interval that leaves zero out"
+    assert table["p (Holm)"].tolist() == ["0.001", "0.4", "0.01", "0.06"], (
+        "n.s. beside an interval that leaves zero out"
+    )
     assert table["prompts improved"].tolist() == ["–", "–", "40 % [30, 50]", "40 % [30, 50]"]
     without = differences.drop(columns=["method", "against", "effect"])
-    assert list(tables.comparisons(without, ["KID"], 0.99).columns[:3]) == ["metric", "size", "difference [99%, unadjusted]"]
+    assert list(tables.comparisons(without, ["KID"], 0.99).columns[:3]) == [
+        "metric",
+        "size",
+        "difference [99%, unadjusted]",
+    ]
     assert tables.comparisons(differences[:0]).empty
 
 
@@ -223,21 +275,35 @@ def test_a_result_goes_by_the_p_value_that_is_printed(differences, p_holm):
 
 def test_the_forest_has_a_line_for_each_size_and_a_panel_for_each_metric_that_is_there(differences):
     figure = figures.forest(differences, ["KID", "FD", "CLIP score"])
-    assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "KID x 1000 (lower is better)",
+        "CLIP score (higher is better)",
+    ]
     ax = figure.axes[0]
-    drawn = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2]
+    drawn = [
+        line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2
+    ]
     assert np.array(drawn).round(6).tolist() == [[-12.0, -8.0], [-2.0, 6.0]]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["48x48", "96x96"]
 
 
 def test_metrics_by_size_draw_every_method_with_its_interval_in_its_colour(levels):
     figure = figures.metrics_by_size(levels)
-    assert [ax.get_title() for ax in figure.axes] == ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unscaled", "paper", "real, resized"]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "KID x 1000 (lower is better)",
+        "CLIP score (higher is better)",
+    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "unscaled",
+        "paper",
+        "real, resized",
+    ]
     drawn = [container.lines[0] for container in figure.axes[0].containers]
     assert drawn[0].get_ydata()[0] == pytest.approx(50)
     assert np.isnan(drawn[2].get_ydata()[1])
-    assert [line.get_color() for line in drawn] == list(figures.colours(["unscaled", "paper", "real, resized"]).values())
+    assert [line.get_color() for line in drawn] == list(
+        figures.colours(["unscaled", "paper", "real, resized"]).values()
+    )
 
 
 def test_a_method_has_one_colour_whatever_stands_beside_it():
@@ -257,23 +323,40 @@ def costs():
 def test_ways_to_a_size_are_a_line_each(levels, costs):
     table = tables.methods(levels, costs, "96x96", ["KID", "CLIP score", "FD"]).set_index("method")
     assert table.columns.tolist() == ["KID x 1000", "CLIP score", "seconds an image", "MB at the peak"]
-    assert table.loc["paper"].tolist() == ["50.0 [49.0, 51.0]", "29.96 [29.46, 30.46]", "0.6 (0.5 to 0.8)", "910"]
+    assert table.loc["paper"].tolist() == [
+        "50.0 [49.0, 51.0]",
+        "29.96 [29.46, 30.46]",
+        "0.6 (0.5 to 0.8)",
+        "910",
+    ]
     assert table.loc["real, resized"].tolist()[::2] == ["–", "–"], "neither judged by KID here nor measured"
 
 
 def test_quality_stands_against_time_the_better_end_above(levels, costs):
     (ax,) = figures.quality_against_time(levels, costs, "KID").axes
     assert ax.get_title() == "96x96"
-    assert [(c.lines[0].get_xdata()[0], round(c.lines[0].get_ydata()[0], 6)) for c in ax.containers] == [(0.5, 60.0), (0.6, 50.0)]
+    assert [(c.lines[0].get_xdata()[0], round(c.lines[0].get_ydata()[0], 6)) for c in ax.containers] == [
+        (0.5, 60.0),
+        (0.6, 50.0),
+    ]
     bottom, top = ax.get_ylim()
     assert bottom > top, "lower is better"
 
 
-def test_a_method_that_was_not_judged_at_a_size_has_no_point_there_and_every_other_has_its_name(levels, costs):
+def test_a_method_that_was_not_judged_at_a_size_has_no_point_there_and_every_other_has_its_name(
+    levels, costs
+):
     native = costs.assign(size="64x64").iloc[:1]
-    judged = pd.concat([levels, levels[(levels.method == "unscaled") & (levels["size"] == "48x48")].assign(size="64x64")])
-    figure = figures.quality_against_time(judged, pd.concat([native, native.assign(method="paper"), costs]), "KID")
-    assert [sorted(text.get_text() for text in ax.texts) for ax in figure.axes] == [["unscaled"], ["paper", "unscaled"]]
+    judged = pd.concat(
+        [levels, levels[(levels.method == "unscaled") & (levels["size"] == "48x48")].assign(size="64x64")]
+    )
+    figure = figures.quality_against_time(
+        judged, pd.concat([native, native.assign(method="paper"), costs]), "KID"
+    )
+    assert [sorted(text.get_text() for text in ax.texts) for ax in figure.axes] == [
+        ["unscaled"],
+        ["paper", "unscaled"],
+    ]
 
 
 @pytest.fixture
@@ -300,7 +383,11 @@ def test_preferences_are_a_line_a_size_and_a_colour_a_rater(preferred):
 
 def test_preferences_stand_beside_the_tests_that_others_print(preferred):
     table = tables.preferences(preferred)
-    assert table["second less first"].tolist() == ["0.20 [0.00, 0.40]", "0.60 [0.40, 0.80]", "0.40 [0.30, 0.50]"]
+    assert table["second less first"].tolist() == [
+        "0.20 [0.00, 0.40]",
+        "0.60 [0.40, 0.80]",
+        "0.40 [0.30, 0.50]",
+    ]
     assert set(table["p of Wilcoxon's test"]) == {"0.040"}
 
 
@@ -329,7 +416,9 @@ def test_the_acceptance_of_a_detector_is_a_row_a_share():
     table = tables.accepted({"scenes": {"count": share, "name": share}, "planted": {"cut": [{"amount": 0}]}})
     assert list(table.what) == ["count", "name"]
     assert table.right[0] == "97.0 % [95.0, 98.0]"
-    assert "change removed" not in tables.styled(table, "").to_html(), "the share that a rule removes is another thing"
+    assert "change removed" not in tables.styled(table, "").to_html(), (
+        "the share that a rule removes is another thing"
+    )
 
 
 def test_a_long_caption_does_not_push_columns_off_the_page():
@@ -342,7 +431,9 @@ def test_a_long_caption_does_not_push_columns_off_the_page():
 @pytest.mark.parametrize("place", ["cell", "number", "heading", "caption"])
 def test_html_in_a_table_has_no_effect(place):
     evil = "<img src=x onerror=alert(1)>"
-    table = pd.DataFrame({"rule": [evil if place == "cell" else "paper"], evil if place == "heading" else "size": [1.5]})
+    table = pd.DataFrame(
+        {"rule": [evil if place == "cell" else "paper"], evil if place == "heading" else "size": [1.5]}
+    )
     if place == "number":
         table["mixed"] = pd.Series([evil], dtype=object)
     html = tables.styled(table, evil if place == "caption" else "model mini").to_html()

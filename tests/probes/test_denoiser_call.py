@@ -1,4 +1,6 @@
-"""The bookkeeping of denoiser calls, as a table: what a pipeline says and calls, and what each call then is. No model is run."""
+"""The bookkeeping of denoiser calls, as a table: what a pipeline says and calls, and what each call then is.
+No model is run.
+"""
 
 from types import SimpleNamespace
 
@@ -17,11 +19,15 @@ def pipeline(*timesteps, **words):
 def follow(who, *calls, **variables):
     """Each call is (timestep, batch): what becomes of them."""
     tracker = DenoiserCallTracker()
-    return [tracker.advance(Caller(who, variables), batch, torch.as_tensor(timestep), (8, 12)) for timestep, batch in calls]
+    return [
+        tracker.advance(Caller(who, variables), batch, torch.as_tensor(timestep), (8, 12))
+        for timestep, batch in calls
+    ]
 
 
 GUIDED, PERTURBED = {"do_classifier_free_guidance": True}, {"do_perturbed_attention_guidance": True}
-# what calls, (timestep, batch) of each call, then (step, branches, images of a branch, first image) of each call
+# what calls, (timestep, batch) of each call, then (step, branches, images of a branch, first image) of each
+# call
 TABLE = {
     "guided, two steps": (pipeline(900, 400, **GUIDED), [(900, 4), (400, 4)],
                           [(0, ("uncond", "cond"), 2, 0), (1, ("uncond", "cond"), 2, 0)]),
@@ -69,7 +75,9 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("words", "pictures", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
-def test_branches_are_what_the_pipeline_s_words_and_pictures_account_for(words, pictures, rows, branches, images):
+def test_branches_are_what_the_pipeline_s_words_and_pictures_account_for(
+    words, pictures, rows, branches, images
+):
     (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(pictures, 4, 8, 12))
     assert (found.branches, found.images) == (branches, images)
 

@@ -19,7 +19,9 @@ PROBES = [el.EntropyProbe, el.LogitProbe]
 
 
 class FormsTheMap(AttnProcessor):
-    """The plain attention of diffusers, keeping every map that it forms: an oracle that shares nothing with the probe."""
+    """The plain attention of diffusers, keeping every map that it forms: an oracle that shares nothing with
+    the probe.
+    """
 
     def __init__(self):
         super().__init__()
@@ -32,7 +34,8 @@ class FormsTheMap(AttnProcessor):
 
         def keeping(*arguments):
             weights = plain(*arguments)
-            self.maps.append(weights.double().log().unflatten(0, (-1, attn.heads)))  # logits, but for a constant of each row
+            # logits, but for a constant of each row
+            self.maps.append(weights.double().log().unflatten(0, (-1, attn.heads)))
             return weights
 
         attn.get_attention_scores = keeping
@@ -96,7 +99,9 @@ def test_patch_and_probe_have_one_source_of_training_tokens(network, call, first
     table = probe.table()
     assert set(table.training_tokens) == {625, 169}
     assert (table.training_tokens == table.layer.map(report)).all()
-    expected = [el.rule("paper").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    expected = [
+        el.rule("paper").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
+    ]
     assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
@@ -105,7 +110,9 @@ def test_the_training_size_goes_with_the_patch(network):
     with el.scaled(network, "paper", latent_size=(25, 25)):
         given = el.training_tokens(network)
         with el.scaled(network, "power(2)"):
-            assert el.training_tokens(network) == given, "another rule does not change what the model was trained on"
+            assert el.training_tokens(network) == given, (
+                "another rule does not change what the model was trained on"
+            )
         assert el.training_tokens(network) == given
     assert el.training_tokens(network) == native != given
 
@@ -115,7 +122,8 @@ class Sharper(AttnProcessor2_0):
 
     def __call__(self, attn, hidden_states, *args, **kwargs):
         query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v)
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for layer in (attn.to_q, attn.to_k, attn.to_v)
         )
         output = functional.scaled_dot_product_attention(query, key, value, scale=2 * query.shape[-1] ** -0.5)
         return attn.to_out[0](output.transpose(1, 2).flatten(-2))
@@ -178,7 +186,11 @@ def test_images_of_a_batch_are_told_apart(pipe):
     with el.EntropyProbe(pipe) as probe:
         el.generate(pipe, prompts, seeds, (32, 32), steps=2)
     mean = together.groupby(["step", "layer", "branch", "head"]).entropy.mean()
-    assert np.allclose(probe.table().set_index(["step", "layer", "branch", "head"]).entropy.reindex(mean.index), mean, atol=1e-4)
+    assert np.allclose(
+        probe.table().set_index(["step", "layer", "branch", "head"]).entropy.reindex(mean.index),
+        mean,
+        atol=1e-4,
+    )
 
 
 def test_rows_sample_the_same_mean(pipe):
@@ -250,7 +262,9 @@ class Masked(AttnProcessor2_0):
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_mask_that_hides_keys_is_refused(network, call, probe):
-    """N differs from row to row: Eq. 5, H / ln N and the variance over all keys would speak of other keys than the entropy."""
+    """N differs from row to row: Eq. 5, H / ln N and the variance over all keys would speak of other keys
+    than the entropy.
+    """
     network.set_attn_processor(Masked(-torch.inf))
     with pytest.raises(EntropyLibError, match=r"'down_blocks\.0.* was called with a mask"), probe(network):
         call(network)
@@ -268,7 +282,9 @@ def test_a_mask_that_hides_nothing_changes_nothing(network, call, probe):
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_all_probes_lay_out_their_tables_alike(pipe, probe):
-    """The same places in the same order; images in a column of their own where they are kept apart, and nowhere else."""
+    """The same places in the same order; images in a column of their own where they are kept apart, and
+    nowhere else.
+    """
     with probe(pipe, rows=2) as together, probe(pipe, rows=2, per_image=True) as apart:
         el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], (32, 32), steps=2, batch=2)
     place = COLUMNS[:11]
@@ -322,12 +338,17 @@ def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
     def fail(*_):
         raise InterruptedError
 
-    layer, kernel = pipe.unet.get_submodule(next(iter(el.training_tokens(pipe)))), functional.scaled_dot_product_attention
+    layer, kernel = (
+        pipe.unet.get_submodule(next(iter(el.training_tokens(pipe)))),
+        functional.scaled_dot_product_attention,
+    )
     with el.EntropyProbe(pipe) as probe:
         hook = layer.to_out[0].register_forward_hook(fail)
         with pytest.raises(InterruptedError):
             el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
         hook.remove()
-        assert functional.scaled_dot_product_attention is kernel, "the attention of the text encoder would be taken for a layer's"
+        assert functional.scaled_dot_product_attention is kernel, (
+            "the attention of the text encoder would be taken for a layer's"
+        )
         el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
     assert set(probe.table().tokens) == {64, 16, 4}

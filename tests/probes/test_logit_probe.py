@@ -13,16 +13,33 @@ from entropy_lib.probes.logit_probe import LogitProbe
 def test_the_probes_agree_on_the_embedded_model(pipe):
     pipe.set_progress_bar_config(disable=True)
     with scaled(pipe, "paper"), EntropyProbe(pipe) as entropy, LogitProbe(pipe, rows=None) as shape:
-        pipe("a penguin, fluent style", height=48, width=64, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+        pipe(
+            "a penguin, fluent style",
+            height=48,
+            width=64,
+            num_inference_steps=2,
+            generator=torch.Generator().manual_seed(0),
+        )
     one, other = entropy.table(), shape.table()
     keys = ["layer", "step", "branch", "head"]
     both = one.merge(other, on=keys, suffixes=("", "_shape"))
     assert len(both) == len(one) == len(other)
-    for name in ("entropy", "logit_std", "gaussian_entropy", "tokens", "rows", "training_tokens", "height", "width"):
+    for name in (
+        "entropy",
+        "logit_std",
+        "gaussian_entropy",
+        "tokens",
+        "rows",
+        "training_tokens",
+        "height",
+        "width",
+    ):
         assert np.allclose(both[name], both[f"{name}_shape"], atol=1e-4), name
     parts = other.finite_tokens + other.row_spread + other.non_gaussian
     assert np.allclose(parts, other.entropy - other.gaussian_entropy, atol=1e-9)
-    assert other.gaussian_entropy.to_numpy() == pytest.approx(gaussian_entropy(other.tokens.to_numpy(), other.logit_std.to_numpy()))
+    assert other.gaussian_entropy.to_numpy() == pytest.approx(
+        gaussian_entropy(other.tokens.to_numpy(), other.logit_std.to_numpy())
+    )
 
 
 def test_quantiles_of_every_layer(pipe):

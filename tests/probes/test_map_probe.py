@@ -16,7 +16,9 @@ def plain(pipe, layer, seen):
     module = pipe.unet.get_submodule(layer)
     hidden = seen[-1].double()
     double = module.double()
-    query, key = (part(hidden).unflatten(-1, (module.heads, -1)).transpose(0, 1) for part in (double.to_q, double.to_k))
+    query, key = (
+        part(hidden).unflatten(-1, (module.heads, -1)).transpose(0, 1) for part in (double.to_q, double.to_k)
+    )
     weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
     module.float()
     return weights.detach()
@@ -26,7 +28,9 @@ def test_maps_are_those_of_a_plain_softmax():
     pipe = build("sd21-base", tiny=True)
     pipe.set_progress_bar_config(disable=True)
     layer, seen = next(iter(el.training_tokens(pipe))), []
-    hook = pipe.unet.get_submodule(layer).register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True)
+    hook = pipe.unet.get_submodule(layer).register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True
+    )
     with MapProbe(pipe, (0.9, 0.1), layers=layer, steps=[1]) as probe:
         pipe("a zebra", height=64, width=96, num_inference_steps=2, guidance_scale=3.0, output_type="latent")
     hook.remove()
@@ -34,7 +38,11 @@ def test_maps_are_those_of_a_plain_softmax():
     weights = plain(pipe, layer, seen[-1])
     height, width = found.entropy.shape
     entropy = -(weights * weights.log()).sum(-1).mean(0).reshape(height, width)
-    assert (found.step, found.tokens, found.query) == (1, height * width, (int(0.9 * height), int(0.1 * width)))
+    assert (found.step, found.tokens, found.query) == (
+        1,
+        height * width,
+        (int(0.9 * height), int(0.1 * width)),
+    )
     assert found.entropy == pytest.approx(entropy.numpy(), abs=1e-5)
     index = found.query[0] * width + found.query[1]
     assert found.weights == pytest.approx(weights[:, index].mean(0).reshape(height, width).numpy(), abs=1e-6)

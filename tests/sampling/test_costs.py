@@ -11,7 +11,14 @@ import torch
 from torch.nn import functional
 
 from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
-from entropy_lib.sampling.costs import Configuration, attention_share, in_fresh_process, measure, measure_all, peak_memory
+from entropy_lib.sampling.costs import (
+    Configuration,
+    attention_share,
+    in_fresh_process,
+    measure,
+    measure_all,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 STEP = Configuration("mini", "32x32", part="denoiser", device="cpu")
@@ -33,7 +40,9 @@ def test_a_configuration_is_measured_in_a_process_of_its_own():
 
 @pytest.mark.slow
 def test_a_process_that_fails_says_what_it_said():
-    with pytest.raises(MeasurementFailedError, match=r"mini, paper\[7\], 32x32, denoiser .*there is no level 7"):
+    with pytest.raises(
+        MeasurementFailedError, match=r"mini, paper\[7\], 32x32, denoiser .*there is no level 7"
+    ):
         measure(replace(STEP, method="paper[7]"), processes=1)
 
 
@@ -51,7 +60,9 @@ def test_one_that_is_killed_is_named_and_the_next_is_measured():
 
 def kill_a_worker(before):
     """The process that measures: a child of the fork server."""
-    while not (found := [one for one in psutil.Process().children(recursive=True) if one not in before and busy(one)]):
+    while not (
+        found := [one for one in psutil.Process().children(recursive=True) if one not in before and busy(one)]
+    ):
         time.sleep(0.1)
     found[-1].kill()
 

@@ -40,10 +40,14 @@ def test_without_a_method_an_outer_patch_stays_and_a_method_replaces_it(pipe, ba
     with el.scaled(pipe, "gamma(3)"):
         outer = el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", steps=2)
         assert (el.scale_report(pipe).calls > 0).all()
-        assert np.array_equal(el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}power(3)", steps=2), expected)
+        assert np.array_equal(
+            el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}power(3)", steps=2), expected
+        )
         unscaled = el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}unscaled", steps=2)
     assert el.scale_report(pipe).empty
-    assert np.array_equal(unscaled, el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}unscaled", steps=2))
+    assert np.array_equal(
+        unscaled, el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}unscaled", steps=2)
+    )
     assert not np.array_equal(outer, unscaled)
 
 
@@ -51,14 +55,18 @@ def test_the_measurement_leaves_an_outer_patch_as_it_is(pipe):
     with el.scaled(pipe, "power(3)"):
         table = el.entropy_by_size(pipe, PROMPTS[:1], SEEDS[:1], ["32x32"], rows=4, steps=1)
     assert set(table.rule) == {"power(3)"}
-    assert table.factor.to_numpy() == pytest.approx([el.rule("power(3)").factor(n, 4 * n) for n in table.tokens], rel=1e-4)
+    assert table.factor.to_numpy() == pytest.approx(
+        [el.rule("power(3)").factor(n, 4 * n) for n in table.tokens], rel=1e-4
+    )
 
 
 def test_gamma_and_baselines_are_measured_at_native_size(pipe):
     methods = ["unscaled", "gamma(1.4)", "paper", "resized"]
     table = el.entropy_by_size(pipe, PROMPTS[:1], SEEDS[:1], ["64x64"], methods, rows=4, steps=1)
     factors = table.groupby("rule").factor.mean()
-    assert factors.to_dict() == pytest.approx({"unscaled": 1, "gamma(1.4)": 1.4**0.5, "paper": 1, "resized": 1}, rel=1e-4)
+    assert factors.to_dict() == pytest.approx(
+        {"unscaled": 1, "gamma(1.4)": 1.4**0.5, "paper": 1, "resized": 1}, rel=1e-4
+    )
 
 
 @pytest.fixture
@@ -94,6 +102,17 @@ def test_sizes_are_written_height_first():
     assert size == (64, 96) == el.Size.of((64, 96)) == el.Size.of(size)
     assert f"{size}" == "64x96"
     check_size(np.int64(64), 8)
-    for text in ("64", "64X96", "64x", "-64x64", "64 x 96", 64, None, "\u0666\u0664x\u0666\u0664", "64x" + "9" * 10, (64,)):
+    for text in (
+        "64",
+        "64X96",
+        "64x",
+        "-64x64",
+        "64 x 96",
+        64,
+        None,
+        "\u0666\u0664x\u0666\u0664",
+        "64x" + "9" * 10,
+        (64,),
+    ):
         with pytest.raises(ValueError, match="height x width"):
             el.Size.of(text)

@@ -91,7 +91,9 @@ def test_the_filter_is_the_one_that_was_named(pipe, native):
         expected = np.asarray(Image.fromarray(native[0]).resize((96, 96), filter)).astype(int)
         assert np.abs(got - expected).max() <= 2, f"{name}; alone and in a batch differ by a grey level"
     half = el.generate(pipe, PROMPTS, SEEDS, "32x32", "resized", **FEW)
-    assert np.abs(half.astype(float) - resize_pictures(native, 32, 32)).mean() < 1, "torch's antialiased bicubic is Pillow's"
+    assert np.abs(half.astype(float) - resize_pictures(native, 32, 32)).mean() < 1, (
+        "torch's antialiased bicubic is Pillow's"
+    )
 
 
 def made_small(large):

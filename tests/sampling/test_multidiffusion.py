@@ -1,4 +1,6 @@
-"""MultiDiffusion: what diffusers' own pipeline draws, everywhere covered, plain sampling where one window is the image."""
+"""MultiDiffusion: what diffusers' own pipeline draws, everywhere covered, plain sampling where one window is
+the image.
+"""
 
 import warnings
 from itertools import pairwise
@@ -6,7 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, StableDiffusionPanoramaPipeline, UniPCMultistepScheduler
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    StableDiffusionPanoramaPipeline,
+    UniPCMultistepScheduler,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +51,8 @@ def test_the_views_are_those_of_diffusers_where_these_cover_the_picture():
 
 
 def test_columns_that_diffusers_leaves_out_are_covered():
-    views = StableDiffusionPanoramaPipeline.get_views(None, 512, 1056, window_size=64, stride=8)  # 132 latent columns
+    # 132 latent columns
+    views = StableDiffusionPanoramaPipeline.get_views(None, 512, 1056, window_size=64, stride=8)
     assert max(right for *_, right in views) == 128
     assert max(left + 64 for _, left in cover((64, 132), (64, 64), 0.875)) == 132
 
@@ -67,14 +75,18 @@ SCHEDULERS = [None, DPMSolverMultistepScheduler, UniPCMultistepScheduler, PNDMSc
 def with_scheduler(pipe, scheduler, monkeypatch):
     if scheduler:
         options = {"skip_prk_steps": True} if scheduler is PNDMScheduler else {}
-        plain = {key: value for key, value in pipe.scheduler.config.items() if key != "rescale_betas_zero_snr"}
+        plain = {
+            key: value for key, value in pipe.scheduler.config.items() if key != "rescale_betas_zero_snr"
+        }
         monkeypatch.setattr(pipe, "scheduler", scheduler.from_config(plain, **options))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS[:2])
 def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler, monkeypatch):
-    """Which keeps a state of the sampler for each window: one that looks back finds the same in the one state here."""
+    """Which keeps a state of the sampler for each window: one that looks back finds the same in the one
+    state here.
+    """
     with_scheduler(pipe, scheduler, monkeypatch)
 
     class SameViews(StableDiffusionPanoramaPipeline):
@@ -86,10 +98,18 @@ def test_it_draws_what_the_panorama_pipeline_of_diffusers_draws(pipe, scheduler,
         panorama = SameViews(**pipe.components, requires_safety_checker=False)
     panorama.set_progress_bar_config(disable=True)
     expected = panorama(
-        PROMPTS[0], 64, 96, num_inference_steps=3, guidance_scale=3.0, generator=torch.manual_seed(0), output_type="np"
+        PROMPTS[0],
+        64,
+        96,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        generator=torch.manual_seed(0),
+        output_type="np",
     ).images
     got = el.generate(pipe, PROMPTS[:1], [0], "64x96", "multidiffusion(0.5)", **FEW)
-    assert np.abs(got / 255 - expected).max() < 1.5 / 255, "half a grey level of rounding, and sums in another order"
+    assert np.abs(got / 255 - expected).max() < 1.5 / 255, (
+        "half a grey level of rounding, and sums in another order"
+    )
 
 
 @pytest.mark.slow
@@ -129,7 +149,9 @@ def test_a_probe_sees_the_windows(pipe):
 @pytest.mark.slow
 def test_in_windows_of_another_size_the_rule_does_something(pipe):
     with windowed(pipe.unet, (24, 24), 0.5):
-        plain, ruled = (el.generate(pipe, PROMPTS[:1], [0], "96x128", rule, **FEW) for rule in ("unscaled", "power(3)"))
+        plain, ruled = (
+            el.generate(pipe, PROMPTS[:1], [0], "96x128", rule, **FEW) for rule in ("unscaled", "power(3)")
+        )
     assert not np.array_equal(plain, ruled)
 
 
@@ -175,7 +197,10 @@ def test_a_sampler_that_clips_is_refused(pipe, monkeypatch):
 def test_packed_latents_are_refused():
     network = build("flux", device="meta").transformer
     with (
-        pytest.raises(UnsupportedModelError, match=r"FluxTransformer2DModel packs its latents and cannot see through windows"),
+        pytest.raises(
+            UnsupportedModelError,
+            match=r"FluxTransformer2DModel packs its latents and cannot see through windows",
+        ),
         windowed(network, (8, 8)),
     ):
         pass

@@ -1,4 +1,6 @@
-"""What one would change if attention were not the cause: the schedule, the level that is told, the positional information."""
+"""What one would change if attention were not the cause: the schedule, the level that is told, the
+positional information.
+"""
 
 import numpy as np
 import pytest

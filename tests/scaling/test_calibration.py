@@ -1,4 +1,6 @@
-"""Rules of levels and windows, rules whose factors come from a calibration, and the two calibrations themselves."""
+"""Rules of levels and windows, rules whose factors come from a calibration, and the two calibrations
+themselves.
+"""
 
 import json
 import math
@@ -11,11 +13,22 @@ from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import SlicedAttnProcessor
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, MissingFileError, ScaleNotAppliedError, UnsupportedModelError
+from entropy_lib.errors import (
+    InvalidInputError,
+    MissingFileError,
+    ScaleNotAppliedError,
+    UnsupportedModelError,
+)
 from entropy_lib.models.architectures import build
 from entropy_lib.sampling import noise_level
 from entropy_lib.scaling import calibration
-from entropy_lib.scaling.calibration import Calibration, LayerResponse, equal_entropy, lengths, use_calibration
+from entropy_lib.scaling.calibration import (
+    Calibration,
+    LayerResponse,
+    equal_entropy,
+    lengths,
+    use_calibration,
+)
 from entropy_lib.scaling.patch import applied_rule
 from entropy_lib.scaling.rules import distinct_rules
 from entropy_lib.scenes import scenes
@@ -25,14 +38,18 @@ SEEDS = list(range(len(PROMPTS)))
 FACTORS = tuple(np.geomspace(0.125, 8, 25))
 
 
-@pytest.mark.parametrize("part", ["[]", "[-1]", "[a]", "[0,0]", "@", "@0.4", "@0.6-0.4", "@0-1.5", "@-0.1-1", "@0-nan"])
+@pytest.mark.parametrize(
+    "part", ["[]", "[-1]", "[a]", "[0,0]", "@", "@0.4", "@0.6-0.4", "@0-1.5", "@-0.1-1", "@0-nan"]
+)
 def test_levels_and_windows_that_cannot_be_are_refused(part):
     with pytest.raises(InvalidInputError, match="levels" if part[0] == "[" else "window"):
         el.rule(f"paper{part}")
 
 
 def test_a_level_that_a_network_has_not_is_refused_before_anything_changes(network):
-    with pytest.raises(InvalidInputError, match="there is no level 2; this network has 2, numbered from 0, of 256, 64"):
+    with pytest.raises(
+        InvalidInputError, match="there is no level 2; this network has 2, numbered from 0, of 256, 64"
+    ):
         el.apply_scale(network, "paper[0,2]")
     assert applied_rule(network).name == "unscaled"
 
@@ -80,7 +97,9 @@ def test_rules_of_levels_and_windows_draw_the_same_pictures_at_native_size_and_o
 
 def gaussian(tokens, spreads):
     """The response of heads of Gaussian logits, by the exact law."""
-    return LayerResponse(tokens, FACTORS, [[el.entropy.exact_entropy(tokens, f * b) for f in FACTORS] for b in spreads])
+    return LayerResponse(
+        tokens, FACTORS, [[el.entropy.exact_entropy(tokens, f * b) for f in FACTORS] for b in spreads]
+    )
 
 
 @pytest.mark.parametrize("tokens", [180, 400, 576])
@@ -90,12 +109,15 @@ def test_equal_entropy_by_the_curve_is_equal_entropy_by_the_exact_law(tokens):
     reachable = [i for i, b in enumerate(spreads) if el.entropy.equal_entropy_factor(tokens, 256, b) > 0]
     assert reachable
     for i in reachable:  # the curve at N is that at T and ln(N/T): exact for logits of which there are many
-        assert found.factors[i] == pytest.approx(el.entropy.equal_entropy_factor(tokens, 256, spreads[i]), rel=0.06)
+        assert found.factors[i] == pytest.approx(
+            el.entropy.equal_entropy_factor(tokens, 256, spreads[i]), rel=0.06
+        )
     assert found.clamped == len(spreads) - len(reachable)
 
 
 def test_what_is_out_of_reach_is_clamped_and_counted():
-    found = equal_entropy(gaussian(256, [0.1, 1.5]), 64, per_head=True)  # a head with nearly equal weights has all that 64 allow
+    # a head with nearly equal weights has all that 64 allow
+    found = equal_entropy(gaussian(256, [0.1, 1.5]), 64, per_head=True)
     assert found.clamped >= 1
     assert min(found.factors) == pytest.approx(FACTORS[0])
 
@@ -129,14 +151,26 @@ DAMAGED = {  # {what is wrong: (where it is put into a file, the value, what is 
     "lengths of others": ("lengths", {"b": 1.0}, "lengths and layers differ in 'a'"),
     "a length below nought": ("lengths.a", -1.0, "lengths are .*-1.0.*; they must be numbers from 0"),
     "a length that is none": ("lengths.a", float("nan"), "lengths are .*nan"),
-    "tokens in words": ("layers.a.training_tokens", "16", "training_tokens is '16', a text; it must be a whole number"),
+    "tokens in words": (
+        "layers.a.training_tokens",
+        "16",
+        "training_tokens is '16', a text; it must be a whole number",
+    ),
     "no tokens": ("layers.a.training_tokens", 0, "training_tokens is 0; it must be 1 or more"),
-    "a factor below nought": ("layers.a.factors", [-0.5, 1.0, 2.0], "factors are .*-0.5.*; they must be numbers above 0"),
+    "a factor below nought": (
+        "layers.a.factors",
+        [-0.5, 1.0, 2.0],
+        "factors are .*-0.5.*; they must be numbers above 0",
+    ),
     "a factor that is none": ("layers.a.factors", [0.5, float("nan"), 2.0], "factors are"),
     "falling factors": ("layers.a.factors", [2.0, 1.0, 0.5], "factors are .* ascending"),
     "factors beside 1": ("layers.a.factors", [2.0, 3.0, 4.0], "factors are .* from below 1 to above it"),
     "no heads": ("layers.a.entropies", [], "entropies are"),
-    "too few entropies": ("layers.a.entropies", [[2.0, 1.0]], "entropies are .* as many as there are factors, 3"),
+    "too few entropies": (
+        "layers.a.entropies",
+        [[2.0, 1.0]],
+        "entropies are .* as many as there are factors, 3",
+    ),
     "entropy below nought": ("layers.a.entropies", [[2.0, 1.0, -0.5]], "entropies are"),
 }
 
@@ -152,12 +186,16 @@ def test_a_calibration_that_cannot_be_is_refused_where_it_is_read(tmp_path, plac
         inside = inside[name]
     inside[last] = value
     (tmp_path / "x.json").write_text(json.dumps(content))
-    with pytest.raises(InvalidInputError, match=rf"x\.json is no calibration that can be read: .*{message}.*; make it again"):
+    with pytest.raises(
+        InvalidInputError, match=rf"x\.json is no calibration that can be read: .*{message}.*; make it again"
+    ):
         Calibration.read(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'], ids=len
+    "content",
+    [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'],
+    ids=len,
 )
 def test_a_damaged_calibration_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
@@ -186,7 +224,9 @@ def test_a_calibration_of_other_heads_is_refused_though_the_weights_are_the_same
 def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
     pipe = el.load("mini")
     next(module for module in pipe.unet.modules() if hasattr(module, "to_q")).to_q = torch.nn.Identity()
-    monkeypatch.setattr("entropy_lib.sampling.calibration_run.images_of", lambda *_, **__: pytest.fail("it was drawn"))
+    monkeypatch.setattr(
+        "entropy_lib.sampling.calibration_run.images_of", lambda *_, **__: pytest.fail("it was drawn")
+    )
     with pytest.raises(UnsupportedModelError, match="a layer without a query projection"):
         el.calibrate(pipe, ["a snail"], [0], steps=1)
 
@@ -194,7 +234,10 @@ def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
 def test_a_rule_that_is_out_of_reach_everywhere_is_refused_before_anything_is_drawn(pipe, monkeypatch):
     """Two by two latents have at most ln 4 nats, and no layer of the model had so little."""
     monkeypatch.setattr("entropy_lib.sampling.generation.one_batch", None)
-    with pytest.raises(InvalidInputError, match=r"'equal-entropy\(layers\)': at 4 tokens in place of 256 .* every head of every"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"'equal-entropy\(layers\)': at 4 tokens in place of 256 .* every head of every",
+    ):
         el.generate(pipe, ["an owl"], [0], (8, 8), "equal-entropy(layers)")
 
 
@@ -202,7 +245,8 @@ def test_heads_are_multiplied_one_by_one(network, call):
     """What reaches the kernel, head by head, and the refusal where heads come in slices."""
     training, factors = el.training_tokens(network), (0.25, 0.5, 1.0, 2.0, 4.0)
     curves = {
-        name: [[math.log(n) * (1 - f / (8 + 4 * head)) for f in factors] for head in range(2)] for name, n in training.items()
+        name: [[math.log(n) * (1 - f / (8 + 4 * head)) for f in factors] for head in range(2)]
+        for name, n in training.items()
     }
     layers = {name: LayerResponse(training[name], factors, curve) for name, curve in curves.items()}
     found = Calibration(lengths(network, layers), layers)
@@ -214,18 +258,30 @@ def test_heads_are_multiplied_one_by_one(network, call):
         assert expected[0] != expected[1]
         assert row.factor == pytest.approx(expected[row.head], rel=1e-6)
     network.set_attn_processor(SlicedAttnProcessor(1))
-    with el.scaled(network, "equal-entropy(heads)"), pytest.raises(ScaleNotAppliedError, match="disable_attention_slicing"):
+    with (
+        el.scaled(network, "equal-entropy(heads)"),
+        pytest.raises(ScaleNotAppliedError, match="disable_attention_slicing"),
+    ):
         call(network, 24, 24)
 
 
 def test_ultraimage_sharpens_what_is_sharp_above_native_size_and_nothing_below(pipe):
     known = Calibration.read(calibration.SHIPPED / "mini.json")
     rule, largest = el.rule("ultraimage(1.3)"), 1.3
-    factors = [f for name, each in known.layers.items() for f in known.factors(rule, name, 4 * each.training_tokens).factors]
-    entropies = [h / math.log(each.training_tokens) for each in known.layers.values() for h in each.at_native()]
+    factors = [
+        f
+        for name, each in known.layers.items()
+        for f in known.factors(rule, name, 4 * each.training_tokens).factors
+    ]
+    entropies = [
+        h / math.log(each.training_tokens) for each in known.layers.values() for h in each.at_native()
+    ]
     assert factors[int(np.argmin(entropies))] == pytest.approx(largest)
     assert factors[int(np.argmax(entropies))] == pytest.approx(1)
-    assert all(known.factors(rule, name, each.training_tokens // 4).factors == (1.0,) for name, each in known.layers.items())
+    assert all(
+        known.factors(rule, name, each.training_tokens // 4).factors == (1.0,)
+        for name, each in known.layers.items()
+    )
 
 
 def restored(pipe, height, width, rule, **options):
@@ -233,7 +289,11 @@ def restored(pipe, height, width, rule, **options):
     native = el.native_size(pipe)
     table = el.entropy_by_size(pipe, PROMPTS, SEEDS, [native], ["unscaled"], **options)
     at_native = table.groupby("layer").entropy.mean()
-    under = el.entropy_by_size(pipe, PROMPTS, SEEDS, [(height, width)], [rule], **options).groupby("layer").entropy.mean()
+    under = (
+        el.entropy_by_size(pipe, PROMPTS, SEEDS, [(height, width)], [rule], **options)
+        .groupby("layer")
+        .entropy.mean()
+    )
     with el.scaled(pipe, rule):
         el.generate(pipe, PROMPTS[:1], SEEDS[:1], (height, width), steps=2)
         clamped = el.scale_report(pipe).set_index("layer").clamped
@@ -245,7 +305,8 @@ def restored(pipe, height, width, rule, **options):
 def test_equal_entropy_restores_the_native_entropy_of_the_embedded_model(pipe):
     """Within 2 % in the mean of the layers that are not clamped, on prompts like those of the calibration.
 
-    Large factors change the images, and these the entropy: with other prompts 2.6 % are missing, and 7 % at 128 px.
+    Large factors change the images, and these the entropy: with other prompts 2.6 % are missing, and 7 % at
+        128 px.
     """
     at_native, under = restored(pipe, 96, 96, "equal-entropy(layers)", steps=10)
     assert len(at_native) >= 6
@@ -268,7 +329,10 @@ def test_a_response_at_factor_one_is_the_entropy(pipe):
     call = {"height": 64, "width": 64, "num_inference_steps": 2, "output_type": "latent"}
     from entropy_lib.probes.response_probe import ResponseProbe
 
-    with ResponseProbe(pipe, factors=(0.5, 1), rows=16) as response, el.EntropyProbe(pipe, rows=16) as entropy:
+    with (
+        ResponseProbe(pipe, factors=(0.5, 1), rows=16) as response,
+        el.EntropyProbe(pipe, rows=16) as entropy,
+    ):
         pipe("a snail", **call, generator=torch.Generator().manual_seed(0))
     measured, expected = response.table(), entropy.table()
     assert np.allclose(measured["entropy at 1"], expected.entropy, atol=1e-5)
@@ -284,7 +348,9 @@ def test_noise_levels_find_the_level_that_was_hidden():
 
 def test_a_told_level_is_the_true_one_where_the_offset_is_nought_and_more_noise_where_it_falls():
     scheduler, timestep = DDIMScheduler(), torch.tensor([10.0, 500.0, 900.0])
-    assert torch.allclose(noise_level.told_offset(scheduler, timestep, [(0, 0.0), (999, 0.0)]), timestep, atol=0.01)
+    assert torch.allclose(
+        noise_level.told_offset(scheduler, timestep, [(0, 0.0), (999, 0.0)]), timestep, atol=0.01
+    )
     assert (noise_level.told_offset(scheduler, timestep, [(0, -0.5), (999, -0.5)]) > timestep).all()
 
 

@@ -7,7 +7,12 @@ from peft import LoraConfig
 from torch.nn import functional
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError, UnknownNameError, UnsupportedModelError
+from entropy_lib.errors import (
+    InvalidInputError,
+    ScaleNotAppliedError,
+    UnknownNameError,
+    UnsupportedModelError,
+)
 
 
 class ScalePassed(AttnProcessor2_0):
@@ -19,16 +24,23 @@ class ScalePassed(AttnProcessor2_0):
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
         query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v)
+            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for layer in (attn.to_q, attn.to_k, attn.to_v)
         )
-        output = functional.scaled_dot_product_attention(query, key, value, scale=self.factor * query.shape[-1] ** -0.5)
+        output = functional.scaled_dot_product_attention(
+            query, key, value, scale=self.factor * query.shape[-1] ** -0.5
+        )
         return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 24), (25, 13), (32, 16)])
 @pytest.mark.parametrize("name", ["paper", "power(2)", "gamma(1.4)"])
 def test_patched_output_is_that_of_another_softmax_scale(network, call, size, name):
-    unscaled, expected_network, training = call(network, *size), copy.deepcopy(network), el.training_tokens(network)
+    unscaled, expected_network, training = (
+        call(network, *size),
+        copy.deepcopy(network),
+        el.training_tokens(network),
+    )
     with el.scaled(network, name):
         patched = call(network, *size)
         report = el.scale_report(network).set_index("layer")
@@ -49,7 +61,9 @@ def test_applying_returns_the_model(pipe, network):
             assert given is model
 
 
-@pytest.mark.parametrize("size", [(0, 5), (-1, 5), (5,), (5, 5, 5), 25, "25", (2.5, 5), ("a", "b"), [None, 5]], ids=str)
+@pytest.mark.parametrize(
+    "size", [(0, 5), (-1, 5), (5,), (5, 5, 5), 25, "25", (2.5, 5), ("a", "b"), [None, 5]], ids=str
+)
 def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, size):
     before = hooks(network)
     with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width"):
@@ -59,7 +73,12 @@ def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, 
 
 @pytest.mark.parametrize("model", [None, "mini", 3, object()], ids=lambda model: type(model).__name__)
 def test_what_is_no_model_is_refused(model):
-    for function in (el.remove_scale, el.scale_report, el.training_tokens, lambda model: el.apply_scale(model, "paper")):
+    for function in (
+        el.remove_scale,
+        el.scale_report,
+        el.training_tokens,
+        lambda model: el.apply_scale(model, "paper"),
+    ):
         with pytest.raises(UnsupportedModelError, match="expected a diffusers pipeline"):
             function(model)
 
@@ -158,11 +177,15 @@ def test_lora_is_scaled_too(network, call, order):
     with el.EntropyProbe(network) as probe:
         call(network, 32, 32)
     table = probe.table()
-    expected = [el.rule("power(2)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)]
+    expected = [
+        el.rule("power(2)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
+    ]
     assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("processor", [AttnProcessor(), AttnProcessor2_0(), SlicedAttnProcessor(1)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "processor", [AttnProcessor(), AttnProcessor2_0(), SlicedAttnProcessor(1)], ids=lambda p: type(p).__name__
+)
 def test_processors_that_project_the_query_are_scaled_alike(network, call, processor):
     with el.scaled(network, "power(2)"):
         expected = call(network, 32, 32)

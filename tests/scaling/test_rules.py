@@ -14,13 +14,22 @@ COUNTS = st.integers(1, 10**6)
 
 @pytest.mark.parametrize(
     ("tokens", "training_tokens", "factor"),
-    [(1024, 4096, 0.9129), (64, 256, 0.8660), (16, 64, 0.8165), (9216, 4096, 1.0476), (144, 64, 1.0932), (65536, 4096, 1.1547)],
+    [
+        (1024, 4096, 0.9129),
+        (64, 256, 0.8660),
+        (16, 64, 0.8165),
+        (9216, 4096, 1.0476),
+        (144, 64, 1.0932),
+        (65536, 4096, 1.1547),
+    ],
 )
 def test_paper_factors_of_stable_diffusion(tokens, training_tokens, factor):
     assert el.rule("paper").factor(tokens, training_tokens) == pytest.approx(factor, abs=5e-5)
 
 
-EXAMPLES = [name if formula.example is None else f"{name}({formula.example:g})" for name, formula in FORMULAS.items()]
+EXAMPLES = [
+    name if formula.example is None else f"{name}({formula.example:g})" for name, formula in FORMULAS.items()
+]
 
 
 BY_FORMULA = [text for text in EXAMPLES if not el.rule(text).calibrated]
@@ -86,8 +95,7 @@ def test_what_is_no_rule_lists_those_there_are(text):
 
 
 @pytest.mark.parametrize(
-    "rules",
-    [[], "paper", el.rule("paper"), None, {"paper"}, ["power(.5)", "power(0.50)"], ["a", "paper"]],
+    "rules", [[], "paper", el.rule("paper"), None, {"paper"}, ["power(.5)", "power(0.50)"], ["a", "paper"]]
 )
 def test_bad_lists_of_rules(rules):
     with pytest.raises(InvalidInputError, match="rule"):
@@ -130,7 +138,8 @@ def test_rules_coincide_where_their_factors_do():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "training"), [([], []), ([4], [4, 4]), ({"a": 4}, [4]), ({"a": 4}, {"b": 4}), ([4], {"a": 4}), ([0], [4])]
+    ("tokens", "training"),
+    [([], []), ([4], [4, 4]), ({"a": 4}, [4]), ({"a": 4}, {"b": 4}), ([4], {"a": 4}), ([0], [4])],
 )
 def test_layers_that_do_not_match_are_refused(tokens, training):
     with pytest.raises(InvalidInputError, match="tokens"):

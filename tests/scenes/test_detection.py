@@ -1,4 +1,6 @@
-"""The detector: it learns, finds what its targets say, refuses what it cannot see; the damage that it is accepted by is real."""
+"""The detector: it learns, finds what its targets say, refuses what it cannot see; the damage that it is
+accepted by is real.
+"""
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,9 @@ def test_a_judge_that_says_the_targets_finds_the_truth():
 
 
 def test_focal_loss_is_least_where_the_centres_are_right():
-    heat = detection_training.targets([[damaged.Seen("owl", "fluent", (8.0, 8.0, 40.0, 40.0), 1.0, True)]], 16, 16)["heat"]
+    heat = detection_training.targets(
+        [[damaged.Seen("owl", "fluent", (8.0, 8.0, 40.0, 40.0), 1.0, True)]], 16, 16
+    )["heat"]
     right = detection_training.focal_loss(torch.where(heat == 1, 8.0, -8.0), heat)
     assert right < 0.01 < detection_training.focal_loss(torch.full_like(heat, -8.0), heat)
     assert right < detection_training.focal_loss(torch.where(heat == 1, 8.0, 8.0), heat)
@@ -53,7 +57,9 @@ def test_focal_loss_is_least_where_the_centres_are_right():
 
 def test_the_detector_learns(losses, monkeypatch):
     monkeypatch.setattr(detection_training, "PIXELS", 4 * 64 * 64)
-    monkeypatch.setattr(detection_training, "batch", lambda step, original=detection_training.batch: original(4))
+    monkeypatch.setattr(
+        detection_training, "batch", lambda step, original=detection_training.batch: original(4)
+    )
     _, curve = losses(detection_training, 4, 20, None)
     assert curve.centre[-5:].mean() < 0.8 * curve.centre[:5].mean()
     assert curve.name[-5:].mean() < curve.name[:5].mean()
@@ -86,7 +92,8 @@ def test_found_and_true_things_are_paired_once():
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"), [("copies pasted", 0, 4), ("tiled", 1, 3), ("cut off", 0.0, 0.6), ("dissolved", 0.0, 0.95)]
+    ("name", "first", "last"),
+    [("copies pasted", 0, 4), ("tiled", 1, 3), ("cut off", 0.0, 0.6), ("dissolved", 0.0, 0.95)],
 )
 def test_damage_is_planted(name, first, last):
     scene = next(one for one in (scenes.scene(number, "test") for number in range(9)) if len(one.things) == 1)
@@ -98,9 +105,16 @@ def test_damage_is_planted(name, first, last):
 def labelled(things):
     """Three images with labels of two passes."""
     table = pd.DataFrame(
-        {"number": [7, 8, 9], "image": [labels.encoded(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 90, 200)]}
+        {
+            "number": [7, 8, 9],
+            "image": [labels.encoded(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 90, 200)],
+        }
     )
-    rows = [(number, which, count, 0) for which in (1, 2) for number, count in zip(table.number, things[which - 1], strict=True)]
+    rows = [
+        (number, which, count, 0)
+        for which in (1, 2)
+        for number, count in zip(table.number, things[which - 1], strict=True)
+    ]
     return labels.with_labels(table, pd.DataFrame(rows, columns=["number", "pass", "things", "illegible"]))
 
 
@@ -108,7 +122,9 @@ def test_labels_are_put_beside_their_pictures_and_replace_older_ones():
     table = labelled([[1, 0, 2], [1, 1, 2]])
     assert list(table.things_1) == [1, 0, 2]
     assert list(table.things_2) == [1, 1, 2]
-    again = labels.with_labels(table, pd.DataFrame({"number": [7, 8, 9], "pass": 1, "things": 5, "illegible": 0}))
+    again = labels.with_labels(
+        table, pd.DataFrame({"number": [7, 8, 9], "pass": 1, "things": 5, "illegible": 0})
+    )
     assert list(again.things_1) == [5, 5, 5]
     assert [picture[0, 0, 0] for picture in labels.decoded(table)] == [0, 90, 200], "without loss"
 
@@ -156,6 +172,10 @@ def test_sheets_hold_every_picture_twice(tmp_path):
         (["an owl", "a bus", "a car"], (16, 32), False),
     ],
 )
-def test_the_detector_is_asked_where_it_understands_every_prompt_and_sees_every_size(prompts, size, judged, tmp_path):
-    plan = Plan.of(Settings("mini", "1", "own", 2, 2.0, "float32", (64, 64)), prompts, [0], [size], ["unscaled"])
+def test_the_detector_is_asked_where_it_understands_every_prompt_and_sees_every_size(
+    prompts, size, judged, tmp_path
+):
+    plan = Plan.of(
+        Settings("mini", "1", "own", 2, 2.0, "float32", (64, 64)), prompts, [0], [size], ["unscaled"]
+    )
     assert ("findings" in open_comparison(plan, tmp_path, metrics=["Over-count"]).caches) == judged

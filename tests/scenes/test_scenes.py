@@ -1,4 +1,6 @@
-"""Scenes, their sprites, and the damaged images that the detector learns from: what the truth says is what is drawn."""
+"""Scenes, their sprites, and the damaged images that the detector learns from: what the truth says is what
+is drawn.
+"""
 
 import itertools
 
@@ -17,7 +19,9 @@ def test_the_table_of_sprites_holds_what_its_card_says():
     table = sprites.load()
     assert list(table.columns) == ["name", "design", "codepoint", "licence", "image"]
     assert 32 <= table.name.nunique() <= 64
-    assert set(zip(table.name, table.design, strict=True)) == set(itertools.product(sprites.NAMES, sprites.DESIGNS))
+    assert set(zip(table.name, table.design, strict=True)) == set(
+        itertools.product(sprites.NAMES, sprites.DESIGNS)
+    )
     licences = {design: source.licence for design, source in sprite_table.SOURCES.items()}
     assert (table.licence == table.design.map(licences)).all()
     for picture in sprites.pictures().values():
@@ -36,7 +40,11 @@ def test_cropping_keeps_the_visible_part_and_its_proportions():
 
 
 def test_no_two_scenes_are_alike_and_test_scenes_are_not_those_of_training():
-    pictures = [scenes.draw(scenes.scene(number, split), 64, 64).tobytes() for split in scenes.SPLITS for number in NUMBERS]
+    pictures = [
+        scenes.draw(scenes.scene(number, split), 64, 64).tobytes()
+        for split in scenes.SPLITS
+        for number in NUMBERS
+    ]
     assert len(set(pictures)) == len(pictures)
 
 
@@ -61,7 +69,9 @@ def test_things_stand_where_the_truth_says_at_every_size(size):
     for number in NUMBERS:
         scene = scenes.scene(number)
         with_things = scenes.draw(scene, *size).astype(int)
-        rows, columns = np.nonzero(np.abs(with_things - scenes.ground_pixels(scene.background, *size)).max(-1) > 12)
+        rows, columns = np.nonzero(
+            np.abs(with_things - scenes.ground_pixels(scene.background, *size)).max(-1) > 12
+        )
         boxes = [thing.box(*size) for thing in scene.things]
         top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
         bottom, right = (max(box[axis] for box in boxes) for axis in (2, 3))
@@ -77,7 +87,9 @@ def test_the_same_scene_at_twice_the_size_is_the_same_picture():
         scene = scenes.scene(number)
         small, large = scenes.draw(scene, 64, 64), scenes.draw(scene, 128, 128)
         reduced = np.asarray(Image.fromarray(large).resize((64, 64), Image.Resampling.BOX))
-        assert np.abs(reduced.astype(int) - small).mean() < 8, "things stand on whole pixels, so edges may differ by half of one"
+        assert np.abs(reduced.astype(int) - small).mean() < 8, (
+            "things stand on whole pixels, so edges may differ by half of one"
+        )
 
 
 def test_captions_are_as_people_write():
@@ -91,7 +103,9 @@ def test_bad_scenes_are_refused():
     wide = scenes.Scene("", (scenes.Thing("bus", "fluent", 1.2, 0.5, 0.5),), ground)
     with pytest.raises(InvalidInputError, match="does not fit into 64x64"):
         scenes.draw(wide, 64, 64)
-    crowd = scenes.Scene("", tuple(scenes.Thing("owl", "fluent", 0.6, 0.5, place) for place in (0.2, 0.8)), ground)
+    crowd = scenes.Scene(
+        "", tuple(scenes.Thing("owl", "fluent", 0.6, 0.5, place) for place in (0.2, 0.8)), ground
+    )
     with pytest.raises(InvalidInputError, match="2 things do not fit"):
         scenes.draw(crowd, 64, 64)
     with pytest.raises(InvalidInputError, match="numbered from 0"):
@@ -105,7 +119,10 @@ def test_bad_scenes_are_refused():
 def test_damaged_pictures_say_how_much_is_left():
     seen = [one for number in range(300) for one in damaged.damaged(number, 64, 96)[1]]
     assert all(damaged.SEEN <= one.visible <= 1 for one in seen)
-    assert all(0 <= top < bottom <= 64 and 0 <= left < right <= 96 for top, left, bottom, right in (one.box for one in seen))
+    assert all(
+        0 <= top < bottom <= 64 and 0 <= left < right <= 96
+        for top, left, bottom, right in (one.box for one in seen)
+    )
     assert 0.03 < np.mean([not one.legible for one in seen]) < 0.4
     assert 0.1 < np.mean([one.visible < 0.9 for one in seen]) < 0.6
     counts = [len(damaged.damaged(number, 96, 96)[1]) for number in range(300)]
@@ -122,13 +139,19 @@ def test_a_thing_half_outside_or_half_covered_is_half_visible():
     covered[:, :32] = 0
     part = damaged.seen_part(whole, covered)
     assert part.visible == pytest.approx(0.5, abs=0.03)
-    assert part.box == (pytest.approx(16, abs=1.5), 32.0, pytest.approx(48, abs=1.5), pytest.approx(48, abs=1.5))
+    assert part.box == (
+        pytest.approx(16, abs=1.5),
+        32.0,
+        pytest.approx(48, abs=1.5),
+        pytest.approx(48, abs=1.5),
+    )
 
 
 def test_fading_leaves_the_share_that_was_asked_for():
     whole = damaged.laid(scenes.Thing("football", "twemoji", 0.5, 0.0, 0.0), (8.0, 8.0, 56.0, 56.0), 64, 64)
     shares = [
-        float((whole.opacity * damaged.faded(whole.opacity, np.random.default_rng(seed))).sum() / whole.whole) for seed in range(40)
+        float((whole.opacity * damaged.faded(whole.opacity, np.random.default_rng(seed))).sum() / whole.whole)
+        for seed in range(40)
     ]
     assert min(shares) > 0.2
     assert max(shares) < 0.8

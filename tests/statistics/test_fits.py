@@ -11,9 +11,17 @@ TOKENS = np.array([64, 144, 256, 384, 576, 1024])
 def simulated(clusters, slope, generator, spread=0.3, noise=0.05):
     """Entropy with an offset and a slope of its own for each prompt."""
     offset, own = spread * generator.standard_normal((2, clusters, 1))
-    values = offset + (slope + 0.3 * own) * np.log(TOKENS) + noise * generator.standard_normal((clusters, len(TOKENS)))
+    values = (
+        offset
+        + (slope + 0.3 * own) * np.log(TOKENS)
+        + noise * generator.standard_normal((clusters, len(TOKENS)))
+    )
     return pd.DataFrame(
-        {"prompt": np.repeat(np.arange(clusters), len(TOKENS)), "tokens": np.tile(TOKENS, clusters), "entropy": values.ravel()}
+        {
+            "prompt": np.repeat(np.arange(clusters), len(TOKENS)),
+            "tokens": np.tile(TOKENS, clusters),
+            "entropy": values.ravel(),
+        }
     )
 
 
@@ -30,12 +38,17 @@ def test_slope_is_that_of_scipy_and_the_interval_that_of_the_sandwich_formula():
     groups, rows = len(scores), len(x)
     covariance = bread @ (scores.T @ scores) @ bread * groups / (groups - 1) * (rows - 1) / (rows - 2)
     reach = scipy.stats.t.ppf(0.975, groups - 1) * np.sqrt(covariance[1, 1])
-    assert (fit.slope.low, fit.slope.high) == pytest.approx((reference.slope - reach, reference.slope + reach))
+    assert (fit.slope.low, fit.slope.high) == pytest.approx(
+        (reference.slope - reach, reference.slope + reach)
+    )
 
 
 def test_interval_covers_the_true_slope_at_its_level():
     generator = np.random.default_rng(1)
-    hits = [(fit := slope_on_log_tokens(simulated(8, 0.9, generator)).slope).low <= 0.9 <= fit.high for _ in range(300)]
+    hits = [
+        (fit := slope_on_log_tokens(simulated(8, 0.9, generator)).slope).low <= 0.9 <= fit.high
+        for _ in range(300)
+    ]
     assert 0.90 <= np.mean(hits) <= 0.98
 
 
@@ -95,7 +108,8 @@ def test_the_change_of_slope_is_fitted_in_pairs_and_known_better_than_either_slo
     generator = np.random.default_rng(3)
     plain = simulated(8, 1.0, generator, spread=0.5).assign(rule="unscaled")
     ruled = plain.assign(
-        rule="paper", entropy=plain.entropy - 0.05 * np.log(plain.tokens) + 1e-3 * generator.standard_normal(len(plain))
+        rule="paper",
+        entropy=plain.entropy - 0.05 * np.log(plain.tokens) + 1e-3 * generator.standard_normal(len(plain)),
     )
     first, second = slopes_by_rule(pd.concat([plain, ruled]), ["unscaled", "paper"]).to_dict("records")
     assert np.isnan(first["change"])

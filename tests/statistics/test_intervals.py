@@ -23,8 +23,12 @@ def mean(rows):
 def test_leaving_out_one_at_a_time_is_the_t_interval_of_a_mean():
     values = np.random.default_rng(0).exponential(size=30)
     interval = jackknife(mean, values, np.arange(30))
-    assert (interval.estimate, interval.standard_error) == pytest.approx((values.mean(), scipy.stats.sem(values)))
-    assert (interval.low, interval.high) == pytest.approx(scipy.stats.t.interval(0.95, 29, values.mean(), scipy.stats.sem(values)))
+    assert (interval.estimate, interval.standard_error) == pytest.approx(
+        (values.mean(), scipy.stats.sem(values))
+    )
+    assert (interval.low, interval.high) == pytest.approx(
+        scipy.stats.t.interval(0.95, 29, values.mean(), scipy.stats.sem(values))
+    )
     assert interval.blocks == 30
     assert jackknife(mean, torch.from_numpy(values), np.arange(30)).low == pytest.approx(interval.low)
     shifted = jackknife(mean, values - 0.8, np.arange(30))
@@ -36,17 +40,26 @@ def test_blocks_of_unequal_size_weigh_as_busing_and_others_say():
     labels = np.repeat(range(4), sizes)
     interval = jackknife(mean, values, labels)
     # For a mean the pseudo-values are the means of the blocks.
-    squares = [(values[labels == block].mean() - values.mean()) ** 2 / (20 / size - 1) for block, size in enumerate(sizes)]
-    assert (interval.estimate, interval.standard_error) == pytest.approx((values.mean(), np.mean(squares) ** 0.5))
+    squares = [
+        (values[labels == block].mean() - values.mean()) ** 2 / (20 / size - 1)
+        for block, size in enumerate(sizes)
+    ]
+    assert (interval.estimate, interval.standard_error) == pytest.approx(
+        (values.mean(), np.mean(squares) ** 0.5)
+    )
 
 
 def test_equal_blocks_give_the_familiar_formula():
     without = np.random.default_rng(0).standard_normal(20)
     interval = from_deletions(0.3, without, [5] * 20)
     assert interval.estimate == pytest.approx(20 * 0.3 - 19 * without.mean())
-    assert interval.standard_error == pytest.approx((19 / 20 * np.sum((without - without.mean()) ** 2)) ** 0.5)
+    assert interval.standard_error == pytest.approx(
+        (19 / 20 * np.sum((without - without.mean()) ** 2)) ** 0.5
+    )
     assert from_deletions(0.3, without, [5] * 20, correct_bias=False).estimate == 0.3
-    assert from_deletions(0.3, without, [5] * 20, correct_bias=False).standard_error == interval.standard_error
+    assert (
+        from_deletions(0.3, without, [5] * 20, correct_bias=False).standard_error == interval.standard_error
+    )
 
 
 def test_a_bias_of_one_in_n_is_taken_off_exactly():
@@ -65,7 +78,9 @@ def test_the_same_blocks_are_deleted_from_both_of_a_pair():
 
 
 def test_images_of_a_prompt_are_one_observation():
-    """Six images of each of 40 prompts, half of whose variance they share: only blocks of whole prompts cover the mean."""
+    """Six images of each of 40 prompts, half of whose variance they share: only blocks of whole prompts
+    cover the mean.
+    """
     generator = np.random.default_rng(0)
     values = generator.standard_normal((400, 40, 1)) + generator.standard_normal((400, 40, 6))
     coverage = {}
@@ -81,7 +96,9 @@ def test_a_smooth_statistic_is_covered():
     """The ratio of two means, 1.5, of skewed values."""
     rows = np.random.default_rng(1).gamma(2, size=(400, 200, 2)) * [3, 2]
     labels = deal_blocks(range(200))
-    intervals = [jackknife(lambda part: part[:, 0].mean() / part[:, 1].mean(), sample, labels) for sample in rows]
+    intervals = [
+        jackknife(lambda part: part[:, 0].mean() / part[:, 1].mean(), sample, labels) for sample in rows
+    ]
     coverage = np.mean([interval.low <= 1.5 <= interval.high for interval in intervals])
     print(f"ratio of means: coverage {coverage:.3f}")
     assert 0.92 <= coverage <= 0.98
@@ -106,7 +123,11 @@ def test_limits_without_blocks_are_normal():
 @pytest.mark.parametrize("value", [-1.0, 0.1 + 0.2])
 def test_equal_blocks_are_as_sure_as_their_signs(blocks, value):
     """Of few that agree nothing is certain; rounding, which leaves them a spread of 1e-17, changes nothing."""
-    interval = jackknife(mean, np.full(blocks, value), np.arange(blocks)) if blocks > 2 else Interval.around(value, 0.0, 0.95, 2)
+    interval = (
+        jackknife(mean, np.full(blocks, value), np.arange(blocks))
+        if blocks > 2
+        else Interval.around(value, 0.0, 0.95, 2)
+    )
     assert interval.p_value == pytest.approx(scipy.stats.binomtest(blocks, blocks).pvalue)
     assert str(Interval.around(1.23456, 0.1)) == "1.23 [1.04, 1.43]"
 
@@ -150,7 +171,10 @@ def test_limits_of_counts_are_those_of_the_score_test_of_poisson():
     """Both limits solve (mean - limit)² = z² limit / images."""
     found = Interval.around(0.06, (0.06 / 50) ** 0.5).within(0)
     square = scipy.stats.norm.ppf(0.975) ** 2
-    assert all((0.06 - limit) ** 2 == pytest.approx(square * limit / 50, rel=1e-9) for limit in (found.low, found.high))
+    assert all(
+        (0.06 - limit) ** 2 == pytest.approx(square * limit / 50, rel=1e-9)
+        for limit in (found.low, found.high)
+    )
 
 
 @pytest.mark.parametrize(("value", "bounds"), [(1.0, (0, 1)), (0.0, (0, 1)), (0.0, (0, np.inf))])
@@ -164,7 +188,9 @@ def test_answers_that_are_all_the_same_are_no_certainty(value, bounds):
 @pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.03, 0.5, 2.0])
 def test_limits_of_counts_cover_the_truth(mean):
-    """Counts of 64 prompts, 20 blocks, nominal 95 %; the t interval of the smallest mean has limits below nothing."""
+    """Counts of 64 prompts, 20 blocks, nominal 95 %; the t interval of the smallest mean has limits below
+    nothing.
+    """
     covered = 0
     for seed in range(400):
         counts = np.random.default_rng(seed).poisson(mean, 64)
@@ -178,7 +204,9 @@ def test_limits_of_counts_cover_the_truth(mean):
 def test_wilson_limits_are_those_of_scipy(hits, count):
     expected = scipy.stats.binomtest(hits, count).proportion_ci(0.9, method="wilson")
     share = wilson(hits, count, level=0.9)
-    assert (share.estimate, share.low, share.high) == pytest.approx((hits / count, expected.low, expected.high), abs=1e-12)
+    assert (share.estimate, share.low, share.high) == pytest.approx(
+        (hits / count, expected.low, expected.high), abs=1e-12
+    )
 
 
 class Largest(TorchDispatchMode):
@@ -188,7 +216,11 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        made = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64]
+        made = [
+            leaf.numel()
+            for leaf in tree_leaves(result)
+            if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64
+        ]
         self.elements = max([self.elements, *made])
         return result
 
@@ -204,7 +236,9 @@ class Largest(TorchDispatchMode):
     ],
 )
 def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width):
-    """Neither a float64 copy of the features nor a matrix of all pairs is made: a block of rows, or a tile, is the largest."""
+    """Neither a float64 copy of the features nor a matrix of all pairs is made: a block of rows, or a tile,
+    is the largest.
+    """
     count = 3 * ROWS // 2
     features = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
@@ -213,9 +247,7 @@ def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width)
 
 
 def test_importing_the_metrics_loads_nothing_heavy():
-    code = (
-        "import sys, entropy_lib.metrics as m; print(sorted({'torch', 'scipy', 'numpy', 'diffusers'} & set(sys.modules)), dir(m))"
-    )
+    code = "import sys, entropy_lib.metrics as m; print(sorted({'torch', 'scipy', 'numpy', 'diffusers'} & set(sys.modules)), dir(m))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("[] ['Extractor'")
     assert all(callable(getattr(metrics, name)) for name in metrics.__all__ if name != "METRICS")

@@ -60,7 +60,9 @@ def test_the_best_is_found_whichever_way_is_better():
     lower = best_on_tuning(table, tuning, higher_is_better=False, against=("unscaled", "paper"))
     assert lower.method.tolist() == ["power(2)", "power(2)"]
     assert (lower.high < 0).all()
-    assert best_on_tuning(table, tuning, higher_is_better=True).empty, "no rule is best, and is not compared with itself"
+    assert best_on_tuning(table, tuning, higher_is_better=True).empty, (
+        "no rule is best, and is not compared with itself"
+    )
 
 
 @pytest.mark.parametrize("tuning", [[], list(range(40)), ["other"]], ids=["none", "all", "unknown"])
@@ -77,11 +79,15 @@ def test_a_rule_that_is_not_there_is_named():
 def test_the_slope_on_a_dose_is_that_of_least_squares():
     rng = np.random.default_rng(0)
     doses = [-2.0, 0.0, 0.5, 4.0]
-    table = pd.DataFrame([(p, d, 3 * d + rng.normal()) for p in range(12) for d in doses], columns=["prompt", "dose", "value"])
+    table = pd.DataFrame(
+        [(p, d, 3 * d + rng.normal()) for p in range(12) for d in doses], columns=["prompt", "dose", "value"]
+    )
     each = [stats.linregress(part.dose, part.value).slope for _, part in table.groupby("prompt")]
     found = dose_slope(table)
     assert found.estimate == pytest.approx(np.mean(each))
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 11, np.mean(each), stats.sem(each)))
+    assert (found.low, found.high) == pytest.approx(
+        stats.t.interval(0.95, 11, np.mean(each), stats.sem(each))
+    )
     with pytest.raises(InvalidInputError, match="two doses"):
         dose_slope(table[table.dose == 0.5])
 
@@ -102,7 +108,12 @@ def test_a_rank_correlation_is_scipy_s_with_an_exact_chance():
 
 
 def test_a_share_of_no_change_is_no_number():
-    rows = [(p, size, rule, 1.0) for p in range(4) for size in ("native", "other") for rule in ("unscaled", "paper")]
+    rows = [
+        (p, size, rule, 1.0)
+        for p in range(4)
+        for size in ("native", "other")
+        for rule in ("unscaled", "paper")
+    ]
     table = pd.DataFrame(rows, columns=["prompt", "size", "method", "value"])
     assert fraction_removed(table, value="value", compared="method").share.isna().all()
 
@@ -113,7 +124,9 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
         "mini", prompts, [0], ["64x64", "64x96"], ["unscaled", "padding(circular)"],
         steps=2, guidance=3.0, dtype="float32", device="cpu",
     )  # fmt: skip
-    comparison = el.sweep.open_comparison(plan, tmp_path, metrics=["Over-count", "Under-count", "Repetition"], device="cpu")
+    comparison = el.sweep.open_comparison(
+        plan, tmp_path, metrics=["Over-count", "Under-count", "Repetition"], device="cpu"
+    )
     el.sweep.engines.local(plan.groups(4), comparison.store, device="cpu", progress=False)
     table = el.sweep.picture_outcomes(comparison)
     assert set(table.metric) == {"Over-count", "Under-count", "Repetition"}
@@ -121,17 +134,25 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Over-count"]}
     means = el.sweep.evaluate(comparison).levels.set_index(["size", "method", "metric"]).estimate
     expected = means["64x96", "padding(circular)", "Repetition"]
-    own = table[(table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")].value
+    own = table[
+        (table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")
+    ].value
     assert own.mean() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["09_layout_metrics", "10_causes"])
 def test_what_is_decided_beforehand_stands_in_one_place(name):
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert any("el.tables.preregistration()" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert any(
+        "el.tables.preregistration()" in "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code"
+    )
     (decided,) = (line for cell in cells for line in cell["source"] if line.startswith("**Primary"))
     primary = {outcome for outcomes in (*PRIMARY.values(), *UNCOUNTED.values()) for outcome in outcomes}
-    assert not [outcome for outcome in primary if outcome.lower() in decided.partition("Search space")[0].lower()]
+    assert not [
+        outcome for outcome in primary if outcome.lower() in decided.partition("Search space")[0].lower()
+    ]
     assert all(outcome in tables.preregistration() for outcome in primary)
 
 
@@ -141,7 +162,9 @@ def test_changes_of_all_rules_are_corrected_together():
         tables.append(outcomes(rng).assign(size=size, metric="Over-count"))
     table = pd.concat(tables, ignore_index=True)
     found = paired_changes(table)
-    assert found[["size", "method"]].to_numpy().tolist() == [[s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")]
+    assert found[["size", "method"]].to_numpy().tolist() == [
+        [s, r] for s in ("32x32", "96x96") for r in ("paper", "power(2)")
+    ]
     for row in found.rename(columns={"size": "at"}).itertuples():
         alone = paired_change(table[table["size"] == row.at], row.method, "unscaled")
         assert (row.estimate, row.p_value) == pytest.approx((alone.estimate, alone.p_value))
@@ -159,12 +182,21 @@ def test_figures_of_interventions_have_a_panel_for_each_outcome():
     (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
     assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
-    changes = pd.DataFrame({"size": "96x96", "metric": "Over-count", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1})
+    changes = pd.DataFrame(
+        {"size": "96x96", "metric": "Over-count", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1}
+    )
     (ax,) = figures.forest(changes, against="no rule", panels=("metric", "size")).axes
     assert ax.get_title() == "Over-count at 96x96"
     assert [label.get_text() for label in ax.get_yticklabels()] == names
     shares = pd.DataFrame(
-        {"size": "96x96", "metric": "Over-count", "method": names, "share": [0, 0.5, 9], "low": -1.0, "high": 10.0}
+        {
+            "size": "96x96",
+            "metric": "Over-count",
+            "method": names,
+            "share": [0, 0.5, 9],
+            "low": -1.0,
+            "high": 10.0,
+        }
     )
     figure = figures.recovery_against_entropy(shares.assign(entropy=[0.1, 0.6, 0.0]))
     assert figure.axes[0].get_ylim()[1] == 2

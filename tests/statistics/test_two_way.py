@@ -1,4 +1,6 @@
-"""Means over raters and prompts: right where a closed form is known, of the level that they claim, and power as simulated."""
+"""Means over raters and prompts: right where a closed form is known, of the level that they claim, and power
+as simulated.
+"""
 
 import re
 
@@ -46,7 +48,9 @@ def test_one_rater_leaves_the_prompts_alone():
     assert np.isnan(two_way_mean(np.array([[0.5]])).low)
 
 
-@pytest.mark.parametrize("spread", [{}, {"rater": 0.0}, {"prompt": 0.0}, {"rater": 1.0, "prompt": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "spread", [{}, {"rater": 0.0}, {"prompt": 0.0}, {"rater": 1.0, "prompt": 0.1}], ids=str
+)
 def test_intervals_cover_the_truth_as_often_as_they_claim(spread):
     found = [two_way_mean(panel(seed, effect=0.3, **spread)) for seed in range(300)]
     covered = np.mean([each.low <= 0.3 <= each.high for each in found])
@@ -54,11 +58,16 @@ def test_intervals_cover_the_truth_as_often_as_they_claim(spread):
 
 
 def analysis_of_variance(values):
-    """Expected mean squares of the crossed design, which restricted maximum likelihood equals where nothing is missing."""
+    """Expected mean squares of the crossed design, which restricted maximum likelihood equals where nothing
+    is missing.
+    """
     raters, prompts = values.shape
     mean, own, shared = values.mean(), values.mean(1, keepdims=True), values.mean(0, keepdims=True)
     rest = ((values - own - shared + mean) ** 2).sum() / ((raters - 1) * (prompts - 1))
-    by_rater, by_prompt = prompts * ((own - mean) ** 2).sum() / (raters - 1), raters * ((shared - mean) ** 2).sum() / (prompts - 1)
+    by_rater, by_prompt = (
+        prompts * ((own - mean) ** 2).sum() / (raters - 1),
+        raters * ((shared - mean) ** 2).sum() / (prompts - 1),
+    )
     error = np.sqrt((by_rater + by_prompt - rest) / values.size)
     return (
         *(np.sqrt(max(each - rest, 0) / count) for each, count in ((by_rater, prompts), (by_prompt, raters))),
@@ -73,7 +82,9 @@ def test_the_mixed_model_agrees_with_the_analysis_of_variance(seed):
     values = 10 * panel(seed, 15, 50, rater=0.1, prompt=0.2, residual=1.0)
     found, (rater, prompt, residual, error) = mixed_model(values), analysis_of_variance(values)
     if min(rater, prompt) > 0:
-        assert (found.rater, found.prompt, found.residual) == pytest.approx((rater, prompt, residual), rel=0.01, abs=0.05)
+        assert (found.rater, found.prompt, found.residual) == pytest.approx(
+            (rater, prompt, residual), rel=0.01, abs=0.05
+        )
         assert found.mean.standard_error == pytest.approx(error, rel=0.01)
     else:
         assert min(found.rater, found.prompt) == pytest.approx(0, abs=0.05)
@@ -88,11 +99,17 @@ def test_power_is_what_simulated_studies_have():
 
 
 def shares_of(share, raters, prompts, random, spread=1.0):
-    """Choices of raters and prompts that differ in logits, and the share that they are drawn from: one rater's own where alone."""
+    """Choices of raters and prompts that differ in logits, and the share that they are drawn from: one
+    rater's own where alone.
+    """
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     logistic = special.expit
     both = np.hypot(spread, spread)
-    middle = optimize.brentq(lambda at: weights @ logistic(at + both * nodes) / weights.sum() - share, -20, 20) if share < 1 else 50
+    middle = (
+        optimize.brentq(lambda at: weights @ logistic(at + both * nodes) / weights.sum() - share, -20, 20)
+        if share < 1
+        else 50
+    )
     own, shared = random.normal(0, spread, (raters, 1)), random.normal(0, spread, (1, prompts))
     true = weights @ logistic(middle + own[0, 0] + spread * nodes) / weights.sum() if raters == 1 else share
     return (random.random((raters, prompts)) < logistic(middle + own + shared)).astype(float), float(true)
@@ -116,7 +133,9 @@ COVERED = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("raters", "column"), [(int(row[0]), column) for row in COVERED for column in range(4)])
+@pytest.mark.parametrize(
+    ("raters", "column"), [(int(row[0]), column) for row in COVERED for column in range(4)]
+)
 def test_intervals_of_shares_cover_the_truth_as_the_docstring_says(raters, column):
     said = next(row for row in COVERED if row[0] == raters)[1 + column]
     found = coverage((0.5, 0.8, 0.95, 1.0)[column], raters, 400)
@@ -137,7 +156,9 @@ def test_equal_answers_are_no_certainty(value, raters, prompts):
     assert tested.p_value >= (stats.binomtest(few, few).pvalue if value != 0.5 else 1)
 
 
-@pytest.mark.parametrize("values", [[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]])
+@pytest.mark.parametrize(
+    "values", [[[1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]]
+)
 def test_answers_that_balance_are_no_certainty(values):
     """Every rater and every prompt has the same mean, so that neither shows any spread."""
     away = np.array(values) - 0.5
@@ -154,7 +175,10 @@ def test_answers_that_balance_are_no_certainty(values):
 )
 def test_limits_of_shares_are_shares_and_agree_with_the_test(values, level):
     assume(not np.isnan(values).all())
-    found, tested = two_way_mean(values, level, bounds=(0, 1)), two_way_mean(values - 0.5, level, bounds=(-0.5, 0.5))
+    found, tested = (
+        two_way_mean(values, level, bounds=(0, 1)),
+        two_way_mean(values - 0.5, level, bounds=(-0.5, 0.5)),
+    )
     assert (found.low, found.high) == pytest.approx((tested.low + 0.5, tested.high + 0.5), nan_ok=True)
     if np.isnan(found.low):
         assert (~np.isnan(values)).sum() == 1, "one answer alone has no limits"

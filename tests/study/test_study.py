@@ -1,4 +1,6 @@
-"""A user study without users: pairs are blinded and balanced, answers checked, simulated panels of known truth are found out."""
+"""A user study without users: pairs are blinded and balanced, answers checked, simulated panels of known
+truth are found out.
+"""
 
 import json
 import re
@@ -29,7 +31,24 @@ from entropy_lib.study import (
 )
 from entropy_lib.study.design import OTHER_PROMPT
 
-THINGS = ["zebra", "owl", "boat", "crab", "tree", "car", "fox", "whale", "drum", "cake", "sun", "key", "hat", "bus", "leaf", "fish"]
+THINGS = [
+    "zebra",
+    "owl",
+    "boat",
+    "crab",
+    "tree",
+    "car",
+    "fox",
+    "whale",
+    "drum",
+    "cake",
+    "sun",
+    "key",
+    "hat",
+    "bus",
+    "leaf",
+    "fish",
+]
 
 
 def picture(value, height=8, width=8):
@@ -38,14 +57,20 @@ def picture(value, height=8, width=8):
 
 def candidates(methods=("unscaled", "paper"), sizes=("32x32", "64x96"), things=THINGS):
     return [
-        Candidate(f"a {thing} on a blue background", size, {name: picture(10 * i + j) for j, name in enumerate(methods)})
+        Candidate(
+            f"a {thing} on a blue background",
+            size,
+            {name: picture(10 * i + j) for j, name in enumerate(methods)},
+        )
         for size in sizes
         for i, thing in enumerate(things)
     ]
 
 
 def study_of(protocol="choice", pairs=20, catch_trials=4, seed=0, **changes):
-    return make_study(candidates(**changes), pairs=pairs, catch_trials=catch_trials, protocol=protocol, seed=seed)
+    return make_study(
+        candidates(**changes), pairs=pairs, catch_trials=catch_trials, protocol=protocol, seed=seed
+    )
 
 
 def answered(study, raters=12, truth=None, seed=0):
@@ -89,12 +114,16 @@ def test_pictures_are_those_of_the_methods():
 
 def test_the_page_names_no_method_and_takes_nothing_from_elsewhere(tmp_path):
     odd = '</script><img src=x onerror="alert(1)"> %SCRIPT% <b>bold</b>'
-    made = make_study([*candidates(), Candidate(odd, "32x32", candidates()[0].pictures)], pairs=33, catch_trials=0)
+    made = make_study(
+        [*candidates(), Candidate(odd, "32x32", candidates()[0].pictures)], pairs=33, catch_trials=0
+    )
     text = write_page(made, tmp_path).read_text(encoding="utf-8")
     assert "unscaled" not in text
     assert OTHER_PROMPT not in text
     assert "<img" not in text.split('id="study"')[1].split("</script>")[0]
-    shown = json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)[1])
+    shown = json.loads(
+        re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)[1]
+    )
     assert odd in {pair["prompt"] for pair in shown["pairs"]}
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", text)
     assert "sourceMappingURL" not in text
@@ -106,7 +135,12 @@ def test_the_page_names_no_method_and_takes_nothing_from_elsewhere(tmp_path):
 
 
 def test_another_question_is_another_study():
-    assert len({study_of(**change).digest for change in ({}, {"protocol": "rating"}, {"seed": 1}, {"pairs": 19})}) == 4
+    assert (
+        len(
+            {study_of(**change).digest for change in ({}, {"protocol": "rating"}, {"seed": 1}, {"pairs": 19})}
+        )
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +193,9 @@ def test_a_folder_that_holds_another_study_is_left_as_it_is(tmp_path, change, le
     assert "Again" in (tmp_path / "study.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"digest": null}', b"\xff\xfe", b"[" * 100_000], ids=range(5))
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"digest": null}', b"\xff\xfe", b"[" * 100_000], ids=range(5)
+)
 def test_a_key_that_cannot_be_read_is_not_written_over(tmp_path, content):
     (tmp_path / "study.json").write_bytes(content)
     with pytest.raises(InvalidInputError, match="another folder"):
@@ -176,7 +212,9 @@ def test_answers_are_turned_to_the_methods():
             for answer in content["answers"]:
                 two = study.pair(answer["pair"]).methods
                 left = two["ab".index(answer["left"])]
-                aim = wanted if wanted in two else ("unscaled" if study.pair(answer["pair"]).catch else "left")
+                aim = (
+                    wanted if wanted in two else ("unscaled" if study.pair(answer["pair"]).catch else "left")
+                )
                 answer["choice"] = "left" if aim in ("left", left) else "right"
         found = check_answers(study, panel).answers
         assert found.value.mean() == pytest.approx(expected, abs=0.15 if wanted == "left" else 0)
@@ -198,7 +236,9 @@ def test_scores_are_turned_to_the_methods():
     assert (found.value == 3).all()
     scores = mean_scores(found).set_index(["size", "method"]).estimate
     assert scores.to_dict() == {
-        (size, method): points for size in ("32x32", "64x96") for method, points in (("unscaled", 4), ("paper", 7))
+        (size, method): points
+        for size in ("32x32", "64x96")
+        for method, points in (("unscaled", 4), ("paper", 7))
     }
     assert side_bias(found).estimate == pytest.approx(0, abs=0.7)
 
@@ -233,7 +273,9 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
         path.name: path.name in ("008.json", "009.json") for path in folder.iterdir()
     }
     assert set(found.answers.rater) == {"simulated 9", "simulated 10"}
-    lenient = check_answers(study, read_answers(folder), Limits(fastest=0, complete=0.1, failed_catch_trials=4))
+    lenient = check_answers(
+        study, read_answers(folder), Limits(fastest=0, complete=0.1, failed_catch_trials=4)
+    )
     assert lenient.raters.used.sum() == 5
 
 
@@ -249,14 +291,20 @@ def test_answers_that_are_not_there_are_refused(tmp_path):
         simulate_panel(study, 0, Truth())
 
 
-@pytest.mark.parametrize("truth", [Truth(), Truth(effect=0.5, side=0.3)], ids=["no effect", "an effect and a favoured side"])
+@pytest.mark.parametrize(
+    "truth", [Truth(), Truth(effect=0.5, side=0.3)], ids=["no effect", "an effect and a favoured side"]
+)
 def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(truth):
-    study = study_of(pairs=24, catch_trials=0, sizes=("64x96",), things=[f"thing {index}" for index in range(24)])
+    study = study_of(
+        pairs=24, catch_trials=0, sizes=("64x96",), things=[f"thing {index}" for index in range(24)]
+    )
     found = pd.concat([compare(answered(study, 10, truth, seed)) for seed in range(200)])
     covered, alarms = (found.low <= truth.share()) & (truth.share() <= found.high), found.p_value < 0.05
     assert 0.90 <= covered.mean() <= 0.985
     assert alarms.mean() <= 0.085 if truth.effect == 0 else alarms.mean() > 0.2
-    assert truth.effect or (found.wilcoxon_p < 0.05).mean() > alarms.mean(), "which forgets that raters differ"
+    assert truth.effect or (found.wilcoxon_p < 0.05).mean() > alarms.mean(), (
+        "which forgets that raters differ"
+    )
 
 
 def test_an_effect_is_found_at_every_size():
@@ -275,7 +323,9 @@ def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, v
     given = answered(study_of(protocol, pairs=6, catch_trials=0, sizes=("64x96",)), raters, Truth(careless=1))
     second = 5.0 + 8 * (value - 0.5)
     given = (
-        given.assign(value=value) if protocol == "choice" else given.assign(value=second - 5, first_score=5.0, second_score=second)
+        given.assign(value=value)
+        if protocol == "choice"
+        else given.assign(value=second - 5, first_score=5.0, second_score=second)
     )
     (found,), least = compare(given).to_dict("records"), 0 if protocol == "choice" else -9
     assert least <= found["low"] < found["high"] <= (1 if protocol == "choice" else 9)
@@ -296,7 +346,14 @@ def test_a_metric_that_always_chooses_alike_makes_nothing_certain():
     study = study_of(pairs=6, catch_trials=0, sizes=("64x96",))
     outcomes = pd.DataFrame(
         [
-            {"size": each.size, "method": rule, "prompt": each.prompt, "seed": 0, "metric": "CLIP score", "value": value}
+            {
+                "size": each.size,
+                "method": rule,
+                "prompt": each.prompt,
+                "seed": 0,
+                "metric": "CLIP score",
+                "value": value,
+            }
             for each in candidates()
             for value, rule in enumerate(("unscaled", "paper"))
         ]
@@ -312,7 +369,9 @@ def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():
     (same,) = simulate_panel(study, 1, Truth(noise=2.0)).values()
     panel = {name: same | {"rater": name} for name in "abc"}
     everyone = Limits(failed_catch_trials=9)
-    assert agreement(check_answers(study, panel, everyone).answers, resamples=100).estimate == pytest.approx(1)
+    assert agreement(check_answers(study, panel, everyone).answers, resamples=100).estimate == pytest.approx(
+        1
+    )
     strangers = answered(study, 20, Truth(rater=0, prompt=0))
     assert agreement(strangers, resamples=100).estimate == pytest.approx(0, abs=0.1)
 
@@ -333,17 +392,29 @@ def test_strengths_of_two_methods_are_the_logit_of_the_share():
         columns=["rater", "pair", "first", "second", "value", "first_score"],
     )
     found = strengths(wins, resamples=100).set_index("method").estimate
-    assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)  # with a draw beside them
+    # with a draw beside them
+    assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)
 
 
 def test_an_automatic_rater_chooses_the_better_number():
     study = study_of(pairs=20)
     outcomes = pd.DataFrame(
         [
-            {"size": each.size, "method": rule, "prompt": each.prompt, "seed": 0, "metric": metric, "value": value}
+            {
+                "size": each.size,
+                "method": rule,
+                "prompt": each.prompt,
+                "seed": 0,
+                "metric": metric,
+                "value": value,
+            }
             for index, each in enumerate(candidates())
             for rule, moved in (("unscaled", 0.0), ("paper", 1.0 if index % 3 else 0.0))
-            for metric, value in (("CLIP score", index + moved), ("Illegible", index + moved), ("Exact", np.nan))
+            for metric, value in (
+                ("CLIP score", index + moved),
+                ("Illegible", index + moved),
+                ("Exact", np.nan),
+            )
         ]
     )
     found = automatic_rater(study, outcomes, "CLIP score")
@@ -353,7 +424,9 @@ def test_an_automatic_rater_chooses_the_better_number():
     assert (worse.value == 1 - found.value).all()
     assert automatic_rater(study, outcomes, "Exact").empty
     assert compare(found).iloc[-1].estimate == pytest.approx(found.value.mean())
-    with pytest.raises(InvalidInputError, match="no outcomes of 'KID'; there are CLIP score, Exact, Illegible"):
+    with pytest.raises(
+        InvalidInputError, match="no outcomes of 'KID'; there are CLIP score, Exact, Illegible"
+    ):
         automatic_rater(study, outcomes, "KID")
     with pytest.raises(InvalidInputError, match="lack an image of"):
         automatic_rater(study, outcomes[outcomes["size"] == "32x32"], "CLIP score")

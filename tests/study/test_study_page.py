@@ -10,7 +10,9 @@ from entropy_lib.study import Candidate, Limits, check_answers, compare, make_st
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a system's Chromium (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs a system's Chromium (Debian: apt-get install chromium)"
+)
 
 ODD = '</script><script>alert(1)</script> <b>bold</b> & "quoted" %STUDY%'
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 640}
@@ -19,16 +21,23 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 640}
 def study_of(protocol, pairs=6, catch_trials=2):
     noise = np.random.default_rng(0).integers(0, 256, (pairs, 2, 48, 96, 3), np.uint8)
     texts = [ODD, *(f"a thing of number {index}" for index in range(1, pairs))]
-    drawn = [Candidate(text, "48x96", {"unscaled": one, "paper": two}) for text, (one, two) in zip(texts, noise, strict=True)]
+    drawn = [
+        Candidate(text, "48x96", {"unscaled": one, "paper": two})
+        for text, (one, two) in zip(texts, noise, strict=True)
+    ]
     return make_study(drawn, pairs=pairs, catch_trials=catch_trials, protocol=protocol)
 
 
 @contextmanager
 def opened(page, profile, viewport=DESKTOP):
-    """The page in a browser whose storage lies in a folder; what it says and asks for is kept, and must be nothing at the end."""
+    """The page in a browser whose storage lies in a folder; what it says and asks for is kept, and must be
+    nothing at the end.
+    """
     with sync_api.sync_playwright() as playwright:
         start = playwright.chromium.launch_persistent_context
-        browser = start(profile, executable_path=CHROMIUM, viewport=viewport, args=["--no-sandbox"], accept_downloads=True)
+        browser = start(
+            profile, executable_path=CHROMIUM, viewport=viewport, args=["--no-sandbox"], accept_downloads=True
+        )
         tab, said, asked = browser.pages[0], [], []
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
@@ -92,15 +101,21 @@ def test_a_prompt_with_html_is_text_and_a_choice_fits_on_a_phone(tmp_path):
         tab.locator("#rater").fill("bob")
         tab.get_by_role("button", name="Begin").click()
         for _ in study.pairs:
-            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the phone"
+            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+                "the page is wider than the phone"
+            )
             assert tab.locator("h1 *").count() == 0, "the prompt's HTML had an effect"
-            sizes = tab.evaluate("[...document.querySelectorAll('button')].map(one => one.getBoundingClientRect().height)")
+            sizes = tab.evaluate(
+                "[...document.querySelectorAll('button')].map(one => one.getBoundingClientRect().height)"
+            )
             assert min(sizes) >= 40, "too small for a thumb"
             number = tab.locator(".count").inner_text()
             tab.wait_for_timeout(220)
             right = next(pair for pair in study.pairs if f"“{pair.prompt}”" == tab.locator("h1").inner_text())
             tab.get_by_role("button", name="No difference" if not right.catch else "Left").click()
-            tab.wait_for_function("text => document.querySelector('.count')?.textContent !== text", arg=number)
+            tab.wait_for_function(
+                "text => document.querySelector('.count')?.textContent !== text", arg=number
+            )
         folder = saved(tab, tmp_path / "answers")
     answers = check_answers(study, read_answers(folder), Limits(fastest=0, failed_catch_trials=1)).answers
     assert (answers.value == 0.5).all()

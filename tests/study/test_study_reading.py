@@ -1,4 +1,6 @@
-"""What raters send: read whatever a program has made of it, or refused by name; no file and no person is lost without a word."""
+"""What raters send: read whatever a program has made of it, or refused by name; no file and no person is
+lost without a word.
+"""
 
 import copy
 import email.message
@@ -16,14 +18,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropy_lib.study import Candidate, Limits, Refused, Truth, check_answers, make_study, read_answers, simulate_panel
+from entropy_lib.study import (
+    Candidate,
+    Limits,
+    Refused,
+    Truth,
+    check_answers,
+    make_study,
+    read_answers,
+    simulate_panel,
+)
 
 THINGS = ["zebra", "owl", "boat", "crab", "tree", "car", "fox", "whale"]
 STUDIES = {
     protocol: make_study(
         [
             Candidate(
-                f"a {thing}", "64x96", {name: np.full((8, 8, 3), 9 * i + j, np.uint8) for j, name in enumerate(("no", "yes"))}
+                f"a {thing}",
+                "64x96",
+                {name: np.full((8, 8, 3), 9 * i + j, np.uint8) for j, name in enumerate(("no", "yes"))},
             )
             for i, thing in enumerate(THINGS)
         ],
@@ -58,7 +71,9 @@ def put(folder, **files):
 
 def checked(folder, study=STUDY, limits=EVERYONE):
     found = check_answers(study, read_answers(folder), limits)
-    assert set(found.excluded.file[found.excluded.what == "all answers"]) == set(found.raters.file[~found.raters.used])
+    assert set(found.excluded.file[found.excluded.what == "all answers"]) == set(
+        found.raters.file[~found.raters.used]
+    )
     return found
 
 
@@ -97,7 +112,11 @@ def folded(text, width=76):
 
 
 def html_of(text):
-    return "<html><body><p>Hello,&nbsp;</p><div>" + text.replace('"', "&quot;").replace("\n", "<br>\n") + "</div></body></html>"
+    return (
+        "<html><body><p>Hello,&nbsp;</p><div>"
+        + text.replace('"', "&quot;").replace("\n", "<br>\n")
+        + "</div></body></html>"
+    )
 
 
 PLAIN, COMPACT = text_of(), text_of(compact=True)
@@ -206,14 +225,21 @@ def test_every_file_is_accounted_for(tmp_path):
 def test_all_answers_of_a_mail_a_mailbox_and_an_archive_are_listed(tmp_path):
     texts = {name: text_of(answers_of(name, seed)) for seed, name in enumerate(("ann", "bob", "cyd"))}
     attached = mail(
-        texts["ann"], [("b.json", texts["bob"].encode()), ("b.json", texts["cyd"].encode()), ("me.png", b"\x89PNG\xff")]
+        texts["ann"],
+        [("b.json", texts["bob"].encode()), ("b.json", texts["cyd"].encode()), ("me.png", b"\x89PNG\xff")],
     )
-    box = b"".join(b"From a Mon Jan  1 00:00:00 2024\n" + bytes(mail(text)) + b"\n" for text in texts.values())
+    box = b"".join(
+        b"From a Mon Jan  1 00:00:00 2024\n" + bytes(mail(text)) + b"\n" for text in texts.values()
+    )
     for name, content, refused in [
         ("mail.eml", bytes(attached), 1),
         ("box", box, 0),
         ("a.zip", archive(a=texts["ann"], b=texts["bob"], c=texts["cyd"], d="?"), 1),
-        ("all.txt", "\n\n".join(["Three of us:", texts["ann"], textwrap.indent(texts["bob"], "> "), texts["cyd"]]), 0),
+        (
+            "all.txt",
+            "\n\n".join(["Three of us:", texts["ann"], textwrap.indent(texts["bob"], "> "), texts["cyd"]]),
+            0,
+        ),
         ("half.txt", "\n\n".join([texts["ann"], texts["bob"], texts["cyd"], texts["ann"][:200]]), 1),
         ("list.json", f"[{','.join(texts.values())}]", 0),
     ]:
@@ -232,7 +258,10 @@ def test_files_of_one_name_from_two_folders_are_two(tmp_path):
 
 def test_the_fuller_of_two_files_that_agree_counts(tmp_path):
     whole = answers_of(protocol="choice")
-    parts = {f"{count}.json": text_of(whole | {"answers": whole["answers"][:count], "finished": None}) for count in (4, 7)}
+    parts = {
+        f"{count}.json": text_of(whole | {"answers": whole["answers"][:count], "finished": None})
+        for count in (4, 7)
+    }
     found = checked(put(tmp_path, **parts), STUDIES["choice"])
     assert found.raters.set_index("file").used.to_dict() == {"4.json": False, "7.json": True}
     assert why(found) == {"4.json": "a second file of this rater; 7.json has as many answers or more"}
@@ -240,7 +269,8 @@ def test_the_fuller_of_two_files_that_agree_counts(tmp_path):
     put(alone, **{"7.json": parts["7.json"]})
     assert checked(alone, STUDIES["choice"]).answers.equals(found.answers)
     assert (
-        found.raters.used.sum() == checked(put(tmp_path, **{"a damaged one.json": PLAIN[:99]}), STUDIES["choice"]).raters.used.sum()
+        found.raters.used.sum()
+        == checked(put(tmp_path, **{"a damaged one.json": PLAIN[:99]}), STUDIES["choice"]).raters.used.sum()
     )
 
 
@@ -319,7 +349,12 @@ def test_one_bad_content_is_one_refused_file(content):
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["a", "p01", "left", "tie"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["a", "p01", "left", "tie"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -330,11 +365,15 @@ anything = st.recursive(
 def test_no_content_stops_the_check(protocol, data):
     content = answers_of(protocol=protocol)
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.sampled_from([content, *(each for each in content["answers"] if isinstance(each, dict))]))
+        place = data.draw(
+            st.sampled_from([content, *(each for each in content["answers"] if isinstance(each, dict))])
+        )
         place[data.draw(st.sampled_from([*place, "another"]))] = data.draw(anything)
         if not isinstance(content.get("answers"), list):
             break
-    found = check_answers(STUDIES[protocol], {"odd": content, "good": answers_of("Bob", 1, protocol)}, EVERYONE)
+    found = check_answers(
+        STUDIES[protocol], {"odd": content, "good": answers_of("Bob", 1, protocol)}, EVERYONE
+    )
     assert found.raters.file.tolist() == ["odd", "good"]
     assert found.raters.used.iloc[1]
     assert found.answers.value.between(-9, 9).all()
@@ -343,7 +382,9 @@ def test_no_content_stops_the_check(protocol, data):
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([*SENT.values()]), st.data())
 def test_a_file_that_is_damaged_anywhere_never_becomes_other_answers(tmp_path_factory, sent, data):
-    """A byte exchanged, left out or doubled: the same answers, a refusal, or what the byte itself says; never an error."""
+    """A byte exchanged, left out or doubled: the same answers, a refusal, or what the byte itself says;
+    never an error.
+    """
     content = sent[1] if isinstance(sent[1], bytes) else sent[1].encode()
     at = data.draw(st.integers(0, len(content) - 1))
     new = data.draw(st.sampled_from([b"", content[at : at + 1] * 2, b"\n", b"\0", b'"', b"{", b"\xff"]))

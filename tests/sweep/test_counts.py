@@ -18,13 +18,21 @@ PROMPTS = ["an owl", "two owls", "a bus"]
 
 @pytest.fixture
 def comparison(tmp_path):
-    """Images of one grey level each, which says how many things the detector finds, and whether they can be named."""
-    plan, store = Plan.of(SETTINGS, PROMPTS, [0, 1], [(32, 32), (64, 64)], ["unscaled", "paper"]), Store(tmp_path)
+    """Images of one grey level each, which says how many things the detector finds, and whether they can be
+    named.
+    """
+    plan, store = (
+        Plan.of(SETTINGS, PROMPTS, [0, 1], [(32, 32), (64, 64)], ["unscaled", "paper"]),
+        Store(tmp_path),
+    )
     for number, unit in enumerate(plan.units):
         store.commit(unit, np.full((unit.height, unit.width, 3), number, np.uint8))
 
     def find(pictures):
-        return [[Detection("owl", (0, 0, 8, 8), 1, 0.9 - 0.8 * (index == 4), 1) for index in range(p.max())] for p in pictures]
+        return [
+            [Detection("owl", (0, 0, 8, 8), 1, 0.9 - 0.8 * (index == 4), 1) for index in range(p.max())]
+            for p in pictures
+        ]
 
     detector = Detector("levels", ["owl", "bus"], find, lambda prompt: ("owl", 2 if "two" in prompt else 1))
     return Comparison(plan, store, {FINDINGS: FeatureCache(tmp_path / "features", detector)})
@@ -37,7 +45,9 @@ def test_things_are_counted_picture_by_picture(comparison):
     assert list(zip(table["size"], table.method, table.prompt, table.seed, strict=True)) == [
         (unit.size, unit.method, unit.prompt, unit.seed) for unit in units
     ]
-    assert list(table.things) == [number if number < 5 else number - 1 for number in range(len(units))], "the fifth is illegible"
+    assert list(table.things) == [number if number < 5 else number - 1 for number in range(len(units))], (
+        "the fifth is illegible"
+    )
     assert list(table.asked) == [2 if unit.prompt == "two owls" else 1 for unit in units]
     assert set(table.method[table["size"] == "64x64"]) == {"unscaled"}
 

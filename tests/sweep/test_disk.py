@@ -1,4 +1,6 @@
-"""Folders that cannot be written to and disks that are full: one sentence, before any work where it can be known."""
+"""Folders that cannot be written to and disks that are full: one sentence, before any work where it can be
+known.
+"""
 
 import errno
 import resource
@@ -29,7 +31,11 @@ PLACES = {  # {the kind of place: where it is, what is said of it}
     "a link to nowhere": ("HERE/dangling", "no folder can be made there"),
 }
 COMMANDS = {  # {whose value the place is: the command}
-    "store": ["sweep plan --no-measure -p store=PLACE", "sweep sample -p store=PLACE", "run 06_metric_tables -p store=PLACE"],
+    "store": [
+        "sweep plan --no-measure -p store=PLACE",
+        "sweep sample -p store=PLACE",
+        "run 06_metric_tables -p store=PLACE",
+    ],
     "store of a study": ["study make --output HERE/study -p store=PLACE"],
     "output": ["sweep reduce -p output=PLACE", "run 05_image_grids -p output=PLACE"],
     "--output": [
@@ -63,7 +69,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "local", lambda *_, **__: pytest.fail("drawing was started"))
     monkeypatch.setitem(engines.ENGINES, "local", lambda *_, **__: pytest.fail("drawing was started"))
     monkeypatch.setattr(site, "write_report", lambda *_: pytest.fail("the site was built"))
-    monkeypatch.setattr("entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded")
+    )
     return tmp_path
 
 
@@ -138,7 +146,10 @@ def _written(path):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_what_cannot_be_written_whole_is_named_and_leaves_nothing_behind(tmp_path, kind):
-    with largest_file(4096), pytest.raises(NotWrittenError, match=rf"{tmp_path}\S* cannot be used: .*; make room or name another"):
+    with (
+        largest_file(4096),
+        pytest.raises(NotWrittenError, match=rf"{tmp_path}\S* cannot be used: .*; make room or name another"),
+    ):
         WRITERS[kind](tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -150,7 +161,9 @@ def test_the_earlier_file_stays(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "earlier"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO]
+)
 def test_every_refusal_of_a_disk_has_its_words(number):
     with pytest.raises(EntropyLibError, match=r"^/a/b cannot be used: ") as said, disk_words():
         raise OSError(number, "as the system says", "/a/b")
@@ -165,5 +178,8 @@ def test_other_errors_of_the_system_stay_what_they_are():
 
 def test_another_file_that_cannot_be_read_is_not_blamed_on_the_one_that_is_written(tmp_path):
     (tmp_path / "afile").write_text("")
-    with pytest.raises(NotWrittenError, match=r"afile/source\.csv cannot be used"), replacing(tmp_path / "copy.csv") as temporary:
+    with (
+        pytest.raises(NotWrittenError, match=r"afile/source\.csv cannot be used"),
+        replacing(tmp_path / "copy.csv") as temporary,
+    ):
         shutil.copyfile(tmp_path / "afile" / "source.csv", temporary)

@@ -1,10 +1,11 @@
 """Drawing has a version: the same unit gives the same image until `DRAWING_VERSION` is raised.
 
-Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than before. If that is
-not what you meant, find out why. If it is, or if a new torch or diffusers does it:
+Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than
+before. If that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
     1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
-    2. python tests/sweep/test_drawing.py writes tests/sweep/images/drawing-<version>.png: look at it, commit it, drop the old
+    2. python tests/sweep/test_drawing.py writes tests/sweep/images/drawing-<version>.png: look at it, commit
+      it, drop the old
     3. say in CHANGELOG.md what changed.
 """
 
@@ -22,7 +23,14 @@ from entropy_lib.sweep.store import Store
 
 PICTURES = Path(__file__).parent / "pictures" / f"drawing-{DRAWING_VERSION}.png"
 TOLERANCE = 2  # grey levels: sums in floating point differ between machines
-COMMON = {"model": "tiny", "revision": "0", "scheduler": "own", "steps": 3, "guidance": 5.0, "dtype": "float32"}
+COMMON = {
+    "model": "tiny",
+    "revision": "0",
+    "scheduler": "own",
+    "steps": 3,
+    "guidance": 5.0,
+    "dtype": "float32",
+}
 UNITS = [
     Unit(prompt, seed, 32, width, rule, **COMMON)
     for rule, width in (("unscaled", 32), ("paper", 32), ("gamma(3)", 64))
@@ -31,10 +39,12 @@ UNITS = [
 
 
 def tiny_pipeline(*_, **__):
-    """Untrained, with attention that is alive: logits of untrained weights are so small that no rule would be seen.
+    """Untrained, with attention that is alive: logits of untrained weights are so small that no rule would be
+    seen.
 
-    Weights times four, not more: from eight on the network is chaotic, and the last bits, which are another processor's own, become
-    50 grey levels. With four, instruction sets differ by one grey level and rules by more than 90.
+    Weights times four, not more: from eight on the network is chaotic, and the last bits, which are another
+    processor's own, become 50 grey levels. With four, instruction sets differ by one grey level and rules by
+    more than 90.
     """
     pipe = build("sd21-base", tiny=True)
     with torch.no_grad():

@@ -12,7 +12,12 @@ from entropy_lib.sweep.engines import _share, shard_of_environment
 from entropy_lib.sweep.plan import Plan, Settings, Unit
 
 SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
-PROMPTS, SEEDS, SIZES, METHODS = ["a zebra", "ein Käse"], [0, 1, 2], [(32, 32), (64, 64), (64, 96)], ["unscaled", "paper"]
+PROMPTS, SEEDS, SIZES, METHODS = (
+    ["a zebra", "ein Käse"],
+    [0, 1, 2],
+    [(32, 32), (64, 64), (64, 96)],
+    ["unscaled", "paper"],
+)
 
 
 @pytest.fixture
@@ -27,23 +32,45 @@ def test_a_key_names_everything_the_image_depends_on():
         "revision": "1235", "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(unit)), "every field is part of the key"
-    assert len({unit.key, *(replace(unit, **{name: value}).key for name, value in changes.items())}) == len(changes) + 1
+    assert (
+        len({unit.key, *(replace(unit, **{name: value}).key for name, value in changes.items())})
+        == len(changes) + 1
+    )
 
 
 def unit(prompt, seed, height, width, method, **changes):
-    common = {"model": "mini", "revision": "1234", "scheduler": "own", "steps": 20, "guidance": 7.5, "dtype": "float32"}
+    common = {
+        "model": "mini",
+        "revision": "1234",
+        "scheduler": "own",
+        "steps": 20,
+        "guidance": 7.5,
+        "dtype": "float32",
+    }
     return Unit(prompt, seed, height, width, method, **{**common, "drawing": 1, **changes})
 
 
 GOLDEN = [  # keys that images lie under in stores; none may ever change
     (unit("a zebra", 0, 64, 96, "paper"), "075e0f1f765f55d76029a1a2f64b6c2c71e8d5072c4967dc0aefbca8346c3c55"),
-    (unit("ein Käse", 3, 64, 96, "power( 0.50 )"), "d22b951e7fad4060db5470df90b896ef517b8136f77fe4aaf62651ef25ccbdec"),
+    (
+        unit("ein Käse", 3, 64, 96, "power( 0.50 )"),
+        "d22b951e7fad4060db5470df90b896ef517b8136f77fe4aaf62651ef25ccbdec",
+    ),
     (
         unit("a zebra", 0, 64, 96, "two-stage + paper", guidance=2),
         "5ab6940034989c259bfbd250fec2edabd16de9f4847be90ad2278affb97e0af2",
     ),
     (
-        unit("a zebra", 2**40, 1024, 1536, "resized(lanczos)", model="sd21", scheduler="DDIMScheduler", dtype="bfloat16"),
+        unit(
+            "a zebra",
+            2**40,
+            1024,
+            1536,
+            "resized(lanczos)",
+            model="sd21",
+            scheduler="DDIMScheduler",
+            dtype="bfloat16",
+        ),
         "df13fd6d54a6f68fc783bbe85ca90ab9ed70962d19575accb1339b3f74318fd3",
     ),
     (
@@ -71,9 +98,17 @@ def test_equal_values_are_one_unit_however_they_are_written():
 
 def test_noise_knows_prompt_seed_and_size_but_not_the_method():
     unit = Unit("a zebra", 0, 64, 96, "paper", "mini", "1234", "own", 20, 2.0, "float32")
-    for same in ({"method": "unscaled"}, {"steps": 5}, {"guidance": 1.0}, {"dtype": "float16"}, {"drawing": 9}):
+    for same in (
+        {"method": "unscaled"},
+        {"steps": 5},
+        {"guidance": 1.0},
+        {"dtype": "float16"},
+        {"drawing": 9},
+    ):
         assert replace(unit, **same).noise_seed == unit.noise_seed
-    others = [replace(unit, **c).noise_seed for c in ({"prompt": "b"}, {"seed": 1}, {"height": 96}, {"width": 64})]
+    others = [
+        replace(unit, **c).noise_seed for c in ({"prompt": "b"}, {"seed": 1}, {"height": 96}, {"width": 64})
+    ]
     assert len({unit.noise_seed, *others}) == 5
     assert 0 <= unit.noise_seed < 2**63
 
@@ -106,11 +141,17 @@ def test_a_plan_survives_the_store(plan, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompts": ["a zebra", "a crab"]}, "prompts (2, there 2; the first that differs, number 2: 'a crab', there 'ein Käse')"),
+        (
+            {"prompts": ["a zebra", "a crab"]},
+            "prompts (2, there 2; the first that differs, number 2: 'a crab', there 'ein Käse')",
+        ),
         ({"seeds": [7, 8, 9]}, "seeds (3, there 3; the first that differs, number 1: 7, there 0)"),
         ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
         ({"methods": METHODS[::-1]}, "methods (2, there 2;"),
-        ({"model": "sd15", "revision": "1235"}, "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all"),
+        (
+            {"model": "sd15", "revision": "1235"},
+            "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all",
+        ),
         ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
         ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
         ({"drawing": 2}, "drawing 2, there 1"),
@@ -140,13 +181,19 @@ def test_shards_come_from_the_environment():
     assert shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8)
     job = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
     assert shard_of_environment(job) == (2, 4)
-    inside = {shard_of_environment({**job, "RANK": str(rank), "WORLD_SIZE": "3", "SLURM_PROCID": "0"}) for rank in range(3)}
+    inside = {
+        shard_of_environment({**job, "RANK": str(rank), "WORLD_SIZE": "3", "SLURM_PROCID": "0"})
+        for rank in range(3)
+    }
     assert inside == {(6, 12), (7, 12), (8, 12)}
     assert shard_of_environment({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == (1, 2)
 
 
 def test_ray_workers_get_what_there_is():
-    nodes = [{"Alive": alive, "Resources": {"CPU": cores}} for alive, cores in ((True, 4.0), (False, 64.0), (True, 4.0))]
+    nodes = [
+        {"Alive": alive, "Resources": {"CPU": cores}}
+        for alive, cores in ((True, 4.0), (False, 64.0), (True, 4.0))
+    ]
     assert _share(nodes, 1, "cpu")["num_cpus"] == 4, "no node has eight"
     assert _share(nodes, 3, "auto")["num_cpus"] == 2
     with pytest.raises(ValueError, match="workers is 9; the Ray cluster has 8 cores: take 1 to 8"):

@@ -44,13 +44,19 @@ def own():
 
 @pytest.fixture(scope="module")
 def drawn(reference, own, tmp_path_factory):
-    """A store of made-up drawings: real images, spoilt by noise, less so under the rule. It is not to be changed."""
+    """A store of made-up drawings: real images, spoilt by noise, less so under the rule. It is not to be
+    changed.
+    """
     folder = tmp_path_factory.mktemp("drawn")
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     plan, store = Plan.of(SETTINGS, captions, [0, 1], SIZES, METHODS), Store(folder / "store")
-    by_caption = {caption: index for index in reference.halves()[0] for caption in reference.captions([index])}
+    by_caption = {
+        caption: index for index in reference.halves()[0] for caption in reference.captions([index])
+    }
     for unit in plan.units:
-        noise = np.random.default_rng(unit.noise_seed % 2**32).normal(0, 40 if unit.method == "unscaled" else 20, (64, 64, 3))
+        noise = np.random.default_rng(unit.noise_seed % 2**32).normal(
+            0, 40 if unit.method == "unscaled" else 20, (64, 64, 3)
+        )
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)
         store.commit(unit, resize_pictures(spoilt[None], unit.height, unit.width)[0])
     cache = FeatureCache(folder / "features", own, "pad")
@@ -59,7 +65,9 @@ def drawn(reference, own, tmp_path_factory):
 
 @pytest.fixture
 def comparison(drawn, tmp_path):
-    """The same in a store of its own, to be changed at will; features are shared, for they are found by content."""
+    """The same in a store of its own, to be changed at will; features are shared, for they are found by
+    content.
+    """
     shutil.copytree(drawn.store.folder, tmp_path / "store")
     return replace(drawn, store=Store(tmp_path / "store"))
 
@@ -81,17 +89,25 @@ def test_limits_of_shares_and_counts_are_some(tables):
 
 def level(tables, size, method, metric, reference="real"):
     t = tables.levels
-    (row,) = t[(t["size"] == size) & (t.method == method) & (t.metric == metric) & (t.reference == reference)].itertuples()
+    (row,) = t[
+        (t["size"] == size) & (t.method == method) & (t.metric == metric) & (t.reference == reference)
+    ].itertuples()
     return row
 
 
 def test_every_method_has_every_number_with_an_interval_of_the_level_asked_for(tables, comparison):
     rows = {(row.size, row.method, row.metric, row.reference) for row in tables.levels.itertuples()}
-    methods = {size: ["unscaled", "paper", NATIVE, REAL] for size in ("48x48", "64x96")} | {"64x64": ["unscaled", REAL]}
+    methods = {size: ["unscaled", "paper", NATIVE, REAL] for size in ("48x48", "64x96")} | {
+        "64x64": ["unscaled", REAL]
+    }
     every = [(size, method) for size, names in methods.items() for method in names]
     expected = {(*cell, metric, "real") for cell in every for metric in ("KID", "CMMD")}
     expected |= {(*cell, *score) for cell in every for score in SCORES}
-    native = [(size, method) for size, method in every if method != NATIVE and (size, method) != ("64x64", "unscaled")]
+    native = [
+        (size, method)
+        for size, method in every
+        if method != NATIVE and (size, method) != ("64x64", "unscaled")
+    ]
     expected |= {(*cell, metric, "native") for cell in native for metric in ("KID", "CMMD")}
     assert rows == expected
     assert tables.exclusions.empty
@@ -108,33 +124,54 @@ def test_numbers_are_those_of_the_metrics_themselves(tables, comparison, referen
     labels, real_labels = deal_together([unit.prompt for unit in cell], reference.captions(kept))
     expected = kernel_interval(drawn, real, labels, reference_labels=real_labels)
     found = level(tables, "48x48", "paper", "KID")
-    assert (found.estimate, found.low, found.high) == pytest.approx((expected.estimate, expected.low, expected.high), rel=1e-4)
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (expected.estimate, expected.low, expected.high), rel=1e-4
+    )
     scores = clip_scores(drawn, own.captions([unit.prompt for unit in cell]))
-    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
+    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(
+        float(scores.mean()), rel=1e-5
+    )
     assert "FD" not in set(tables.levels.metric), "80 images for 64 features: no level of a Fréchet distance"
 
 
 def test_distances_and_scores_may_come_from_two_networks(drawn, reference, own, tmp_path):
-    """Distances from one that never saw such an image, of 1,280 features: there is no level of FD for so few images."""
+    """Distances from one that never saw such an image, of 1,280 features: there is no level of FD for so few
+    images.
+    """
     independent, few = extractor("efficientnet-lite0"), replace(reference, rows=reference.rows[:40])
-    plan = Plan.of(SETTINGS, list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10], [0], [(48, 48), (64, 64)], METHODS)
+    plan = Plan.of(
+        SETTINGS,
+        list(dict.fromkeys(unit.prompt for unit in drawn.plan.units))[:10],
+        [0],
+        [(48, 48), (64, 64)],
+        METHODS,
+    )
     caches = {DISTANCES: FeatureCache(tmp_path, independent, "pad"), CAPTIONS: drawn.caches[CAPTIONS]}
     tables = evaluate(replace(drawn, plan=plan, caches=caches, reference=few))
     cell = plan.cells["48x48", "paper"]
-    shown, real = (np.stack(each) for each in ([drawn.store.read(unit) for unit in cell], [few.read(i) for i in few.halves()[1]]))
+    shown, real = (
+        np.stack(each)
+        for each in ([drawn.store.read(unit) for unit in cell], [few.read(i) for i in few.halves()[1]])
+    )
     labels, real_labels = deal_together([unit.prompt for unit in cell], few.captions(few.halves()[1]), 10)
     features = (independent.pictures(shown, "pad"), independent.pictures(real, "pad"))
     expected = kernel_interval(*features, labels, reference_labels=real_labels)
     assert level(tables, "48x48", "paper", "KID").estimate == pytest.approx(expected.estimate, rel=1e-3)
     scores = clip_scores(own.pictures(shown, "pad"), own.captions([unit.prompt for unit in cell]))
-    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(float(scores.mean()), rel=1e-5)
-    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, "less noise is nearer to real images"
+    assert level(tables, "48x48", "paper", "CLIP score", "prompts").estimate == pytest.approx(
+        float(scores.mean()), rel=1e-5
+    )
+    assert tables.differences.query("metric == 'KID' and method == 'paper'").high.item() < 0, (
+        "less noise is nearer to real images"
+    )
     assert "FD" not in set(tables.levels.metric)
     assert tables.label == f"distances: {independent.label}, pad; captions: {own.label}, pad"
 
 
 def test_the_better_rule_is_found_better(tables):
-    at_48 = tables.differences[(tables.differences["size"] == "48x48") & (tables.differences.method == "paper")]
+    at_48 = tables.differences[
+        (tables.differences["size"] == "48x48") & (tables.differences.method == "paper")
+    ]
     by_metric = at_48.set_index("metric")
     assert by_metric.high["KID"] < 0
     assert by_metric.low["CLIP score"] > 0
@@ -146,7 +183,10 @@ def test_floors_are_in_the_order_that_they_must_have(tables):
     for size in ("48x48", "64x96"):
         real, drawn = (level(tables, size, method, "KID").estimate for method in (REAL, "unscaled"))
         assert real < drawn
-    assert level(tables, "64x64", REAL, "KID").estimate < 0.05 * level(tables, "64x64", "unscaled", "KID").estimate
+    assert (
+        level(tables, "64x64", REAL, "KID").estimate
+        < 0.05 * level(tables, "64x64", "unscaled", "KID").estimate
+    )
 
 
 def test_no_real_picture_is_compared_with_itself(comparison, reference, monkeypatch):
@@ -173,17 +213,24 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
         ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
     comparison.store.exclude(comparison.plan.cells["64x64", "unscaled"][5], "not finite")
-    assert level(evaluate(comparison), "64x96", "paper", "KID").images == len(cell) - 1, "a floor that lacks an image counts too"
+    assert level(evaluate(comparison), "64x96", "paper", "KID").images == len(cell) - 1, (
+        "a floor that lacks an image counts too"
+    )
 
 
 def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_out(comparison, tmp_path):
     def find(pictures):  # a thing in what is bright, whole where it is brightest
         means = [picture.mean() for picture in pictures]
-        return [[Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else [] for mean in means]
+        return [
+            [Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else []
+            for mean in means
+        ]
 
     detector = Detector("bright", ["owl"], find, lambda prompt: ("owl", 1))
     cache = FeatureCache(tmp_path / "findings", detector)
-    tables = evaluate(replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Under-count", "Completeness"]))
+    tables = evaluate(
+        replace(comparison, caches={FINDINGS: cache}, metrics=["KID", "Under-count", "Completeness"])
+    )
     cell = comparison.plan.cells["48x48", "paper"]
     means = np.array([comparison.store.read(unit).mean() for unit in cell])
     assert 0 < (means > 150).sum() < len(means)
@@ -200,7 +247,8 @@ def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_o
 def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
     path = comparison.store.image_path(comparison.plan.cells["48x48", "paper"][0].key)
     path.write_bytes(path.read_bytes()[:-9])
-    cache = FeatureCache(comparison.store.folder / "features", comparison.caches[DISTANCES].extractor, "pad")  # not seen before
+    # not seen before
+    cache = FeatureCache(comparison.store.folder / "features", comparison.caches[DISTANCES].extractor, "pad")
     with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
         evaluate(replace(comparison, caches={DISTANCES: cache}))
 
@@ -217,10 +265,17 @@ def test_features_are_not_computed_twice(comparison, tables, monkeypatch):
 
 
 @pytest.mark.parametrize("long", [0, 2])
-def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tables(drawn, tmp_path, recwarn, long):
+def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tables(
+    drawn, tmp_path, recwarn, long
+):
     """The ends of two prompts differ where mini-clip, which reads 16 tokens, does not read them."""
     words = " ".join(["owl"] * 15)
-    prompts = [*(f"{words} and {end}" for end in ("a penguin", "two buses")[:long]), "an owl", "a bus", "a penguin"]
+    prompts = [
+        *(f"{words} and {end}" for end in ("a penguin", "two buses")[:long]),
+        "an owl",
+        "a bus",
+        "a penguin",
+    ]
     plan, store = Plan.of(SETTINGS, prompts, [0], [(48, 48), (64, 64)], METHODS), Store(tmp_path / "store")
     for unit in plan.units:
         noise = np.random.default_rng(unit.noise_seed % 2**32)
@@ -252,7 +307,9 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(40)], [0, 1, 2, 3], [(48, 48)], METHODS)
     store = Store(comparison.store.folder.parent / "noise")
     for unit in plan.units:
-        store.commit(unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8))
+        store.commit(
+            unit, np.random.default_rng(unit.noise_seed % 2**32).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        )
     tables = evaluate(replace(comparison, plan=plan, store=store, reference=state))
     assert set(tables.levels.metric) == {"FD", *(name for name, _ in SCORES)}
     with pytest.raises(ValueError, match="the reference holds features of 'another'"):
@@ -283,7 +340,9 @@ def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(
         tables = evaluate(replace(comparison, plan=plan, store=store))
         found[len(seeds)] = [level(tables, "64x64", REAL, metric, "native") for metric in ("KID", "CMMD")]
     for once, twice in zip(*found.values(), strict=True):
-        assert (twice.estimate, twice.low, twice.high) == pytest.approx((once.estimate, once.low, once.high), rel=1e-9)
+        assert (twice.estimate, twice.low, twice.high) == pytest.approx(
+            (once.estimate, once.low, once.high), rel=1e-9
+        )
         assert once.low < 0 < once.high
 
 
@@ -305,30 +364,47 @@ def test_a_metric_is_added_by_a_function_and_a_row(comparison, monkeypatch):
     monkeypatch.setitem(METRICS, "misfit", row)
     tables = evaluate(comparison)
     score = level(tables, "48x48", "paper", "CLIP score", "prompts")
-    assert level(tables, "48x48", "paper", "misfit", "prompts").estimate == pytest.approx(100 - score.estimate)
-    (pair,) = tables.differences.query("metric == 'misfit' and size == '48x48' and method == 'paper'").itertuples()
+    assert level(tables, "48x48", "paper", "misfit", "prompts").estimate == pytest.approx(
+        100 - score.estimate
+    )
+    (pair,) = tables.differences.query(
+        "metric == 'misfit' and size == '48x48' and method == 'paper'"
+    ).itertuples()
     assert pair.high < 0
     assert pair.share_improved > 0.8, "lower is better"
 
 
 def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, reference):
-    """At 64x96 "paper" draws each thing once, without a rule it stands there twice; real images need no captions for it."""
+    """At 64x96 "paper" draws each thing once, without a rule it stands there twice; real images need no
+    captions for it.
+    """
     plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
-    pictures = dict(zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False))
+    pictures = dict(
+        zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False)
+    )
     for unit in plan.units:
         twice = (unit.method, unit.width) == ("unscaled", 96)
-        picture = resize_pictures(reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice))[0]
+        picture = resize_pictures(
+            reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice)
+        )[0]
         store.commit(unit, np.tile(picture, (1, 1 + twice, 1)))
     tables = evaluate(replace(comparison, store=store, reference=replace(reference, caption=None)))
-    found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in ("unscaled", "paper", NATIVE, REAL)}
+    found = {
+        name: level(tables, "64x96", name, "Repetition", "nothing")
+        for name in ("unscaled", "paper", NATIVE, REAL)
+    }
     cell = plan.cells["64x96", "unscaled"]
     values = np.array([repetition_index(store.read(unit)) for unit in cell])
     prompts = [unit.prompt for unit in cell]
     expected = jackknife(np.mean, values, deal_blocks(prompts)).within(0, 1, len(set(prompts)))
-    assert (found["unscaled"].low, found["unscaled"].high) == pytest.approx((expected.low, expected.high), rel=1e-5)
+    assert (found["unscaled"].low, found["unscaled"].high) == pytest.approx(
+        (expected.low, expected.high), rel=1e-5
+    )
     assert found["unscaled"].estimate == pytest.approx(values.mean(), rel=1e-6)
     assert found["unscaled"].low > max(found[name].high for name in ("paper", NATIVE, REAL))
-    (pair,) = tables.differences.query("metric == 'Repetition' and size == '64x96' and method == 'paper'").itertuples()
+    (pair,) = tables.differences.query(
+        "metric == 'Repetition' and size == '64x96' and method == 'paper'"
+    ).itertuples()
     assert pair.high < 0
     assert pair.share_improved > 0.9
     assert "CLIP score" not in set(tables.levels[tables.levels.method == REAL].metric)

@@ -13,7 +13,13 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.metrics import FeatureState
 from entropy_lib.scenes import scenes
 from entropy_lib.sweep import references
-from entropy_lib.sweep.references import SCENES, DamagedReferenceWarning, Reference, load_reference, open_reference
+from entropy_lib.sweep.references import (
+    SCENES,
+    DamagedReferenceWarning,
+    Reference,
+    load_reference,
+    open_reference,
+)
 
 
 def encoded(seed, size=(32, 40), form="PNG"):
@@ -42,7 +48,9 @@ def folder(tmp_path, count=8):
 
 def parquet(tmp_path, count=8):
     path = tmp_path / "pictures.parquet"
-    pd.DataFrame({"image": [encoded(i) for i in range(count)], "text": [f"image {i}" for i in range(count)]}).to_parquet(path)
+    pd.DataFrame(
+        {"image": [encoded(i) for i in range(count)], "text": [f"image {i}" for i in range(count)]}
+    ).to_parquet(path)
     return path
 
 
@@ -82,10 +90,15 @@ def named(path, names, captioned=True):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("captioned", [True, False], ids=["captions", "no captions"])
-@pytest.mark.parametrize("patterns", [NAMES, *([pattern] for pattern in NAMES[:7])], ids=lambda patterns: patterns[-1])
+@pytest.mark.parametrize(
+    "patterns", [NAMES, *([pattern] for pattern in NAMES[:7])], ids=lambda patterns: patterns[-1]
+)
 def test_every_picture_of_a_folder_is_there_whatever_it_is_called(tmp_path, patterns, captioned):
     """Beside names that mean nothing, such as a library may take for a split, a class or a pattern."""
-    names = [*(f"{index}.png" for index in range(20, 24)), *(pattern.format(index) for pattern in patterns for index in range(4))]
+    names = [
+        *(f"{index}.png" for index in range(20, 24)),
+        *(pattern.format(index) for pattern in patterns for index in range(4)),
+    ]
     reference = load_reference(str(named(tmp_path / "real images", names, captioned)))
     assert len(reference.survey) == len(reference) == len(names)
     found = {row["image"]["name"]: reference.read(index) for index, row in enumerate(reference.rows)}
@@ -98,12 +111,22 @@ def test_every_picture_of_a_folder_is_there_whatever_it_is_called(tmp_path, patt
 
 @pytest.mark.parametrize("place", ["train", "test set", ".hidden", "a[1]", "data/val", "x.parquet", "ünï"])
 def test_the_folder_itself_may_have_any_name(tmp_path, place):
-    assert len(load_reference(str(named(tmp_path / place, [f"{index}.png" for index in range(8)]))).survey) == 8
+    assert (
+        len(load_reference(str(named(tmp_path / place, [f"{index}.png" for index in range(8)]))).survey) == 8
+    )
 
 
 def test_what_lies_beside_pictures_is_no_picture(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
-    for name in (".DS_Store", "._0.png", ".thumbnails/0.png", "Thumbs.db", "README.md", "sub/notes.txt", "scores.json"):
+    for name in (
+        ".DS_Store",
+        "._0.png",
+        ".thumbnails/0.png",
+        "Thumbs.db",
+        "README.md",
+        "sub/notes.txt",
+        "scores.json",
+    ):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(b"no image")
     assert len(load_reference(str(path)).survey) == 8
@@ -113,7 +136,10 @@ def test_a_file_that_is_no_picture_is_left_out_by_name(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     (path / "photo.heic").write_bytes(b"an image that cannot be read here")
     (path / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.warns(DamagedReferenceWarning, match=r"2 of 10 images of real cannot be decoded .*: 'gone.png', 'photo.heic'"):
+    with pytest.warns(
+        DamagedReferenceWarning,
+        match=r"2 of 10 images of real cannot be decoded .*: 'gone.png', 'photo.heic'",
+    ):
         assert len(load_reference(str(path)).survey) == 8
 
 
@@ -155,14 +181,20 @@ def write_table(path, rows, kind):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_captions_are_those_of_the_table(tmp_path, kind):
-    """Words that stand for nothing elsewhere are captions here; accents and folders may be written in two ways."""
+    """Words that stand for nothing elsewhere are captions here; accents and folders may be written in two
+    ways.
+    """
     names = [*(f"{index}.png" for index in range(5)), "007", "caf\u00e9.png", "sub/7.png"]
     path = named(tmp_path / "real", names, captioned=False)
     texts = ["NA", "null", "1.50", "a, b", "2024-01-02", "None", "two\u2028lines", "below"]
     listed = [*names[:6], "cafe\u0301.png", "sub\\7.png"]
-    write_table(path, [{"file_name": name, "caption": text} for name, text in zip(listed, texts, strict=True)], kind)
+    write_table(
+        path, [{"file_name": name, "caption": text} for name, text in zip(listed, texts, strict=True)], kind
+    )
     reference = load_reference(str(path))
-    found = dict(zip((row["image"]["name"] for row in reference.rows), reference.captions(range(8)), strict=True))
+    found = dict(
+        zip((row["image"]["name"] for row in reference.rows), reference.captions(range(8)), strict=True)
+    )
     assert found == dict(zip(names, texts, strict=True))
 
 
@@ -182,7 +214,9 @@ def test_without_a_table_captions_stand_beside_the_pictures(tmp_path):
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_captions_for_some_pictures_only_are_counted(tmp_path, kind):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
-    write_table(path, [{"file_name": f"{index}.png", "caption": f"image {index}"} for index in range(5)], kind)
+    write_table(
+        path, [{"file_name": f"{index}.png", "caption": f"image {index}"} for index in range(5)], kind
+    )
     reference = load_reference(str(path))
     assert len(reference.survey) == 8
     with pytest.raises(ValueError, match="3 of 8 captions of real are missing"):
@@ -194,7 +228,10 @@ def test_captions_for_some_pictures_only_are_counted(tmp_path, kind):
     ("rows", "message"),
     [
         ([{"file_name": "9.png", "caption": "x"}], "1 rows name images that are not there: '9.png'"),
-        ([{"file_name": ".hidden.png", "caption": "x"}], "1 rows name images that are not there: '.hidden.png'"),
+        (
+            [{"file_name": ".hidden.png", "caption": "x"}],
+            "1 rows name images that are not there: '.hidden.png'",
+        ),
         ([{"file_name": "0.png", "caption": c} for c in "xy"], "0.png has two captions: 'x', 'y'"),
         ([{"file": "0.png", "caption": "x"}], "has columns file, caption; it needs file_name"),
     ],
@@ -207,7 +244,9 @@ def test_a_table_that_does_not_fit_its_folder_is_refused(tmp_path, kind, rows, m
         load_reference(str(path))
 
 
-@pytest.mark.parametrize(("name", "content"), [("metadata.csv", b"\xff\xfe"), ("metadata.jsonl", b"{"), ("metadata.parquet", b"x")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("metadata.csv", b"\xff\xfe"), ("metadata.jsonl", b"{"), ("metadata.parquet", b"x")]
+)
 def test_a_table_that_cannot_be_read_is_named(tmp_path, name, content):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
     (path / name).write_bytes(content)
@@ -219,10 +258,15 @@ def test_an_archive_may_hold_pictures_of_several_kinds_and_names(tmp_path):
     forms = ["png", "jpg", "webp", "bmp", "PNG", "gif", "tiff", "jpeg"]
     format_of = {"jpg": "JPEG", "tiff": "TIFF", "webp": "WEBP"}
     files = [
-        (f"{'train' if index % 2 else 'test'}/{index}.{form}", encoded(index, form=format_of.get(form, form.upper())))
+        (
+            f"{'train' if index % 2 else 'test'}/{index}.{form}",
+            encoded(index, form=format_of.get(form, form.upper())),
+        )
         for index, form in enumerate(forms)
     ]
-    files += [(f"{'train' if index % 2 else 'test'}/{index}.txt", f"image {index}".encode()) for index in range(8)]
+    files += [
+        (f"{'train' if index % 2 else 'test'}/{index}.txt", f"image {index}".encode()) for index in range(8)
+    ]
     files += [("test/._0.png", b"of a Mac"), ("train/1.json", b"{}"), ("train/1.seg.png", b"a mask")]
     reference = load_reference(str(archive(tmp_path / "train.tar", files)))
     assert len(reference.survey) == 8
@@ -231,13 +275,19 @@ def test_an_archive_may_hold_pictures_of_several_kinds_and_names(tmp_path):
 
 def test_archives_of_a_pattern_are_apart(tmp_path):
     for shard in range(2):
-        archive(tmp_path / f"test-{shard}.tar", [(f"{index}.png", encoded(10 * shard + index)) for index in range(4)])
+        archive(
+            tmp_path / f"test-{shard}.tar",
+            [(f"{index}.png", encoded(10 * shard + index)) for index in range(4)],
+        )
     (tmp_path / ".test-9.tar").write_bytes(b"hidden")
     assert len(load_reference(str(tmp_path / "*.tar")).survey) == 8
 
 
 def joined(path):
-    one, other = (archive(path / name, [(f"{index}.png", encoded(index)) for index in range(8)]) for name in ("a.tar", "b.tar"))
+    one, other = (
+        archive(path / name, [(f"{index}.png", encoded(index)) for index in range(8)])
+        for name in ("a.tar", "b.tar")
+    )
     one.write_bytes(one.read_bytes() + other.read_bytes())
     return one
 
@@ -255,9 +305,18 @@ def cut(path):
     [
         (joined, "a.tar was cut off, or is several archives"),
         (cut, "a.tar was cut off"),
-        (lambda path: archive(path / "a.tar", [("a photo 1.5.png", encoded(0))]), "'a photo 1' of a.tar has 0 images"),
-        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.jpg", encoded(0))]), "'1' of a.tar has 2 images"),
-        (lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.png", encoded(1))]), "'1' of a.tar has 2 images"),
+        (
+            lambda path: archive(path / "a.tar", [("a photo 1.5.png", encoded(0))]),
+            "'a photo 1' of a.tar has 0 images",
+        ),
+        (
+            lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.jpg", encoded(0))]),
+            "'1' of a.tar has 2 images",
+        ),
+        (
+            lambda path: archive(path / "a.tar", [("1.png", encoded(0)), ("1.png", encoded(1))]),
+            "'1' of a.tar has 2 images",
+        ),
         (lambda path: archive(path / "a.tar", [("1.txt", b"a caption")]), "'1' of a.tar has 0 images"),
         (lambda path: archive(path / "a.tar", []), "it holds no images"),
     ],
@@ -268,7 +327,9 @@ def test_an_archive_that_would_lose_pictures_is_refused(tmp_path, make, message)
         load_reference(str(make(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["test.parquet", "a[1].parquet", "val*.parquet", "train-00000-of-00001.parquet"])
+@pytest.mark.parametrize(
+    "name", ["test.parquet", "a[1].parquet", "val*.parquet", "train-00000-of-00001.parquet"]
+)
 def test_a_table_of_pictures_may_have_any_name(tmp_path, name):
     parquet(tmp_path).rename(tmp_path / name)
     pd.DataFrame({"image": [encoded(99)]}).to_parquet(tmp_path / "val_q1.parquet")
@@ -312,7 +373,9 @@ def test_what_cannot_be_shown_is_refused_by_name(tmp_path, kind):
         reference, name = load_reference(str(tmp_path / "a.parquet")), "row 8"
     else:
         reference, name = Reference("a list", [{"image": one} for one in pictures], "image", None), "row 8"
-    with pytest.raises(InvalidInputError, match=rf"1 images of .* cannot be shown as they are \('{name}'\): .*mode 'F'"):
+    with pytest.raises(
+        InvalidInputError, match=rf"1 images of .* cannot be shown as they are \('{name}'\): .*mode 'F'"
+    ):
         reference.survey  # noqa: B018
 
 
@@ -343,7 +406,12 @@ def test_each_picture_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
     path = str(parquet(tmp_path, 8))
     for _ in range(2):
         reference = load_reference(path)
-        reference.halves(), reference.check_size(32), reference.summary(), reference.captions(reference.halves()[0])
+        (
+            reference.halves(),
+            reference.check_size(32),
+            reference.summary(),
+            reference.captions(reference.halves()[0]),
+        )
     assert len(opened) == 8
     opened.clear()
     listed = Reference("a list", [{"image": encoded(index)} for index in range(8)], "image", None)
@@ -363,8 +431,13 @@ def test_missing_captions_are_counted(tmp_path):
 
 def test_lossy_and_mixed_pictures_are_said(tmp_path):
     path = tmp_path / "mixed.parquet"
-    pd.DataFrame({"image": [*(encoded(index) for index in range(5)), encoded(5, (64, 48), "JPEG")]}).to_parquet(path)
-    assert load_reference(str(path)).summary() == "mixed.parquet: 6 images of 32x40 to 64x48, 2 sizes, JPEG and PNG"
+    pd.DataFrame(
+        {"image": [*(encoded(index) for index in range(5)), encoded(5, (64, 48), "JPEG")]}
+    ).to_parquet(path)
+    assert (
+        load_reference(str(path)).summary()
+        == "mixed.parquet: 6 images of 32x40 to 64x48, 2 sizes, JPEG and PNG"
+    )
 
 
 def test_a_reference_smaller_than_the_extractor_reads_is_refused(tmp_path):

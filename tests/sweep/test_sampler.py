@@ -28,7 +28,13 @@ BATCH = 3
 @pytest.fixture(scope="module")
 def plan():
     prompts = ["a penguin, fluent style", "a car", "an owl, fluent style", "a rocket"]
-    return Plan.of(settings("mini", 2, 2.0, "float32", "cpu"), prompts, [0, 1], [(32, 32), (64, 64)], ["unscaled", "paper"])
+    return Plan.of(
+        settings("mini", 2, 2.0, "float32", "cpu"),
+        prompts,
+        [0, 1],
+        [(32, 32), (64, 64)],
+        ["unscaled", "paper"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,11 @@ def test_the_batch_is_halved_when_memory_runs_out(plan, tmp_path, monkeypatch):
     assert sampler.draw_group(group, store) == 8
     assert drawn == [2, 2, 2, 2]
     assert store.record(group[0])["batch"] == 2
-    monkeypatch.setattr(generation, "one_batch", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory at all")))
+    monkeypatch.setattr(
+        generation,
+        "one_batch",
+        lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory at all")),
+    )
     with pytest.raises(torch.OutOfMemoryError):
         sampler.draw_group(plan.cells["32x32", "unscaled"][:1], store)
 
@@ -111,7 +121,9 @@ def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, mon
 def test_units_of_another_model_state_are_refused(plan, tmp_path):
     sampler = Sampler("mini", "float32", "cpu")
     for name in ("revision", "dtype", "scheduler", "drawing"):
-        with pytest.raises(ValueError, match=rf"{name} here is .* the plan asks for bfloat16; make the plan again"):
+        with pytest.raises(
+            ValueError, match=rf"{name} here is .* the plan asks for bfloat16; make the plan again"
+        ):
             sampler.draw_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 
 
@@ -128,7 +140,9 @@ def draw_whole_plan(folder):
 
 @pytest.fixture
 def start():
-    """Starts a process that draws a plan: forked from one that has imported what it needs, which takes longer than drawing."""
+    """Starts a process that draws a plan: forked from one that has imported what it needs, which takes
+    longer than drawing.
+    """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["entropy_lib.sweep.sample"])
 
@@ -177,7 +191,8 @@ def other_calibration(strength):
     """The embedded model's own calibration, as if every head answered the scale that much more."""
     shipped = Calibration.read(SHIPPED / "mini.json")
     layers = {
-        name: replace(layer, factors=tuple(factor**strength for factor in layer.factors)) for name, layer in shipped.layers.items()
+        name: replace(layer, factors=tuple(factor**strength for factor in layer.factors))
+        for name, layer in shipped.layers.items()
     }
     return replace(shipped, layers=layers)
 

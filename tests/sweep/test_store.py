@@ -22,7 +22,14 @@ def store(tmp_path):
 
 
 def unit(seed=0, **changes):
-    values = {"method": "paper", "model": "mini", "revision": "1", "scheduler": "own", "steps": 2, "guidance": 2.0}
+    values = {
+        "method": "paper",
+        "model": "mini",
+        "revision": "1",
+        "scheduler": "own",
+        "steps": 2,
+        "guidance": 2.0,
+    }
     return Unit("a zebra", seed, 16, 24, dtype="float32", **values | changes)
 
 
@@ -71,7 +78,10 @@ def lossy(path):
 def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
     store.commit(unit(), picture())
     damage(store.image_path(unit().key))
-    with pytest.raises(DamagedImageError, match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` draws it again"):
+    with pytest.raises(
+        DamagedImageError,
+        match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` draws it again",
+    ):
         store.read(unit())
     assert not store.has(unit())
     assert list((store.folder / "quarantine").iterdir())
@@ -82,9 +92,19 @@ def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
 def test_an_unreadable_record_is_put_aside(store):
     store.commit(unit(), picture())
     path, content = store.record_path(unit().key), store.record_path(unit().key).read_text(encoding="utf-8")
-    for damage in ("{", "[]", "", "null", "{}", content[: len(content) // 2], content.replace(unit().key, unit(1).key)):
+    for damage in (
+        "{",
+        "[]",
+        "",
+        "null",
+        "{}",
+        content[: len(content) // 2],
+        content.replace(unit().key, unit(1).key),
+    ):
         path.write_text(damage, encoding="utf-8")
-        with pytest.raises(DamagedImageError, match=rf"unreadable record, records.{unit().key[:2]}.{unit().key}\.json"):
+        with pytest.raises(
+            DamagedImageError, match=rf"unreadable record, records.{unit().key[:2]}.{unit().key}\.json"
+        ):
             store.record(unit())
         assert not store.has(unit())
     path.write_bytes(b"\xff\xfe")
@@ -108,7 +128,9 @@ def test_an_excluded_unit_is_done_and_has_no_image(store):
         store.read(unit())
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 3)), np.zeros((16, 24), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 3)), np.zeros((16, 24), np.uint8)]
+)
 def test_a_picture_of_another_size_or_type_is_refused(store, wrong):
     with pytest.raises(ValueError, match=r"the unit asks for uint8 \(16, 24, 3\)"):
         store.commit(unit(), wrong)
@@ -168,7 +190,19 @@ def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
 def test_records_are_what_they_were(store):
     """Stores of older releases are read, and theirs read this one's: a method is called a rule there."""
     store.commit(unit(drawing=0), picture())
-    names = {"prompt", "seed", "height", "width", "rule", "model", "revision", "scheduler", "steps", "guidance", "dtype"}
+    names = {
+        "prompt",
+        "seed",
+        "height",
+        "width",
+        "rule",
+        "model",
+        "revision",
+        "scheduler",
+        "steps",
+        "guidance",
+        "dtype",
+    }
     record = json.loads(store.record_path(unit(drawing=0).key).read_text(encoding="utf-8"))
     assert set(record) == names | {"drawing", "calibration", "key", "host", "sha256", "bytes"}
     assert (record["rule"], record["drawing"]) == ("paper", 0)

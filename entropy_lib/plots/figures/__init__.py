@@ -1,6 +1,7 @@
 """The figures: one function each, a table in, axes out.
 
-Every function draws with the theme of `theme()`, and never shows or saves. Figures of one panel take `ax=None`.
+Every function draws with the theme of `theme()`, and never shows or saves. Figures of one panel take
+`ax=None`.
 
     entropy   against tokens, by layer, the laws
     metrics   against size, against time, paired differences, doses, recovery beside entropy

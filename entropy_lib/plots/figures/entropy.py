@@ -1,4 +1,6 @@
-"""Figures of entropy: against tokens, by layer, the laws, and how far Gaussian logits go (notebooks 01 to 04)."""
+"""Figures of entropy: against tokens, by layer, the laws, and how far Gaussian logits go (notebooks 01 to
+04).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,13 +29,15 @@ ORDER = "self-attention layer, in order of execution"
 def entropy_vs_tokens(
     table: pd.DataFrame, fits: Mapping[str, SlopeFit], predicted: Mapping[str, float], training_tokens: int
 ) -> Figure:
-    """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope 1 is level.
+    """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope
+    1 is level.
 
     Args:
         table: columns `tokens, rule, estimate, low, high`, as `statistics.cluster_mean` gives them.
         fits: the fitted line of each rule.
         predicted: slopes, as of `scaling.predicted_slope`; drawn dotted through the rule's fit at T.
-        training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's value there.
+        training_tokens: T, marked by a vertical line; the line of slope 1 passes through the first rule's
+            value there.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     grid, palette = np.geomspace(table.tokens.min(), table.tokens.max(), 50), colours(fits)
@@ -48,11 +52,20 @@ def entropy_vs_tokens(
             ax.plot(grid, fit.predict(grid) - less(grid), lw=1, **style)
             if name in predicted:
                 line = fit.predict(training_tokens) + predicted[name] * np.log(grid / training_tokens)
-                ax.plot(grid, line - less(grid), ":", lw=1.2, label=f"{name}: predicted {predicted[name]:.3f}", **style)
+                ax.plot(
+                    grid,
+                    line - less(grid),
+                    ":",
+                    lw=1.2,
+                    label=f"{name}: predicted {predicted[name]:.3f}",
+                    **style,
+                )
         ax.plot(grid, unit - less(grid), "k--", lw=1, label="slope 1")
         _against_tokens(ax, training_tokens)
         ax.set_ylabel(f"{label} (nats)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small")
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small"
+    )
     return figure
 
 
@@ -70,7 +83,8 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Mean entropy of each layer by size and rule (the paper's Figure 6).
 
     Args:
-        table: columns `layer, size, rule, estimate, low, high`; layers in order of execution, the first rule unscaled.
+        table: columns `layer, size, rule, estimate, low, high`; layers in order of execution, the first rule
+            unscaled.
     """
     ax = ax or plt.subplots(figsize=(8, 4.4), layout="constrained")[1]
     layers, sizes, rules = (list(dict.fromkeys(table[name])) for name in ("layer", "size", "rule"))
@@ -83,7 +97,9 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.errorbar(place, part.estimate, yerr=errors_of(part), label=f"{size} {name}", **style)
     ax.set_xticks(position, [short_layer(layer) for layer in layers])
     ax.set(xlabel=ORDER, ylabel="mean entropy (nats)")
-    ax.legend(frameon=True, fontsize="small", ncols=len(sizes), loc="upper center", bbox_to_anchor=(0.5, 1.22))
+    ax.legend(
+        frameon=True, fontsize="small", ncols=len(sizes), loc="upper center", bbox_to_anchor=(0.5, 1.22)
+    )
     return ax
 
 
@@ -101,15 +117,25 @@ def entropy_laws(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         style = {"fmt": "o", "ms": 4.5, "color": colour, "label": f"{count:,}"}
         ax.errorbar(part.of_freezing, part.simulated / unit, yerr=4 * part.standard_error / unit, **style)
     ax.plot(shares, np.clip(1 - shares**2, 0, None), "k--", lw=1.2, label="Eq. 5")
-    ax.set(xlabel="$b\\,/\\,b_c$, spread of logits in units of the freezing transition", ylabel="entropy / ln N", ylim=(0, 1.05))
+    ax.set(
+        xlabel="$b\\,/\\,b_c$, spread of logits in units of the freezing transition",
+        ylabel="entropy / ln N",
+        ylim=(0, 1.05),
+    )
     ax.legend(title="tokens N", frameon=True, fontsize="small", ncols=2)
     return ax
 
 
 def validity_map(
-    tokens: np.ndarray, logit_std: np.ndarray, error: np.ndarray, layers: pd.DataFrame, tolerance: float, ax: Axes | None = None
+    tokens: np.ndarray,
+    logit_std: np.ndarray,
+    error: np.ndarray,
+    layers: pd.DataFrame,
+    tolerance: float,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing transition, and real layers.
+    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing transition,
+    and real layers.
 
     Args:
         tokens, logit_std, error: of `entropy.simulation.gaussian_error_map`.
@@ -126,7 +152,9 @@ def validity_map(
     ax.annotate("frozen: a few keys have it all", (middle, freezing_std(middle)), **beside)
     own = layers.groupby("tokens").tokens
     spread = 1.12 ** (own.cumcount() - (own.transform("size") - 1) / 2)
-    ax.plot(layers.tokens * spread, layers.logit_std, "o", color=PALETTE[1], ms=6, mec="w", label="layers of mini")
+    ax.plot(
+        layers.tokens * spread, layers.logit_std, "o", color=PALETTE[1], ms=6, mec="w", label="layers of mini"
+    )
     _against_tokens(ax)
     ax.set(ylabel="spread of logits b", ylim=(logit_std[0], logit_std[-1]))
     ax.figure.colorbar(filled, ax=ax, label=f"error of Eq. 5 (nats); black: {tolerance:g}")
@@ -142,7 +170,9 @@ def under_rules(table: pd.DataFrame, training_tokens: int) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
     palette = colours(table.rule)
-    for ax, value, label in zip(axes, ("entropy", "entropy_ratio"), ("entropy H (nats)", "H / ln N"), strict=True):
+    for ax, value, label in zip(
+        axes, ("entropy", "entropy_ratio"), ("entropy H (nats)", "H / ln N"), strict=True
+    ):
         for name, part in table.groupby("rule", sort=False):
             ax.plot(part.tokens, part[value], color=palette[name], label=name, lw=2)
         _against_tokens(ax, training_tokens)
@@ -152,16 +182,23 @@ def under_rules(table: pd.DataFrame, training_tokens: int) -> Figure:
 
 
 def predicted_and_measured(table: pd.DataFrame, tolerance: float) -> Figure:
-    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over prompts).
+    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over
+    prompts).
 
     Args:
         table: columns `size, training_tokens, layer, step, branch, head, entropy, gaussian_entropy`.
         tolerance: nats; a band around the line of identity.
     """
     values = ["gaussian_entropy", "entropy"]
-    cells = table.groupby(["size", "training_tokens", "layer", "step", "branch", "head"], sort=False)[values].mean().reset_index()
+    cells = (
+        table.groupby(["size", "training_tokens", "layer", "step", "branch", "head"], sort=False)[values]
+        .mean()
+        .reset_index()
+    )
     sizes = list(dict.fromkeys(table["size"]))
-    figure, axes = plt.subplots(1, len(sizes), squeeze=False, figsize=(3.4 * len(sizes) + 0.6, 3.6), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(sizes), squeeze=False, figsize=(3.4 * len(sizes) + 0.6, 3.6), layout="constrained"
+    )
     for ax, size in zip(axes[0], sizes, strict=True):
         part = cells[cells["size"] == size]
         for colour, (level, own) in zip(PALETTE, part.groupby("training_tokens"), strict=False):
@@ -196,7 +233,8 @@ def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) 
 
 
 def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str]) -> Figure:
-    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides the entropy.
+    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides
+    the entropy.
 
     Args:
         quantiles: of `probes.LogitProbe.quantiles()`, one size and one rule.

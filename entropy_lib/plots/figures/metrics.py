@@ -1,4 +1,6 @@
-"""Figures of metrics: against size, against time, differences, doses, recovery beside entropy (notebooks 06, 07, 09 and 10)."""
+"""Figures of metrics: against size, against time, differences, doses, recovery beside entropy (notebooks 06,
+07, 09 and 10).
+"""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,16 +26,21 @@ with extra("notebooks"):
 
 
 def forest(
-    differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), against: str = "", panels: Sequence[str] = ("metric",)
+    differences: pd.DataFrame,
+    metrics: Sequence[str] = tuple(METRICS),
+    against: str = "",
+    panels: Sequence[str] = ("metric",),
 ) -> Figure:
-    """Paired differences with their unadjusted intervals, a line for each size and method; the better side is tinted.
+    """Paired differences with their unadjusted intervals, a line for each size and method; the better side is
+    tinted.
 
     Args:
-        differences: columns `size, method, metric, estimate, low, high`, and `against` unless that is given: of
-            `sweep.reduce.Tables` or `statistics.paired_changes`.
+        differences: columns `size, method, metric, estimate, low, high`, and `against` unless that is given:
+            of `sweep.reduce.Tables` or `statistics.paired_changes`.
         metrics: which ones, as far as they are there.
         against: what methods are compared with, in words.
-        panels: "metric", or "metric" and "size" for many methods: the columns that have a panel for each of their values.
+        panels: "metric", or "metric" and "size" for many methods: the columns that have a panel for each of
+            their values.
     """
     table = differences[differences.metric.isin(metrics)]
     palette, names = colours(table.method), table.method.to_list()
@@ -48,7 +55,9 @@ def forest(
         ax.set_title(" at ".join(key) if len(key) > 1 else METRICS[key[0]].title)
         ax.set_yticks(range(len(lines)), lines.index, fontsize="small")
     first = next(iter(palette)) if len(palette) == 1 else "each method"
-    figure.supxlabel(f"{first} less {against or table.against.iloc[0]}, same prompts and noise", fontsize="medium")
+    figure.supxlabel(
+        f"{first} less {against or table.against.iloc[0]}, same prompts and noise", fontsize="medium"
+    )
     return figure
 
 
@@ -56,7 +65,8 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
     """All methods at all sizes, with intervals, a panel for each metric.
 
     Args:
-        levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low, high`.
+        levels: of `sweep.reduce.Tables`, of one reference: columns `size, method, metric, estimate, low,
+        high`.
         metrics: names of `metrics.registry.METRICS`, as far as they are there.
     """
     metrics = [name for name in metrics if (levels.metric == name).any()]
@@ -68,11 +78,15 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
         for offset, (name, look) in enumerate(looks.items()):
             own = part[part.method == name].set_index("size").reindex(sizes)
             place = np.arange(len(sizes)) + 0.12 * (offset - (len(looks) - 1) / 2)
-            ax.errorbar(place, times * own.estimate, yerr=errors_of(own, times), ms=6, capsize=3, label=name, **look)
+            ax.errorbar(
+                place, times * own.estimate, yerr=errors_of(own, times), ms=6, capsize=3, label=name, **look
+            )
         ax.set_xticks(range(len(sizes)), sizes, fontsize="small")
         ax.set(title=METRICS[metric].title, ylabel=textwrap.fill(METRICS[metric].unit, 24))
     columns = int(figure.get_figwidth() / 1.6)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize="small")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize="small"
+    )
     return figure
 
 
@@ -81,7 +95,8 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str)
 
     Args:
         levels: columns `size, method, metric, estimate, low, high`, one reference alone.
-        costs: columns `size, method, seconds, fastest, slowest`; a method without a level at its size has no point.
+        costs: columns `size, method, seconds, fastest, slowest`; a method without a level at its size has no
+        point.
         metric: a name of `metrics.registry.METRICS`, its better end above.
     """
     sizes = list(dict.fromkeys(costs["size"]))
@@ -91,25 +106,44 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str)
     for ax, size in zip(axes, sizes, strict=True):
         part = judged[judged["size"] == size]
         low, high = part.fastest.min() / 1.3, part.slowest.max() * 1.9  # room for the names
-        ax.set(title=size, xscale="log", xlim=(low, max(high, 4 * low)), xlabel="seconds an image", ylabel=METRICS[metric].label)
+        ax.set(
+            title=size,
+            xscale="log",
+            xlim=(low, max(high, 4 * low)),
+            xlabel="seconds an image",
+            ylabel=METRICS[metric].label,
+        )
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
         across = np.abs(part[["fastest", "slowest"]].to_numpy().T - part.seconds.to_numpy())
-        bars = zip(part.method, part.seconds, times * part.estimate, errors_of(part, times).T, across.T, strict=True)
+        bars = zip(
+            part.method, part.seconds, times * part.estimate, errors_of(part, times).T, across.T, strict=True
+        )
         for name, x, y, above, beside in bars:
-            ax.errorbar([x], [y], yerr=above[:, None], xerr=beside[:, None], ms=6, capsize=2, elinewidth=1, **looks[name])
+            ax.errorbar(
+                [x],
+                [y],
+                yerr=above[:, None],
+                xerr=beside[:, None],
+                ms=6,
+                capsize=2,
+                elinewidth=1,
+                **looks[name],
+            )
         label_points(ax, part.method, part.seconds, times * part.estimate, colours(costs.method))
     return figure
 
 
 def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
-    """Outcomes against the exponent of the rule, a panel for each size and outcome; that of native size as a band.
+    """Outcomes against the exponent of the rule, a panel for each size and outcome; that of native size as a
+    band.
 
     Args:
-        levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in their colours.
+        levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in
+        their colours.
         native: columns `metric, estimate, low, high`, and `profile` where `levels` has it.
     """
     several, cells = "profile" in levels, list(levels.groupby(["size", "metric"], sort=False))
@@ -119,8 +153,19 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
     rules = colours(["unscaled", "paper"])
     for ax, (size, metric) in zip(axes, (key for key, _ in cells), strict=True):
         for name, colour in palette.items():
-            own = levels[(levels["size"] == size) & (levels.metric == metric) & (levels.profile == name)].sort_values("exponent")
-            ax.errorbar(own.exponent, own.estimate, yerr=errors_of(own), fmt="o-", ms=4, capsize=2, color=colour, label=name)
+            own = levels[
+                (levels["size"] == size) & (levels.metric == metric) & (levels.profile == name)
+            ].sort_values("exponent")
+            ax.errorbar(
+                own.exponent,
+                own.estimate,
+                yerr=errors_of(own),
+                fmt="o-",
+                ms=4,
+                capsize=2,
+                color=colour,
+                label=name,
+            )
             for row in native[(native.metric == metric) & (native.profile == name)].itertuples():
                 ax.axhspan(row.low, row.high, color=colour, alpha=0.2, lw=0)
         for exponent, name, where in ((0, "unscaled", "right"), (0.5, "paper", "left")):
@@ -134,12 +179,12 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
 
 
 def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
-    """The fraction of the degradation that each method removes against that of the change of entropy; were entropy the
-    cause, a line.
+    """The fraction of the degradation that each method removes against that of the change of entropy; were
+    entropy the cause, a line.
 
     Args:
-        shares: columns `size, metric, method, share, low, high, entropy`; the first four of the degradation, `entropy` the
-            fraction of its change. 1 is all of it; beyond -2 and 2 the vertical axis is cut.
+        shares: columns `size, metric, method, share, low, high, entropy`; the first four of the degradation,
+            `entropy` the fraction of its change. 1 is all of it; beyond -2 and 2 the vertical axis is cut.
     """
     shares = shares.rename(columns={"share": "estimate"})
     cells, looks = list(shares.groupby(["size", "metric"], sort=False)), looks_of(shares.method)

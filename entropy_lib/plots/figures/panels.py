@@ -18,14 +18,33 @@ with extra("notebooks"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#2f9e9e", "#b8a02c", "#64b5cd")
-KNOWN = {name: PALETTE[index] for index, name in enumerate(("unscaled", "paper", "power(2)", "power(4)", "equal-entropy(heads)"))}
+PALETTE = (
+    "#4c72b0",
+    "#dd8452",
+    "#55a868",
+    "#c44e52",
+    "#8172b3",
+    "#937860",
+    "#da8bc3",
+    "#2f9e9e",
+    "#b8a02c",
+    "#64b5cd",
+)
+KNOWN = {
+    name: PALETTE[index]
+    for index, name in enumerate(("unscaled", "paper", "power(2)", "power(4)", "equal-entropy(heads)"))
+}
 KNOWN |= {"real, resized": "#555555", "native, resized": "#999999"}
 
 
 def theme() -> None:
     """Fonts and grid of all figures; call it once in a notebook, whose figures it makes sharp on any screen."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc={"figure.dpi": 110, "axes.titlesize": "medium"})
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette=PALETTE,
+        rc={"figure.dpi": 110, "axes.titlesize": "medium"},
+    )
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         with extra("notebooks"):
             from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -35,7 +54,8 @@ def theme() -> None:
 def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each method, rule, model or rater, by its name: the same in every figure.
 
-    Those that are not in `KNOWN` take one by the checksum of their name, or the next that no other in the figure has.
+    Those that are not in `KNOWN` take one by the checksum of their name, or the next that no other in the
+    figure has.
     """
     names = list(dict.fromkeys(names))
     found = {name: KNOWN[name] for name in names if name in KNOWN}
@@ -53,8 +73,12 @@ def looks_of(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return {name: {"color": colour, "fmt": next(markers)} for name, colour in colours(names).items()}
 
 
-def panels_of(count: int, width: float, height: float, most: int = 4, **shared: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of that many panels, each so many inches, at most four beside each other, the rows as full as can be."""
+def panels_of(
+    count: int, width: float, height: float, most: int = 4, **shared: bool
+) -> tuple[Figure, list[Axes]]:
+    """A figure of that many panels, each so many inches, at most four beside each other, the rows as full as
+    can be.
+    """
     rows = math.ceil(count / most)
     columns = math.ceil(count / rows)
     size = max(width * columns, 6) + 0.6, height * rows + 0.4
@@ -66,10 +90,14 @@ def panels_of(count: int, width: float, height: float, most: int = 4, **shared: 
 
 def errors_of(table: pd.DataFrame, times: float = 1) -> np.ndarray:
     """Lengths of the bars of an interval, below and above the estimate."""
-    return times * np.abs(table[["low", "high"]].to_numpy(dtype=float).T - table.estimate.to_numpy(dtype=float))
+    return times * np.abs(
+        table[["low", "high"]].to_numpy(dtype=float).T - table.estimate.to_numpy(dtype=float)
+    )
 
 
-def label_points(ax: Axes, names: pd.Series, across: pd.Series, up: pd.Series, palette: Mapping[str, str]) -> None:
+def label_points(
+    ax: Axes, names: pd.Series, across: pd.Series, up: pd.Series, palette: Mapping[str, str]
+) -> None:
     """Names beside points, in data coordinates, each moved up as far as it takes to hide no other."""
     line, taken = 0.13 * ax.figure.dpi, []
     for index in np.argsort(up.to_numpy()):
@@ -84,14 +112,23 @@ def label_points(ax: Axes, names: pd.Series, across: pd.Series, up: pd.Series, p
 
 
 def difference_lines(ax: Axes, table: pd.DataFrame, metric: str, palette: Sequence[str]) -> None:
-    """Differences with their intervals below each other, a row of the table a line; the better side is tinted."""
+    """Differences with their intervals below each other, a row of the table a line; the better side is
+    tinted.
+    """
     times = METRICS[metric].times
     for position, (row, colour) in enumerate(zip(table.itertuples(), palette, strict=True)):
-        ax.plot([times * row.low, times * row.high], [position] * 2, color=colour, lw=2, solid_capstyle="butt")
+        ax.plot(
+            [times * row.low, times * row.high], [position] * 2, color=colour, lw=2, solid_capstyle="butt"
+        )
         ax.plot(times * row.estimate, position, "o", ms=5, color=colour)
     half = 1.15 * times * np.nanmax(np.abs(table[["low", "high"]].to_numpy())) or 1.0  # of nothing but zeros
     if METRICS[metric].directed:
-        ax.axvspan(*((0, half) if METRICS[metric].higher_is_better else (-half, 0)), color="#55a868", alpha=0.08, lw=0)
+        ax.axvspan(
+            *((0, half) if METRICS[metric].higher_is_better else (-half, 0)),
+            color="#55a868",
+            alpha=0.08,
+            lw=0,
+        )
     ax.axvline(0, color="k", lw=1)
     ax.set(xlim=(-half, half), ylim=(len(palette) - 0.5, -0.5))
     ax.locator_params(axis="x", nbins=4)

@@ -14,8 +14,8 @@ def preferences(table: pd.DataFrame, labels: str = "size", ax: Axes | None = Non
     """How much better the second method is, one line an interval, those of several raters beside each other.
 
     Args:
-        table: of `study.compare`, of one pair of methods: columns `estimate, low, high, first, second, nothing` and that of the
-            labels; with a column `rater` the lines of each rater have a colour.
+        table: of `study.compare`, of one pair of methods: columns `estimate, low, high, first, second,
+            nothing` and that of the labels; with a column `rater` the lines of each rater have a colour.
         labels: the column that names the lines; "" for many lines that need no names.
     """
     raters = list(dict.fromkeys(table.rater)) if "rater" in table else [""]
@@ -25,13 +25,19 @@ def preferences(table: pd.DataFrame, labels: str = "size", ax: Axes | None = Non
     palette = colours(raters) if "rater" in table else {"": "#4c72b0"}
     for line, row in enumerate(table.to_dict("records")):
         rater = row.get("rater", "")
-        place = (names.index(row[labels]) if labels else line) + 0.6 * ((raters.index(rater) + 0.5) / len(raters) - 0.5)
+        place = (names.index(row[labels]) if labels else line) + 0.6 * (
+            (raters.index(rater) + 0.5) / len(raters) - 0.5
+        )
         ax.plot([row["low"], row["high"]], [place] * 2, color=palette[rater], lw=2, solid_capstyle="butt")
         label = rater if labels and row[labels] == names[0] else None
         ax.plot(row["estimate"], place, "o", ms=5, color=palette[rater], label=label)
     second, first, nothing = table[["second", "first", "nothing"]].iloc[0]
     ax.axvline(nothing, color="k", lw=1)
-    question = f"fraction of choices of {second} over {first}" if nothing else f"points that {second} scores more than {first}"
+    question = (
+        f"fraction of choices of {second} over {first}"
+        if nothing
+        else f"points that {second} scores more than {first}"
+    )
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=question)
     ax.set_yticks(range(len(names)) if labels else [], names if labels else [])
     ax.grid(visible=False, axis="y")

@@ -1,4 +1,6 @@
-"""Figures of images: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07 and 09)."""
+"""Figures of images: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07
+and 09).
+"""
 
 import math
 import re
@@ -22,12 +24,15 @@ with extra("notebooks"):
 BRACKET = re.compile(r"(?=[(@\[])(?!.+[(@\[])")  # before the last one
 
 
-def image_grid(images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0) -> Figure:
+def image_grid(
+    images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], zoom: float = 1.0
+) -> Figure:
     """Rows of images at their true relative size: one row a key, one column a prompt.
 
     Args:
         images: {row label: one uint8 `[height, width, 3]` image a column}; sizes may differ between rows.
-        columns: text above each column; shown as it is, wrapped, and cut off with an ellipsis where it is long.
+        columns: text above each column; shown as it is, wrapped, and cut off with an ellipsis where it is
+        long.
         zoom: screen pixels for each image pixel.
     """
     heights = [max(image.shape[0] for image in row) for row in images.values()]
@@ -36,8 +41,15 @@ def image_grid(images: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
     beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
-    figure = plt.figure(figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained")
-    axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
+    figure = plt.figure(
+        figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained"
+    )
+    axes = figure.subplots(
+        len(images),
+        len(columns),
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights, "width_ratios": widths},
+    )
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
             _picture(ax, picture, width)
@@ -63,8 +75,11 @@ def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
     return "\n".join(textwrap.wrap(text[: width * lines * 2], width, max_lines=lines, placeholder=" …"))
 
 
-def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5) -> Figure:
-    """Images with a box around each thing that was found in them: named, or dashed where nobody could name it.
+def found_things(
+    images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5
+) -> Figure:
+    """Images with a box around each thing that was found in them: named, or dashed where nobody could name
+    it.
 
     Args:
         images: uint8 `[height, width, 3]`, one a column.
@@ -78,15 +93,26 @@ def found_things(images: Sequence[np.ndarray], found: pd.DataFrame, columns: Seq
     for row in found.itertuples():
         ax, named = figure.axes[row.picture], row.legible >= LEGIBLE
         size = row.right - row.left, row.bottom - row.top
-        box = plt.Rectangle((row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5)
+        box = plt.Rectangle(
+            (row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5
+        )
         ax.add_patch(box).set_in_layout(False)
-        name = ax.text(row.left, max(row.top, 0), row.name if named else "?", color="w", fontsize="x-small", va="top", clip_on=True)
+        name = ax.text(
+            row.left,
+            max(row.top, 0),
+            row.name if named else "?",
+            color="w",
+            fontsize="x-small",
+            va="top",
+            clip_on=True,
+        )
         name.set_in_layout(False)
     return figure
 
 
 def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
-    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of all queries.
+    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of
+    all queries.
 
     Args:
         maps: {size: map of one layer at one step}.
@@ -96,7 +122,8 @@ def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str
     axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for (size, found), row in zip(maps.items(), axes, strict=True):
         height, width = pictures[size].shape[:2]
-        over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}  # laid over the image, in its pixels
+        # laid over the image, in its pixels
+        over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}
         sides = zip(found.query, (height, width), found.weights.shape, strict=True)
         down, across = ((place + 0.5) * side / count for place, side, count in sides)
         row[0].imshow(pictures[size], interpolation="nearest")
@@ -125,7 +152,9 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
     for column, (size, found) in zip(axes.T, maps.items(), strict=True):
         column[0].set_title(size, fontsize="medium")
         for ax, one in zip(column, found, strict=True):
-            shown = ax.imshow(one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1)
+            shown = ax.imshow(
+                one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1
+            )
     for ax, name in zip(axes[:, 0], layers, strict=True):
         ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
