@@ -16,7 +16,7 @@ def automatic_rater(
 
     Args:
         study: whose pairs are judged; catch trials are left out.
-        outcomes: of every image, from `sweep.picture_outcomes`: columns `size, rule, prompt, seed, metric,
+        outcomes: of every image, from `sweep.image_outcomes`: columns `size, rule, prompt, seed, metric,
             value`. Of several seeds the first counts, as in the study.
         metric: a name of its column `metric`; the rater is named after it.
         higher_is_better: which way the metric goes.

@@ -34,7 +34,7 @@ TITLE = "Images and texts"  # of the page, unless another is given
 OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong image of a catch trial
 PAIRS, CATCH_TRIALS = 50, 4  # 50 as in the paper
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Candidate:
 
     prompt: str
     size: str
-    pictures: Mapping[str, Picture]
+    images: Mapping[str, Pixels]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Study:
     methods: tuple[str, ...]
     pairs: tuple[Pair, ...]
     provenance: str = ""
-    pictures: Mapping[str, tuple[Picture, Picture]] = field(default_factory=dict, compare=False, repr=False)
+    images: Mapping[str, tuple[Pixels, Pixels]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def digest(self) -> str:
@@ -190,15 +190,15 @@ def make_study(
     rows = []
     for (each, two), swap in zip(chosen, swapped, strict=True):
         two = two[::-1] if swap else two
-        rows.append((each.prompt, each.size, two, tuple(each.pictures[method] for method in two), False))
+        rows.append((each.prompt, each.size, two, tuple(each.images[method] for method in two), False))
     rows += _catch_trials(catch_candidates or candidates, catch_trials, chance)
     chance.shuffle(rows)
-    made, pictures = [], {}
+    made, images = [], {}
     for number, (prompt, size, two, both, catch) in enumerate(rows, start=1):
         name = f"p{number:02d}"
         made.append(Pair(name, prompt, size, two, catch, (_digest(both[0]), _digest(both[1]))))
-        pictures[name] = both
-    return Study(protocol, seed, methods, tuple(made), provenance, pictures)
+        images[name] = both
+    return Study(protocol, seed, methods, tuple(made), provenance, images)
 
 
 def _digest_of(key: Path) -> object:
@@ -239,8 +239,8 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
             chance.sample(others, len(others)),
             key=lambda each: len(_words(each.prompt) & _words(right.prompt)),
         )
-        method = next(iter(right.pictures))
-        two, both = (method, OTHER_PROMPT), (right.pictures[method], wrong.pictures[method])
+        method = next(iter(right.images))
+        two, both = (method, OTHER_PROMPT), (right.images[method], wrong.images[method])
         turn = slice(None, None, -1 if index % 2 else 1)  # the right image is a, then b
         rows.append((right.prompt, right.size, two[turn], both[turn], True))
     return rows
@@ -259,8 +259,8 @@ def _words(prompt: str) -> set[str]:
     }
 
 
-def _digest(picture: Picture) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture).tobytes() + str(picture.shape).encode()).hexdigest()[
+def _digest(image: Pixels) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes() + str(image.shape).encode()).hexdigest()[
         :16
     ]
 
@@ -276,16 +276,16 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
         raise InvalidInputError(
             "there are no candidates; a study needs images of one prompt by two methods at least"
         )
-    methods = tuple(candidates[0].pictures)
+    methods = tuple(candidates[0].images)
     if len(methods) < 2:
         raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
     for each in candidates:
-        if set(each.pictures) != set(methods):
-            own = ", ".join(each.pictures)
+        if set(each.images) != set(methods):
+            own = ", ".join(each.images)
             raise InvalidInputError(
                 f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}"
             )
-        if len({picture.shape for picture in each.pictures.values()}) > 1:
+        if len({image.shape for image in each.images.values()}) > 1:
             what = f"{each.prompt!r} at {each.size} has images of different sizes"
             raise InvalidInputError(f"{what}; raters would see which is which")
     if repeated := len(candidates) - len({(each.prompt, each.size) for each in candidates}):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, replacing
-from entropy_lib.study.design import TITLE, Picture, Study
+from entropy_lib.study.design import TITLE, Pixels, Study
 
 BROWSER = Path(__file__).parent / "browser"
 PAGE = "study.html"
@@ -38,7 +38,7 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
         InvalidInputError: for a study that was read back from its key and has no images; where the folder
             holds another study.
     """
-    if missing := [pair.name for pair in study.pairs if pair.name not in study.pictures]:
+    if missing := [pair.name for pair in study.pairs if pair.name not in study.images]:
         raise InvalidInputError(
             f"pair {missing[0]} has no images; a page is made by the call that made the study"
         )
@@ -61,7 +61,7 @@ def _page(study: Study, title: str) -> str:
         (BROWSER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
     )
     pairs = [
-        {"name": pair.name, "prompt": pair.prompt, "pictures": [*map(_address, study.pictures[pair.name])]}
+        {"name": pair.name, "prompt": pair.prompt, "images": [*map(_address, study.images[pair.name])]}
         for pair in study.pairs
     ]
     shown = {"digest": study.digest, "protocol": study.protocol, "title": title, "pairs": pairs}
@@ -78,8 +78,8 @@ def _page(study: Study, title: str) -> str:
     return page
 
 
-def _address(picture: Picture) -> str:
+def _address(image: Pixels) -> str:
     """The image as a data: address."""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, format="PNG")
+    Image.fromarray(image).save(content, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

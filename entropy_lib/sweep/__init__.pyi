@@ -10,7 +10,7 @@ from . import store as store
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
 from .comparison import open_comparison as open_comparison
-from .outcomes import picture_outcomes as picture_outcomes
+from .outcomes import image_outcomes as image_outcomes
 from .outcomes import primary_outcomes as primary_outcomes
 from .outcomes import things_found as things_found
 from .plan import Plan as Plan

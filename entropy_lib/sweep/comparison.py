@@ -165,11 +165,11 @@ def _rows(
     keys = [digest if size is None else f"{digest} at {Size.of(size)}" for digest in digests]
     places = dict(zip(keys, images, strict=True))
 
-    def picture(key: str) -> np.ndarray:
+    def image(key: str) -> np.ndarray:
         whole = read(places[key])
         return whole if size is None else resize_pictures(whole[None], *Size.of(size))[0]
 
-    return source.matrix(keys, picture)
+    return source.matrix(keys, image)
 
 
 @dataclass(frozen=True)
@@ -294,12 +294,12 @@ def open_comparison(
     def opened(name: str) -> FeatureCache:
         return FeatureCache(folder / FEATURES, network(name, str(resolve_device(device))), view)
 
-    pictures, caches = open_reference(reference), {}
+    images, caches = open_reference(reference), {}
     wanted = {getattr(METRICS[name], "features", None) for name in metrics or METRICS}
     if DISTANCES in wanted:
         caches[DISTANCES] = opened(extractor)
-        if isinstance(pictures, Reference):
-            pictures.check_size(min(caches[DISTANCES].extractor.side, *plan.settings.native_size))
+        if isinstance(images, Reference):
+            images.check_size(min(caches[DISTANCES].extractor.side, *plan.settings.native_size))
     if CAPTIONS in wanted:
         shared = DISTANCES in caches and score_extractor == extractor
         caches[CAPTIONS] = caches[DISTANCES] if shared else opened(score_extractor)
@@ -309,7 +309,7 @@ def open_comparison(
             )
     if FINDINGS in wanted and (detector := _detector(plan)):
         caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
-    return Comparison(plan, Store(folder), caches, pictures, level, metrics=metrics)
+    return Comparison(plan, Store(folder), caches, images, level, metrics=metrics)
 
 
 def _detector(plan: Plan) -> Detector | None:

@@ -11,7 +11,7 @@ from entropy_lib.sizes import Size
 from entropy_lib.sweep.comparison import Comparison, UsableImages
 
 
-def picture_outcomes(comparison: Comparison) -> pd.DataFrame:
+def image_outcomes(comparison: Comparison) -> pd.DataFrame:
     """Every wanted metric that is a number an image, of every usable image. Nothing is drawn.
 
     Returns:
@@ -35,7 +35,7 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
 
     Returns:
         one row an image: `size, method, prompt, seed, asked, things`; images of native size as in
-            `picture_outcomes`.
+            `image_outcomes`.
 
     Raises:
         InvalidInputError: for a comparison that nothing finds things in.

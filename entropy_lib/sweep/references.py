@@ -3,7 +3,7 @@ the Hub.
 
     scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
                              scenes:300 the first 300 of them
-    path/to/folder           images, captions in metadata.csv (file_name, caption), see `sweep.picture_sources`
+    path/to/folder           images, captions in metadata.csv (file_name, caption), see `sweep.image_sources`
     path/to/*.parquet        a column of images and one of captions
     path/to/*.tar            WebDataset shards
     hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
@@ -38,7 +38,7 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
-from entropy_lib.sweep.picture_sources import (
+from entropy_lib.sweep.image_sources import (
     CAPTION_COLUMNS,
     Row,
     column,
@@ -51,7 +51,7 @@ from entropy_lib.sweep.picture_sources import (
 if TYPE_CHECKING:
     import datasets  # comes with an extra
 
-PICTURE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
 LEAST = 6  # images
 SCENES = 2000  # images of the reference that is drawn here
@@ -75,7 +75,7 @@ class Reference:
 
     name: str
     rows: Sequence[Mapping]
-    picture: str
+    image: str
     caption: str | None
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Reference:
         Raises:
             InvalidInputError, OSError: as `read_picture`, for what the survey leaves out or refuses.
         """
-        return read_picture(_encoded(self.rows[index][self.picture]))
+        return read_picture(_encoded(self.rows[index][self.image]))
 
     @cached_property
     def survey(self) -> pd.DataFrame:
@@ -109,9 +109,9 @@ class Reference:
                 "fn_kwargs": {"code": _code()},
                 "desc": f"reading {self.name}",
             }
-            whole = self.rows.map(_facts, input_columns=[self.picture], **options).to_pandas()
+            whole = self.rows.map(_facts, input_columns=[self.image], **options).to_pandas()
         else:
-            whole = pd.DataFrame([_facts(row[self.picture]) for row in self.rows], columns=FACTS)
+            whole = pd.DataFrame([_facts(row[self.image]) for row in self.rows], columns=FACTS)
         names = whole.index.map(self._name_of)
         refused = whole["problem"].where(~whole["problem"].isin(["", DAMAGED])).dropna()
         if len(refused):
@@ -135,7 +135,7 @@ class Reference:
 
     def _name_of(self, index: int) -> str:
         """The file of an image, or its row where it has none."""
-        value = self.rows[index][self.picture]
+        value = self.rows[index][self.image]
         return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
 
     def captions(self, indices: Sequence[int]) -> list[str]:
@@ -265,14 +265,14 @@ def load_reference(source: str) -> Reference:
         raise InvalidInputError(
             f"reference {source!r} cannot be read ({first}); restore its files, or name another"
         ) from error
-    picture = column(PICTURE_COLUMNS, rows.column_names)
-    if picture is None:
+    image = column(IMAGE_COLUMNS, rows.column_names)
+    if image is None:
         raise InvalidInputError(
-            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(PICTURE_COLUMNS)} must hold images"
+            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(IMAGE_COLUMNS)} must hold images"
         )
-    if isinstance(rows.features[picture], datasets.Image):
-        rows = rows.cast_column(picture, datasets.Image(decode=False))
-    return Reference(path.name, rows, picture, column(CAPTION_COLUMNS, rows.column_names))
+    if isinstance(rows.features[image], datasets.Image):
+        rows = rows.cast_column(image, datasets.Image(decode=False))
+    return Reference(path.name, rows, image, column(CAPTION_COLUMNS, rows.column_names))
 
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
@@ -348,7 +348,7 @@ def _scenes(count: int) -> Reference:
     rows = []
     for one in (scenes.scene(number, "test") for number in range(count)):
         encoded = io.BytesIO()
-        picture = Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE))
-        picture.save(encoded, format="BMP")  # without loss, and without the time that compression takes
+        image = Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE))
+        image.save(encoded, format="BMP")  # without loss, and without the time that compression takes
         rows.append({"image": encoded.getvalue(), "caption": one.caption})
     return Reference("scenes", rows, "image", "caption")

@@ -18,7 +18,7 @@ from entropy_lib.sampling.methods import METHODS, method
 from entropy_lib.sampling.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.scaling.calibration import use_calibration
 from entropy_lib.sweep.plan import DRAWING_VERSION, OWN, Settings, Unit
-from entropy_lib.sweep.store import Picture, Store
+from entropy_lib.sweep.store import Pixels, Store
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
@@ -67,19 +67,19 @@ class Sampler:
         self._check(units)
         self._calibrate(units[0].calibration, store)
         start = time.perf_counter()
-        pictures, batch = self._draw(units)
+        images, batch = self._draw(units)
         facts = {
             "seconds": (time.perf_counter() - start) / len(units),
             "batch": batch,
             "library": __version__,
         }
-        for unit, picture in zip(units, pictures, strict=True):
+        for unit, image in zip(units, images, strict=True):
             if unit not in missing:
                 continue
-            if picture is None:
+            if image is None:
                 store.exclude(unit, "not finite", **facts)
             else:
-                store.commit(unit, picture, **facts)
+                store.commit(unit, image, **facts)
         return len(missing)
 
     def check_rules(self, units: Iterable[Unit], store: Store) -> None:
@@ -118,7 +118,7 @@ class Sampler:
                     f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load what it asks for"
                 )
 
-    def _draw(self, units: Sequence[Unit]) -> tuple[list[Picture | None], int]:
+    def _draw(self, units: Sequence[Unit]) -> tuple[list[Pixels | None], int]:
         """The images, None where one is not finite, and the batch that fitted into memory: halved until it
         does.
         """

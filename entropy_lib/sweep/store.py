@@ -40,7 +40,7 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.scaling.calibration import Calibration
 from entropy_lib.sweep.plan import Unit
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 STALE = 3600.0  # seconds after which a temporary file has no writer any more, on whichever machine
 
 
@@ -77,7 +77,7 @@ class Store:
         """Where its commit record is or will be."""
         return self.folder / "records" / key[:2] / f"{key}.json"
 
-    def commit(self, unit: Unit, picture: Picture, **facts: object) -> None:
+    def commit(self, unit: Unit, image: Pixels, **facts: object) -> None:
         """Write an image and then its record.
 
         Args:
@@ -89,12 +89,12 @@ class Store:
             InvalidInputError: for an image of another size or type.
             NotWrittenError: when the disk is full or cannot be written; everything committed before stays.
         """
-        if picture.dtype != np.uint8 or picture.shape != (unit.height, unit.width, 3):
+        if image.dtype != np.uint8 or image.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
             raise InvalidInputError(
-                f"image is {picture.dtype} {picture.shape}; the unit asks for uint8 {asked}"
+                f"image is {image.dtype} {image.shape}; the unit asks for uint8 {asked}"
             )
-        content = _png(picture)
+        content = _png(image)
         _write(self.image_path(unit.key), content)
         self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
 
@@ -176,7 +176,7 @@ class Store:
                 found[unit] = {"excluded": "damaged"}
         return found
 
-    def read(self, unit: Unit) -> Picture:
+    def read(self, unit: Unit) -> Pixels:
         """The image of a unit, verified against its record.
 
         Raises:
@@ -227,11 +227,11 @@ def _named(unit: Unit) -> str:
     return f"{unit.key[:12]} ({unit.prompt!r}, {unit.size}, {unit.method})"
 
 
-def _png(picture: Picture) -> bytes:
+def _png(image: Pixels) -> bytes:
     """Lossless, and the same bytes for the same pixels."""
     encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="PNG", compress_level=4)
-    if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), picture):
+    Image.fromarray(image).save(encoded, format="PNG", compress_level=4)
+    if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), image):
         raise NotWrittenError(
             "the PNG does not decode to the image it was made from; is Pillow installed properly?"
         )

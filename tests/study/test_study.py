@@ -51,7 +51,7 @@ THINGS = [
 ]
 
 
-def picture(value, height=8, width=8):
+def image(value, height=8, width=8):
     return np.full((height, width, 3), value, np.uint8)
 
 
@@ -60,7 +60,7 @@ def candidates(methods=("unscaled", "paper"), sizes=("32x32", "64x96"), things=T
         Candidate(
             f"a {thing} on a blue background",
             size,
-            {name: picture(10 * i + j) for j, name in enumerate(methods)},
+            {name: image(10 * i + j) for j, name in enumerate(methods)},
         )
         for size in sizes
         for i, thing in enumerate(things)
@@ -100,11 +100,11 @@ def test_pairs_are_balanced_and_blinded():
     assert study != study_of(seed=1)
 
 
-def test_pictures_are_those_of_the_methods():
-    drawn = {(each.prompt, each.size): each.pictures for each in candidates()}
+def test_images_are_those_of_the_methods():
+    drawn = {(each.prompt, each.size): each.images for each in candidates()}
     study = study_of()
     for pair in study.pairs:
-        for method, shown in zip(pair.methods, study.pictures[pair.name], strict=True):
+        for method, shown in zip(pair.methods, study.images[pair.name], strict=True):
             right = drawn[pair.prompt, pair.size]
             if method == OTHER_PROMPT:
                 assert shown.max() // 10 != right["unscaled"].max() // 10
@@ -115,7 +115,7 @@ def test_pictures_are_those_of_the_methods():
 def test_the_page_names_no_method_and_takes_nothing_from_elsewhere(tmp_path):
     odd = '</script><img src=x onerror="alert(1)"> %SCRIPT% <b>bold</b>'
     made = make_study(
-        [*candidates(), Candidate(odd, "32x32", candidates()[0].pictures)], pairs=33, catch_trials=0
+        [*candidates(), Candidate(odd, "32x32", candidates()[0].images)], pairs=33, catch_trials=0
     )
     text = write_page(made, tmp_path).read_text(encoding="utf-8")
     assert "unscaled" not in text
@@ -157,8 +157,8 @@ def test_a_study_that_cannot_be_is_refused(changes, said):
         study_of(**changes)
 
 
-def test_pictures_that_give_the_method_away_are_refused():
-    one = Candidate("a cat", "32x32", {"unscaled": picture(1), "paper": picture(1, 8, 16)})
+def test_images_that_give_the_method_away_are_refused():
+    one = Candidate("a cat", "32x32", {"unscaled": image(1), "paper": image(1, 8, 16)})
     with pytest.raises(InvalidInputError, match="would see which is which"):
         make_study([one], pairs=1, catch_trials=0)
 

@@ -287,7 +287,7 @@ def test_two_files_of_one_rater_that_disagree_are_both_refused_with_the_pair(tmp
     assert set(why(found).values()) == {f"files of one rater disagree: a and b on {answer['pair']}"}
 
 
-def test_answers_agree_by_the_picture_and_not_by_its_side(tmp_path):
+def test_answers_agree_by_the_image_and_not_by_its_side(tmp_path):
     """The page deals sides by the name as it was typed."""
     first = answers_of("Ann")
     turned = copy.deepcopy(first | {"rater": "ANN"})

@@ -41,7 +41,7 @@ REAL = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
 LABELS = deal_blocks(range(40))
 STATE = metrics.FeatureState.of(REAL)
 WRONG = IMAGES.clone().index_fill_(0, torch.tensor([2]), float("nan"))
-PICTURES = np.zeros((2, 16, 16, 3), np.uint8)
+IMAGES = np.zeros((2, 16, 16, 3), np.uint8)
 BLIND = Extractor("blind", nn.Linear(1, 1), 8, lambda x: x.flatten(1), [0.5] * 3, [0.5] * 3)
 
 OF_METRICS = [
@@ -154,14 +154,14 @@ OF_METRICS = [
         lambda: metrics.clip_scores(IMAGES, REAL),
         "40 images and 30 texts; there must be one text",
     ),
-    ("images of floats", lambda: squares(PICTURES / 255, 8, "pad"), "float64 .* they must be uint8"),
-    ("channels first", lambda: squares(PICTURES.transpose(0, 3, 1, 2), 8, "pad"), "they must be uint8"),
-    ("no images", lambda: squares(PICTURES[:0], 8, "pad"), r"uint8 \(0, 16, 16, 3\); they must be"),
-    ("a list of images", lambda: squares(list(PICTURES), 8, "pad"), "images are list; they must be an array"),
-    ("unknown view", lambda: squares(PICTURES, 8, "centre"), "did you mean 'center'"),
+    ("images of floats", lambda: squares(IMAGES / 255, 8, "pad"), "float64 .* they must be uint8"),
+    ("channels first", lambda: squares(IMAGES.transpose(0, 3, 1, 2), 8, "pad"), "they must be uint8"),
+    ("no images", lambda: squares(IMAGES[:0], 8, "pad"), r"uint8 \(0, 16, 16, 3\); they must be"),
+    ("a list of images", lambda: squares(list(IMAGES), 8, "pad"), "images are list; they must be an array"),
+    ("unknown view", lambda: squares(IMAGES, 8, "centre"), "did you mean 'center'"),
     (
         "size of nothing",
-        lambda: resize_pictures(PICTURES, 0, 8),
+        lambda: resize_pictures(IMAGES, 0, 8),
         "size is 0 x 8; both sides must be 1 pixel or more",
     ),
     ("unknown extractor", lambda: extractor("mini_clip"), "did you mean 'mini-clip'"),
@@ -398,7 +398,7 @@ def png(seed, size=(32, 40)):
 
 def parquet(path, **columns):
     count = len(columns.get("image", [0] * 8))
-    file = path / "pictures.parquet"
+    file = path / "images.parquet"
     file.write_bytes(
         table(**{"image": [png(i) for i in range(8)], "text": [f"image {i}" for i in range(count)]} | columns)
     )
@@ -412,19 +412,19 @@ def truncated_parquet(path):
 
 
 def bad_tar(path):
-    (path / "pictures.tar").write_bytes(b"no archive" * 100)
-    return references.open_reference(str(path / "pictures.tar")).survey
+    (path / "images.tar").write_bytes(b"no archive" * 100)
+    return references.open_reference(str(path / "images.tar")).survey
 
 
 def truncated_tar(path):
-    with tarfile.open(path / "pictures.tar", "w") as archive:
+    with tarfile.open(path / "images.tar", "w") as archive:
         for index in range(8):
             entry = tarfile.TarInfo(f"{index:04}.png")
             entry.size = len(png(index))
             archive.addfile(entry, io.BytesIO(png(index)))
-    content = (path / "pictures.tar").read_bytes()
-    (path / "pictures.tar").write_bytes(content[:700])
-    return references.open_reference(str(path / "pictures.tar")).survey
+    content = (path / "images.tar").read_bytes()
+    (path / "images.tar").write_bytes(content[:700])
+    return references.open_reference(str(path / "images.tar")).survey
 
 
 def broken_sprites(path):
@@ -460,8 +460,8 @@ OF_REFERENCES = [
     ("pattern without files", lambda _: references.open_reference("no/*.parquet"), "no file matches"),
     ("empty folder", lambda path: references.open_reference(str(path)), "cannot be read .* restore its files, or name another"),
     ("truncated parquet", truncated_parquet, "images.parquet' cannot be read .* restore its files"),
-    ("no archive", bad_tar, "pictures.tar"),
-    ("truncated archive", truncated_tar, "pictures.tar"),
+    ("no archive", bad_tar, "images.tar"),
+    ("truncated archive", truncated_tar, "images.tar"),
     ("all images broken", lambda path: opened(path, image=[b"no image"] * 8).survey, "8 of 8 images .* cannot be decoded"),
     ("images that are numbers", lambda path: opened(path, image=[1] * 8).survey, "holds 0 different images"),
     ("five images", lambda path: opened(path, image=[png(i) for i in range(5)]).survey, "holds 5 different .* needs 6 at least"),

@@ -28,17 +28,17 @@ def comparison(tmp_path):
     for number, unit in enumerate(plan.units):
         store.commit(unit, np.full((unit.height, unit.width, 3), number, np.uint8))
 
-    def find(pictures):
+    def find(images):
         return [
             [Detection("owl", (0, 0, 8, 8), 1, 0.9 - 0.8 * (index == 4), 1) for index in range(p.max())]
-            for p in pictures
+            for p in images
         ]
 
     detector = Detector("levels", ["owl", "bus"], find, lambda prompt: ("owl", 2 if "two" in prompt else 1))
     return Comparison(plan, store, {FINDINGS: FeatureCache(tmp_path / "features", detector)})
 
 
-def test_things_are_counted_picture_by_picture(comparison):
+def test_things_are_counted_image_by_image(comparison):
     table = things_found(comparison)
     assert list(table.columns) == ["size", "method", "prompt", "seed", "asked", "things"]
     units = comparison.plan.units
@@ -52,7 +52,7 @@ def test_things_are_counted_picture_by_picture(comparison):
     assert set(table.method[table["size"] == "64x64"]) == {"unscaled"}
 
 
-def test_a_picture_that_was_excluded_is_left_out(comparison):
+def test_an_image_that_was_excluded_is_left_out(comparison):
     gone = comparison.plan.units[3]
     comparison.store.exclude(gone, "not finite")
     assert len(things_found(comparison)) == len(comparison.plan.units) - 1

@@ -132,7 +132,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 WRITERS = {
     "text": lambda place: _written(place / "a.txt"),
     "plan": lambda place: Plan.of(SETTINGS, MANY, [0], [(64, 64)], ["paper"]).write(place),
-    "picture": lambda place: Store(place).commit(UNIT, NOISE),
+    "image": lambda place: Store(place).commit(UNIT, NOISE),
     "calibration": lambda place: Calibration.read(SHIPPED / "mini.json").write(place / "own.json"),
     "features": lambda place: FeatureCache(place, extractor("mini-clip"))._save(["a"], torch.zeros(1, 9000)),
     "state": lambda place: FeatureState.of(torch.randn(99, 90)).save(place / "state.safetensors"),

@@ -1,6 +1,6 @@
 """Drawing has a version: the same unit gives the same image until `DRAWING_VERSION` is raised.
 
-Where `test_pictures_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than
+Where `test_images_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than
 before. If that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
     1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
@@ -21,7 +21,7 @@ from entropy_lib.sweep import sample
 from entropy_lib.sweep.plan import DRAWING_VERSION, Unit
 from entropy_lib.sweep.store import Store
 
-PICTURES = Path(__file__).parent / "pictures" / f"drawing-{DRAWING_VERSION}.png"
+IMAGES = Path(__file__).parent / "images" / f"drawing-{DRAWING_VERSION}.png"
 TOLERANCE = 2  # grey levels: sums in floating point differ between machines
 COMMON = {
     "model": "tiny",
@@ -66,14 +66,14 @@ def drawn(folder) -> np.ndarray:
     return np.concatenate([store.read(unit) for unit in UNITS], axis=1)
 
 
-def test_pictures_are_those_of_the_drawing_version(tmp_path):
-    expected, found = np.asarray(Image.open(PICTURES).convert("RGB")).astype(int), drawn(tmp_path)
+def test_images_are_those_of_the_drawing_version(tmp_path):
+    expected, found = np.asarray(Image.open(IMAGES).convert("RGB")).astype(int), drawn(tmp_path)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE, f"images changed: {__doc__}"
 
 
-def test_the_pictures_would_show_a_change():
-    expected = np.asarray(Image.open(PICTURES).convert("RGB")).astype(int)
+def test_the_images_would_show_a_change():
+    expected = np.asarray(Image.open(IMAGES).convert("RGB")).astype(int)
     parts = np.split(expected[:, :128], 4, axis=1)
     for one, other in ((0, 1), (0, 2), (1, 3)):  # another prompt and seed; another rule
         assert np.abs(parts[one] - parts[other]).max() > 4 * TOLERANCE
@@ -82,7 +82,7 @@ def test_the_pictures_would_show_a_change():
 if __name__ == "__main__":
     import tempfile
 
-    PICTURES.parent.mkdir(exist_ok=True)
+    IMAGES.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        Image.fromarray(drawn(place)).save(PICTURES)
-    print(PICTURES)
+        Image.fromarray(drawn(place)).save(IMAGES)
+    print(IMAGES)

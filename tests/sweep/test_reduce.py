@@ -34,7 +34,7 @@ SIZES, METHODS = [(48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
 def reference():
     """The first 80 test scenes."""
     whole = load_reference("scenes:80")
-    return Reference("some", whole.rows, whole.picture, whole.caption)
+    return Reference("some", whole.rows, whole.image, whole.caption)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_floors_are_in_the_order_that_they_must_have(tables):
     )
 
 
-def test_no_real_picture_is_compared_with_itself(comparison, reference, monkeypatch):
+def test_no_real_image_is_compared_with_itself(comparison, reference, monkeypatch):
     asked, real_features = [], Comparison.real_features
 
     def noted(self, cache, indices, *size):
@@ -218,9 +218,9 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     )
 
 
-def test_findings_are_judged_like_scores_and_pictures_without_a_value_are_left_out(comparison, tmp_path):
-    def find(pictures):  # a thing in what is bright, whole where it is brightest
-        means = [picture.mean() for picture in pictures]
+def test_findings_are_judged_like_scores_and_images_without_a_value_are_left_out(comparison, tmp_path):
+    def find(images):  # a thing in what is bright, whole where it is brightest
+        means = [image.mean() for image in images]
         return [
             [Detection("owl", (0, 0, 8, 8), min(mean / 200, 1), 1.0, 1.0)] if mean > 150 else []
             for mean in means
@@ -291,9 +291,9 @@ def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tabl
     assert "tokens that" not in without.provenance
 
 
-def test_captions_of_real_pictures_that_the_score_cuts_count_too(drawn, reference):
+def test_captions_of_real_images_that_the_score_cuts_count_too(drawn, reference):
     rows = [{**row, "caption": row["caption"] + " owl" * 20} for row in reference.rows]
-    real = Reference("wordy", rows, reference.picture, reference.caption)
+    real = Reference("wordy", rows, reference.image, reference.caption)
     prompts = {unit.prompt for unit in drawn.plan.units}
     cut = {real.captions([index])[0] for index in real.halves()[0]}
     said = f"{len(cut)} of {len(prompts | cut)} captions are longer"
@@ -320,7 +320,7 @@ def test_a_state_as_reference_gives_frechet_distances_only(comparison, own):
     assert level(tables, "48x48", "paper", "FD").estimate == pytest.approx(expected.estimate, rel=1e-4)
 
 
-def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
+def test_without_a_reference_the_models_own_native_images_are_one(comparison):
     tables = evaluate(replace(comparison, reference=None))
     assert set(tables.levels.reference) == {"native", "prompts", "nothing"}
     assert set(tables.levels.method) == {"unscaled", "paper", NATIVE}
@@ -329,14 +329,14 @@ def test_without_a_reference_the_models_own_native_pictures_are_one(comparison):
     assert NATIVE in set(tables.differences.method), "but their CLIP score is"
 
 
-def test_a_second_picture_of_each_prompt_that_is_like_the_first_changes_nothing(comparison, reference):
+def test_a_second_image_of_each_prompt_that_is_like_the_first_changes_nothing(comparison, reference):
     """Native images that are real ones, 20 prompts: no distance, and pairs of one prompt do not make one."""
-    pictures, found = reference.halves()[1], {}
+    images, found = reference.halves()[1], {}
     for seeds in ([0], [0, 1]):
         plan = Plan.of(SETTINGS, [f"thing {index}" for index in range(20)], seeds, [(64, 64)], ["unscaled"])
         store = Store(comparison.store.folder.parent / f"alike {seeds}")
         for unit in plan.units:
-            store.commit(unit, reference.read(pictures[int(unit.prompt.split()[1])]))
+            store.commit(unit, reference.read(images[int(unit.prompt.split()[1])]))
         tables = evaluate(replace(comparison, plan=plan, store=store))
         found[len(seeds)] = [level(tables, "64x64", REAL, metric, "native") for metric in ("KID", "CMMD")]
     for once, twice in zip(*found.values(), strict=True):
@@ -379,15 +379,15 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
     captions for it.
     """
     plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
-    pictures = dict(
+    images = dict(
         zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False)
     )
     for unit in plan.units:
         twice = (unit.method, unit.width) == ("unscaled", 96)
-        picture = resize_pictures(
-            reference.read(pictures[unit.prompt])[None], unit.height, unit.width // (1 + twice)
+        image = resize_pictures(
+            reference.read(images[unit.prompt])[None], unit.height, unit.width // (1 + twice)
         )[0]
-        store.commit(unit, np.tile(picture, (1, 1 + twice, 1)))
+        store.commit(unit, np.tile(image, (1, 1 + twice, 1)))
     tables = evaluate(replace(comparison, store=store, reference=replace(reference, caption=None)))
     found = {
         name: level(tables, "64x96", name, "Repetition", "nothing")
@@ -410,12 +410,12 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
     assert "CLIP score" not in set(tables.levels[tables.levels.method == REAL].metric)
 
 
-def test_numbers_of_pictures_are_computed_once(comparison, monkeypatch):
+def test_numbers_of_images_are_computed_once(comparison, monkeypatch):
     seen = []
 
-    def brightness(picture):
-        seen.append(picture.shape)
-        return picture.mean() / 255
+    def brightness(image):
+        seen.append(image.shape)
+        return image.mean() / 255
 
     row = PictureScore(name="brightness", unit="share of white", better="higher", value=brightness)
     monkeypatch.setitem(METRICS, "brightness", row)

@@ -23,9 +23,9 @@ from entropy_lib.sweep.references import (
 
 
 def encoded(seed, size=(32, 40), form="PNG"):
-    picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, format=form)
+    Image.fromarray(image).save(content, format=form)
     return content.getvalue()
 
 
@@ -37,7 +37,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def folder(tmp_path, count=8):
-    path = tmp_path / "pictures"
+    path = tmp_path / "images"
     path.mkdir()
     for index in range(count):
         (path / f"{index}.png").write_bytes(encoded(index))
@@ -47,7 +47,7 @@ def folder(tmp_path, count=8):
 
 
 def parquet(tmp_path, count=8):
-    path = tmp_path / "pictures.parquet"
+    path = tmp_path / "images.parquet"
     pd.DataFrame(
         {"image": [encoded(i) for i in range(count)], "text": [f"image {i}" for i in range(count)]}
     ).to_parquet(path)
@@ -65,7 +65,7 @@ def archive(path, files):
 
 def web_dataset(tmp_path):
     pairs = [((f"{i:04}.png", encoded(i)), (f"{i:04}.txt", f"image {i}".encode())) for i in range(8)]
-    return archive(tmp_path / "pictures.tar", [file for pair in pairs for file in pair])
+    return archive(tmp_path / "images.tar", [file for pair in pairs for file in pair])
 
 
 NAMES = [
@@ -93,7 +93,7 @@ def named(path, names, captioned=True):
 @pytest.mark.parametrize(
     "patterns", [NAMES, *([pattern] for pattern in NAMES[:7])], ids=lambda patterns: patterns[-1]
 )
-def test_every_picture_of_a_folder_is_there_whatever_it_is_called(tmp_path, patterns, captioned):
+def test_every_image_of_a_folder_is_there_whatever_it_is_called(tmp_path, patterns, captioned):
     """Beside names that mean nothing, such as a library may take for a split, a class or a pattern."""
     names = [
         *(f"{index}.png" for index in range(20, 24)),
@@ -116,7 +116,7 @@ def test_the_folder_itself_may_have_any_name(tmp_path, place):
     )
 
 
-def test_what_lies_beside_pictures_is_no_picture(tmp_path):
+def test_what_lies_beside_images_is_no_image(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     for name in (
         ".DS_Store",
@@ -132,7 +132,7 @@ def test_what_lies_beside_pictures_is_no_picture(tmp_path):
     assert len(load_reference(str(path)).survey) == 8
 
 
-def test_a_file_that_is_no_picture_is_left_out_by_name(tmp_path):
+def test_a_file_that_is_no_image_is_left_out_by_name(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     (path / "photo.heic").write_bytes(b"an image that cannot be read here")
     (path / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -151,7 +151,7 @@ def test_links_to_folders_are_followed_and_circles_are_not(tmp_path):
     assert len(load_reference(str(path))) == 9
 
 
-def test_a_picture_that_is_there_twice_counts_once(tmp_path):
+def test_an_image_that_is_there_twice_counts_once(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)])
     (path / "copy.png").write_bytes(encoded(3))
     (path / "as bitmap.bmp").write_bytes(encoded(3, form="BMP"))
@@ -204,7 +204,7 @@ def test_a_subfolder_may_have_a_table_of_its_own(tmp_path):
     assert load_reference(str(path)).captions(range(8)) == [f"image {index}" for index in range(4)] * 2
 
 
-def test_without_a_table_captions_stand_beside_the_pictures(tmp_path):
+def test_without_a_table_captions_stand_beside_the_images(tmp_path):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
     for index in range(8):
         (path / f"{index}.txt").write_text(f"image {index}\n", encoding="utf-8")
@@ -212,7 +212,7 @@ def test_without_a_table_captions_stand_beside_the_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_captions_for_some_pictures_only_are_counted(tmp_path, kind):
+def test_captions_for_some_images_only_are_counted(tmp_path, kind):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
     write_table(
         path, [{"file_name": f"{index}.png", "caption": f"image {index}"} for index in range(5)], kind
@@ -254,7 +254,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path, name, content):
         load_reference(str(path))
 
 
-def test_an_archive_may_hold_pictures_of_several_kinds_and_names(tmp_path):
+def test_an_archive_may_hold_images_of_several_kinds_and_names(tmp_path):
     forms = ["png", "jpg", "webp", "bmp", "PNG", "gif", "tiff", "jpeg"]
     format_of = {"jpg": "JPEG", "tiff": "TIFF", "webp": "WEBP"}
     files = [
@@ -322,7 +322,7 @@ def cut(path):
     ],
     ids=["joined", "cut off", "dotted name", "two kinds", "one name twice", "no image", "empty"],
 )
-def test_an_archive_that_would_lose_pictures_is_refused(tmp_path, make, message):
+def test_an_archive_that_would_lose_images_is_refused(tmp_path, make, message):
     with pytest.raises(InvalidInputError, match=message):
         load_reference(str(make(tmp_path)))
 
@@ -330,7 +330,7 @@ def test_an_archive_that_would_lose_pictures_is_refused(tmp_path, make, message)
 @pytest.mark.parametrize(
     "name", ["test.parquet", "a[1].parquet", "val*.parquet", "train-00000-of-00001.parquet"]
 )
-def test_a_table_of_pictures_may_have_any_name(tmp_path, name):
+def test_a_table_of_images_may_have_any_name(tmp_path, name):
     parquet(tmp_path).rename(tmp_path / name)
     pd.DataFrame({"image": [encoded(99)]}).to_parquet(tmp_path / "val_q1.parquet")
     assert len(load_reference(str(tmp_path / name)).survey) == 8
@@ -345,13 +345,13 @@ def grey(path):
 def turned(path):
     tag = Image.Exif()
     tag[274] = 6
-    picture = Image.open(io.BytesIO(encoded(50)))
-    picture.save(path / "x.png", exif=tag)
-    return np.asarray(picture.rotate(-90, expand=True))
+    image = Image.open(io.BytesIO(encoded(50)))
+    image.save(path / "x.png", exif=tag)
+    return np.asarray(image.rotate(-90, expand=True))
 
 
 @pytest.mark.parametrize("make", [grey, turned])
-def test_pictures_of_a_reference_are_as_a_viewer_shows_them(tmp_path, make):
+def test_images_of_a_reference_are_as_a_viewer_shows_them(tmp_path, make):
     path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
     expected = make(path)
     reference = load_reference(str(path))
@@ -363,16 +363,16 @@ def test_pictures_of_a_reference_are_as_a_viewer_shows_them(tmp_path, make):
 def test_what_cannot_be_shown_is_refused_by_name(tmp_path, kind):
     content = io.BytesIO()
     Image.fromarray(np.zeros((32, 40), np.float32)).save(content, "TIFF")
-    pictures = [*(encoded(index) for index in range(8)), content.getvalue()]
+    images = [*(encoded(index) for index in range(8)), content.getvalue()]
     if kind == "folder":
         path = named(tmp_path / "real", [f"{index}.png" for index in range(8)], captioned=False)
         (path / "depth.tiff").write_bytes(content.getvalue())
         reference, name = load_reference(str(path)), "depth.tiff"
     elif kind == "parquet":
-        pd.DataFrame({"image": pictures}).to_parquet(tmp_path / "a.parquet")
+        pd.DataFrame({"image": images}).to_parquet(tmp_path / "a.parquet")
         reference, name = load_reference(str(tmp_path / "a.parquet")), "row 8"
     else:
-        reference, name = Reference("a list", [{"image": one} for one in pictures], "image", None), "row 8"
+        reference, name = Reference("a list", [{"image": one} for one in images], "image", None), "row 8"
     with pytest.raises(
         InvalidInputError, match=rf"1 images of .* cannot be shown as they are \('{name}'\): .*mode 'F'"
     ):
@@ -380,7 +380,7 @@ def test_what_cannot_be_shown_is_refused_by_name(tmp_path, kind):
 
 
 @pytest.mark.parametrize("make", [folder, parquet, web_dataset])
-def test_pictures_and_captions_are_the_same_wherever_they_lie(tmp_path, make):
+def test_images_and_captions_are_the_same_wherever_they_lie(tmp_path, make):
     reference = load_reference(str(make(tmp_path)))
     assert len(reference) == 8
     found = {text: reference.read(index) for index, text in enumerate(reference.captions(range(8)))}
@@ -399,7 +399,7 @@ def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
         assert list(load_reference(str(path)).survey.index) == [0, 3, 4, 5, 6, 7]
 
 
-def test_each_picture_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
+def test_each_image_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
     """And not again by the next process that opens the same files."""
     opened, plain = [], references.read_picture
     monkeypatch.setattr(references, "read_picture", lambda content: opened.append(content) or plain(content))
@@ -429,7 +429,7 @@ def test_missing_captions_are_counted(tmp_path):
         load_reference(str(path)).captions(range(8))
 
 
-def test_lossy_and_mixed_pictures_are_said(tmp_path):
+def test_lossy_and_mixed_images_are_said(tmp_path):
     path = tmp_path / "mixed.parquet"
     pd.DataFrame(
         {"image": [*(encoded(index) for index in range(5)), encoded(5, (64, 48), "JPEG")]}
@@ -481,7 +481,7 @@ def test_a_state_is_a_reference_too(tmp_path):
     ("source", "error", "message"),
     [
         ("nowhere/*.parquet", FileNotFoundError, "no file matches"),
-        ("nowhere/pictures.tar", FileNotFoundError, "no file matches"),
+        ("nowhere/images.tar", FileNotFoundError, "no file matches"),
         ("scene", ValueError, "'scene' is not there: it may be 'scenes', 'scenes:300', a folder"),
         ("data/no_such_folder", ValueError, "is not there"),
     ],
@@ -491,7 +491,7 @@ def test_a_reference_that_is_not_there_is_named(source, error, message):
         open_reference(source)
 
 
-def test_a_table_without_pictures_says_what_it_has(tmp_path):
+def test_a_table_without_images_says_what_it_has(tmp_path):
     pd.DataFrame({"photo": [b"x"]}).to_parquet(tmp_path / "photos.parquet")
     with pytest.raises(ValueError, match=r"has columns photo; one of image, .* must hold images"):
         load_reference(str(tmp_path / "photos.parquet"))

@@ -202,7 +202,7 @@ def calibrated_plan(calibration, rules=("unscaled", "equal-entropy(layers)")):
     return Plan.of(shared, ["a car", "an owl", "a rocket"], [0], [(64, 96)], rules)
 
 
-def test_a_calibration_of_ones_own_is_part_of_what_a_picture_is(tmp_path):
+def test_a_calibration_of_ones_own_is_part_of_what_an_image_is(tmp_path):
     """Images of rules that take nothing from it are those that were there before."""
     store, found = Store(tmp_path), {}
     for name, digest in {"shipped": "", "own": store.keep_calibration(other_calibration(1.5))}.items():
@@ -212,11 +212,11 @@ def test_a_calibration_of_ones_own_is_part_of_what_a_picture_is(tmp_path):
     shipped, own = found["shipped"], found["own"]
     assert shipped["unscaled"].key == own["unscaled"].key
     assert shipped["equal-entropy(layers)"].key != own["equal-entropy(layers)"].key
-    pictures = [store.read(one["equal-entropy(layers)"]) for one in (shipped, own)]
-    assert not np.array_equal(*pictures)
+    images = [store.read(one["equal-entropy(layers)"]) for one in (shipped, own)]
+    assert not np.array_equal(*images)
     again = Store(tmp_path / "again")
     engines.local(calibrated_plan("").groups(BATCH), again, device="cpu", progress=False)
-    assert np.array_equal(again.read(shipped["equal-entropy(layers)"]), pictures[0])
+    assert np.array_equal(again.read(shipped["equal-entropy(layers)"]), images[0])
 
 
 def calibration_of_another_model(store):

@@ -33,24 +33,24 @@ def unit(seed=0, **changes):
     return Unit("a zebra", seed, 16, 24, dtype="float32", **values | changes)
 
 
-def picture(seed=0):
+def image(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
 
 def test_what_is_committed_is_read_back_bit_for_bit(store):
-    store.commit(unit(), picture(), seconds=0.5)
-    assert np.array_equal(store.read(unit()), picture())
+    store.commit(unit(), image(), seconds=0.5)
+    assert np.array_equal(store.read(unit()), image())
     assert store.committed() == {unit().key}
     record = store.record(unit())
     assert record["seconds"] == 0.5
     assert record["prompt"] == "a zebra"
     first = store.image_path(unit().key).read_bytes()
-    store.commit(unit(), picture())
+    store.commit(unit(), image())
     assert store.image_path(unit().key).read_bytes() == first, "drawing a unit twice is harmless"
 
 
 def test_an_image_without_a_record_does_not_exist(store):
-    store.commit(unit(), picture())
+    store.commit(unit(), image())
     store.record_path(unit().key).unlink()
     assert not store.has(unit())
     assert store.committed() == set()
@@ -76,7 +76,7 @@ def lossy(path):
 
 @pytest.mark.parametrize("damage", [truncate, flip, lossy, os.remove], ids=lambda f: f.__name__)
 def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
-    store.commit(unit(), picture())
+    store.commit(unit(), image())
     damage(store.image_path(unit().key))
     with pytest.raises(
         DamagedImageError,
@@ -85,12 +85,12 @@ def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
         store.read(unit())
     assert not store.has(unit())
     assert list((store.folder / "quarantine").iterdir())
-    store.commit(unit(), picture())
-    assert np.array_equal(store.read(unit()), picture())
+    store.commit(unit(), image())
+    assert np.array_equal(store.read(unit()), image())
 
 
 def test_an_unreadable_record_is_put_aside(store):
-    store.commit(unit(), picture())
+    store.commit(unit(), image())
     path, content = store.record_path(unit().key), store.record_path(unit().key).read_text(encoding="utf-8")
     for damage in (
         "{",
@@ -113,7 +113,7 @@ def test_an_unreadable_record_is_put_aside(store):
 
 def test_verify_names_what_is_damaged_and_nothing_else(store):
     for seed in range(3):
-        store.commit(unit(seed), picture(seed))
+        store.commit(unit(seed), image(seed))
     flip(store.image_path(unit(1).key))
     problems = store.verify([unit(seed) for seed in range(4)])
     assert len(problems) == 1
@@ -131,25 +131,25 @@ def test_an_excluded_unit_is_done_and_has_no_image(store):
 @pytest.mark.parametrize(
     "wrong", [np.zeros((24, 16, 3), np.uint8), np.zeros((16, 24, 3)), np.zeros((16, 24), np.uint8)]
 )
-def test_a_picture_of_another_size_or_type_is_refused(store, wrong):
+def test_an_image_of_another_size_or_type_is_refused(store, wrong):
     with pytest.raises(ValueError, match=r"the unit asks for uint8 \(16, 24, 3\)"):
         store.commit(unit(), wrong)
     assert store.committed() == set()
 
 
 def test_a_full_disk_is_said_and_loses_nothing(store, monkeypatch):
-    store.commit(unit(0), picture())
+    store.commit(unit(0), image())
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(OSError, match=r"the disk is full; make room .*What was finished before stays"):
-        store.commit(unit(1), picture())
+        store.commit(unit(1), image())
     monkeypatch.undo()
     assert store.committed() == {unit(0).key}
     assert not list(store.folder.rglob(".*tmp*"))
-    store.commit(unit(1), picture())
+    store.commit(unit(1), image())
     assert len(store.committed()) == 2
 
 
@@ -189,7 +189,7 @@ def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
 
 def test_records_are_what_they_were(store):
     """Stores of older releases are read, and theirs read this one's: a method is called a rule there."""
-    store.commit(unit(drawing=0), picture())
+    store.commit(unit(drawing=0), image())
     names = {
         "prompt",
         "seed",

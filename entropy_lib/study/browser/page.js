@@ -3,8 +3,8 @@
 const study = JSON.parse(document.getElementById("study").textContent);
 const PLACE = `entropy_lib study ${study.digest}`;
 const ASKED = {
-  rating: "How well does each picture fit the text?",
-  choice: "Which picture fits the text better?",
+  rating: "How well does each image fit the text?",
+  choice: "Which image fits the text better?",
 };
 const SHORTEST = 200; // milliseconds in which a key still belongs to the pair before
 
@@ -41,16 +41,16 @@ function begin(rater) {
   return { study: study.digest, protocol: study.protocol, rater, started: new Date().toISOString(), finished: null, answers: [] };
 }
 
-/** Pairs in the order of a rater, and which of them have picture b on the left: as many as not. */
+/** Pairs in the order of a rater, and which of them have image b on the left: as many as not. */
 function order(jsPsych, rater) {
   jsPsych.randomization.setSeed(`${study.digest} ${rater}`);
   const sides = jsPsych.randomization.shuffle(study.pairs.map((_, index) => index % 2 === 1));
   return jsPsych.randomization.shuffle(study.pairs).map((pair, index) => ({ ...pair, flipped: sides[index] }));
 }
 
-class TwoPictures {
+class TwoImages {
   static info = {
-    name: "two-pictures",
+    name: "two-images",
     version: "1.0.0",
     parameters: {
       pair: { type: jsPsychModule.ParameterType.OBJECT },
@@ -67,7 +67,7 @@ class TwoPictures {
   }
 
   trial(display, { pair, number, count }) {
-    const [a, b] = pair.pictures;
+    const [a, b] = pair.images;
     const sources = pair.flipped ? { left: b, right: a } : { left: a, right: b };
     const started = performance.now();
     const finish = (found) => {
@@ -77,7 +77,7 @@ class TwoPictures {
       this.jsPsych.finishTrial({ answer: { ...answer, ...found } });
     };
     const figures = ["left", "right"].map((side) =>
-      make("figure", { "data-side": side }, make("img", { src: sources[side], alt: `${side} picture` })));
+      make("figure", { "data-side": side }, make("img", { src: sources[side], alt: `${side} image` })));
     const heading = make("h1", { tabindex: "-1" }, `“${pair.prompt}”`);
     const { controls, keys } = study.protocol === "choice" ? this.choice(finish) : this.rating(figures, finish);
     const onKey = (event) => {
@@ -89,7 +89,7 @@ class TwoPictures {
     display.replaceChildren(make("main", {},
       make("p", { class: "count" }, `Pair ${number} of ${count}. ${ASKED[study.protocol]}`),
       make("progress", { max: count, value: number - 1, "aria-label": `${number - 1} of ${count} done` }),
-      heading, make("div", { class: "pictures" }, ...figures), controls));
+      heading, make("div", { class: "images" }, ...figures), controls));
     document.addEventListener("keydown", onKey);
     heading.focus({ preventScroll: true });
     window.scrollTo(0, 0);
@@ -127,7 +127,7 @@ class TwoPictures {
         make("input", { type: "radio", name: side, value: index + 1, onchange: () => set(side, index + 1) }));
       const labels = inputs[side].map((input, index) => make("label", {}, `${index + 1}`, input));
       figure.addEventListener("focusin", () => show(side));
-      figure.append(make("fieldset", {}, make("legend", {}, `${side === "left" ? "Left" : "Right"} picture`),
+      figure.append(make("fieldset", {}, make("legend", {}, `${side === "left" ? "Left" : "Right"} image`),
         make("div", { class: "scores" }, ...labels),
         make("div", { class: "ends", "aria-hidden": "true" }, make("span", {}, "not at all"), make("span", {}, "perfectly"))));
     }
@@ -158,8 +158,8 @@ function welcome() {
     make("label", { for: "rater" }, "A name or number for your answers, any that nobody else takes:"), name,
     make("div", { class: "buttons" }, make("button", { class: "main", type: "submit" }, "Begin")));
   const how = study.protocol === "choice"
-    ? "You will see a text and two pictures. Say which picture fits the text better, or that there is no difference. Keys: ← left, → right, ↓ no difference."
-    : "You will see a text and two pictures. Rate how well each of them fits the text, from 1 (not at all) to 10 (perfectly). Keys: a digit for the left picture (0 is ten), a digit for the right one, Enter for the next pair; l and r go back to a picture.";
+    ? "You will see a text and two images. Say which image fits the text better, or that there is no difference. Keys: ← left, → right, ↓ no difference."
+    : "You will see a text and two images. Rate how well each of them fits the text, from 1 (not at all) to 10 (perfectly). Keys: a digit for the left image (0 is ten), a digit for the right one, Enter for the next pair; l and r go back to an image.";
   text(study.title, make("p", {}, how),
     make("p", {}, `There are ${study.pairs.length} pairs. Trust your first impression; there is no hurry. Answers stay in this browser, and at the end you save them as one file.`), form);
   name.focus();
@@ -201,7 +201,7 @@ async function run(state) {
   keep(state);
   const done = new Set(state.answers.map((answer) => answer.pair));
   const trials = order(jsPsych, state.rater)
-    .map((pair, index) => ({ type: TwoPictures, pair, number: index + 1, count: study.pairs.length }))
+    .map((pair, index) => ({ type: TwoImages, pair, number: index + 1, count: study.pairs.length }))
     .filter(({ pair }) => !done.has(pair.name));
   if (!keeps) alert("This browser keeps nothing: do not close the page before you have saved your answers.");
   await jsPsych.run(trials);

@@ -64,10 +64,10 @@ def in_folder(folder: Path) -> list[Row]:
     """
     files = list(_files(folder))
     tables = [path for path in files if path.name.lower() in TABLES]
-    pictures = [path for path in files if path.suffix.lower() not in BESIDE]
-    captions = _captions(folder, tables, pictures) if tables else {}
+    images = [path for path in files if path.suffix.lower() not in BESIDE]
+    captions = _captions(folder, tables, images) if tables else {}
     rows = []
-    for path in pictures:
+    for path in images:
         # a link may lead nowhere
         facts, beside = path.stat() if path.exists() else path.lstat(), path.with_suffix(".txt")
         if not tables and beside.is_file():
@@ -94,9 +94,9 @@ def _raised(error: OSError) -> None:
     raise error
 
 
-def _captions(folder: Path, tables: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, str | None]:
+def _captions(folder: Path, tables: Sequence[Path], images: Sequence[Path]) -> dict[Path, str | None]:
     """Of all tables; every row must name an image, and an image have one caption."""
-    known, captions, absent = {_key(path): path for path in pictures}, {}, []
+    known, captions, absent = {_key(path): path for path in images}, {}, []
     for table in tables:
         for name, caption in _rows(table):
             path = known.get(_key(table.parent / name.replace("\\", "/"))) or known.get(
@@ -181,17 +181,17 @@ def _in_archive(path: Path) -> Iterator[Row]:
 
 
 def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarfile.TarInfo]]) -> Row:
-    pictures = [member for field, members in fields.items() if field in ARCHIVED for member in members]
-    if len(pictures) != 1:
+    images = [member for field, members in fields.items() if field in ARCHIVED for member in members]
+    if len(images) != 1:
         raise InvalidInputError(
-            f"{sample!r} of {path.name} has {len(pictures)} images ({', '.join(fields)}); names are read up to their first dot, "
+            f"{sample!r} of {path.name} has {len(images)} images ({', '.join(fields)}); names are read up to their first dot, "
             "and each must have one image"
         )
     caption = None
     for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:
         file.seek(member.offset_data)
         caption = file.read(member.size).decode("utf-8", errors="replace")
-    return _row(path, pictures[0].name, pictures[0].offset_data, pictures[0].size, path.stat(), caption)
+    return _row(path, images[0].name, images[0].offset_data, images[0].size, path.stat(), caption)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
