@@ -41,10 +41,10 @@ def outside_the_model(size, folder):
     plan = Plan.of(settings("mini", 10, 2.0, "float32", "cpu"), PROMPTS, [0], [size], ["paper"])
     generation.one_batch = timed
     sampler = Sampler("mini", "float32", "cpu")
-    sampler.draw_group(plan.units, Store(folder / "warm"))
+    sampler.generate_group(plan.units, Store(folder / "warm"))
     inside.clear()
     start = time.perf_counter()
-    sampler.draw_group(plan.units, Store(folder / f"{size}"))
+    sampler.generate_group(plan.units, Store(folder / f"{size}"))
     whole = time.perf_counter() - start
     generation.one_batch = one_batch
     print(f"| {size[0]}x{size[1]} | {16 / whole:.1f} | {1 - inside[0] / whole:.1%} |", flush=True)

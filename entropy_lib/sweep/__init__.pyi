@@ -1,7 +1,6 @@
 # pyright: reportAttributeAccessIssue=error
 from . import comparison as comparison
 from . import engines as engines
-from . import outcomes as outcomes
 from . import plan as plan
 from . import reduce as reduce
 from . import references as references
@@ -10,12 +9,12 @@ from . import store as store
 from .comparison import Comparison as Comparison
 from .comparison import make_plan as make_plan
 from .comparison import open_comparison as open_comparison
-from .outcomes import image_outcomes as image_outcomes
-from .outcomes import primary_outcomes as primary_outcomes
-from .outcomes import things_found as things_found
 from .plan import Plan as Plan
 from .plan import Unit as Unit
 from .reduce import Tables as Tables
 from .reduce import evaluate as evaluate
+from .reduce import image_outcomes as image_outcomes
+from .reduce import primary_outcomes as primary_outcomes
+from .reduce import things_found as things_found
 from .references import open_reference as open_reference
 from .store import Store as Store

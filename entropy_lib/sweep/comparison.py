@@ -1,14 +1,15 @@
 """A comparison: a plan, its images, and what they are compared with.
 
-The notebook and the command line make both by the same two functions, so they judge the same images in the
+The notebook and the command line make both by the same two functions, so they measure the same images in the
 same way.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +54,8 @@ class UsableImages:
 
     def only(self, pairs: set[tuple[str, int]]) -> "UsableImages":
         """The same, reduced to some prompts and seeds."""
-        return UsableImages(
-            {unit: key for unit, key in self.keys.items() if (unit.prompt, unit.seed) in pairs}, self.excluded
-        )
+        keys = {unit: key for unit, key in self.keys.items() if (unit.prompt, unit.seed) in pairs}
+        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Comparison:
     """A plan, its images, and what they are compared with.
 
     Attributes:
-        plan, store: what was to be drawn, and where it lies.
+        plan, store: what was to be generated, and where it lies.
         caches: {what they are for: features}, of `DISTANCES`, `CAPTIONS` and `FINDINGS` (see
             `metrics.registry`) as far as the metrics need them and can have them.
         reference: real images, a state of their features, or None for none.
@@ -87,15 +87,13 @@ class Comparison:
 
     def usable(self, size: str, method: str) -> UsableImages:
         """The images of one size by one method; what is missing, damaged or was excluded is counted."""
-        records = self.store.records(self.plan.cells[size, self.plan.drawn_by(size, method)])
+        records = self.store.records(self.plan.cells[size, self.plan.generated_by(size, method)])
         keys = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
-        return UsableImages(
-            keys, dict(Counter(record["excluded"] for record in records.values() if "excluded" in record))
-        )
+        excluded = Counter(record["excluded"] for record in records.values() if "excluded" in record)
+        return UsableImages(keys, dict(excluded))
 
     def common_images(self, size: str) -> tuple[dict[str, UsableImages], int]:
-        """The images of a size, and of native size as `NATIVE`, reduced to the prompts and seeds that all of
-        them have.
+        """The images of a size, and of native size as `NATIVE`, that all methods have by prompt and seed.
 
         Returns:
             {method: images}, and how many pairs were dropped.
@@ -111,65 +109,27 @@ class Comparison:
         if len({prompt for prompt, _ in common}) < LEAST_PROMPTS:
             reasons = {method: cell.excluded for method, cell in cells.items()}
             raise InvalidInputError(
-                f"{len(common)} images are usable at {size} ({reasons}); draw them first with `sweep sample`"
+                f"{len(common)} images are usable at {size} ({reasons}); generate them with `sweep sample`"
             )
         dropped = len(plan.prompts) * len(plan.seeds) - len(common)
         return {method: cell.only(common) for method, cell in cells.items()}, dropped
 
     def sample(self, images: UsableImages, size: SizeLike | None = None) -> "Sample":
-        """Drawn images as the metrics see them, or the same brought to another size."""
+        """Generated images as the metrics see them, or the same brought to another size.
+
+        Reading one that is not what was committed raises DamagedImageError: it is put aside, and
+        `sweep sample` generates it again.
+        """
         prompts = [unit.prompt for unit in images.keys]
-        return Sample(self, prompts, cache(lambda source: self.features(source, images, size)))
+        return Sample(self, prompts, dict(images.keys), self.store.read, size)
 
     def real_sample(self, indices: Sequence[int], size: SizeLike | None = None) -> "Sample":
         """Real images as the metrics see them, as they are or brought to a size."""
-        real = self.reference
-        captioned = real.caption is not None
-        prompts = (
-            real.captions(indices) if captioned else [f"image {index} of {real.name}" for index in indices]
-        )
-        return Sample(
-            self, prompts, cache(lambda source: self.real_features(source, indices, size)), captioned
-        )
-
-    def features(
-        self, source: FeatureCache, images: UsableImages, size: SizeLike | None = None
-    ) -> Float[Tensor, "image dim"]:
-        """Of drawn images, or of the same brought to another size.
-
-        Raises:
-            DamagedImageError: for an image that is not what was committed; it is put aside, and `sample`
-                draws it again.
-        """
-        return _rows(source, images.keys.values(), images.keys, self.store.read, size)
-
-    def real_features(
-        self, source: FeatureCache, indices: Sequence[int], size: SizeLike | None = None
-    ) -> Float[Tensor, "image dim"]:
-        """Of real images, as they are or brought to a size."""
-        digests = self.reference.survey.digest
-        return _rows(source, [digests[index] for index in indices], indices, self.reference.read, size)
-
-
-def _rows(
-    source: FeatureCache,
-    digests: Iterable[str],
-    images: Iterable,
-    read: Callable[..., np.ndarray],
-    size: SizeLike | None,
-) -> Float[Tensor, "image dim"]:
-    """What is computed from images that are kept under their digests and, where they are resized, their
-    size.
-    """
-    # equal images share one
-    keys = [digest if size is None else f"{digest} at {Size.of(size)}" for digest in digests]
-    places = dict(zip(keys, images, strict=True))
-
-    def image(key: str) -> np.ndarray:
-        whole = read(places[key])
-        return whole if size is None else resize_pictures(whole[None], *Size.of(size))[0]
-
-    return source.matrix(keys, image)
+        real, captioned = self.reference, self.reference.caption is not None
+        names = [f"image {index} of {real.name}" for index in indices]
+        digests = {index: real.survey.digest[index] for index in indices}
+        prompts = real.captions(indices) if captioned else names
+        return Sample(self, prompts, digests, real.read, size, captioned)
 
 
 @dataclass(frozen=True)
@@ -179,14 +139,33 @@ class Sample:
     Attributes:
         comparison: whose networks and metrics.
         prompts: of each image; a name of its own where an image has none.
-        rows: of a cache, what it computes from the images.
+        digests: {what an image is read by: checksum of it}.
+        read: gives the pixels of an image.
+        size: that all are brought to; None for their own.
         captioned: whether prompts say what the images are to show.
     """
 
     comparison: Comparison
     prompts: list[str]
-    rows: Callable[[FeatureCache], Float[Tensor, "image dim"]]
+    digests: Mapping[Any, str]
+    read: Callable[[Any], np.ndarray]
+    size: SizeLike | None = None
     captioned: bool = True
+
+    found: dict[Path, Float[Tensor, "image dim"]] = field(default_factory=dict, repr=False)
+
+    def rows(self, source: FeatureCache) -> Float[Tensor, "image dim"]:
+        """What a cache computes from the images; equal images share it."""
+        if source.folder not in self.found:
+            suffix = "" if self.size is None else f" at {Size.of(self.size)}"
+            keys = [digest + suffix for digest in self.digests.values()]
+            image_of = dict(zip(keys, self.digests, strict=True))
+            self.found[source.folder] = source.matrix(keys, lambda key: self._pixels(image_of[key]))
+        return self.found[source.folder]
+
+    def _pixels(self, image: Any) -> np.ndarray:
+        whole = self.read(image)
+        return whole if self.size is None else resize_pictures(whole[None], *Size.of(self.size))[0]
 
     def features(self, purpose: str) -> Float[Tensor, "image dim"]:
         """Those of the network for `DISTANCES`, `CAPTIONS` or `FINDINGS`."""
@@ -233,18 +212,18 @@ def make_plan(
         calibration: digest of one that the store keeps, see `Store.keep_calibration`.
 
     Raises:
-        InvalidInputError: for sizes that the model cannot draw, rules of levels that it has not, or fewer
-        than three prompts.
+        InvalidInputError: for sizes that the model cannot generate, rules of levels that it has not, or fewer
+            than three prompts.
         WeightsError: when it is not known which state of the weights is meant.
     """
     from entropy_lib.models.catalogue import CATALOGUE
     from entropy_lib.models.outline import outline_levels
     from entropy_lib.sweep.sample import settings
 
-    if len(set(prompts)) < LEAST_PROMPTS:
+    if (count := len(set(prompts))) < LEAST_PROMPTS:
         raise InvalidInputError(
-            f"prompt_count is {len(set(prompts))}; metric tables need {LEAST_PROMPTS} different prompts at least, for there is no "
-            "interval with fewer (70 give useful ones)"
+            f"prompt_count is {count}; metric tables need {LEAST_PROMPTS} different prompts at least, for "
+            "there is no interval with fewer (70 give useful ones)"
         )
     sizes = [Size.parse(size) for size in sizes]
     shared = replace(settings(model, steps, guidance, dtype, device), calibration=calibration)
@@ -272,11 +251,11 @@ def open_comparison(
     level: float = 0.95,
     metrics: Sequence[str] | None = None,
 ) -> Comparison:
-    """What is judged by what: the images of the store in `folder`, the extractor, the reference.
+    """What is compared with what: the images of the store in `folder`, the feature networks, the reference.
 
     Args:
         extractor, score_extractor, view, device: of the distances and of the CLIP score, see
-        `metrics.extractors`.
+            `metrics.extractors`.
         reference: see `sweep.references`; "" for none.
         level: of the intervals.
         metrics: names of `metrics.registry.METRICS`, None for all; networks that none of them needs are not
@@ -294,22 +273,23 @@ def open_comparison(
     def opened(name: str) -> FeatureCache:
         return FeatureCache(folder / FEATURES, network(name, str(resolve_device(device))), view)
 
-    images, caches = open_reference(reference), {}
+    real, caches = open_reference(reference), {}
     wanted = {getattr(METRICS[name], "features", None) for name in metrics or METRICS}
     if DISTANCES in wanted:
         caches[DISTANCES] = opened(extractor)
-        if isinstance(images, Reference):
-            images.check_size(min(caches[DISTANCES].extractor.side, *plan.settings.native_size))
+        if isinstance(real, Reference):
+            real.check_size(min(caches[DISTANCES].extractor.side, *plan.settings.native_size))
     if CAPTIONS in wanted:
         shared = DISTANCES in caches and score_extractor == extractor
         caches[CAPTIONS] = caches[DISTANCES] if shared else opened(score_extractor)
         if caches[CAPTIONS].extractor.encode_text is None:
             raise InvalidInputError(
-                f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or 'open_clip:NAME/TAG'"
+                f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or "
+                "'open_clip:NAME/TAG'"
             )
     if FINDINGS in wanted and (detector := _detector(plan)):
         caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
-    return Comparison(plan, Store(folder), caches, images, level, metrics=metrics)
+    return Comparison(plan, Store(folder), caches, real, level, metrics=metrics)
 
 
 def _detector(plan: Plan) -> Detector | None:

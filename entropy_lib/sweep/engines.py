@@ -1,4 +1,4 @@
-"""Who draws a plan, and what it costs. To add an engine, give it a line in `ENGINES`.
+"""Who generates a plan's images, and what it costs. To add an engine, give it a line in `ENGINES`.
 
 This process and the workers of a Ray cluster take the same groups, commit to the same store, and may be
 stopped and started again at any time. Jobs without Ray divide the work by shards: `--shard i/n`, or SLURM's
@@ -18,7 +18,7 @@ from entropy_lib.sweep.plan import Plan, Unit
 from entropy_lib.sweep.store import Store
 
 Groups = Sequence[Sequence[Unit]]
-PNG_BYTES = 1.6  # a pixel, where nothing has been drawn yet: photographs as PNG
+PNG_BYTES = 1.6  # a pixel, where no image is there yet: photographs as PNG
 SHARDS = (  # variables with a process's number, the number of processes, and the first number
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
     ("RANK", "WORLD_SIZE", ""),
@@ -27,7 +27,7 @@ SHARDS = (  # variables with a process's number, the number of processes, and th
 
 
 def pending(groups: Groups, store: Store) -> list[Sequence[Unit]]:
-    """The groups of which anything is still to be drawn."""
+    """The groups of which anything is still to be generated."""
     done = store.committed()
     return [group for group in groups if any(unit.key not in done for unit in group)]
 
@@ -35,7 +35,7 @@ def pending(groups: Groups, store: Store) -> list[Sequence[Unit]]:
 def local(
     groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True
 ) -> int:
-    """Draw in this process, one group after the other; returns how many images were drawn.
+    """Generate in this process, one group after the other; returns how many images that were.
 
     Raises:
         InvalidInputError: for more than one worker: start several processes with `--shard`, or use the engine
@@ -45,25 +45,26 @@ def local(
 
     if workers != 1:
         raise InvalidInputError(
-            f"workers is {workers}; the local engine is one process. Use --engine ray, or several with --shard"
+            f"workers is {workers}; the local engine is one process. Use --engine ray, or several with "
+            "--shard"
         )
     groups = pending(groups, store)
     if not groups:
         return 0
     sampler = Sampler(groups[0][0].model, groups[0][0].dtype, device)
     sampler.check_rules((unit for group in groups for unit in group), store)
-    bar = tqdm(groups, disable=not progress, desc="drawing", unit="batch")
-    return sum(sampler.draw_group(group, store) for group in bar)
+    bar = tqdm(groups, disable=not progress, desc="generating", unit="batch")
+    return sum(sampler.generate_group(group, store) for group in bar)
 
 
 def ray(
     groups: Groups, store: Store, *, device: str = "auto", workers: int = 1, progress: bool = True
 ) -> int:
-    """Draw with `workers` actors of a Ray cluster: the one at RAY_ADDRESS, or one of this machine's.
+    """Generate with `workers` actors of a Ray cluster: the one at RAY_ADDRESS, or one of this machine's.
 
     Each actor loads the model once and has one GPU, or on machines without an equal share of the cores. Only
     units and counts travel: images go straight to the store, which must be a folder that all nodes see. An
-    actor that dies is started again and its group drawn anew.
+    actor that dies is started again and its group generated anew.
 
     Raises:
         MissingExtraError: without the package `ray`.
@@ -85,17 +86,10 @@ def ray(
         actor = cluster.remote(**share, max_restarts=-1, max_task_retries=-1)(_Worker)
         threads = None if share["num_gpus"] else share["num_cpus"]
         asked = (groups[0][0].model, groups[0][0].dtype, device, store.folder.resolve(), threads)
-        actors = [actor.remote(*asked) for _ in range(min(workers, len(groups)))]
-        counts = ActorPool(actors).map_unordered(lambda actor, group: actor.draw_group.remote(group), groups)
-        return sum(
-            tqdm(
-                counts,
-                total=len(groups),
-                disable=not progress,
-                desc=f"drawing with {workers} workers",
-                unit="batch",
-            )
-        )
+        pool = ActorPool([actor.remote(*asked) for _ in range(min(workers, len(groups)))])
+        counts = pool.map_unordered(lambda actor, group: actor.generate_group.remote(group), groups)
+        shown = {"disable": not progress, "desc": f"generating with {workers} workers", "unit": "batch"}
+        return sum(tqdm(counts, total=len(groups), **shown))
     finally:
         if started:
             cluster.shutdown()
@@ -108,7 +102,8 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
         InvalidInputError: if there is not so much: Ray would wait for it without end.
 
     Example:
-        >>> _share([{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": True, "Resources": {"CPU": 8.0}}], 3, "cpu")
+        >>> nodes = [{"Alive": True, "Resources": {"CPU": cores}} for cores in (4.0, 8.0)]
+        >>> _share(nodes, 3, "cpu")
         {'num_gpus': 0, 'num_cpus': 4}
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
@@ -120,12 +115,8 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
         )
     if kind == "GPUs":
         return {"num_gpus": 1, "num_cpus": 1}
-    fitting = (
-        each
-        for each in range(cores // workers, 0, -1)
-        if sum(int(node.get("CPU", 0)) // each for node in alive) >= workers
-    )
-    return {"num_gpus": 0, "num_cpus": next(fitting)}
+    room = {n: sum(int(node.get("CPU", 0)) // n for node in alive) for n in range(1, cores // workers + 1)}
+    return {"num_gpus": 0, "num_cpus": max(n for n, places in room.items() if places >= workers)}
 
 
 class _Worker:
@@ -140,8 +131,8 @@ class _Worker:
             torch.set_num_threads(threads)
         self.sampler, self.store = Sampler(model, dtype, device), Store(folder)
 
-    def draw_group(self, group: Sequence[Unit]) -> int:
-        return self.sampler.draw_group(group, self.store)
+    def generate_group(self, group: Sequence[Unit]) -> int:
+        return self.sampler.generate_group(group, self.store)
 
 
 ENGINES: dict[str, Callable[..., int]] = {"local": local, "ray": ray}
@@ -156,16 +147,12 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
         InvalidInputError: for an array with gaps, whose jobs cannot be counted.
 
     Example:
-        >>> shard_of_environment({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_TASK_MIN": "1"})
-        (4, 8)
+        >>> shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"})
+        (3, 8)
     """
     shard, shards = 0, 1
     for index, count, first in SHARDS:
-        if (
-            index not in environment
-            or count not in environment
-            or (index == "SLURM_PROCID" and "RANK" in environment)
-        ):
+        if not {index, count} <= set(environment) or (index == "SLURM_PROCID" and "RANK" in environment):
             continue
         given = f"{index} is {environment[index]} and {count} is {environment[count]}"
         try:
@@ -203,9 +190,9 @@ def estimate(
     not given.
 
     Args:
-        batch, device: as the images will be drawn.
-        measure: draw one batch of each size where none is there yet; those images are part of the plan and
-            are kept. Half precision is not measured without a GPU.
+        batch, device: as the images will be generated.
+        measure: generate one batch of each size where none is there yet; those images are part of the plan
+            and are kept. Half precision is not measured without a GPU.
         progress: show a bar meanwhile.
 
     Returns:
@@ -215,7 +202,7 @@ def estimate(
 
     if measure and (torch.cuda.is_available() or plan.settings.dtype == "float32"):
         first = {group[0].size: group for group in reversed(plan.groups(batch))}
-        with suppress(WeightsError):  # planned here, drawn elsewhere
+        with suppress(WeightsError):  # planned here, generated elsewhere
             local(list(first.values()), store, device=device, progress=progress)
     rows = [_cost([unit for unit in plan.units if unit.size == size], store) for size in plan.sizes]
     table = pd.DataFrame(rows, columns=["images", "seconds", "hours", "megabytes"])
@@ -227,7 +214,7 @@ def estimate(
 
 
 def _cost(units: Sequence[Unit], store: Store) -> tuple[int, float, float, float]:
-    """Images, seconds an image (those of the batches already drawn), hours, megabytes."""
+    """Images, seconds an image (of the batches that are there), hours, megabytes."""
     records = store.records(units).values()
     seconds = pd.Series([record.get("seconds") for record in records], dtype=float).median()
     written = [record["bytes"] for record in records if "bytes" in record]

@@ -23,33 +23,20 @@ from entropy_lib.errors import InvalidInputError
 
 CAPTION_COLUMNS = ("caption", "text", "txt", "captions")
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-BESIDE = {
-    ".txt",
-    ".csv",
-    ".json",
-    ".jsonl",
-    ".parquet",
-    ".tsv",
-    ".md",
-    ".html",
-    ".yaml",
-    ".yml",
-    ".db",
-    ".ini",
+BESIDE = {  # what may lie beside images
+    ".txt", ".csv", ".json", ".jsonl", ".parquet", ".tsv", ".md", ".html", ".yaml", ".yml", ".db", ".ini",
     ".log",
-}
+}  # fmt: skip
 # fields of images
 ARCHIVED = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "jp2", "avif"}
-
 
 Row = dict[str, Any]
 
 
 def _row(path: Path, name: str, start: int, size: int, facts: os.stat_result, caption: str | None) -> Row:
-    """An image that lies in a file, from `start` on for `size` bytes, and its caption, None for none.
+    """An image that lies in a file, `size` bytes from `start`, its name for messages, and its caption.
 
-    The name is for messages. The time says when the file was changed: what is kept of an image is made anew
-    then.
+    With the time of the file's last change, so that what is known of an image is found out anew then.
     """
     place = {"path": str(path), "name": name, "start": start, "size": size, "changed": facts.st_mtime_ns}
     return {"image": place, "caption": caption}
@@ -79,19 +66,18 @@ def in_folder(folder: Path) -> list[Row]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files but hidden ones; links to folders are followed, to each folder once."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
     seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raised):
-        if os.path.realpath(place) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(place))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found = (Path(place, name) for name in sorted(names) if not name.startswith("."))
-        yield from (path for path in found if path.is_file() or path.is_symlink())  # no pipes
-
-
-def _raised(error: OSError) -> None:
-    raise error
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=stop):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        found = [] if real in seen else sorted(name for name in names if not name.startswith("."))
+        seen.add(real)
+        paths = (Path(place, name) for name in found)
+        yield from (path for path in paths if path.is_file() or path.is_symlink())  # no pipes
 
 
 def _captions(folder: Path, tables: Sequence[Path], images: Sequence[Path]) -> dict[Path, str | None]:
@@ -99,8 +85,9 @@ def _captions(folder: Path, tables: Sequence[Path], images: Sequence[Path]) -> d
     known, captions, absent = {_key(path): path for path in images}, {}, []
     for table in tables:
         for name, caption in _rows(table):
-            path = known.get(_key(table.parent / name.replace("\\", "/"))) or known.get(
-                _key(table.parent / name)
+            spellings = (name.replace("\\", "/"), name)
+            path = next(
+                (known[key] for each in spellings if (key := _key(table.parent / each)) in known), None
             )
             if path is None:
                 absent.append(name)
@@ -170,9 +157,8 @@ def _in_archive(path: Path) -> Iterator[Row]:
             folder, name = posixpath.split(member.name)
             if member.isfile() and not name.startswith("."):
                 sample, _, field = name.partition(".")
-                samples.setdefault(posixpath.join(folder, sample), {}).setdefault(field.lower(), []).append(
-                    member
-                )
+                fields = samples.setdefault(posixpath.join(folder, sample), {})
+                fields.setdefault(field.lower(), []).append(member)
         file.seek(archive.offset)
         if any(rest := file.read()) or not rest:
             raise InvalidInputError(f"{path.name} was cut off, or is several archives in one file")
@@ -184,8 +170,8 @@ def _sample(path: Path, file: BinaryIO, sample: str, fields: dict[str, list[tarf
     images = [member for field, members in fields.items() if field in ARCHIVED for member in members]
     if len(images) != 1:
         raise InvalidInputError(
-            f"{sample!r} of {path.name} has {len(images)} images ({', '.join(fields)}); names are read up to their first dot, "
-            "and each must have one image"
+            f"{sample!r} of {path.name} has {len(images)} images ({', '.join(fields)}); names are read up to "
+            "their first dot, and each must have one image"
         )
     caption = None
     for member in next((fields[name] for name in CAPTION_COLUMNS if name in fields), [])[:1]:

@@ -1,13 +1,12 @@
-"""What to draw: units, one an image, and plans, all the units of a comparison in groups that are drawn
-together.
+"""What to generate: units, one an image, and plans, all the units of a comparison in batches.
 
 A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes
 and methods with what all its units share; the store keeps those, and a digest of the keys, so that all
 commands of a sweep mean the same images.
 
 Example:
-    >>> shared = Settings("mini", "1234", "own", steps=20, guidance=2.0, dtype="float32", native_size=(64, 64))
-    >>> plan = Plan.of(shared, ["a zebra"], [0], [(64, 64), (64, 96)], ["unscaled", "paper"])
+    >>> shared = Settings("mini", "1234", "own", 20, 2.0, "float32", native_size=(64, 64))
+    >>> plan = Plan.of(shared, ["a zebra"], [0], ["64x64", "64x96"], ["unscaled", "paper"])
     >>> [(unit.size, unit.method, unit.key[:6]) for unit in plan.units]
     [('64x64', 'unscaled', '69f6a9'), ('64x96', 'unscaled', '0d7dd8'), ('64x96', 'paper', 'b5b6e3')]
 """
@@ -25,32 +24,32 @@ from pathlib import Path
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
 from entropy_lib.sampling.methods import check_at, distinct_at_native_size, method
-from entropy_lib.sizes import Size
+from entropy_lib.sizes import Size, SizeLike
 
 FILE = "plan.json"
 LISTS = ("prompts", "seeds", "sizes", "methods")
-BATCH = 16  # images drawn together
+BATCH = 16  # images generated together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
-# one more whenever the same unit gives another image (`tests/sweep/test_drawing.py` notices)
-DRAWING_VERSION = 1
+STAY = "images that are generated stay"
+# one more whenever the same unit gives another image (`tests/sweep/test_generation.py` notices)
+GENERATION_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One image to draw.
+    """One image to generate.
 
     Attributes:
         prompt, seed: which noise and which text.
         height, width: in pixels.
-        method: how it is drawn: name of a scale rule or any other method of `sampling.methods`, in its
-        canonical form.
+        method: name of a scale rule or any other of `sampling.methods`, in its canonical form.
         model: name in the catalogue, Hub id or folder.
         revision: what tells one state of its weights from another (see `models.catalogue.revision`).
         scheduler: class of the sampler, or "own": the one that the weights come with.
         steps, guidance: of the sampler.
         dtype: of the weights, "float32", "float16" or "bfloat16".
-        drawing: version of how units become images; releases that leave images as they are leave it too.
+        version: of how units become images; releases that leave images as they are leave it too.
         calibration: digest of the user's own that the rule takes its factors from, which the store keeps; ""
             where it takes none, or the shipped one.
 
@@ -69,7 +68,7 @@ class Unit:
     steps: int
     guidance: float
     dtype: str
-    drawing: int = DRAWING_VERSION
+    version: int = GENERATION_VERSION
     calibration: str = ""
 
     def __post_init__(self) -> None:
@@ -96,15 +95,13 @@ class Unit:
 
     @property
     def content(self) -> dict[str, object]:
-        """All fields by the names that stored images are found by: there a method is a `rule`."""
+        """All fields by the names that stored images are found by: `rule` for the method, `drawing`."""
         content = asdict(self)
-        return {"rule": content.pop("method"), **content}
+        return {"rule": content.pop("method"), "drawing": content.pop("version"), **content}
 
     @property
     def noise_seed(self) -> int:
-        """Seed of the image's own generator. It does not know the method, so that all start from the same
-        noise.
-        """
+        """Seed of the image's own generator; all methods start from the same noise."""
         return int.from_bytes(_digest([self.prompt, self.seed, self.height, self.width])[:8]) >> 1
 
     @property
@@ -125,7 +122,7 @@ class Settings:
     dtype: str
     native_size: tuple[int, int]
     calibration: str = ""
-    drawing: int = DRAWING_VERSION
+    version: int = GENERATION_VERSION
 
 
 @dataclass(frozen=True)
@@ -149,16 +146,16 @@ class Plan:
         settings: Settings,
         prompts: Sequence[str],
         seeds: Sequence[int],
-        sizes: Sequence[tuple[int, int] | str],
+        sizes: Sequence[SizeLike],
         methods: Sequence[str],
     ) -> "Plan":
         """Every prompt with every seed at every size by every method.
 
-        At native size many are the identity: its images are drawn once, under the first of them.
+        At native size many methods make the same images: those are generated once, by the first of them.
 
         Raises:
             InvalidInputError: for repeated prompts, seeds, sizes or methods, or none at all; for what no
-            image can have.
+                image can have.
             UnknownNameError: for an unknown method.
         """
         chosen = [method(text) for text in methods]
@@ -169,7 +166,8 @@ class Plan:
                 raise InvalidInputError(f"no {name}; give at least one")
             if repeated := [value for value, count in Counter(values).items() if count > 1]:
                 raise InvalidInputError(
-                    f"{len(repeated)} {name} are repeated, the first being {repeated[0]!r}; each may occur once"
+                    f"{len(repeated)} {name} are repeated, the first being {repeated[0]!r}; "
+                    "each may occur once"
                 )
         for size, each in product(labels, chosen):
             check_at(each, Size.parse(size), settings.native_size)
@@ -187,7 +185,7 @@ class Plan:
         return {
             (size, name): [Unit(prompt, seed, *Size.parse(size), name, **shared) for prompt, seed in images]
             for size, name in product(self.sizes, self.methods)
-            if self.drawn_by(size, name) == name
+            if self.generated_by(size, name) == name
         }
 
     @cached_property
@@ -195,10 +193,8 @@ class Plan:
         """All images, cell by cell."""
         return tuple(chain(*self.cells.values()))
 
-    def drawn_by(self, size: str, name: str) -> str:
-        """By which method the images of `name` are drawn: at native size the first of those that do the same
-        there.
-        """
+    def generated_by(self, size: str, name: str) -> str:
+        """The method whose images `name` shares: itself, but at native size the first that makes the same."""
         if size != self.native:
             return name
         groups = distinct_at_native_size(self.methods)
@@ -215,17 +211,17 @@ class Plan:
         shared, seeds = self.settings, sorted(self.seeds)
         sampler = "its own scheduler" if shared.scheduler == OWN else shared.scheduler
         return (
-            f"model {shared.model} @ {shared.revision[:8]} · {sampler}, {shared.steps} steps · guidance {shared.guidance:g} · "
-            f"{len(self.prompts)} prompts x seeds {seeds[0]} to {seeds[-1]} · {shared.dtype} · no safety checker · "
-            f"drawing version {shared.drawing}"
+            f"model {shared.model} @ {shared.revision[:8]} · {sampler}, {shared.steps} steps · "
+            f"guidance {shared.guidance:g} · {len(self.prompts)} prompts x seeds {seeds[0]} to {seeds[-1]} · "
+            f"{shared.dtype} · no safety checker · generation version {shared.version}"
         )
 
     def groups(self, batch: int = BATCH, shard: tuple[int, int] = (0, 1)) -> list[list[Unit]]:
-        """The units in groups of `batch` that are drawn together, or every n-th group for shard (i, n).
+        """The units in groups of `batch` that are generated together, or every n-th group for shard (i, n).
 
-        Groups do not depend on shards, nor on what has been drawn already. So an image has the same
-        neighbours whoever draws it, and the same bytes (sums in floating point depend on the batch, by one
-        grey level).
+        Groups do not depend on shards, nor on what is generated already. So an image has the same neighbours
+        whoever generates it, and the same bytes (sums in floating point depend on the batch, by one grey
+        level).
 
         Raises:
             InvalidInputError: for a batch below 1, or a shard that is not among n.
@@ -236,9 +232,8 @@ class Plan:
         if not 0 <= index < count:
             raise InvalidInputError(f"shard is {index}/{count}; write i/n with i from 0 to n - 1")
         cells = self.cells.values()
-        return [units[start : start + batch] for units in cells for start in range(0, len(units), batch)][
-            index::count
-        ]
+        whole = [units[start : start + batch] for units in cells for start in range(0, len(units), batch)]
+        return whole[index::count]
 
     @property
     def content(self) -> dict[str, object]:
@@ -279,7 +274,7 @@ class Plan:
             if plan.digest != digest:
                 raise InvalidInputError("its images have other keys here")
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            advice = f"remove it and make it again with `{AGAIN}`: images that are drawn stay"
+            advice = f"remove it and make it again with `{AGAIN}`: {STAY}"
             raise InvalidInputError(f"{path} is no plan that can be read ({error}); {advice}") from error
         return plan
 
@@ -293,8 +288,8 @@ class Plan:
         if different := [name for name in stored if stored[name] != wanted[name]]:
             texts = (f"{name.replace('_', ' ')} {_both(wanted[name], stored[name])}" for name in different)
             raise InvalidInputError(
-                f"the plan in the store is not the one asked for: {'; '.join(texts)}. Give all commands the same values, or make "
-                f"it again with `{AGAIN}`: images that are drawn stay"
+                f"the plan in the store is not the one asked for: {'; '.join(texts)}. Give all commands the "
+                f"same values, or make it again with `{AGAIN}`: {STAY}"
             )
 
 
@@ -310,4 +305,5 @@ def _both(asked: object, stored: object) -> str:
         return f"{asked!r}, there {stored!r}"
     pairs = enumerate(zip_longest(asked, stored), 1)
     place, (one, other) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
-    return f"({len(asked)}, there {len(stored)}; the first that differs, number {place}: {one!r}, there {other!r})"
+    counts = f"{len(asked)}, there {len(stored)}"
+    return f"({counts}; the first that differs, number {place}: {one!r}, there {other!r})"

@@ -1,22 +1,22 @@
 """From committed images to metric tables: every number with its interval, every comparison in pairs.
 
-All methods of a size are judged on the same prompts and seeds: an image that is missing under one of them is
-left out of all. Two tables come out, tidy, one row a number; which metrics there are is said by
+All methods of a size are measured on the same prompts and seeds: an image that is missing under one of them
+is left out of all. Two tables come out, tidy, one row a number; which metrics there are is said by
 `metrics.registry.METRICS`:
 
     levels        how far each method is from the reference, how well it fits its prompts
     differences   a method against the first, paired image by image
 
-Beside the methods stand two floors at every size: `real, resized`, real images brought to that size, is what
-a perfect model would get; `native, resized`, the model's own native images brought to that size, is what one
-gets without the trouble.
+Beside the methods stand two reference baselines at every size: `real, resized`, real images brought to that
+size, is what a perfect model would get; `native, resized`, the model's own native images brought to that
+size, is what one gets without the trouble.
 
 Whatever distances are measured to is a sample too: its error is part of every interval, and blocks of prompts
 that it shares with a method are deleted from both. Only a reference that is a state is taken as it is.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,19 @@ from jaxtyping import Float
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import replacing
 from entropy_lib.metrics.extractors import CutCaptionWarning
-from entropy_lib.metrics.registry import CAPTIONS, DISTANCES, METRICS, Distance, Score
+from entropy_lib.metrics.layout import layout_values
+from entropy_lib.metrics.registry import (
+    CAPTIONS,
+    DISTANCES,
+    FINDINGS,
+    METRICS,
+    PRIMARY,
+    UNCOUNTED,
+    Distance,
+    Score,
+)
 from entropy_lib.metrics.state import FeatureState
+from entropy_lib.sizes import Size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
@@ -60,14 +71,12 @@ class Tables:
 
     def write(self, folder: Path) -> list[Path]:
         """The tables as CSV and where they come from as text, each whole or not at all."""
-        contents = {
-            f"{name}.csv": table.to_csv(index=False, float_format="%.6g")
-            for name, table in {
-                "levels": self.levels.assign(features=self.label),
-                "differences": self.differences.assign(features=self.label),
-                "exclusions": self.exclusions,
-            }.items()
+        tables = {
+            "levels": self.levels.assign(features=self.label),
+            "differences": self.differences.assign(features=self.label),
+            "exclusions": self.exclusions,
         }
+        contents = {f"{name}.csv": t.to_csv(index=False, float_format="%.6g") for name, t in tables.items()}
         contents["provenance.txt"] = f"{self.provenance}\n{self.label}\n"
         for name, content in contents.items():
             with replacing(folder / name) as temporary:
@@ -76,17 +85,17 @@ class Tables:
 
 
 def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda size: None) -> Tables:
-    """All metrics of a comparison, as tables.
+    """All metrics of a comparison, as tables. Nothing is generated.
 
     A Fréchet distance is left out where either side has fewer than two images for each feature: no interval
     would cover it. Kernel distances and scores are given for any number.
 
     Args:
-        comparison: what to judge; nothing is drawn.
+        comparison: what to measure.
         progress: called with each size before its work starts.
 
     Raises:
-        InvalidInputError: where hardly anything was drawn.
+        InvalidInputError: where hardly anything was generated.
         DamagedImageError: for an image that is not what was committed.
     """
     targets = _targets(comparison)
@@ -97,10 +106,10 @@ def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda si
             progress(size)
             images, dropped = comparison.common_images(size)
             samples = _samples(comparison, size, images)
-            rows = [(method, *each) for method, usable in images.items() for each in usable.excluded.items()]
             exclusions += [
-                (size, *row) for row in [*rows, *([("all", "pairs dropped", dropped)] if dropped else [])]
+                (size, name, *each) for name, some in images.items() for each in some.excluded.items()
             ]
+            exclusions += [(size, "all", "pairs dropped", dropped)] if dropped else []
             levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
             differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
     changes = pd.DataFrame(differences)
@@ -124,9 +133,7 @@ class Target:
     reference: Sample | FeatureState
 
     def intervals(self, sample: Sample, first: Sample | None = None) -> dict[str, Interval]:
-        """Every distance of a sample that can be given; with `first` how much farther the sample is than
-        that, in pairs.
-        """
+        """Every distance of a sample that can be given; with `first` the paired difference to its own."""
         comparison, reference, found = sample.comparison, self.reference, {}
         if isinstance(reference, FeatureState):
             labels, options = _blocks(sample), {"level": comparison.level}
@@ -137,12 +144,10 @@ class Target:
         for metric in comparison.wanted(Distance):
             features, purpose = sample.features(metric.features), metric.features
             known = reference if isinstance(reference, FeatureState) else reference.features(purpose)
-            if metric.can_be_given(features, known) and first is None:
-                found[metric.name] = metric.interval(features, known, labels, **options)
-            elif metric.can_be_given(features, known):
-                found[metric.name] = metric.difference(
-                    features, first.features(purpose), known, labels, **options
-                )
+            if metric.can_be_given(features, known):
+                both = (features,) if first is None else (features, first.features(purpose))
+                measure = metric.interval if first is None else metric.difference
+                found[metric.name] = measure(*both, known, labels, **options)
         return found
 
 
@@ -154,8 +159,8 @@ def _targets(comparison: Comparison) -> list[Target]:
         own = comparison.caches[DISTANCES].label
         if reference.extractor not in ("", own):
             raise InvalidInputError(
-                f"the reference holds features of {reference.extractor!r}, not of {own!r}; name its extractor and view, or make "
-                "the state again"
+                f"the reference holds features of {reference.extractor!r}, not of {own!r}; name its "
+                "extractor and view, or make the state again"
             )
         targets.append(Target("real", reference))
     elif reference is not None:
@@ -167,13 +172,11 @@ def _targets(comparison: Comparison) -> list[Target]:
 
 
 def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImages]) -> dict[str, Sample]:
-    """The methods of a size and its floors. Where one changes nothing it is not shown apart from the one
-    that it equals.
-    """
+    """The methods of a size, of those that make the same images the first, and its reference baselines."""
     samples = {
         name: comparison.sample(usable, size if name == NATIVE else None)
         for name, usable in images.items()
-        if name == NATIVE or comparison.plan.drawn_by(size, name) == name
+        if name == NATIVE or comparison.plan.generated_by(size, name) == name
     }
     if isinstance(comparison.reference, Reference):
         samples[REAL] = comparison.real_sample(comparison.reference.halves()[0], size)
@@ -182,42 +185,42 @@ def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImage
 
 def _levels(
     comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
-) -> list[dict]:
-    rows, plan = [], comparison.plan
+) -> Iterator[dict]:
+    plan = comparison.plan
     for method, sample in samples.items():
         # those very images are a target
         native = method == NATIVE or (method == plan.methods[0] and size == plan.native)
-        for target in (each for each in targets if not (native and each.name == "native")):
-            rows += [
-                {
-                    "method": method,
-                    "metric": metric,
-                    "reference": target.name,
-                    **interval.columns(),
-                    **sample.counts,
-                }
-                for metric, interval in target.intervals(sample).items()
-            ]
-        for metric, values in sample.scores.items():
-            known = _known(sample, values)
-            if known is None:
-                continue
+        found = [
+            (metric, target.name, interval, sample.counts)
+            for target in targets
+            if not (native and target.name == "native")
+            for metric, interval in target.intervals(sample).items()
+        ]
+        for metric, reference, interval, counts in [*found, *_score_levels(sample)]:
+            row = {"method": method, "metric": metric, "reference": reference}
+            yield {**row, **interval.columns(), **counts}
+
+
+def _score_levels(sample: Sample) -> Iterator[tuple[str, str, Interval, dict[str, int]]]:
+    """Metric, what it is measured against, mean score, and how many images and prompts have a score."""
+    for name, values in sample.scores.items():
+        known, metric = _known(sample, values), METRICS[name]
+        if known is not None:
             counts = {"images": len(known), "prompts": len({sample.prompts[index] for index in known})}
-            interval = jackknife(np.mean, values[known], _blocks(sample, known), level=comparison.level)
-            if (bounds := METRICS[metric].bounds) is not None:
-                interval = interval.within(*bounds, counts["prompts"])
-            row = {"method": method, "metric": metric, "reference": METRICS[metric].reference}
-            rows.append({**row, **interval.columns(), **counts})
-    return rows
+            blocks = _blocks(sample, known)
+            interval = jackknife(np.mean, values[known], blocks, level=sample.comparison.level)
+            if metric.bounds is not None:
+                interval = interval.within(*metric.bounds, counts["prompts"])
+            yield name, metric.reference, interval, counts
 
 
 def _differences(
     comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
-) -> list[dict]:
-    """Each further method, and the native floor, against the first, image by image; distances are to the
-    first target.
+) -> Iterator[dict]:
+    """Each further method, and native images, against the first, image by image; distances are to the first
+    target.
     """
-    plan, rows = comparison.plan, []
+    plan = comparison.plan
     first = samples[plan.methods[0]]
     for method, sample in samples.items():
         if method in (plan.methods[0], REAL):
@@ -227,19 +230,12 @@ def _differences(
         native = method == NATIVE or size == plan.native
         for target in (each for each in targets[:1] if not (native and each.name == "native")):
             for metric, interval in target.intervals(sample, first).items():
-                rows.append({**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value})
+                yield {**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value}
         for metric, values in sample.scores.items():
             known = _known(sample, values, first.scores[metric])
             if known is not None:
-                rows.append(
-                    {
-                        **pair,
-                        "metric": metric,
-                        **_score_difference(metric, sample, first, known),
-                        "pairs": len(known),
-                    }
-                )
-    return rows
+                difference = _score_difference(metric, sample, first, known)
+                yield {**pair, "metric": metric, **difference, "pairs": len(known)}
 
 
 def _score_difference(metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
@@ -300,3 +296,72 @@ def _provenance(comparison: Comparison) -> str:
     if any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):
         parts.append(comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts))))
     return " · ".join(part for part in parts if part)
+
+
+def image_outcomes(comparison: Comparison) -> pd.DataFrame:
+    """Every wanted metric that is a number an image, of every usable image. Nothing is generated.
+
+    Returns:
+        one row an image and metric: `size, method, prompt, seed, metric, value`; NaN where a number cannot be
+        given. Images of native size stand under the methods that they were generated by.
+
+    Raises:
+        DamagedImageError: for an image that is not what was committed.
+    """
+    return pd.concat(
+        [
+            rows.assign(metric=name, value=values)
+            for rows, sample in _cells(comparison)
+            for name, values in sample.scores.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def things_found(comparison: Comparison) -> pd.DataFrame:
+    """Nameable things in every usable image of a comparison, beside how many its prompt asks for. Nothing is
+    generated.
+
+    Returns:
+        one row an image: `size, method, prompt, seed, asked, things`; images of native size as in
+        `image_outcomes`.
+
+    Raises:
+        InvalidInputError: for a comparison that nothing finds things in.
+    """
+    if FINDINGS not in comparison.caches:
+        raise InvalidInputError(
+            "no detector looks at this comparison; it must understand every prompt (captions of scenes) and "
+            "have room at every size"
+        )
+    tables = []
+    for rows, sample in _cells(comparison):
+        asked = comparison.caches[FINDINGS].captions(sample.prompts)
+        found = layout_values(sample.features(FINDINGS), asked)["things"]
+        tables.append(rows.assign(asked=asked[:, 1].int().numpy(), things=found.int().numpy()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _cells(comparison: Comparison) -> Iterator[tuple[pd.DataFrame, Sample]]:
+    """The usable images of each size and method, as rows of a table and as the metrics see them."""
+    for size, method in comparison.plan.cells:
+        images = comparison.usable(size, method)
+        rows = [{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in images.keys]
+        yield pd.DataFrame(rows), comparison.sample(images)
+
+
+def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
+    """What tells of the degradation at each size but the native one: `metrics.registry.PRIMARY`, or what
+    stands in for it.
+
+    Returns:
+        {size: names of metrics}.
+    """
+    wanted = {metric.name for metric in comparison.wanted()}
+    plan, found = comparison.plan, {}
+    for size in plan.sizes:
+        if size != plan.native:
+            side = "above" if Size.parse(size).pixels > Size.parse(plan.native).pixels else "below"
+            counted = [name for name in PRIMARY[side] if name in wanted]
+            found[size] = counted or [name for name in UNCOUNTED[side] if name in wanted]
+    return found

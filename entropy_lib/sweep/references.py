@@ -1,14 +1,13 @@
-"""Real images to compare with, and captions to draw: from the shipped data, a folder, parquet, WebDataset or
-the Hub.
+"""Real images to compare with: the shipped scenes, or a folder, Parquet, WebDataset or the Hub.
 
-    scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never seen by it;
-                             scenes:300 the first 300 of them
+    scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never
+                             seen by it; scenes:300 the first 300 of them
     path/to/folder           images, captions in metadata.csv (file_name, caption), see `sweep.image_sources`
     path/to/*.parquet        a column of images and one of captions
     path/to/*.tar            WebDataset shards
     hub:owner/name:split     a data set of the Hugging Face Hub; split "train" where none is named
     path/to/file.safetensors a state written by `FeatureState.save`: enough for a Fréchet distance, and
-    nothing else
+                             nothing else
 
 Real data sets are JPEG more often than not; that is said, not refused. What cannot be decoded is left out,
 counted and named; what cannot be shown as a viewer shows it (`metrics.picture_files`) is refused.
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 SEED = 0  # of the split into halves
 LEAST = 6  # images
-SCENES = 2000  # images of the reference that is drawn here
+SCENES = 2000  # test scenes, where no number is given
 DAMAGED = "damaged"
 FACTS = ("digest", "height", "width", "format", "problem")
 
@@ -97,41 +96,40 @@ class Reference:
         of `datasets`.
 
         Raises:
-            InvalidInputError: if fewer than six can be decoded: three for captions and floor, three to
-                compare with; or if one can be decoded, but not shown as a viewer shows it.
+            InvalidInputError: if fewer than six can be decoded: three for captions and the reference
+                baseline, three to compare with; or if one can be decoded, but not shown as a viewer shows it.
 
         Warns:
             DamagedReferenceWarning: saying how many were left out, and which.
         """
-        if hasattr(self.rows, "map"):
-            options = {
-                "remove_columns": self.rows.column_names,
-                "fn_kwargs": {"code": _code()},
-                "desc": f"reading {self.name}",
-            }
-            whole = self.rows.map(_facts, input_columns=[self.image], **options).to_pandas()
-        else:
-            whole = pd.DataFrame([_facts(row[self.image]) for row in self.rows], columns=FACTS)
+        whole = self._facts()
         names = whole.index.map(self._name_of)
         refused = whole["problem"].where(~whole["problem"].isin(["", DAMAGED])).dropna()
         if len(refused):
             raise InvalidInputError(
-                f"{len(refused)} images of {self.name} cannot be shown as they are ({some(names[refused.index])}): of the first, "
-                f"{refused.iloc[0]}"
+                f"{len(refused)} images of {self.name} cannot be shown as they are "
+                f"({some(names[refused.index])}): of the first, {refused.iloc[0]}"
             )
         decoded = whole[whole["problem"] == ""].drop_duplicates("digest")
         broken = names[whole["problem"] == DAMAGED]
         damaged = f"{len(broken)} of {len(whole)} images of {self.name} cannot be decoded"
         if len(decoded) < LEAST:
             raise InvalidInputError(
-                f"{self.name} holds {len(decoded)} different images ({damaged}); a reference needs {LEAST} at least, half of "
-                "them to compare with. Name another reference, or restore its files"
+                f"{self.name} holds {len(decoded)} different images ({damaged}); a reference needs {LEAST} "
+                "at least, half of them to compare with. Name another reference, or restore its files"
             )
         if len(broken):
             warnings.warn(
                 f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2
             )
         return decoded.drop(columns="problem")
+
+    def _facts(self) -> pd.DataFrame:
+        if not hasattr(self.rows, "map"):
+            return pd.DataFrame([_facts(row[self.image]) for row in self.rows], columns=FACTS)
+        columns = {"input_columns": [self.image], "remove_columns": self.rows.column_names}
+        found = self.rows.map(_facts, fn_kwargs={"code": _code()}, desc=f"reading {self.name}", **columns)
+        return found.to_pandas()
 
     def _name_of(self, index: int) -> str:
         """The file of an image, or its row where it has none."""
@@ -151,7 +149,8 @@ class Reference:
         texts = [(first_text(self.rows[index][self.caption]) or "").strip() for index in indices]
         if missing := texts.count(""):
             raise InvalidInputError(
-                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those images, or leave them out"
+                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those images, or "
+                "leave them out"
             )
         return texts
 
@@ -159,7 +158,7 @@ class Reference:
         """Indices of two halves that share no image, in random order, the same every time: the first few are
         a fair sample.
 
-        The first gives captions and the floor of real images, the second is what all are compared with: no
+        The first gives captions and the reference baseline, the second is what all are compared with: no
         image is ever compared with itself.
         """
         order = np.random.default_rng(SEED).permutation(np.array(self.survey.index))
@@ -167,12 +166,12 @@ class Reference:
 
     def summary(self) -> str:
         """One line: how many images, of what sizes and formats."""
-        sizes = set(self.survey[["height", "width"]].itertuples(index=False, name=None))
-        shortest, longest, formats = min(sizes), max(sizes), set(self.survey["format"])
-        size = f"{shortest[0]}x{shortest[1]}" + (
-            "" if len(sizes) == 1 else f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes"
-        )
-        return f"{self.name}: {len(self.survey):,} images of {size}, {' and '.join(sorted(formats))}"
+        sizes = sorted(set(self.survey[["height", "width"]].itertuples(index=False, name=None)))
+        (shortest, longest), formats = (sizes[0], sizes[-1]), sorted(set(self.survey["format"]))
+        size = f"{shortest[0]}x{shortest[1]}"
+        if len(sizes) > 1:
+            size += f" to {longest[0]}x{longest[1]}, {len(sizes)} sizes"
+        return f"{self.name}: {len(self.survey):,} images of {size}, {' and '.join(formats)}"
 
     def check_size(self, side: int) -> None:
         """Raise InvalidInputError if images are smaller than what the extractor reads: enlarging the
@@ -181,8 +180,9 @@ class Reference:
         small = int((self.survey[["height", "width"]].min(axis=1) < side).sum())
         if small:
             raise InvalidInputError(
-                f"{small} of {len(self.survey)} images of {self.name} have a side below the {side} px that the extractor reads: "
-                "they would be enlarged, and samples compared with blurred images. Leave them out"
+                f"{small} of {len(self.survey)} images of {self.name} have a side below the {side} px that "
+                "the extractor reads: they would be enlarged, and samples compared with blurred images. "
+                "Leave them out"
             )
 
 
@@ -207,16 +207,16 @@ def _facts(value: object, code: str = "") -> dict:
 
 @cache
 def _code() -> str:
-    """A checksum of what decides the facts, which `datasets` does not look into: it knows functions by their
-    names.
-    """
+    """A checksum of what decides the facts: `datasets` knows functions by their names alone."""
     return hashlib.sha256((inspect.getsource(picture_files) + inspect.getsource(_facts)).encode()).hexdigest()
 
 
 def _encoded(value: object) -> bytes:
-    """The file of an image: of a place on disk, of what `datasets` gives undecoded, or the bytes themselves."""
-    if not isinstance(value, Mapping) or value.get("bytes") is not None:
-        return value["bytes"] if isinstance(value, Mapping) else value
+    """The file of an image: a place on disk, what `datasets` gives undecoded, or the bytes themselves."""
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("bytes") is not None:
+        return value["bytes"]
     with open(value["path"], "rb") as file:
         file.seek(value.get("start", 0))
         return file.read(value.get("size", -1))
@@ -232,53 +232,56 @@ def load_reference(source: str) -> Reference:
     """
     if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
         return _scenes(int(match[1] or SCENES))
-    path = Path(source)
-    kind = (
-        "folder"
-        if path.is_dir()
-        else path.suffix
-        if path.suffix in (".parquet", ".tar")
-        else source.partition(":")[0]
-    )
-    if kind not in ("folder", ".parquet", ".tar", "hub"):
-        raise InvalidInputError(
-            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of images, a .parquet, a .tar, a "
-            f"state (.safetensors), or hub:owner/name[:split]; relative paths are taken from {workplace()}"
-        )
-    files = _existing(path) if kind.startswith(".") else []
     with extra("metrics"):
         import datasets
-    try:
-        if kind == ".parquet":
-            rows = datasets.load_dataset(
-                "parquet", data_files=[escape(str(file)) for file in files], split="train"
-            )
-        elif kind == "hub":
-            name, _, split = source.removeprefix("hub:").partition(":")
-            with offline_where_it_does_not_answer():
-                rows = datasets.load_dataset(name, split=split or "train")
-        else:
-            rows = _dataset(in_folder(path) if kind == "folder" else in_archives(files))
-    except Exception as error:  # of many kinds, and of as many libraries
-        cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
-        first = str(cause).splitlines()[0]
-        raise InvalidInputError(
-            f"reference {source!r} cannot be read ({first}); restore its files, or name another"
-        ) from error
+
+    path = Path(source)
+    rows = _rows(source, path)
     image = column(IMAGE_COLUMNS, rows.column_names)
     if image is None:
         raise InvalidInputError(
-            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(IMAGE_COLUMNS)} must hold images"
+            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(IMAGE_COLUMNS)} must "
+            "hold images"
         )
     if isinstance(rows.features[image], datasets.Image):
         rows = rows.cast_column(image, datasets.Image(decode=False))
     return Reference(path.name, rows, image, column(CAPTION_COLUMNS, rows.column_names))
 
 
+def _rows(source: str, path: Path) -> "datasets.Dataset":
+    """The table of a reference, by the kind of its source."""
+    import datasets
+
+    kind = path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
+    if kind not in (".parquet", ".tar", "hub") and not path.is_dir():
+        raise InvalidInputError(
+            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of images, a "
+            ".parquet, a .tar, a state (.safetensors), or hub:owner/name[:split]; relative paths are taken "
+            f"from {workplace()}"
+        )
+    files = [] if path.is_dir() or kind == "hub" else _existing(path)
+    try:
+        if path.is_dir():
+            return _dataset(in_folder(path))
+        if kind == ".tar":
+            return _dataset(in_archives(files))
+        if kind == ".parquet":
+            names = [escape(str(file)) for file in files]
+            return datasets.load_dataset("parquet", data_files=names, split="train")
+        name, _, split = source.removeprefix("hub:").partition(":")
+        with offline_where_it_does_not_answer():
+            return datasets.load_dataset(name, split=split or "train")
+    except Exception as error:  # of many kinds, and of as many libraries
+        cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
+        raise InvalidInputError(
+            f"reference {source!r} cannot be read ({str(cause).splitlines()[0]}); restore its files, or name "
+            "another"
+        ) from error
+
+
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the rows say."""
-    with extra("metrics"):
-        import datasets
+    import datasets
 
     if not rows:
         raise InvalidInputError("it holds no images")
@@ -348,7 +351,7 @@ def _scenes(count: int) -> Reference:
     rows = []
     for one in (scenes.scene(number, "test") for number in range(count)):
         encoded = io.BytesIO()
-        image = Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE))
-        image.save(encoded, format="BMP")  # without loss, and without the time that compression takes
+        # BMP: without loss, and without the time that compression takes
+        Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE)).save(encoded, format="BMP")
         rows.append({"image": encoded.getvalue(), "caption": one.caption})
     return Reference("scenes", rows, "image", "caption")

@@ -1,6 +1,4 @@
-"""How units are drawn: a group at a time, from a pipeline that has been checked against what the units ask
-for.
-"""
+"""How units become images: a group at a time, by a pipeline that is what the units ask for."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +15,7 @@ from entropy_lib.sampling.generation import generate, under_rule
 from entropy_lib.sampling.methods import METHODS, method
 from entropy_lib.sampling.request import SEEDS, distinct_rules_at, native_size
 from entropy_lib.scaling.calibration import use_calibration
-from entropy_lib.sweep.plan import DRAWING_VERSION, OWN, Settings, Unit
+from entropy_lib.sweep.plan import GENERATION_VERSION, OWN, Settings, Unit
 from entropy_lib.sweep.store import Pixels, Store
 
 
@@ -52,14 +50,14 @@ class Sampler:
         self.native = native_size(self.pipe)
         self._calibration = ""
 
-    def draw_group(self, units: Sequence[Unit], store: Store) -> int:
-        """Draw the units of a group that the store has not, and commit them; returns how many those were.
+    def generate_group(self, units: Sequence[Unit], store: Store) -> int:
+        """Generate the units of a group that the store has not, and commit them; returns how many those were.
 
-        All of the group is drawn even where a part is there already, so that images do not depend on what was
-        there. Images that are not finite are excluded, with the reason in their record.
+        All of the group is generated even where a part is there already, so that images do not depend on what
+        was there. Images that are not finite are excluded, with the reason in their record.
 
         Raises:
-            InvalidInputError: for units of another model, revision, scheduler, dtype or drawing version.
+            InvalidInputError: for units of another model, revision, scheduler, dtype or generation version.
         """
         missing = [unit for unit in units if not store.has(unit)]
         if not missing:
@@ -67,23 +65,18 @@ class Sampler:
         self._check(units)
         self._calibrate(units[0].calibration, store)
         start = time.perf_counter()
-        images, batch = self._draw(units)
-        facts = {
-            "seconds": (time.perf_counter() - start) / len(units),
-            "batch": batch,
-            "library": __version__,
-        }
+        images, batch = self._generate(units)
+        seconds = (time.perf_counter() - start) / len(units)
+        facts = {"seconds": seconds, "batch": batch, "library": __version__}
         for unit, image in zip(units, images, strict=True):
-            if unit not in missing:
-                continue
-            if image is None:
+            if unit in missing and image is None:
                 store.exclude(unit, "not finite", **facts)
-            else:
+            elif unit in missing:
                 store.commit(unit, image, **facts)
         return len(missing)
 
     def check_rules(self, units: Iterable[Unit], store: Store) -> None:
-        """Try every rule on the network before anything is drawn.
+        """Try every rule on the network before anything is generated.
 
         Raises:
             InvalidInputError: for a level that the network has not, a calibration that is of other weights or
@@ -96,9 +89,7 @@ class Sampler:
                 distinct_rules_at(self.pipe, [rule], (height, width))
 
     def _calibrate(self, digest: str, store: Store) -> None:
-        """Let the rules to come take their factors from a calibration that the store keeps, or from the
-        shipped one.
-        """
+        """Let rules take their factors from a calibration that the store keeps, or from the shipped one."""
         if digest != self._calibration:
             use_calibration(denoiser(self.pipe), store.calibration(digest) if digest else None)
             self._calibration = digest
@@ -109,16 +100,17 @@ class Sampler:
             "revision": {self.revision},
             "dtype": {self.dtype},
             "scheduler": {OWN, type(self.pipe.scheduler).__name__},
-            "drawing": {DRAWING_VERSION},
+            "version": {GENERATION_VERSION},
         }
         for name, allowed in here.items():
             if asked := {getattr(unit, name) for unit in units} - allowed:
                 given, wanted = " or ".join(sorted(map(str, allowed))), ", ".join(sorted(map(str, asked)))
                 raise InvalidInputError(
-                    f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load what it asks for"
+                    f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load "
+                    "what it asks for"
                 )
 
-    def _draw(self, units: Sequence[Unit]) -> tuple[list[Pixels | None], int]:
+    def _generate(self, units: Sequence[Unit]) -> tuple[list[Pixels | None], int]:
         """The images, None where one is not finite, and the batch that fitted into memory: halved until it
         does.
         """
@@ -127,11 +119,10 @@ class Sampler:
             [unit.prompt for unit in units],
             [self._seed(unit) for unit in units],
         )
-        options = {"steps": first.steps, "guidance": first.guidance, "batch": len(units)}
+        asked = {"size": (first.height, first.width), "method": first.method, "batch": len(units)}
+        asked |= {"steps": first.steps, "guidance": first.guidance}
         try:
-            return list(
-                generate(self.pipe, prompts, seeds, (first.height, first.width), first.method, **options)
-            ), len(units)
+            return list(generate(self.pipe, prompts, seeds, **asked)), len(units)
         except NotFiniteError:
             if len(units) == 1:
                 return [None], 1
@@ -141,23 +132,17 @@ class Sampler:
         # Outside the handler, which would keep the failed attempt's tensors alive.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        halves = [self._draw(units[: len(units) // 2]), self._draw(units[len(units) // 2 :])]
+        halves = [self._generate(units[: len(units) // 2]), self._generate(units[len(units) // 2 :])]
         return [*halves[0][0], *halves[1][0]], min(batch for _, batch in halves)
 
     def _seed(self, unit: Unit) -> int:
         """Methods that begin with an image of native size begin with the noise of native size."""
-        begun = (
-            replace(unit, height=self.native[0], width=self.native[1])
-            if METHODS[method(unit.method).kind].from_native
-            else unit
-        )
-        return begun.noise_seed % SEEDS  # all that torch's generator on the CPU uses of a seed
+        if METHODS[method(unit.method).kind].from_native:
+            unit = replace(unit, height=self.native[0], width=self.native[1])
+        return unit.noise_seed % SEEDS  # all that torch's generator on the CPU uses of a seed
 
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether torch says that memory ran out: a class of its own on CUDA, a message on the CPU."""
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "not enough memory" in str(error)
-        or "out of memory" in str(error)
-    )
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in said or "out of memory" in said

@@ -1,13 +1,13 @@
 """Where images lie: one PNG and one commit record for each unit, named by its key.
 
     images/1e/<key>.png      written under a temporary name, read back, then renamed
-    records/1e/<key>.json    the same, after the image; an image without a record does not exist for any reader
+    records/1e/<key>.json    the same, after the image; without a record no reader knows an image
     quarantine/              what failed its checksum, with its record
     calibrations/            of users, named by their digests
 
-Whatever moment a process is killed at, each file is whole or absent. Drawing a unit twice is harmless: the
+Whatever moment a process is killed at, each file is whole or absent. Generating a unit twice is harmless: the
 second result replaces the first. Readers verify the checksum of every image; a damaged one is put aside and
-counts as not drawn.
+counts as not generated.
 
 Example:
     >>> import numpy as np, tempfile
@@ -48,8 +48,8 @@ class DamagedImageError(EntropyLibError, RuntimeError):
     """An image that is missing or is not the one that was committed; it has been put aside."""
 
 
-class NotDrawnError(EntropyLibError, LookupError):
-    """An image that was never drawn, or was drawn and excluded."""
+class NotGeneratedError(EntropyLibError, LookupError):
+    """An image that was never generated, or was and is excluded."""
 
 
 class Store:
@@ -82,7 +82,7 @@ class Store:
 
         Args:
             unit: what the image shows.
-            image: of the unit's size.
+            image: uint8, of the unit's size.
             facts: anything else to remember, e.g. `seconds=1.5`.
 
         Raises:
@@ -91,21 +91,17 @@ class Store:
         """
         if image.dtype != np.uint8 or image.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
-            raise InvalidInputError(
-                f"image is {image.dtype} {image.shape}; the unit asks for uint8 {asked}"
-            )
+            raise InvalidInputError(f"image is {image.dtype} {image.shape}; the unit asks for uint8 {asked}")
         content = _png(image)
         _write(self.image_path(unit.key), content)
         self._record(unit, sha256=sha256(self.image_path(unit.key)), bytes=len(content), **facts)
 
     def exclude(self, unit: Unit, reason: str, **facts: object) -> None:
-        """Record that a unit was drawn and has no usable image, and why. It is not drawn again."""
+        """Record that a unit has no usable image, and why. It is not generated again."""
         self._record(unit, excluded=reason, **facts)
 
     def keep_calibration(self, calibration: Calibration) -> str:
-        """Keep a calibration beside the images that are drawn by it; returns its digest, by which units name
-        it.
-        """
+        """Keep a calibration beside its images; returns its digest, by which units name it."""
         calibration.write(self._calibration_path(calibration.digest))
         return calibration.digest
 
@@ -118,9 +114,8 @@ class Store:
         """
         found = Calibration.read(self._calibration_path(digest))
         if found.digest != digest:
-            raise InvalidInputError(
-                f"{self._calibration_path(digest)} was changed after it was kept; remove it and plan again"
-            )
+            path = self._calibration_path(digest)
+            raise InvalidInputError(f"{path} was changed after it was kept; remove it and plan again")
         return found
 
     def _calibration_path(self, digest: str) -> Path:
@@ -144,34 +139,30 @@ class Store:
         """The commit record of a unit.
 
         Raises:
-            NotDrawnError: if it has none.
-            DamagedImageError: if it cannot be read; the unit counts as not drawn from then on.
+            NotGeneratedError: if it has none.
+            DamagedImageError: if it cannot be read; the unit counts as not generated from then on.
         """
         path = self.record_path(unit.key)
         if not path.exists():
-            raise NotDrawnError(f"{_named(unit)} is not in {self.folder.name}; draw it first")
+            raise NotGeneratedError(f"{_named(unit)} is not in {self.folder.name}; generate it first")
         try:
             record = json.loads(path.read_bytes())
-            if (
-                not isinstance(record, dict)
-                or record.get("key") != unit.key
-                or not {"sha256", "excluded"} & set(record)
-            ):
+            known = isinstance(record, dict) and record.get("key") == unit.key
+            if not known or not {"sha256", "excluded"} & set(record):
                 raise InvalidInputError("it is not the commit record of this image")
             return record
         except ValueError as error:
-            raise self._quarantined(
-                unit.key, f"has an unreadable record, {path.relative_to(self.folder)} ({error})"
-            ) from None
+            problem = f"has an unreadable record, {path.relative_to(self.folder)} ({error})"
+            raise self._quarantined(unit.key, problem) from None
 
     def records(self, units: Iterable[Unit]) -> dict[Unit, dict]:
-        """The commit record of each unit; where there is none, or a damaged one, it is `{"excluded": why}`."""
+        """The commit record of each unit; for none, or a damaged one, it is `{"excluded": why}`."""
         found = {}
         for unit in units:
             try:
                 found[unit] = self.record(unit)
-            except NotDrawnError:
-                found[unit] = {"excluded": "not drawn"}
+            except NotGeneratedError:
+                found[unit] = {"excluded": "not generated"}
             except DamagedImageError:
                 found[unit] = {"excluded": "damaged"}
         return found
@@ -180,12 +171,12 @@ class Store:
         """The image of a unit, verified against its record.
 
         Raises:
-            NotDrawnError: if it was not drawn, or was excluded.
-            DamagedImageError: if it is missing or its bytes changed; it counts as not drawn from then on.
+            NotGeneratedError: if it was not generated, or was excluded.
+            DamagedImageError: if it is missing or its bytes changed; it counts as not generated from then on.
         """
         record, path = self.record(unit), self.image_path(unit.key)
         if "excluded" in record:
-            raise NotDrawnError(f"{_named(unit)} was excluded: {record['excluded']}")
+            raise NotGeneratedError(f"{_named(unit)} was excluded: {record['excluded']}")
         if not path.exists():
             raise self._quarantined(unit.key, "is missing")
         if sha256(path) != record["sha256"]:
@@ -197,7 +188,7 @@ class Store:
         problems = []
         for unit in units:
             try:
-                with suppress(NotDrawnError):
+                with suppress(NotGeneratedError):
                     self.read(unit)
             except DamagedImageError as error:
                 problems.append(str(error))
@@ -211,16 +202,15 @@ class Store:
             if path.exists():
                 os.replace(path, aside / f"{time.time_ns()}-{path.name}")
         return DamagedImageError(
-            f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` draws it again"
+            f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` generates it again"
         )
 
     def clean(self) -> int:
         """Remove temporary files whose writers are gone; returns how many."""
-        removed = 0
-        for path in filter(_abandoned, self.folder.glob("*/??/.*.tmp.*")):
+        left = list(filter(_abandoned, self.folder.glob("*/??/.*.tmp.*")))
+        for path in left:
             path.unlink(missing_ok=True)
-            removed += 1
-        return removed
+        return len(left)
 
 
 def _named(unit: Unit) -> str:
@@ -232,9 +222,7 @@ def _png(image: Pixels) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, format="PNG", compress_level=4)
     if not np.array_equal(np.asarray(Image.open(io.BytesIO(encoded.getvalue()))), image):
-        raise NotWrittenError(
-            "the PNG does not decode to the image it was made from; is Pillow installed properly?"
-        )
+        raise NotWrittenError("the PNG does not decode to its image; is Pillow installed properly?")
     return encoded.getvalue()
 
 
@@ -250,9 +238,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _abandoned(temporary: Path) -> bool:
-    """Whether the process that was writing a temporary file is gone (machine and number are in the name, see
-    `replacing`).
-    """
+    """Whether the writer of a temporary file is gone: `replacing` puts machine and process into the name."""
     try:
         if time.time() - temporary.stat().st_mtime > STALE:
             return True

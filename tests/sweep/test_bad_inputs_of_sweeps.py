@@ -361,7 +361,7 @@ OF_SWEEPS = [
     (
         "truncated plan",
         truncated_plan,
-        f"plan.json is no plan that can be read .*`{AGAIN}`: images that are drawn stay",
+        f"plan.json is no plan that can be read .*`{AGAIN}`: images that are generated stay",
     ),
     ("empty plan", lambda path: stored(path, b""), "plan.json is no plan that can be read"),
     ("another file", lambda path: stored(path, b"[1]"), "plan.json is no plan that can be read"),

@@ -8,7 +8,7 @@ from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
 from entropy_lib.metrics.registry import FINDINGS
 from entropy_lib.sweep.comparison import Comparison
-from entropy_lib.sweep.outcomes import things_found
+from entropy_lib.sweep.reduce import things_found
 from entropy_lib.sweep.plan import Plan, Settings
 from entropy_lib.sweep.store import Store
 

@@ -29,7 +29,7 @@ def test_a_key_names_everything_the_image_depends_on():
     unit = Unit("a zebra", 0, 64, 96, "equal-entropy(heads)", "mini", "1234", "own", 20, 2.0, "float32", 1)
     changes = {
         "prompt": "a zebra ", "seed": 1, "height": 72, "width": 64, "method": "unscaled", "calibration": "5678", "model": "sd15",
-        "revision": "1235", "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "drawing": 2,
+        "revision": "1235", "scheduler": "DDIMScheduler", "steps": 21, "guidance": 2.5, "dtype": "float16", "version": 2,
     }  # fmt: skip
     assert set(changes) == set(asdict(unit)), "every field is part of the key"
     assert (
@@ -47,7 +47,7 @@ def unit(prompt, seed, height, width, method, **changes):
         "guidance": 7.5,
         "dtype": "float32",
     }
-    return Unit(prompt, seed, height, width, method, **{**common, "drawing": 1, **changes})
+    return Unit(prompt, seed, height, width, method, **{**common, "version": 1, **changes})
 
 
 GOLDEN = [  # keys that images lie under in stores; none may ever change
@@ -78,7 +78,7 @@ GOLDEN = [  # keys that images lie under in stores; none may ever change
         "df2cfdf4ba4cf65e73fbe2a9d68ddca463eef01d0432d7989180a2aa2197cf7a",
     ),
     (
-        unit("a zebra", 0, 64, 96, "paper", calibration="5678", drawing=0),
+        unit("a zebra", 0, 64, 96, "paper", calibration="5678", version=0),
         "e072c9ab6b5bc0a6765f33b0bc233604d9c605e485005f6eb78e9275caba9332",
     ),
 ]
@@ -103,7 +103,7 @@ def test_noise_knows_prompt_seed_and_size_but_not_the_method():
         {"steps": 5},
         {"guidance": 1.0},
         {"dtype": "float16"},
-        {"drawing": 9},
+        {"version": 9},
     ):
         assert replace(unit, **same).noise_seed == unit.noise_seed
     others = [
@@ -154,7 +154,7 @@ def test_a_plan_survives_the_store(plan, tmp_path):
         ),
         ({"steps": 50, "guidance": 3.0}, "steps 50, there 20; guidance 3.0, there 2.0"),
         ({"dtype": "bfloat16"}, "dtype 'bfloat16', there 'float32'"),
-        ({"drawing": 2}, "drawing 2, there 1"),
+        ({"version": 2}, "version 2, there 1"),
     ],
     ids=str,
 )

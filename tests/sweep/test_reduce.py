@@ -210,7 +210,7 @@ def test_what_is_missing_under_one_rule_is_left_out_of_all(comparison):
     assert level(tables, "64x96", "unscaled", "KID").images == len(cell)
     found = tables.exclusions.set_index(["size", "method", "reason"]).images.to_dict()
     assert found == {
-        ("48x48", "paper", "not drawn"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
+        ("48x48", "paper", "not generated"): 1, ("48x48", "paper", "not finite"): 1, ("48x48", "all", "pairs dropped"): 2
     }  # fmt: skip
     comparison.store.exclude(comparison.plan.cells["64x64", "unscaled"][5], "not finite")
     assert level(evaluate(comparison), "64x96", "paper", "KID").images == len(cell) - 1, (
@@ -249,12 +249,12 @@ def test_a_damaged_image_stops_the_reduction_with_advice(comparison):
     path.write_bytes(path.read_bytes()[:-9])
     # not seen before
     cache = FeatureCache(comparison.store.folder / "features", comparison.caches[DISTANCES].extractor, "pad")
-    with pytest.raises(DamagedImageError, match="`sweep sample` draws it again"):
+    with pytest.raises(DamagedImageError, match="`sweep sample` generates it again"):
         evaluate(replace(comparison, caches={DISTANCES: cache}))
 
 
 def test_an_empty_store_is_said(comparison, tmp_path):
-    with pytest.raises(ValueError, match=r"0 images are usable at .* draw them first with `sweep sample`"):
+    with pytest.raises(ValueError, match=r"0 images are usable at .* generate them with `sweep sample`"):
         evaluate(replace(comparison, store=Store(tmp_path / "empty")))
 
 
@@ -379,9 +379,7 @@ def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(comparison, 
     captions for it.
     """
     plan, store = comparison.plan, Store(comparison.store.folder.parent / "tiled")
-    images = dict(
-        zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False)
-    )
+    images = dict(zip(dict.fromkeys(unit.prompt for unit in plan.units), reference.halves()[1], strict=False))
     for unit in plan.units:
         twice = (unit.method, unit.width) == ("unscaled", 96)
         image = resize_pictures(

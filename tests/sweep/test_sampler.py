@@ -77,7 +77,7 @@ def test_a_half_drawn_batch_is_completed_with_the_same_bytes(plan, undisturbed, 
 
 def test_the_rule_is_taken_out_again(plan, tmp_path):
     sampler = Sampler("mini", "float32", "cpu")
-    sampler.draw_group(plan.cells["32x32", "paper"][:1], Store(tmp_path))
+    sampler.generate_group(plan.cells["32x32", "paper"][:1], Store(tmp_path))
     assert scale_report(sampler.pipe).empty
 
 
@@ -92,7 +92,7 @@ def test_the_batch_is_halved_when_memory_runs_out(plan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(generation, "one_batch", hungry)
     sampler = Sampler("mini", "float32", "cpu")
-    assert sampler.draw_group(group, store) == 8
+    assert sampler.generate_group(group, store) == 8
     assert drawn == [2, 2, 2, 2]
     assert store.record(group[0])["batch"] == 2
     monkeypatch.setattr(
@@ -101,7 +101,7 @@ def test_the_batch_is_halved_when_memory_runs_out(plan, tmp_path, monkeypatch):
         lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory at all")),
     )
     with pytest.raises(torch.OutOfMemoryError):
-        sampler.draw_group(plan.cells["32x32", "unscaled"][:1], store)
+        sampler.generate_group(plan.cells["32x32", "unscaled"][:1], store)
 
 
 def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, mon
 
     monkeypatch.setattr(generation, "one_batch", broken)
     store, group = Store(tmp_path), [*plan.cells["32x32", "paper"]][::2][:3]
-    Sampler("mini", "float32", "cpu").draw_group(group, store)
+    Sampler("mini", "float32", "cpu").generate_group(group, store)
     assert store.record(group[1])["excluded"] == "not finite"
     assert [store.image_path(unit.key).exists() for unit in group] == [True, False, True]
     assert engines.pending([group], store) == []
@@ -120,11 +120,11 @@ def test_images_that_are_not_finite_are_excluded_and_counted(plan, tmp_path, mon
 
 def test_units_of_another_model_state_are_refused(plan, tmp_path):
     sampler = Sampler("mini", "float32", "cpu")
-    for name in ("revision", "dtype", "scheduler", "drawing"):
+    for name in ("revision", "dtype", "scheduler", "version"):
         with pytest.raises(
             ValueError, match=rf"{name} here is .* the plan asks for bfloat16; make the plan again"
         ):
-            sampler.draw_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
+            sampler.generate_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 
 
 def test_the_local_engine_is_one_process(plan, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from entropy_lib.sweep import store as module
 from entropy_lib.sweep.plan import Unit
-from entropy_lib.sweep.store import DamagedImageError, NotDrawnError, Store
+from entropy_lib.sweep.store import DamagedImageError, NotGeneratedError, Store
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_image_without_a_record_does_not_exist(store):
     store.record_path(unit().key).unlink()
     assert not store.has(unit())
     assert store.committed() == set()
-    with pytest.raises(NotDrawnError, match=r"'a zebra', 16x24, paper.* draw it first"):
+    with pytest.raises(NotGeneratedError, match=r"'a zebra', 16x24, paper.* generate it first"):
         store.read(unit())
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
     damage(store.image_path(unit().key))
     with pytest.raises(
         DamagedImageError,
-        match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` draws it again",
+        match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` generates it again",
     ):
         store.read(unit())
     assert not store.has(unit())
@@ -124,7 +124,7 @@ def test_verify_names_what_is_damaged_and_nothing_else(store):
 def test_an_excluded_unit_is_done_and_has_no_image(store):
     store.exclude(unit(), "not finite")
     assert store.has(unit())
-    with pytest.raises(NotDrawnError, match="excluded: not finite"):
+    with pytest.raises(NotGeneratedError, match="excluded: not finite"):
         store.read(unit())
 
 
@@ -189,7 +189,7 @@ def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
 
 def test_records_are_what_they_were(store):
     """Stores of older releases are read, and theirs read this one's: a method is called a rule there."""
-    store.commit(unit(drawing=0), image())
+    store.commit(unit(version=0), image())
     names = {
         "prompt",
         "seed",
@@ -203,7 +203,7 @@ def test_records_are_what_they_were(store):
         "guidance",
         "dtype",
     }
-    record = json.loads(store.record_path(unit(drawing=0).key).read_text(encoding="utf-8"))
+    record = json.loads(store.record_path(unit(version=0).key).read_text(encoding="utf-8"))
     assert set(record) == names | {"drawing", "calibration", "key", "host", "sha256", "bytes"}
     assert (record["rule"], record["drawing"]) == ("paper", 0)
     assert not store.has(unit()), "of another drawing version"

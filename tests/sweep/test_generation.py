@@ -1,10 +1,10 @@
-"""Drawing has a version: the same unit gives the same image until `DRAWING_VERSION` is raised.
+"""Drawing has a version: the same unit gives the same image until `GENERATION_VERSION` is raised.
 
 Where `test_images_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than
 before. If that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
-    1. add 1 to `DRAWING_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
-    2. python tests/sweep/test_drawing.py writes tests/sweep/images/drawing-<version>.png: look at it, commit
+    1. add 1 to `GENERATION_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
+    2. python tests/sweep/test_generation.py writes tests/sweep/images/drawing-<version>.png: look at it, commit
       it, drop the old
     3. say in CHANGELOG.md what changed.
 """
@@ -18,10 +18,10 @@ from PIL import Image
 
 from entropy_lib.models.architectures import build
 from entropy_lib.sweep import sample
-from entropy_lib.sweep.plan import DRAWING_VERSION, Unit
+from entropy_lib.sweep.plan import GENERATION_VERSION, Unit
 from entropy_lib.sweep.store import Store
 
-IMAGES = Path(__file__).parent / "images" / f"drawing-{DRAWING_VERSION}.png"
+IMAGES = Path(__file__).parent / "images" / f"generation-{GENERATION_VERSION}.png"
 TOLERANCE = 2  # grey levels: sums in floating point differ between machines
 COMMON = {
     "model": "tiny",
@@ -62,7 +62,7 @@ def drawn(folder) -> np.ndarray:
         store = Store(folder)
         sampler = sample.Sampler("tiny", "float32", "cpu")
         for start in range(0, len(UNITS), 2):
-            sampler.draw_group(UNITS[start : start + 2], store)
+            sampler.generate_group(UNITS[start : start + 2], store)
     return np.concatenate([store.read(unit) for unit in UNITS], axis=1)
 
 
