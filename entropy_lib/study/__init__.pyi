@@ -1,7 +1,6 @@
 # pyright: reportAttributeAccessIssue=error
 from . import analysis as analysis
 from . import answers as answers
-from . import automatic as automatic
 from . import design as design
 from . import page as page
 from . import panel as panel
@@ -15,13 +14,13 @@ from .analysis import side_bias as side_bias
 from .analysis import strengths as strengths
 from .answers import Limits as Limits
 from .answers import check_answers as check_answers
-from .automatic import automatic_rater as automatic_rater
 from .design import Candidate as Candidate
 from .design import Pair as Pair
 from .design import Study as Study
 from .design import make_study as make_study
 from .page import write_page as write_page
 from .panel import Truth as Truth
+from .panel import automatic_rater as automatic_rater
 from .panel import simulate_panel as simulate_panel
 from .reading import Refused as Refused
 from .reading import read_answers as read_answers

@@ -24,9 +24,7 @@ def answer_table(answers: pd.DataFrame, column: str = "value") -> Answers:
 
 
 def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
-    """Ratings as the choices that they imply: of the image with the higher score; choices stay what they are.
-
-    Puts people who rated beside raters who chose.
+    """Ratings as the choices that they imply: of the image with the higher score. Choices stay as they are.
 
     Args:
         answers: from `check_answers`.
@@ -59,21 +57,12 @@ def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     for (first, second), part in answers.groupby(["first", "second"], sort=False):
         sizes = [(str(size), here) for size, here in part.groupby("size", sort=False)]
         for size, here in [*sizes, (ALL, part)] if len(sizes) > 1 else sizes:
-            values = answer_table(here)
-            found = two_way_mean(values - nothing, level, _reach(answers))
-            row = {
-                "size": size,
-                "first": first,
-                "second": second,
-                "raters": values.shape[0],
-                "pairs": values.shape[1],
-            }
+            away = answer_table(here) - nothing
+            found = two_way_mean(away, level, _bounds(answers))
+            row = {"size": size, "first": first, "second": second, **_counts(away)}
             row |= {name: value + nothing for name, value in found.columns().items()}
-            rows.append(
-                row
-                | {"nothing": nothing, "p_value": found.p_value}
-                | _over_prompts(np.nanmean(values, axis=0) - nothing)
-            )
+            row |= {"nothing": nothing, "p_value": found.p_value, **_over_prompts(np.nanmean(away, axis=0))}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -90,21 +79,15 @@ def mean_scores(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     _some(answers)
     if answers.first_score.isna().all():
         raise InvalidInputError("the answers have no scores; the mean score belongs to the protocol 'rating'")
+    columns, rows = ["rater", "pair", "size", "method", "score"], []
     halves = [
-        answers.rename(columns={place: "method", f"{place}_score": "score"})[
-            ["rater", "pair", "size", "method", "score"]
-        ]
+        answers.rename(columns={place: "method", f"{place}_score": "score"})[columns]
         for place in ("first", "second")
     ]
-    rows = []
     for (size, method), part in pd.concat(halves).groupby(["size", "method"], sort=False):
         values = answer_table(part, "score")
-        row = {
-            "size": size,
-            "method": method,
-            **two_way_mean(values, level, (SCORES[0], SCORES[-1])).columns(),
-        }
-        rows.append(row | {"raters": values.shape[0], "pairs": values.shape[1]})
+        found = two_way_mean(values, level, (SCORES[0], SCORES[-1]))
+        rows.append({"size": size, "method": method, **found.columns(), **_counts(values)})
     return pd.DataFrame(rows)
 
 
@@ -118,20 +101,19 @@ def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
     _some(answers)
     away = answers.value - _nothing(answers)
     to_the_left = answers.assign(value=np.where(answers.left == answers.second, away, -away))
-    return two_way_mean(answer_table(to_the_left), level, _reach(answers))
+    return two_way_mean(answer_table(to_the_left), level, _bounds(answers))
 
 
 def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as strangers to the question
-    would.
+    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as by chance.
 
-    Interval distances for ratings' differences, ordinal ones for choices; limits by resampling pairs
+    Interval distances for ratings' differences, ordinal ones for choices; bounds by resampling pairs
     (evalica). Near zero is normal where images hardly differ: read it beside the mean. NaN where all answers
-    are the same, by which nobody can be told apart.
+    are the same, by which raters cannot be distinguished.
 
     Args:
         answers: from `check_answers`.
-        level, resamples, seed: of the limits.
+        level, resamples, seed: of the interval.
     """
     with extra("metrics"):
         import evalica
@@ -155,12 +137,12 @@ def strengths(
     """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is
     the logit of the share of choices for the one.
 
-    A rating is taken as the choice of the higher score. No difference counts half for both. Limits by
+    A rating is taken as the choice of the higher score. No difference counts half for both. Bounds by
     resampling raters; NaN where that changes nothing, because there is one or all answered alike.
 
     Args:
         answers: from `check_answers`.
-        level, resamples, seed: of the limits.
+        level, resamples, seed: of the intervals.
 
     Returns:
         one row a method: `method, estimate, low, high`, strongest first.
@@ -170,33 +152,32 @@ def strengths(
     codes, raters = pd.factorize(answers.rater)
     random = np.random.default_rng(seed)
     often = random.multinomial(len(raters), np.full(len(raters), 1 / len(raters)), size=resamples)
-    drawn = [_bradley_terry(answers, counts[codes].astype(float), names) for counts in often]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    low, high = (np.where(np.isclose(np.ptp(drawn, axis=0), 0), np.nan, limit) for limit in (low, high))
+    resampled = [_bradley_terry(answers, counts[codes].astype(float), names) for counts in often]
+    bounds = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.where(np.isclose(np.ptp(resampled, axis=0), 0), np.nan, bounds)
     whole = _bradley_terry(answers, np.ones(len(answers)), names)
     found = pd.DataFrame({"method": names, "estimate": whole, "low": low, "high": high})
     return found.sort_values("estimate", ascending=False, ignore_index=True)
 
 
 def _bradley_terry(answers: pd.DataFrame, weights: np.ndarray, names: list[str]) -> np.ndarray:
-    """Logits around 0; a draw of every two methods beside the answers keeps one that never loses from
+    """Logits around 0; a tie of every two methods beside the answers keeps one that never loses from
     infinity.
     """
     with extra("metrics"):
-        import evalica
+        from evalica import Winner, bradley_terry
 
-    outcome = np.sign(answers.value - _nothing(answers)).map(
-        {-1: evalica.Winner.X, 0: evalica.Winner.Draw, 1: evalica.Winner.Y}
-    )
-    first, second = (list(each) for each in zip(*itertools.combinations(names, 2), strict=True))
-    found = evalica.bradley_terry(
-        [*answers["first"], *first],
-        [*answers["second"], *second],
-        [*outcome, *[evalica.Winner.Draw] * len(first)],
-        weights=[*weights, *[1.0] * len(first)],
-    )
+    outcome = np.sign(answers.value - _nothing(answers)).map({-1: Winner.X, 0: Winner.Draw, 1: Winner.Y})
+    first, second = zip(*itertools.combinations(names, 2), strict=True)
+    ties = [Winner.Draw] * len(first)
+    shown = [*answers["first"], *first], [*answers["second"], *second], [*outcome, *ties]
+    found = bradley_terry(*shown, weights=[*weights, *np.ones(len(ties))])
     logits = np.log(found.scores.reindex(names).to_numpy())
     return logits - logits.mean()
+
+
+def _counts(values: Answers) -> dict[str, int]:
+    return {"raters": values.shape[0], "pairs": values.shape[1]}
 
 
 def _over_prompts(away: np.ndarray) -> dict[str, float]:
@@ -215,7 +196,7 @@ def _nothing(answers: pd.DataFrame) -> float:
     return 0.0 if answers.first_score.notna().any() else 0.5
 
 
-def _reach(answers: pd.DataFrame) -> tuple[float, float]:
+def _bounds(answers: pd.DataFrame) -> tuple[float, float]:
     """How far an answer can be from seeing no difference, either way."""
     furthest = SCORES[-1] - SCORES[0] if answers.first_score.notna().any() else 0.5
     return -furthest, furthest

@@ -13,8 +13,10 @@ from entropy_lib.study.design import OTHER_PROMPT, Study
 from entropy_lib.study.reading import Contents, Refused
 
 COLUMNS = [
-    "rater", "pair", "prompt", "size", "first", "second", "left", "order", "milliseconds", "value", "first_score", "second_score",
-]  # fmt: skip
+    *("rater", "pair", "prompt", "size", "first", "second", "left", "order", "milliseconds"),
+    *("value", "first_score", "second_score"),
+]
+NOTHING = {"choice": 0.5, "rating": 0.0}  # the value of an answer that sees no difference
 CHOICES = ("left", "tie", "right")
 SCORES = range(1, 11)
 LONGEST = 1e12  # milliseconds; a clock that says more is wrong
@@ -60,9 +62,8 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
 
     Left out whole: files that cannot be read, are damaged or of another study; all files but the fullest of a
     rater who sent several that agree, and all of one whose files do not; raters who left too much out, were
-    too fast too often, or failed catch
-    trials. Left out singly: answers that were too fast. Names that differ in case, spaces or the way they are
-    encoded are of one rater.
+    too fast too often, or failed catch trials. Left out singly: answers that were too fast. Names that differ
+    in case, spaces or the way they are encoded are of one rater.
 
     Args:
         study: from `make_study` or `Study.read`.
@@ -77,31 +78,19 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
         table, why = each.table, each.why
         row = {"file": each.name, "rater": each.rater, "used": False, "answers": len(table)}
         if not why:
-            failed = int((table.catch & (table.value <= _NOTHING[study.protocol])).sum())
+            failed = int((table.catch & (table.value <= NOTHING[study.protocol])).sum())
             row |= {"failed_catch_trials": failed, "median_seconds": table.milliseconds.median() / 1000}
             why = again.get(each.name) or _why_not(study, table, failed, limits)
         if why:
-            excluded.append({"file": each.name, "rater": each.rater, "what": "all answers", "why": why})
+            excluded.append((each.name, each.rater, "all answers", why))
         else:
-            fast = table.milliseconds < limits.fastest
-            for pair in table.pair[fast]:
-                excluded.append(
-                    {
-                        "file": each.name,
-                        "rater": each.rater,
-                        "what": pair,
-                        "why": f"faster than {limits.fastest} ms",
-                    }
-                )
+            fast, said = table.milliseconds < limits.fastest, f"faster than {limits.fastest} ms"
+            excluded += [(each.name, each.rater, pair, said) for pair in table.pair[fast]]
             tables.append(table.loc[~fast & ~table.catch, COLUMNS])
         raters.append(row | {"used": not why})
     answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    return Checked(
-        answers, pd.DataFrame(excluded, columns=["file", "rater", "what", "why"]), pd.DataFrame(raters)
-    )
-
-
-_NOTHING = {"choice": 0.5, "rating": 0.0}  # the value of an answer that sees no difference
+    left_out = pd.DataFrame(excluded, columns=["file", "rater", "what", "why"])
+    return Checked(answers, left_out, pd.DataFrame(raters))
 
 
 @dataclass(frozen=True)
@@ -118,15 +107,12 @@ class _Sent:
 def _sent(study: Study, name: str, content: Any) -> _Sent:
     """What a file holds, with nothing in it that the study does not know."""
     rater = content.get("rater", "") if isinstance(content, dict) else ""
-    rater = (
-        str(rater).strip().encode("utf-8", "backslashreplace").decode() if type(rater) in (str, int) else ""
-    )
+    rater = str(rater).strip() if type(rater) in (str, int) else ""
+    rater = rater.encode("utf-8", "backslashreplace").decode()
     if why := _unusable(study, rater, content):
         return _Sent(name, rater, why, pd.DataFrame())
-    table = pd.DataFrame(
-        [_said_of_the_second(study, rater, answer) for answer in content["answers"]],
-        columns=[*COLUMNS, "catch"],
-    )
+    rows = [_said_of_the_second(study, rater, answer) for answer in content["answers"]]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "catch"])
     return _Sent(name, rater, "", table, str(content.get("finished") or "~"))
 
 
@@ -159,9 +145,8 @@ def _sent_again(files: list[_Sent]) -> dict[str, str]:
             if apart:
                 left_out[each.name] = f"files of one rater disagree: {apart[0]}"
             elif each is not fullest:
-                left_out[each.name] = (
-                    f"a second file of this rater; {fullest.name} has as many answers or more"
-                )
+                why = f"a second file of this rater; {fullest.name} has as many answers or more"
+                left_out[each.name] = why
     return left_out
 
 
@@ -174,12 +159,9 @@ def _contradiction(one: _Sent, other: _Sent) -> str:
 
 
 def _person(name: str) -> str:
-    """A name without what differs when one person types it twice: case, spaces, and how letters with accents
-    are encoded.
-    """
-    shown = "".join(
-        each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"
-    )
+    """A name without what differs when one person types it twice: case, spaces, encoding of accents."""
+    letters = unicodedata.normalize("NFKC", name)
+    shown = "".join(each for each in letters if unicodedata.category(each) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", shown.casefold()).split())
 
 
@@ -211,18 +193,13 @@ def _damage(study: Study, answers: list[Any]) -> str:
     else:
         checks["left_score"] = checks["right_score"] = lambda score: _whole(score, SCORES[0], SCORES[-1])
     for number, answer in enumerate(answers, start=1):
-        if (
-            not isinstance(answer, dict)
-            or not isinstance(answer.get("pair"), str)
-            or answer["pair"] not in names
-        ):
+        name = answer.get("pair") if isinstance(answer, dict) else None
+        if not isinstance(name, str) or name not in names:
             return f"damaged: answer {number} is to no pair of the study ({reprlib.repr(answer)})"
         for field, fits in checks.items():
             if not fits(answer.get(field)):
-                return (
-                    f"damaged: the answer to {answer['pair']} has {field} {reprlib.repr(answer.get(field))}"
-                )
-        found.append(answer["pair"])
+                return f"damaged: the answer to {name} has {field} {reprlib.repr(answer.get(field))}"
+        found.append(name)
     twice = sorted({name for name in found if found.count(name) > 1})
     return f"damaged: {', '.join(twice)} answered twice" if twice else ""
 

@@ -5,9 +5,9 @@ asks.
 
 Example:
     >>> import numpy as np
-    >>> drawn = [Candidate(text, "64x64", {"unscaled": np.zeros((64, 64, 3), np.uint8), "paper": np.ones((64, 64, 3), np.uint8)})
-    ...          for text in ("a zebra", "two owls", "a boat")]
-    >>> study = make_study(drawn, pairs=2, catch_trials=1)
+    >>> images = {name: np.zeros((64, 64, 3), np.uint8) for name in ("unscaled", "paper")}
+    >>> generated = [Candidate(text, "64x64", images) for text in ("a zebra", "two owls", "a boat")]
+    >>> study = make_study(generated, pairs=2, catch_trials=1)
     >>> len(study.pairs), sum(pair.catch for pair in study.pairs), study.methods
     (3, 1, ('unscaled', 'paper'))
 """
@@ -33,6 +33,7 @@ KEY = "study.json"
 TITLE = "Images and texts"  # of the page, unless another is given
 OTHER_PROMPT = "another prompt"  # what is in the place of a method for the wrong image of a catch trial
 PAIRS, CATCH_TRIALS = 50, 4  # 50 as in the paper
+SMALL_WORDS = {"a", "an", "the", "on", "of", "and", "background", "style"}
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 
@@ -48,12 +49,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is shown at once.
+    """Two images that are shown at once.
 
     Attributes:
-        name: "p01" and so on, in an order that tells nothing.
+        name: "p01" and so on, in random order.
         prompt, size: of both images.
-        methods: by which image a and image b were drawn; which of the two is a was left to chance.
+        methods: by which image a and image b were generated; which of the two is a was left to chance.
         catch: a trial with one right answer: image b or a shows another prompt.
         digests: of the pixels.
     """
@@ -71,8 +72,7 @@ class Study:
     """Pairs, how they are asked about, and where they come from.
 
     Attributes:
-        protocol: "rating", each image from 1 to 10 as in the paper, or "choice", left, right or no
-        difference.
+        protocol: "rating", each image from 1 to 10 as in the paper, or "choice", left, right or a tie.
         seed: of choice, blinding and order.
         methods: what is compared, the first being the baseline.
         pairs: what is shown, catch trials among them.
@@ -89,9 +89,7 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Checksum of all that raters see and how it is asked, 16 hexadecimal digits; every answer carries
-        it.
-        """
+        """Checksum of all that raters see and are asked, 16 hexadecimal digits; every answer carries it."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()[:16]
 
     def pair(self, name: str) -> Pair:
@@ -99,14 +97,12 @@ class Study:
         return next(pair for pair in self.pairs if pair.name == name)
 
     def write_key(self, folder: Path | str) -> Path:
-        """Keep what tells the methods, as `study.json`; raters must not get it. The key of another study is
-        not replaced.
-        """
+        """Write `study.json`, which names the methods and is not for raters; another study's stays."""
         path = Path(folder) / KEY
         if path.exists() and (there := _digest_of(path)) != self.digest:
             raise InvalidInputError(
-                f"{path} is the key of another study ({there}; this one is {self.digest}), without which its answers are lost; "
-                "name another folder, or move that one away"
+                f"{path} is the key of another study ({there}; this one is {self.digest}), without which its "
+                "answers are lost; name another folder, or move that one away"
             )
         content = self._content() | {"digest": self.digest}
         with replacing(path) as temporary:
@@ -126,29 +122,24 @@ class Study:
             raise MissingFileError(f"no study at {path}; make one with: entropy_lib study make")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            pairs = tuple(
-                Pair(**pair | {"methods": tuple(pair["methods"]), "digests": tuple(pair["digests"])})
-                for pair in content["pairs"]
-            )
-            study = cls(
-                content["protocol"], content["seed"], tuple(content["methods"]), pairs, content["provenance"]
-            )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            digest, pairs, methods = (content.pop(name) for name in ("digest", "pairs", "methods"))
+            tuples = ({name: tuple(pair[name]) for name in ("methods", "digests")} for pair in pairs)
+            made = (Pair(**pair | two) for pair, two in zip(pairs, tuples, strict=True))
+            study = cls(methods=tuple(methods), pairs=tuple(made), **content)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
             raise InvalidInputError(
                 f"{path} is no key of a study ({what}); restore it from a copy"
             ) from error
-        if study.digest != content.get("digest"):
+        if study.digest != digest:
             raise InvalidInputError(
-                f"{path} was changed after it was written; its answers could no longer be told apart"
+                f"{path} was changed after it was written; its answers cannot be read by it"
             )
         return study
 
     def _content(self) -> dict[str, object]:
-        names = ("protocol", "seed", "methods", "provenance")
-        return {name: getattr(self, name) for name in names} | {
-            "pairs": [asdict(pair) for pair in self.pairs]
-        }
+        content = {name: getattr(self, name) for name in ("protocol", "seed", "methods", "provenance")}
+        return content | {"pairs": [asdict(pair) for pair in self.pairs]}
 
 
 def make_study(
@@ -172,8 +163,7 @@ def make_study(
         pairs: how many to show; the paper shows 50.
         catch_trials: how many more with one right answer: the image of the prompt beside that of a prompt
             with no word in common, or as few as can be.
-        catch_candidates: what to make catch trials of, best of a size that the model draws well; by default
-        `candidates`.
+        catch_candidates: what to make catch trials of, best of native size; by default `candidates`.
         protocol: "rating" or "choice".
         seed: of everything that is left to chance.
         provenance: of the images.
@@ -183,11 +173,10 @@ def make_study(
             one; for more pairs than there are.
     """
     methods = _check(candidates, protocol, pairs, catch_trials)
-    chance = random.Random(f"{seed} {protocol}")
+    chance, rows = random.Random(f"{seed} {protocol}"), []
     chosen = _balanced(candidates, list(itertools.combinations(methods, 2)), pairs, chance)
     swapped = [index % 2 == 1 for index in range(len(chosen))]
     chance.shuffle(swapped)
-    rows = []
     for (each, two), swap in zip(chosen, swapped, strict=True):
         two = two[::-1] if swap else two
         rows.append((each.prompt, each.size, two, tuple(each.images[method] for method in two), False))
@@ -221,7 +210,7 @@ def _balanced(
     turns = [each for turn in itertools.zip_longest(*by_size.values()) for each in turn if each is not None]
     if pairs > len(turns):
         raise InvalidInputError(
-            f"pairs is {pairs}; there are images for {len(turns)}. Ask for fewer, or draw more prompts"
+            f"pairs is {pairs}; there are images for {len(turns)}. Ask for fewer, or generate more prompts"
         )
     in_turn = {size: itertools.cycle(combinations) for size in by_size}
     return [(each, next(in_turn[each.size])) for each in turns[:pairs]]
@@ -235,10 +224,7 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
         others = [each for each in order if each.size == right.size and each.prompt != right.prompt]
         if not others:
             raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
-        wrong = min(
-            chance.sample(others, len(others)),
-            key=lambda each: len(_words(each.prompt) & _words(right.prompt)),
-        )
+        wrong = min(chance.sample(others, len(others)), key=lambda each: _shared(each, right))
         method = next(iter(right.images))
         two, both = (method, OTHER_PROMPT), (right.images[method], wrong.images[method])
         turn = slice(None, None, -1 if index % 2 else 1)  # the right image is a, then b
@@ -246,23 +232,17 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
     return rows
 
 
+def _shared(one: Candidate, other: Candidate) -> int:
+    return len(_words(one.prompt) & _words(other.prompt))
+
+
 def _words(prompt: str) -> set[str]:
-    return set(prompt.lower().replace(",", " ").split()) - {
-        "a",
-        "an",
-        "the",
-        "on",
-        "of",
-        "and",
-        "background",
-        "style",
-    }
+    return set(prompt.lower().replace(",", " ").split()) - SMALL_WORDS
 
 
 def _digest(image: Pixels) -> str:
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes() + str(image.shape).encode()).hexdigest()[
-        :16
-    ]
+    content = np.ascontiguousarray(image).tobytes() + str(image.shape).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_trials: int) -> tuple[str, ...]:
@@ -273,18 +253,14 @@ def _check(candidates: Sequence[Candidate], protocol: str, pairs: int, catch_tri
         if not isinstance(value, int) or value < least:
             raise InvalidInputError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     if not candidates:
-        raise InvalidInputError(
-            "there are no candidates; a study needs images of one prompt by two methods at least"
-        )
+        raise InvalidInputError("no candidates; a study needs images of a prompt by two methods at least")
     methods = tuple(candidates[0].images)
     if len(methods) < 2:
         raise InvalidInputError(f"candidates have the method {', '.join(methods)}; a pair needs two")
     for each in candidates:
         if set(each.images) != set(methods):
-            own = ", ".join(each.images)
-            raise InvalidInputError(
-                f"{each.prompt!r} at {each.size} has {own}; others have {', '.join(methods)}"
-            )
+            own, all_others = ", ".join(each.images), ", ".join(methods)
+            raise InvalidInputError(f"{each.prompt!r} at {each.size} has {own}; others have {all_others}")
         if len({image.shape for image in each.images.values()}) > 1:
             what = f"{each.prompt!r} at {each.size} has images of different sizes"
             raise InvalidInputError(f"{what}; raters would see which is which")

@@ -1,14 +1,16 @@
-"""Simulated raters of known truth, to see that the analysis finds it: never to be mixed with what people
-answered.
+"""Raters who are no people, never to be mixed with people: simulated ones of known truth, to see that the
+analysis finds it, and metrics that choose in a rater's place.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.study.answers import COLUMNS
 from entropy_lib.study.design import OTHER_PROMPT, Protocol, Study
 
 NODES = 60  # of the quadrature; the integrands are smooth
@@ -44,11 +46,9 @@ class Truth:
         """The share of choices for the second method, no difference counting half."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
         spread = np.hypot(self.rater, self.prompt)
-        chosen = [
-            weights @ expit(self.effect + spread * nodes + side) / weights.sum()
-            for side in (self.side, -self.side)
-        ]
-        careful = self.tie / 2 + (1 - self.tie) * float(np.mean(chosen))
+        for_second = [expit(self.effect + spread * nodes + side) for side in (self.side, -self.side)]
+        chosen = np.average(np.mean(for_second, axis=0), weights=weights)
+        careful = self.tie / 2 + (1 - self.tie) * float(chosen)
         return self.careless / 2 + (1 - self.careless) * careful
 
 
@@ -69,21 +69,22 @@ def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> di
         raise InvalidInputError(f"raters is {raters!r}; it must be a whole number, 1 or more")
     random = np.random.default_rng(seed)
     prompts = {pair.name: random.normal(0, truth.prompt) for pair in study.pairs}
-    return {
-        f"simulated-{number}.json": _rater(study, number, truth, prompts, random)
-        for number in range(1, raters + 1)
-    }
+    panel = {}
+    for number in range(1, raters + 1):
+        content = {"study": study.digest, "protocol": study.protocol, "rater": f"simulated {number}"}
+        content |= {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
+        panel[f"simulated-{number}.json"] = content | {"answers": _answers(study, truth, prompts, random)}
+    return panel
 
 
-def _rater(
-    study: Study, number: int, truth: Truth, prompts: dict[str, float], random: np.random.Generator
-) -> dict[str, Any]:
+def _answers(
+    study: Study, truth: Truth, prompts: dict[str, float], random: np.random.Generator
+) -> list[dict[str, Any]]:
     own, careless = random.normal(0, truth.rater), random.random() < truth.careless
     sides = random.permutation(np.arange(len(study.pairs)) % 2)
     answers = []
-    for order, (index, side) in enumerate(
-        zip(random.permutation(len(study.pairs)), sides, strict=True), start=1
-    ):
+    turns = zip(random.permutation(len(study.pairs)), sides, strict=True)
+    for order, (index, side) in enumerate(turns, start=1):
         pair = study.pairs[index]
         if pair.catch:
             better = 50.0 if pair.methods[0] == OTHER_PROMPT else -50.0  # image b than a
@@ -91,21 +92,10 @@ def _rater(
             first, second = map(study.methods.index, pair.methods)
             better = (truth.effect + own + prompts[pair.name]) * (second - first)
         left = (-better if side == 0 else better) + truth.side  # how much better the left image is
-        answer = {
-            "pair": pair.name,
-            "order": order,
-            "left": "ab"[side],
-            "milliseconds": int(random.lognormal(8.3, 0.4)),
-        }
+        answer = {"pair": pair.name, "order": order, "left": "ab"[side]}
+        answer["milliseconds"] = int(random.lognormal(8.3, 0.4))
         answers.append(answer | _said(study.protocol, left, careless, truth, random, pair.catch))
-    times = {"started": "2000-01-01T00:00:00Z", "finished": "2000-01-01T00:10:00Z"}
-    return {
-        "study": study.digest,
-        "protocol": study.protocol,
-        "rater": f"simulated {number}",
-        **times,
-        "answers": answers,
-    }
+    return answers
 
 
 def _said(
@@ -116,7 +106,41 @@ def _said(
             return {"choice": "tie"}
         return {"choice": "left" if random.random() < (0.5 if careless else expit(left)) else "right"}
     half = 0.0 if careless else np.clip(left, -9, 9) / 2
-    scores = np.clip(
-        np.round(random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise)), 1, 10
-    )
+    scores = random.normal([5.5 + half, 5.5 - half], 3.0 if careless else truth.noise).round().clip(1, 10)
     return {"left_score": int(scores[0]), "right_score": int(scores[1])}
+
+
+def automatic_rater(
+    study: Study, outcomes: pd.DataFrame, metric: str, higher_is_better: bool = True
+) -> pd.DataFrame:
+    """The pairs of a study as a metric would choose: the image with the better number, a tie where they are
+    equal.
+
+    Args:
+        study: whose pairs are rated; catch trials are left out.
+        outcomes: of every image, from `sweep.image_outcomes`: columns `size, method, prompt, seed, metric,
+            value`. Of several seeds the first counts, as in the study.
+        metric: a name of its column `metric`; the rater is named after it.
+        higher_is_better: which way the metric goes.
+
+    Returns:
+        answers as of `check_answers`, choices; pairs without a number are left out.
+    """
+    own = outcomes[outcomes.metric == metric].drop_duplicates(["size", "method", "prompt"])
+    if own.empty:
+        raise InvalidInputError(
+            f"there are no outcomes of {metric!r}; there are {', '.join(sorted(set(outcomes.metric)))}"
+        )
+    values = own.set_index(["size", "prompt", "method"])["value"]
+    rows = []
+    for order, pair in enumerate((pair for pair in study.pairs if not pair.catch), start=1):
+        first, second = sorted(pair.methods, key=study.methods.index)
+        try:
+            before, after = (values[pair.size, pair.prompt, method] for method in (first, second))
+        except KeyError:
+            raise InvalidInputError(f"the outcomes lack an image of {pair.prompt!r} at {pair.size}") from None
+        if not np.isnan([before, after]).any():
+            better = np.sign(after - before) * (1 if higher_is_better else -1)
+            shown = (pair.name, pair.prompt, pair.size, first, second, pair.methods[0])
+            rows.append((metric, *shown, order, np.nan, 0.5 + 0.5 * better, np.nan, np.nan))
+    return pd.DataFrame(rows, columns=COLUMNS)

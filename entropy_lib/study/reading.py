@@ -26,6 +26,8 @@ from entropy_lib.errors import InvalidInputError, MissingFileError
 
 LARGEST = 4 * 2**20  # bytes; the answers of a rater take some ten thousand
 DEEPEST = 3  # archives and mails within each other
+# what unpacking a file of an archive may say
+DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError)
 
 Contents = Mapping[str, Any]  # of files by their names
 
@@ -70,11 +72,8 @@ def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
 def _another(name: str, taken: Mapping[str, Any]) -> str:
     """A name that nothing has yet, without what a terminal cannot show."""
     name = name.encode("utf-8", "backslashreplace").decode()
-    return next(
-        each
-        for number in range(1, len(taken) + 2)
-        if (each := f"{name} ({number})" if number > 1 else name) not in taken
-    )
+    names = (name, *(f"{name} ({number})" for number in range(2, len(taken) + 2)))
+    return next(each for each in names if each not in taken)
 
 
 def _in_folder(folder: Path) -> Found:
@@ -84,10 +83,8 @@ def _in_folder(folder: Path) -> Found:
         for name in sorted(names):
             path = Path(parent) / name
             yield from _in_file(path, path.relative_to(folder).as_posix())
-    yield from (
-        (os.path.relpath(error.filename, folder), Refused(f"cannot be read: {error.strerror}"))
-        for error in failed
-    )
+    for error in failed:
+        yield os.path.relpath(error.filename, folder), Refused(f"cannot be read: {error.strerror}")
 
 
 def _in_file(path: Path, name: str) -> Found:
@@ -112,11 +109,8 @@ def _in_bytes(content: bytes, name: str, depth: int = 0) -> Found:
     elif content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         yield from _in_archive(content, name, depth)
     elif mails := _mails(content):
-        found = [
-            each
-            for number, mail in enumerate(mails)
-            for each in _in_mail(mail, f"{name}/{number}" if number else name, depth)
-        ]
+        names = (name, *(f"{name}/{number}" for number in range(1, len(mails))))
+        found = [each for mail, own in zip(mails, names, strict=True) for each in _in_mail(mail, own, depth)]
         yield from found or _in_text(_decoded(content), name)
     else:
         yield from _in_text(_decoded(content), name)
@@ -137,14 +131,7 @@ def _in_archive(content: bytes, name: str, depth: int) -> Found:
                     inside = f"{name}/{member.filename}"
                     try:
                         content = archive.read(member)
-                    except (
-                        zipfile.BadZipFile,
-                        zlib.error,
-                        RuntimeError,
-                        EOFError,
-                        OSError,
-                        ValueError,
-                    ) as error:
+                    except DAMAGE as error:
                         yield inside, Refused(f"cannot be unpacked: {error}")
                     else:
                         yield from _in_bytes(content, inside, depth + 1)
@@ -152,9 +139,10 @@ def _in_archive(content: bytes, name: str, depth: int) -> Found:
         yield name, Refused(f"a damaged archive: {error}")
 
 
-HEADER = rb"(?:received|return-path|delivered-to|from|to|cc|subject|date|sender|reply-to|mime-version|message-id|content-[a-z-]+"
-HEADER += (
-    rb"|x-[\w-]+|dkim-signature|arc-[\w-]+|authentication-results|in-reply-to|references|thread-[\w-]+):"
+HEADER = (
+    rb"(?:received|return-path|delivered-to|from|to|cc|subject|date|sender|reply-to|mime-version|message-id"
+    rb"|content-[a-z-]+|x-[\w-]+|dkim-signature|arc-[\w-]+|authentication-results|in-reply-to|references"
+    rb"|thread-[\w-]+):"
 )
 
 
@@ -173,28 +161,22 @@ def _in_mail(content: bytes, name: str, depth: int) -> Found:
     for part in email.message_from_bytes(content, policy=email.policy.compat32).walk():
         if part.is_multipart():
             continue
-        payload, inside = (
-            part.get_payload(decode=True) or b"",
-            f"{name}/{part.get_filename()}" if part.get_filename() else name,
-        )
-        if part.get_content_maintype() == "text" and not part.get_filename():
+        payload, file = part.get_payload(decode=True) or b"", part.get_filename()
+        inside = f"{name}/{file}" if file else name
+        if part.get_content_maintype() == "text" and not file:
             found = _in_text(_decoded(payload, part.get_content_charset()), inside)
         else:
             found = _in_bytes(payload, inside, depth + 1)
         for each, answers in found:
-            if answers not in (*(() if part.get_filename() else NOTHING), *seen):
+            if answers not in (*(() if file else NOTHING), *seen):
                 seen += [] if isinstance(answers, Refused) else [answers]
                 yield each, answers
 
 
 def _decoded(content: bytes, charset: str | None = None) -> str | None:
-    """The text of a file; None where it is in no encoding that shows of itself or that was told."""
-    marks = {
-        b"\xff\xfe\0\0": "utf-32",
-        b"\0\0\xfe\xff": "utf-32",
-        b"\xff\xfe": "utf-16",
-        b"\xfe\xff": "utf-16",
-    }
+    """The text of a file; None where it is in no encoding that shows of itself or that its mail names."""
+    wide = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32"}  # which begin as those of 16 bits do
+    marks = wide | {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     # which would pass for UTF-8
     seven_bits = charset if re.match("iso-2022|utf-?7|hz", charset or "") else None
     marked = next((code for mark, code in marks.items() if content.startswith(mark)), None)
@@ -248,38 +230,31 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _without_markup(text: str) -> str:
-    return html.unescape(
-        re.sub(r"</?[a-zA-Z][^<>]*>", "", re.sub(r"<(?:br|p|div|tr|li)\b[^<>]*>", "\n", text))
-    )
+    lines = re.sub(r"<(?:br|p|div|tr|li)\b[^<>]*>", "\n", text)
+    return html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", "", lines))
 
 
 def _plain_spaces(text: str) -> str:
     """Spaces of every kind as the plain one, none where they have no width."""
     plain = {"Zs": " ", "Cf": "", "Zl": "\n", "Zp": "\n"}
-    return "".join(
-        plain.get(unicodedata.category(each), each) for each in text.replace("\r\n", "\n").replace("\r", "\n")
-    )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(plain.get(unicodedata.category(each), each) for each in text)
 
 
+BREAK = re.compile(r"[ \t]*\n[ \t]*")
 STRING = re.compile(r'("rater"\s*:\s*)?("(?:[^"\\]|\\.)*")', re.DOTALL)
 
 
 def _unwrapped(text: str) -> str:
-    """Lines joined that were broken, also within a word. No text of answers has a space of its own but the
-    rater's name.
-    """
+    """Lines joined that were broken, also within a word: of all texts only the rater's name has spaces."""
     text = text[max(text.find("{"), 0) :]
     lengths = collections.Counter(map(len, text.split("\n")))
     full = {max(lengths)} | {length for length, count in lengths.items() if count > 1}
     parts, end = [], 0
     for string in STRING.finditer(text):
         key, content = string[1] or "", string[2]
-        parts.append((text[end : string.start()] + key).replace("\n", ""))
-        parts.append(
-            _joined_name(text, string.start(2), content, full)
-            if key
-            else re.sub(r"[ \t]*\n[ \t]*", "", content)
-        )
+        joined = _joined_name(text, string.start(2), content, full) if key else BREAK.sub("", content)
+        parts += [(text[end : string.start()] + key).replace("\n", ""), joined]
         end = string.end()
     return "".join(parts) + text[end:]
 
@@ -288,7 +263,7 @@ def _joined_name(text: str, start: int, name: str, full: set[int]) -> str:
     """A broken name with its space. Where a full line may have been broken within a word the break stays,
     and tells of itself.
     """
-    for found in reversed(list(re.finditer(r"[ \t]*\n[ \t]*", name))):
+    for found in reversed(list(BREAK.finditer(name))):
         line = text[: start + found.start()].rpartition("\n")[2]
         at_a_space = found[0] != "\n" or (len(line) not in full and not line.endswith("-"))
         name = name[: found.start()] + (" " if at_a_space else "\\n") + name[found.end() :]
@@ -296,9 +271,7 @@ def _joined_name(text: str, start: int, name: str, full: set[int]) -> str:
 
 
 def _objects(text: str) -> tuple[list[dict[str, Any]], str]:
-    """All answers that stand in a text as JSON, and what is wrong with the first of what cannot be read as
-    such.
-    """
+    """All answers that stand in a text as JSON, and what is wrong with the first that cannot be read."""
     decoder = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
     found, at, why = [], 0, ""
     while (at := text.find("{", at)) >= 0:
