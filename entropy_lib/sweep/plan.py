@@ -8,7 +8,7 @@ Example:
     >>> shared = Settings("mini", "1234", "own", 20, 2.0, "float32", native_size=(64, 64))
     >>> plan = Plan.of(shared, ["a zebra"], [0], ["64x64", "64x96"], ["unscaled", "paper"])
     >>> [(unit.size, unit.method, unit.key[:6]) for unit in plan.units]
-    [('64x64', 'unscaled', '69f6a9'), ('64x96', 'unscaled', '0d7dd8'), ('64x96', 'paper', 'b5b6e3')]
+    [('64x64', 'unscaled', 'f06cc9'), ('64x96', 'unscaled', 'de2148'), ('64x96', 'paper', 'f466af')]
 """
 
 import hashlib
