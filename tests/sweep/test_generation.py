@@ -1,11 +1,11 @@
-"""Drawing has a version: the same unit gives the same image until `GENERATION_VERSION` is raised.
+"""Generation has a version: the same unit gives the same image until `GENERATION_VERSION` is raised.
 
-Where `test_images_are_those_of_the_drawing_version` fails, a unit of the sweep gives another image than
-before. If that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
+Where `test_images_are_those_of_the_version` fails, a unit of the sweep gives another image than before. If
+that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
-    1. add 1 to `GENERATION_VERSION` in entropy_lib/sweep/plan.py: stores then draw anew, and mix nothing;
-    2. python tests/sweep/test_generation.py writes tests/sweep/images/drawing-<version>.png: look at it, commit
-      it, drop the old
+    1. add 1 to `GENERATION_VERSION` in entropy_lib/sweep/plan.py: stores then generate anew, and mix nothing;
+    2. python tests/sweep/test_generation.py writes tests/sweep/images/generation-<version>.png: look at it,
+       commit it, drop the old;
     3. say in CHANGELOG.md what changed.
 """
 
@@ -32,8 +32,8 @@ COMMON = {
     "dtype": "float32",
 }
 UNITS = [
-    Unit(prompt, seed, 32, width, rule, **COMMON)
-    for rule, width in (("unscaled", 32), ("paper", 32), ("gamma(3)", 64))
+    Unit(prompt, seed, 32, width, method, **COMMON)
+    for method, width in (("unscaled", 32), ("paper", 32), ("gamma(3)", 64))
     for prompt, seed in (("a zebra", 0), ("ein Käse", 1))
 ]
 
@@ -54,8 +54,8 @@ def tiny_pipeline(*_, **__):
     return pipe
 
 
-def drawn(folder) -> np.ndarray:
-    """What the sweep draws with a tiny untrained model, side by side."""
+def generated(folder) -> np.ndarray:
+    """What the sweep generates with a tiny untrained model, side by side."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "load", tiny_pipeline)
         patch.setattr(sample, "revision", lambda _: "0")
@@ -66,8 +66,8 @@ def drawn(folder) -> np.ndarray:
     return np.concatenate([store.read(unit) for unit in UNITS], axis=1)
 
 
-def test_images_are_those_of_the_drawing_version(tmp_path):
-    expected, found = np.asarray(Image.open(IMAGES).convert("RGB")).astype(int), drawn(tmp_path)
+def test_images_are_those_of_the_version(tmp_path):
+    expected, found = np.asarray(Image.open(IMAGES).convert("RGB")).astype(int), generated(tmp_path)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE, f"images changed: {__doc__}"
 
@@ -84,5 +84,5 @@ if __name__ == "__main__":
 
     IMAGES.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        Image.fromarray(drawn(place)).save(IMAGES)
+        Image.fromarray(generated(place)).save(IMAGES)
     print(IMAGES)

@@ -22,15 +22,8 @@ def store(tmp_path):
 
 
 def unit(seed=0, **changes):
-    values = {
-        "method": "paper",
-        "model": "mini",
-        "revision": "1",
-        "scheduler": "own",
-        "steps": 2,
-        "guidance": 2.0,
-    }
-    return Unit("a zebra", seed, 16, 24, dtype="float32", **values | changes)
+    values = {"method": "paper", "model": "mini", "revision": "1", "scheduler": "own", "steps": 2}
+    return Unit("a zebra", seed, 16, 24, guidance=2.0, dtype="float32", **values | changes)
 
 
 def image(seed=0):
@@ -46,7 +39,7 @@ def test_what_is_committed_is_read_back_bit_for_bit(store):
     assert record["prompt"] == "a zebra"
     first = store.image_path(unit().key).read_bytes()
     store.commit(unit(), image())
-    assert store.image_path(unit().key).read_bytes() == first, "drawing a unit twice is harmless"
+    assert store.image_path(unit().key).read_bytes() == first, "to generate a unit twice is harmless"
 
 
 def test_an_image_without_a_record_does_not_exist(store):
@@ -75,13 +68,11 @@ def lossy(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, lossy, os.remove], ids=lambda f: f.__name__)
-def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
+def test_a_damaged_image_is_put_aside_and_counts_as_not_generated(store, damage):
     store.commit(unit(), image())
     damage(store.image_path(unit().key))
-    with pytest.raises(
-        DamagedImageError,
-        match=r"(checksum|missing).* put aside in quarantine/, `sweep sample` generates it again",
-    ):
+    said = r"(checksum|missing).* put aside in quarantine/, `sweep sample` generates it again"
+    with pytest.raises(DamagedImageError, match=said):
         store.read(unit())
     assert not store.has(unit())
     assert list((store.folder / "quarantine").iterdir())
@@ -91,20 +82,13 @@ def test_a_damaged_image_is_put_aside_and_counts_as_not_drawn(store, damage):
 
 def test_an_unreadable_record_is_put_aside(store):
     store.commit(unit(), image())
-    path, content = store.record_path(unit().key), store.record_path(unit().key).read_text(encoding="utf-8")
-    for damage in (
-        "{",
-        "[]",
-        "",
-        "null",
-        "{}",
-        content[: len(content) // 2],
-        content.replace(unit().key, unit(1).key),
-    ):
+    path, key = store.record_path(unit().key), unit().key
+    content = path.read_text(encoding="utf-8")
+    others = (content[: len(content) // 2], content.replace(key, unit(1).key))
+    for damage in ("{", "[]", "", "null", "{}", *others):
         path.write_text(damage, encoding="utf-8")
-        with pytest.raises(
-            DamagedImageError, match=rf"unreadable record, records.{unit().key[:2]}.{unit().key}\.json"
-        ):
+        said = rf"unreadable record, records.{key[:2]}.{key}\.json"
+        with pytest.raises(DamagedImageError, match=said):
             store.record(unit())
         assert not store.has(unit())
     path.write_bytes(b"\xff\xfe")
@@ -173,10 +157,10 @@ def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
     """Whether a writer lives is asked without a signal: on Windows a signal 0 is Ctrl-C."""
     folder = store.image_path(unit().key).parent
     folder.mkdir(parents=True)
-    names = {
-        "alive": f"{module.HOST}-{os.getpid()}-00.tmp", "gone": f"{module.HOST}-{2**22 + 1}-00.tmp",
-        "elsewhere": f"another_machine-{2**22 + 1}-00.tmp", "of no writer": "tmp", "old": f"{module.HOST}-{os.getpid()}-01.tmp",
-    }  # fmt: skip
+    own, gone = os.getpid(), 2**22 + 1
+    names = {"alive": f"{module.HOST}-{own}-00.tmp", "gone": f"{module.HOST}-{gone}-00.tmp"}
+    names |= {"elsewhere": f"another_machine-{gone}-00.tmp", "of no writer": "tmp"}
+    names |= {"old": f"{module.HOST}-{own}-01.tmp"}
     paths = {what: folder / f".{what}.{name}.png" for what, name in names.items()}
     for path in paths.values():
         path.touch()
@@ -188,22 +172,11 @@ def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
 
 
 def test_records_are_what_they_were(store):
-    """Stores of older releases are read, and theirs read this one's: a method is called a rule there."""
+    """Stores of older releases are read, and theirs read this one's: a method is a `rule` there."""
     store.commit(unit(version=0), image())
-    names = {
-        "prompt",
-        "seed",
-        "height",
-        "width",
-        "rule",
-        "model",
-        "revision",
-        "scheduler",
-        "steps",
-        "guidance",
-        "dtype",
-    }
+    of_units = ["prompt", "seed", "height", "width", "rule", "model", "revision", "scheduler", "steps"]
+    of_units += ["guidance", "dtype", "drawing", "calibration"]
     record = json.loads(store.record_path(unit(version=0).key).read_text(encoding="utf-8"))
-    assert set(record) == names | {"drawing", "calibration", "key", "host", "sha256", "bytes"}
+    assert set(record) == {*of_units, "key", "host", "sha256", "bytes"}
     assert (record["rule"], record["drawing"]) == ("paper", 0)
-    assert not store.has(unit()), "of another drawing version"
+    assert not store.has(unit()), "of another generation version"
