@@ -107,6 +107,7 @@ OF_METRICS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::entropy_lib.metrics.frechet.FewImagesWarning")
 @pytest.mark.parametrize(("message", "call"), OF_METRICS.items(), ids=OF_METRICS)
 def test_metrics_say_what_they_cannot_measure(message, call, monkeypatch):
     monkeypatch.setattr(hub, "hub_answers", lambda: False)

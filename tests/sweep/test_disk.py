@@ -31,11 +31,7 @@ PLACES = {  # {the kind of place: where it is, what is said of it}
     "a link to nowhere": ("HERE/dangling", "no folder can be made there"),
 }
 COMMANDS = {  # {whose value the place is: the command}
-    "store": [
-        "sweep plan --no-measure -p store=PLACE",
-        "sweep sample -p store=PLACE",
-        "run 06_metric_tables -p store=PLACE",
-    ],
+    "store": ["sweep plan --no-measure -p store=PLACE", "run 06_metric_tables -p store=PLACE"],
     "store of a study": ["study make --output HERE/study -p store=PLACE"],
     "output": ["sweep reduce -p output=PLACE", "run 05_image_grids -p output=PLACE"],
     "--output": [
@@ -46,6 +42,7 @@ COMMANDS = {  # {whose value the place is: the command}
     ],
 }
 ALL = [(name, text) for name, texts in COMMANDS.items() for text in texts]
+KINDS = [("store", "sweep sample -p store=PLACE", kind) for kind in PLACES]
 
 
 @contextmanager
@@ -65,13 +62,15 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "afile").write_bytes(b"kept")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv(WORKPLACE, str(tmp_path))
-    monkeypatch.setattr(runner, "_execute_all", lambda *_: pytest.fail("a notebook was started"))
-    monkeypatch.setattr(engines, "local", lambda *_, **__: pytest.fail("drawing was started"))
-    monkeypatch.setitem(engines.ENGINES, "local", lambda *_, **__: pytest.fail("drawing was started"))
-    monkeypatch.setattr(site, "write_report", lambda *_: pytest.fail("the site was built"))
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded")
-    )
+
+    def fail(*_, **__):
+        pytest.fail("work was begun")
+
+    monkeypatch.setattr(runner, "_execute_all", fail)
+    monkeypatch.setattr(engines, "local", fail)
+    monkeypatch.setitem(engines.ENGINES, "local", fail)
+    monkeypatch.setattr(site, "write_report", fail)
+    monkeypatch.setattr("entropy_lib.models.catalogue.load", fail)
     return tmp_path
 
 
@@ -92,8 +91,7 @@ def refused(here, command):
     return run
 
 
-@pytest.mark.parametrize("kind", PLACES)
-@pytest.mark.parametrize(("name", "text"), ALL)
+@pytest.mark.parametrize(("name", "text", "kind"), [*KINDS, *((*each, "below a file") for each in ALL)])
 def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(refused, name, text, kind):
     place, reason = PLACES[kind]
     said = refused(text, place)
@@ -125,23 +123,23 @@ def test_a_disk_that_fills_on_the_way_ends_in_a_line(here, command, monkeypatch)
     assert f"{here}/afile/page.html cannot be used: a file lies where a folder should be" in ended.err
 
 
+def written(path):
+    with replacing(path) as temporary:
+        temporary.write_text("x" * 9000)
+
+
 UNIT = Unit("a zebra", 0, 64, 64, "paper", "mini", "1234", "own", 2, 2.0, "float32")
 SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
 MANY = [f"prompt {number:04} {number * 7919}" for number in range(4000)]
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 WRITERS = {
-    "text": lambda place: _written(place / "a.txt"),
+    "text": lambda place: written(place / "a.txt"),
     "plan": lambda place: Plan.of(SETTINGS, MANY, [0], [(64, 64)], ["paper"]).write(place),
     "image": lambda place: Store(place).commit(UNIT, NOISE),
     "calibration": lambda place: Calibration.read(SHIPPED / "mini.json").write(place / "own.json"),
     "features": lambda place: FeatureCache(place, extractor("mini-clip"))._save(["a"], torch.zeros(1, 9000)),
     "state": lambda place: FeatureState.of(torch.randn(99, 90)).save(place / "state.safetensors"),
 }
-
-
-def _written(path):
-    with replacing(path) as temporary:
-        temporary.write_text("x" * 9000)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -157,7 +155,7 @@ def test_what_cannot_be_written_whole_is_named_and_leaves_nothing_behind(tmp_pat
 def test_the_earlier_file_stays(tmp_path):
     (tmp_path / "a.txt").write_text("earlier")
     with largest_file(4096), pytest.raises(NotWrittenError):
-        _written(tmp_path / "a.txt")
+        written(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "earlier"
 
 
@@ -176,7 +174,7 @@ def test_other_errors_of_the_system_stay_what_they_are():
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
-def test_another_file_that_cannot_be_read_is_not_blamed_on_the_one_that_is_written(tmp_path):
+def test_another_file_that_cannot_be_read_is_not_blamed_on_the_one_that_iswritten(tmp_path):
     (tmp_path / "afile").write_text("")
     with (
         pytest.raises(NotWrittenError, match=r"afile/source\.csv cannot be used"),
