@@ -30,20 +30,12 @@ from entropy_lib.study import (
 )
 
 THINGS = ["zebra", "owl", "boat", "crab", "tree", "car", "fox", "whale"]
+GREY = [
+    {name: np.full((8, 8, 3), 9 * i + j, np.uint8) for j, name in enumerate(("no", "yes"))} for i in range(8)
+]
+CANDIDATES = [Candidate(f"a {thing}", "64x96", two) for thing, two in zip(THINGS, GREY, strict=True)]
 STUDIES = {
-    protocol: make_study(
-        [
-            Candidate(
-                f"a {thing}",
-                "64x96",
-                {name: np.full((8, 8, 3), 9 * i + j, np.uint8) for j, name in enumerate(("no", "yes"))},
-            )
-            for i, thing in enumerate(THINGS)
-        ],
-        pairs=7,
-        catch_trials=1,
-        protocol=protocol,
-    )
+    protocol: make_study(CANDIDATES, pairs=7, catch_trials=1, protocol=protocol)
     for protocol in ("choice", "rating")
 }
 STUDY = STUDIES["rating"]
@@ -112,15 +104,18 @@ def folded(text, width=76):
 
 
 def html_of(text):
-    return (
-        "<html><body><p>Hello,&nbsp;</p><div>"
-        + text.replace('"', "&quot;").replace("\n", "<br>\n")
-        + "</div></body></html>"
-    )
+    marked = text.replace('"', "&quot;").replace("\n", "<br>\n")
+    return f"<html><body><p>Hello,&nbsp;</p><div>{marked}</div></body></html>"
+
+
+def quoted(text, mark="> "):
+    return textwrap.indent(text, mark, lambda _: True)
 
 
 PLAIN, COMPACT = text_of(), text_of(compact=True)
 SPACED = json.dumps(answers_of())  # as Python writes it: a space after each comma, letters escaped
+LATIN = b"Subject: x\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\n"
+SENT_ON = b"Subject: Fw\nMIME-Version: 1.0\nContent-Type: message/rfc822\n\n"
 SENT = {
     "the name of a text": ("answers-3.txt", PLAIN),
     "no ending": ("answers", PLAIN),
@@ -134,28 +129,22 @@ SENT = {
     "no space in the name that breaks": ("answers.txt", PLAIN.replace("Zoë Ann", "Zoë\xa0Ann")),
     "typographic quotation marks": ("answers.txt", PLAIN.replace('"', "”")),
     "German ones": ("answers.txt", PLAIN.replace(' "', " „").replace('"', "“")),
-    "a greeting and a name": ("answers.txt", f'Hi {{you}},\nhere is "it":\n\n{PLAIN}\n\n-- \nAnn {{phone 123}}\n'),
-    "a quoted text": ("answers.txt", "On Monday Ann wrote:\n" + textwrap.indent(PLAIN, "> ", lambda _: True)),
-    "one quoted twice, with spaces": ("answers.txt", textwrap.indent(PLAIN, "> > ", lambda _: True)),
+    "a greeting and a name": ("answers.txt", f'Hi {{you}},\nhere is "it":\n\n{PLAIN}\n\n-- \nAnn {{123}}\n'),
+    "a quoted text": ("answers.txt", "On Monday Ann wrote:\n" + quoted(PLAIN)),
+    "one quoted twice, with spaces": ("answers.txt", quoted(PLAIN, "> > ")),
     "wrapped lines": ("answers.txt", wrapped(SPACED)),
     "flowed lines": ("answers.txt", flowed(SPACED)),
     "a name broken after its space": ("answers.txt", flowed(SPACED, SPACED.index(" Ann"))),
     "lines broken anywhere": ("answers.txt", folded(COMPACT)),
-    "wrapped, quoted, typographic": ("answers.txt", textwrap.indent(wrapped(SPACED.replace('"', "”"), 60), "> ", lambda _: True)),
+    "wrapped, quoted, typographic": ("answers.txt", quoted(wrapped(SPACED.replace('"', "”"), 60))),
     "soft breaks": ("answers.txt", quopri.encodestring(COMPACT.encode())),
     "a page": ("answers.html", html_of(PLAIN)),
     "a mail of text": ("mail.eml", bytes(mail(f"Hello\n\n{PLAIN}\n\n-- \nAnn"))),
     "a mail in HTML": ("mail.eml", bytes(mail(html_of(PLAIN), sub="html"))),
     "a mail with a file": ("mail.eml", bytes(mail(attachments=[("answers.json", PLAIN.encode())]))),
-    "a mail with an archive": ("mail.eml", bytes(mail(attachments=[("a.zip", archive(**{"answers.json": PLAIN}))]))),
-    "a mail in another alphabet": (
-        "mail.eml",
-        b"Subject: x\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\n" + PLAIN.encode("latin-1"),
-    ),
-    "a mail sent on": (
-        "mail",
-        b"Subject: Fw\nMIME-Version: 1.0\nContent-Type: message/rfc822\n\n" + bytes(mail(PLAIN)),
-    ),
+    "a mail with an archive": ("mail.eml", bytes(mail(attachments=[("a.zip", archive(answers=PLAIN))]))),
+    "a mail in another alphabet": ("mail.eml", LATIN + PLAIN.encode("latin-1")),
+    "a mail sent on": ("mail", SENT_ON + bytes(mail(PLAIN))),
     "a mail saved as text": ("mail.txt", f"From: Ann\r\nTo: Bob\r\nSubject: answers\r\n\r\n{PLAIN}".encode()),
     "a mailbox": ("box", b"From ann@example.org Mon Jan  1 00:00:00 2024\n" + bytes(mail(PLAIN))),
     "an archive": ("a.zip", archive(**{"ann__answers.json": PLAIN})),
@@ -174,6 +163,8 @@ def test_what_programs_do_to_a_file_does_it_no_harm(tmp_path, name, content):
 
 
 DOCUMENT = archive(**{"[Content_Types].xml": "<Types/>", "word__document.xml": "<w:t>text</w:t>"})
+HYPHENED = text_of(answers_of("Ann-Marie"), compact=True)
+DEEP = archive(a=archive(a=archive(a=archive(a=archive(a=PLAIN)))))
 REFUSED = {
     "nothing": ("a.json", b"", "empty"),
     "an empty archive": ("a.zip", archive(), "empty"),
@@ -185,16 +176,11 @@ REFUSED = {
     "the key": ("study.json", json.dumps({"pairs": [], "digest": STUDY.digest}), "no file of answers"),
     "a mail without answers": ("a.eml", bytes(mail()), "not JSON"),
     "a name broken within a word": ("a.txt", folded(COMPACT, COMPACT.index("nn")), "name is broken"),
-    "a name broken at its hyphen": (
-        "a.txt", text_of(answers_of("Ann-Marie"), compact=True).replace("Ann-", "Ann-\n"), "name is broken",
-    ),
+    "a name broken at its hyphen": ("a.txt", HYPHENED.replace("Ann-", "Ann-\n"), "name is broken"),
     "a number twice": ("a.json", PLAIN.replace('"rater"', '"rater": "x", "rater"'), "occurs twice"),
     "too large": ("a.json", b"a" * (4 * 2**20 + 1), "too large"),
     "a large archive": ("a.zip", archive(a=b"0" * (4 * 2**20 + 1)), "too large"),
-    "mails in mails": (
-        "a.zip",
-        archive(a=archive(a=archive(a=archive(a=archive(a=PLAIN))))), "within each other",
-    ),
+    "archives in archives": ("a.zip", DEEP, "within each other"),
 }  # fmt: skip
 
 
@@ -224,24 +210,16 @@ def test_every_file_is_accounted_for(tmp_path):
 
 def test_all_answers_of_a_mail_a_mailbox_and_an_archive_are_listed(tmp_path):
     texts = {name: text_of(answers_of(name, seed)) for seed, name in enumerate(("ann", "bob", "cyd"))}
-    attached = mail(
-        texts["ann"],
-        [("b.json", texts["bob"].encode()), ("b.json", texts["cyd"].encode()), ("me.png", b"\x89PNG\xff")],
-    )
-    box = b"".join(
-        b"From a Mon Jan  1 00:00:00 2024\n" + bytes(mail(text)) + b"\n" for text in texts.values()
-    )
+    ann, bob, cyd = texts.values()
+    attached = [("b.json", bob.encode()), ("b.json", cyd.encode()), ("me.png", b"\x89PNG\xff")]
+    mails = (b"From a Mon Jan  1 00:00:00 2024\n" + bytes(mail(text)) + b"\n" for text in texts.values())
     for name, content, refused in [
-        ("mail.eml", bytes(attached), 1),
-        ("box", box, 0),
-        ("a.zip", archive(a=texts["ann"], b=texts["bob"], c=texts["cyd"], d="?"), 1),
-        (
-            "all.txt",
-            "\n\n".join(["Three of us:", texts["ann"], textwrap.indent(texts["bob"], "> "), texts["cyd"]]),
-            0,
-        ),
-        ("half.txt", "\n\n".join([texts["ann"], texts["bob"], texts["cyd"], texts["ann"][:200]]), 1),
-        ("list.json", f"[{','.join(texts.values())}]", 0),
+        ("mail.eml", bytes(mail(ann, attached)), 1),
+        ("box", b"".join(mails), 0),
+        ("a.zip", archive(a=ann, b=bob, c=cyd, d="?"), 1),
+        ("all.txt", "\n\n".join(["Three of us:", ann, quoted(bob), cyd]), 0),
+        ("half.txt", "\n\n".join([ann, bob, cyd, ann[:200]]), 1),
+        ("list.json", f"[{ann},{bob},{cyd}]", 0),
     ]:
         folder = tmp_path / name.partition(".")[0]
         found = checked(put(folder, **{name: content}))
@@ -257,21 +235,12 @@ def test_files_of_one_name_from_two_folders_are_two(tmp_path):
 
 
 def test_the_fuller_of_two_files_that_agree_counts(tmp_path):
-    whole = answers_of(protocol="choice")
-    parts = {
-        f"{count}.json": text_of(whole | {"answers": whole["answers"][:count], "finished": None})
-        for count in (4, 7)
-    }
-    found = checked(put(tmp_path, **parts), STUDIES["choice"])
-    assert found.raters.set_index("file").used.to_dict() == {"4.json": False, "7.json": True}
-    assert why(found) == {"4.json": "a second file of this rater; 7.json has as many answers or more"}
-    alone = tmp_path / "alone"
-    put(alone, **{"7.json": parts["7.json"]})
-    assert checked(alone, STUDIES["choice"]).answers.equals(found.answers)
-    assert (
-        found.raters.used.sum()
-        == checked(put(tmp_path, **{"a damaged one.json": PLAIN[:99]}), STUDIES["choice"]).raters.used.sum()
-    )
+    whole, study = answers_of(protocol="choice"), STUDIES["choice"]
+    few, many = (text_of(whole | {"answers": whole["answers"][:count], "finished": None}) for count in (4, 7))
+    found = checked(put(tmp_path / "two", a=few, b=many, c=PLAIN[:99]), study)
+    assert found.raters.set_index("file").used.to_dict() == {"a": False, "b": True, "c": False}
+    assert why(found)["a"] == "a second file of this rater; b has as many answers or more"
+    assert checked(put(tmp_path / "one", b=many), study).answers.equals(found.answers)
 
 
 @pytest.mark.parametrize("protocol", ["choice", "rating"])
@@ -292,21 +261,24 @@ def test_answers_agree_by_the_image_and_not_by_its_side(tmp_path):
     first = answers_of("Ann")
     turned = copy.deepcopy(first | {"rater": "ANN"})
     for answer in turned["answers"]:
-        answer |= {
-            "left": "ba"["ab".index(answer["left"])],
-            "left_score": answer["right_score"],
-            "right_score": answer["left_score"],
-        }
+        answer["left"] = "ba"["ab".index(answer["left"])]
+        answer |= {"left_score": answer["right_score"], "right_score": answer["left_score"]}
     assert checked(put(tmp_path, a=text_of(first), b=text_of(turned))).raters.used.sum() == 1
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        ("Zoë  Ann ", " zoë ann", True), ("Zoë", unicodedata.normalize("NFD", "Zoë"), True), ("Zoë Ann", "Zoë\xa0Ann", True),
-        ("STRASSE", "straße", True), ("Zoë", "Zo\u200bë", True), ("7", 7, True), ("Zoe", "Zoë", False), ("ann", "anne", False),
+        ("Zoë  Ann ", " zoë ann", True),
+        ("Zoë", unicodedata.normalize("NFD", "Zoë"), True),
+        ("Zoë Ann", "Zoë\xa0Ann", True),
+        ("STRASSE", "straße", True),
+        ("Zoë", "Zo\u200bë", True),
+        ("7", 7, True),
+        ("Zoe", "Zoë", False),
+        ("ann", "anne", False),
     ],
-)  # fmt: skip
+)
 def test_one_person_under_two_spellings_is_one_rater(tmp_path, one, other, same):
     found = checked(put(tmp_path, a=text_of(answers_of(one)), b=text_of(answers_of(other))))
     assert found.raters.used.sum() == (1 if same else 2)
@@ -315,12 +287,17 @@ def test_one_person_under_two_spellings_is_one_rater(tmp_path, one, other, same)
 
 NOT_A_FILE = [None, [], {}, 7, "text"]
 BAD = {
-    "answers": [None, [], "p01", [[]], ["p01"]], "rater": [None, [], "", True, "a\nb", "\u200b"], "study": [None, [], "other"],
-}  # fmt: skip
+    "answers": [None, [], "p01", [[]], ["p01"]],
+    "rater": [None, [], "", True, "a\nb", "\u200b"],
+    "study": [None, [], "other"],
+}
 BAD_ANSWERS = {
-    "pair": [["p01"], {}, None, "p99"], "order": [None, "1", 0, 1.5, True, 10**400], "left": [None, [], "c"],
-    "milliseconds": ["fast", -1, True, 10**400, float("nan"), float("inf")], "left_score": [None, 0, 11, True, 5.5, "5"],
-}  # fmt: skip
+    "pair": [["p01"], {}, None, "p99"],
+    "order": [None, "1", 0, 1.5, True, 10**400],
+    "left": [None, [], "c"],
+    "milliseconds": ["fast", -1, True, 10**400, float("nan"), float("inf")],
+    "left_score": [None, 0, 11, True, 5.5, "5"],
+}
 
 
 def contents():
@@ -337,24 +314,17 @@ def contents():
     yield from (answers_of() | {"answers": each} for each in (deep, [deep], [{"pair": deep}]))
 
 
-CONTENTS = list(contents())
+def test_one_bad_content_is_one_refused_file():
+    for content in contents():
+        found = check_answers(STUDY, {"bad": content, "good": answers_of("Bob", 1)}, EVERYONE)
+        assert found.raters.set_index("file").used.to_dict() == {"bad": False, "good": True}, content
+        (reason,) = why(found).values()
+        assert 5 < len(reason) < 200
 
 
-@pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
-def test_one_bad_content_is_one_refused_file(content):
-    found = check_answers(STUDY, {"bad": content, "good": answers_of("Bob", 1)}, EVERYONE)
-    assert found.raters.set_index("file").used.to_dict() == {"bad": False, "good": True}
-    (reason,) = why(found).values()
-    assert 5 < len(reason) < 200
-
-
+words = st.text(max_size=5) | st.sampled_from(["a", "p01", "left", "tie"])
 anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from(["a", "p01", "left", "tie"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -365,15 +335,13 @@ anything = st.recursive(
 def test_no_content_stops_the_check(protocol, data):
     content = answers_of(protocol=protocol)
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(
-            st.sampled_from([content, *(each for each in content["answers"] if isinstance(each, dict))])
-        )
+        answers = [each for each in content["answers"] if isinstance(each, dict)]
+        place = data.draw(st.sampled_from([content, *answers]))
         place[data.draw(st.sampled_from([*place, "another"]))] = data.draw(anything)
         if not isinstance(content.get("answers"), list):
             break
-    found = check_answers(
-        STUDIES[protocol], {"odd": content, "good": answers_of("Bob", 1, protocol)}, EVERYONE
-    )
+    both = {"odd": content, "good": answers_of("Bob", 1, protocol)}
+    found = check_answers(STUDIES[protocol], both, EVERYONE)
     assert found.raters.file.tolist() == ["odd", "good"]
     assert found.raters.used.iloc[1]
     assert found.answers.value.between(-9, 9).all()
