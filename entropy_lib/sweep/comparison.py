@@ -29,33 +29,11 @@ from entropy_lib.sweep.plan import Plan, Unit
 from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import Store
 
+Images = dict[Unit, str]  # checksums of their bytes
 FEATURES = "features"  # folder of the cache, beside the images
 NATIVE = "native, resized"  # the model's own native images brought to another size
 # for an interval: images of one prompt are never paired, and one prompt is left out in turn
 LEAST_PROMPTS = 3
-
-
-@dataclass(frozen=True)
-class UsableImages:
-    """The images of one size by one method that can be used, in the order of the plan.
-
-    Attributes:
-        keys: {unit: checksum of its image's bytes}.
-        excluded: {reason: how many}.
-    """
-
-    keys: dict[Unit, str]
-    excluded: dict[str, int]
-
-    @property
-    def pairs(self) -> set[tuple[str, int]]:
-        """Prompt and seed of each image: what methods are paired by."""
-        return {(unit.prompt, unit.seed) for unit in self.keys}
-
-    def only(self, pairs: set[tuple[str, int]]) -> "UsableImages":
-        """The same, reduced to some prompts and seeds."""
-        keys = {unit: key for unit, key in self.keys.items() if (unit.prompt, unit.seed) in pairs}
-        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True)
@@ -85,43 +63,51 @@ class Comparison:
         chosen = [METRICS[name] for name in self.metrics or METRICS if isinstance(METRICS[name], kind)]
         return [metric for metric in chosen if getattr(metric, "features", None) in (None, *self.caches)]
 
-    def usable(self, size: str, method: str) -> UsableImages:
-        """The images of one size by one method; what is missing, damaged or was excluded is counted."""
-        records = self.store.records(self.plan.cells[size, self.plan.generated_by(size, method)])
-        keys = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
-        excluded = Counter(record["excluded"] for record in records.values() if "excluded" in record)
-        return UsableImages(keys, dict(excluded))
+    def usable(self, size: str, method: str) -> tuple[Images, Counter[str]]:
+        """The images of one size by one method, in the order of the plan, and why others are left out.
 
-    def common_images(self, size: str) -> tuple[dict[str, UsableImages], int]:
+        Returns:
+            {unit: checksum of its image's bytes}, and {reason: how many}.
+        """
+        records = self.store.records(self.plan.cells[size, self.plan.generated_by(size, method)])
+        usable = {unit: record["sha256"] for unit, record in records.items() if "excluded" not in record}
+        return usable, Counter(record["excluded"] for record in records.values() if "excluded" in record)
+
+    def common_images(self, size: str) -> tuple[dict[str, Images], list[tuple[str, str, int]]]:
         """The images of a size, and of native size as `NATIVE`, that all methods have by prompt and seed.
 
         Returns:
-            {method: images}, and how many pairs were dropped.
+            {method: images}, and what is left out: method, reason, how many.
 
         Raises:
             InvalidInputError: if fewer than three prompts are left.
         """
         plan = self.plan
-        cells = {method: self.usable(size, method) for method in plan.methods}
+        found = {method: self.usable(size, method) for method in plan.methods}
         if plan.native in plan.sizes and size != plan.native:
-            cells[NATIVE] = self.usable(plan.native, plan.methods[0])
-        common = set.intersection(*(cell.pairs for cell in cells.values()))
+            found[NATIVE] = self.usable(plan.native, plan.methods[0])
+        common = set.intersection(*({(u.prompt, u.seed) for u in usable} for usable, _ in found.values()))
         if len({prompt for prompt, _ in common}) < LEAST_PROMPTS:
-            reasons = {method: cell.excluded for method, cell in cells.items()}
+            reasons = {method: dict(excluded) for method, (_, excluded) in found.items()}
             raise InvalidInputError(
                 f"{len(common)} images are usable at {size} ({reasons}); generate them with `sweep sample`"
             )
-        dropped = len(plan.prompts) * len(plan.seeds) - len(common)
-        return {method: cell.only(common) for method, cell in cells.items()}, dropped
+        left_out = [(method, *each) for method, (_, excluded) in found.items() for each in excluded.items()]
+        if dropped := len(plan.prompts) * len(plan.seeds) - len(common):
+            left_out.append(("all", "pairs dropped", dropped))
+        images = {
+            method: {unit: key for unit, key in usable.items() if (unit.prompt, unit.seed) in common}
+            for method, (usable, _) in found.items()
+        }
+        return images, left_out
 
-    def sample(self, images: UsableImages, size: SizeLike | None = None) -> "Sample":
+    def sample(self, images: Images, size: SizeLike | None = None) -> "Sample":
         """Generated images as the metrics see them, or the same brought to another size.
 
         Reading one that is not what was committed raises DamagedImageError: it is put aside, and
         `sweep sample` generates it again.
         """
-        prompts = [unit.prompt for unit in images.keys]
-        return Sample(self, prompts, dict(images.keys), self.store.read, size)
+        return Sample(self, [unit.prompt for unit in images], images, self.store.read, size)
 
     def real_sample(self, indices: Sequence[int], size: SizeLike | None = None) -> "Sample":
         """Real images as the metrics see them, as they are or brought to a size."""

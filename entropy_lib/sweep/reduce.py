@@ -43,7 +43,7 @@ from entropy_lib.sizes import Size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
-from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, Sample, UsableImages
+from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, Images, Sample
 from entropy_lib.sweep.references import Reference
 
 REAL = "real, resized"
@@ -104,20 +104,17 @@ def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda si
         warnings.simplefilter("ignore", CutCaptionWarning)  # it is said once, in the provenance
         for size in comparison.plan.sizes:
             progress(size)
-            images, dropped = comparison.common_images(size)
+            images, left_out = comparison.common_images(size)
             samples = _samples(comparison, size, images)
-            exclusions += [
-                (size, name, *each) for name, some in images.items() for each in some.excluded.items()
-            ]
-            exclusions += [(size, "all", "pairs dropped", dropped)] if dropped else []
+            exclusions += [(size, *each) for each in left_out]
             levels += [{"size": size, **row} for row in _levels(comparison, samples, targets, size)]
             differences += [{"size": size, **row} for row in _differences(comparison, samples, targets, size)]
     changes = pd.DataFrame(differences)
     # p-values are corrected over the sizes at which a pair of methods is compared by a metric
     if len(changes):
         changes = holm(changes, by=["method", "metric"])
-    left_out = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
-    return Tables(pd.DataFrame(levels), changes, left_out, _label(comparison), _provenance(comparison))
+    excluded = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
+    return Tables(pd.DataFrame(levels), changes, excluded, _label(comparison), _provenance(comparison))
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ def _targets(comparison: Comparison) -> list[Target]:
     return targets
 
 
-def _samples(comparison: Comparison, size: str, images: Mapping[str, UsableImages]) -> dict[str, Sample]:
+def _samples(comparison: Comparison, size: str, images: Mapping[str, Images]) -> dict[str, Sample]:
     """The methods of a size, of those that make the same images the first, and its reference baselines."""
     samples = {
         name: comparison.sample(usable, size if name == NATIVE else None)
@@ -345,8 +342,8 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
 def _cells(comparison: Comparison) -> Iterator[tuple[pd.DataFrame, Sample]]:
     """The usable images of each size and method, as rows of a table and as the metrics see them."""
     for size, method in comparison.plan.cells:
-        images = comparison.usable(size, method)
-        rows = [{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in images.keys]
+        images, _ = comparison.usable(size, method)
+        rows = [{"size": size, "method": method, "prompt": u.prompt, "seed": u.seed} for u in images]
         yield pd.DataFrame(rows), comparison.sample(images)
 
 
