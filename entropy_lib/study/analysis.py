@@ -134,10 +134,9 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
 def strengths(
     answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, seed: int = 0
 ) -> pd.DataFrame:
-    """Bradley and Terry's strengths of more than two methods, in logits around 0: the difference of two is
-    the logit of the share of choices for the one.
+    """Bradley and Terry's strengths: the difference of two methods is the logit of the one's share.
 
-    A rating is taken as the choice of the higher score. No difference counts half for both. Bounds by
+    They lie around 0. A rating is taken as the choice of the higher score. No difference counts half for both. Bounds by
     resampling raters; NaN where that changes nothing, because there is one or all answered alike.
 
     Args:
@@ -161,9 +160,7 @@ def strengths(
 
 
 def _bradley_terry(answers: pd.DataFrame, weights: np.ndarray, names: list[str]) -> np.ndarray:
-    """Logits around 0; a tie of every two methods beside the answers keeps one that never loses from
-    infinity.
-    """
+    """Logits around 0, finite by a tie of every two methods beside the answers."""
     with extra("metrics"):
         from evalica import Winner, bradley_terry
 

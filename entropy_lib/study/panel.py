@@ -53,8 +53,7 @@ class Truth:
 
 
 def simulate_panel(study: Study, raters: int, truth: Truth, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """What the page would save for raters who are not there: {name of a file: its content}, `rater` beginning
-    with "simulated".
+    """Answers of raters who are not there: {name of a file: what the page would save}.
 
     With more than two methods each is better than the one before by `effect`. The right image of a catch
     trial is seen by all who are careful.
@@ -113,8 +112,7 @@ def _said(
 def automatic_rater(
     study: Study, outcomes: pd.DataFrame, metric: str, higher_is_better: bool = True
 ) -> pd.DataFrame:
-    """The pairs of a study as a metric would choose: the image with the better number, a tie where they are
-    equal.
+    """The pairs of a study as a metric would choose: the better number, or a tie.
 
     Args:
         study: whose pairs are rated; catch trials are left out.

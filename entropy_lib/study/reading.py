@@ -41,8 +41,7 @@ Found = Iterator[tuple[str, Any]]  # names, and what lies under them: answers as
 
 
 def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
-    """What lies in the files that raters sent: {name of the file: its content}, with `Refused` for one that
-    cannot be read.
+    """What raters sent: {name of the file: its content, or `Refused` where it cannot be read}.
 
     What lies in a mail or an archive stands under the name of both, `ann.zip/answers.json`.
 
@@ -154,9 +153,7 @@ def _mails(content: bytes) -> list[bytes]:
 
 
 def _in_mail(content: bytes, name: str, depth: int) -> Found:
-    """Of text, of attachments, and of mails that were sent on; the same answers as text and as HTML count
-    once.
-    """
+    """Of text, attachments and mails that were sent on; the same as text and as HTML counts once."""
     seen: list[Any] = []
     for part in email.message_from_bytes(content, policy=email.policy.compat32).walk():
         if part.is_multipart():
@@ -191,9 +188,7 @@ def _decoded(content: bytes, charset: str | None = None) -> str | None:
 
 
 def _in_text(text: str | None, name: str) -> Found:
-    """All answers in a text, in the first reading that has them all; what else looks like answers is
-    refused.
-    """
+    """All answers in a text, by the first reading that has them all; others that it names are refused."""
     if text is None:
         yield name, Refused("no text in UTF-8 or UTF-16; save it as UTF-8")
         return
@@ -260,9 +255,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _joined_name(text: str, start: int, name: str, full: set[int]) -> str:
-    """A broken name with its space. Where a full line may have been broken within a word the break stays,
-    and tells of itself.
-    """
+    """A broken name with its space; the break stays where it may be within a word, to be refused later."""
     for found in reversed(list(BREAK.finditer(name))):
         line = text[: start + found.start()].rpartition("\n")[2]
         at_a_space = found[0] != "\n" or (len(line) not in full and not line.endswith("-"))

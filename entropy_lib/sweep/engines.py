@@ -186,8 +186,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def estimate(
     plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True, progress: bool = True
 ) -> pd.DataFrame:
-    """What a plan costs, one row a size and the sum. Hours come from a rate that was measured here, or are
-    not given.
+    """What a plan costs, one row a size and the sum; hours only by a rate that was measured here.
 
     Args:
         batch, device: as the images will be generated.

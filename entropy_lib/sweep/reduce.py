@@ -214,9 +214,7 @@ def _score_levels(sample: Sample) -> Iterator[tuple[str, str, Interval, dict[str
 def _differences(
     comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
 ) -> Iterator[dict]:
-    """Each further method, and native images, against the first, image by image; distances are to the first
-    target.
-    """
+    """Methods and native images against the first method, paired; distances are to the first target."""
     plan = comparison.plan
     first = samples[plan.methods[0]]
     for method, sample in samples.items():
@@ -236,9 +234,7 @@ def _differences(
 
 
 def _score_difference(metric: str, sample: Sample, first: Sample, rows: np.ndarray) -> dict:
-    """Paired scores: the mean difference, its size in standard deviations, and the share of prompts improved
-    (or with more).
-    """
+    """The mean paired difference, its size in standard deviations, the fraction of prompts improved."""
     new, old, level = sample.scores[metric][rows], first.scores[metric][rows], sample.comparison.level
     interval = jackknife_difference(np.mean, new, old, _blocks(sample, rows), level=level)
     gain = (old - new) if METRICS[metric].better == "lower" else (new - old)
@@ -316,8 +312,7 @@ def image_outcomes(comparison: Comparison) -> pd.DataFrame:
 
 
 def things_found(comparison: Comparison) -> pd.DataFrame:
-    """Nameable things in every usable image of a comparison, beside how many its prompt asks for. Nothing is
-    generated.
+    """Nameable things in every usable image of a comparison, beside how many its prompt asks for.
 
     Returns:
         one row an image: `size, method, prompt, seed, asked, things`; images of native size as in
@@ -348,12 +343,7 @@ def _cells(comparison: Comparison) -> Iterator[tuple[pd.DataFrame, Sample]]:
 
 
 def primary_outcomes(comparison: Comparison) -> dict[str, list[str]]:
-    """What tells of the degradation at each size but the native one: `metrics.registry.PRIMARY`, or what
-    stands in for it.
-
-    Returns:
-        {size: names of metrics}.
-    """
+    """Names of `metrics.registry.PRIMARY`, or what stands in for them, by size but for the native one."""
     wanted = {metric.name for metric in comparison.wanted()}
     plan, found = comparison.plan, {}
     for size in plan.sizes:

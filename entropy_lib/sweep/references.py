@@ -119,9 +119,8 @@ class Reference:
                 "at least, half of them to compare with. Name another reference, or restore its files"
             )
         if len(broken):
-            warnings.warn(
-                f"{damaged} and were left out: {some(broken)}", DamagedReferenceWarning, stacklevel=2
-            )
+            said = f"{damaged} and were left out: {some(broken)}"
+            warnings.warn(said, DamagedReferenceWarning, stacklevel=2)
         return decoded.drop(columns="problem")
 
     def _facts(self) -> pd.DataFrame:
@@ -155,8 +154,7 @@ class Reference:
         return texts
 
     def halves(self) -> tuple[list[int], list[int]]:
-        """Indices of two halves that share no image, in random order, the same every time: the first few are
-        a fair sample.
+        """Indices of two halves that share no image, in a random order that is the same every time.
 
         The first gives captions and the reference baseline, the second is what all are compared with: no
         image is ever compared with itself.
@@ -174,9 +172,7 @@ class Reference:
         return f"{self.name}: {len(self.survey):,} images of {size}, {' and '.join(formats)}"
 
     def check_size(self, side: int) -> None:
-        """Raise InvalidInputError if images are smaller than what the extractor reads: enlarging the
-        reference would blur it.
-        """
+        """InvalidInputError for images smaller than what the extractor reads, whose enlarging would blur."""
         small = int((self.survey[["height", "width"]].min(axis=1) < side).sum())
         if small:
             raise InvalidInputError(
@@ -187,9 +183,7 @@ class Reference:
 
 
 def _facts(value: object, code: str = "") -> dict:
-    """What a comparison needs to know of an encoded image, or why it cannot; `code` is part of what the
-    cache goes by.
-    """
+    """What there is to know of an encoded image; `code` is a part of what the cache goes by."""
     found = ("", 0, 0, "")
     try:
         encoded = _encoded(value)
@@ -297,8 +291,7 @@ def _each(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def open_reference(source: str) -> Reference | FeatureState | None:
-    """A reference as a notebook parameter names it: "" is none, relative paths are taken from
-    `files.workplace()`.
+    """A reference as a parameter names it: "" is none, relative paths start at `files.workplace()`.
 
     Raises:
         MissingFileError, InvalidInputError: as `load_reference` and `FeatureState.load`.
@@ -311,8 +304,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
 
 
 def caption_list(source: str, count: int) -> list[str]:
-    """The first `count` different captions of half of the real images: prompts for images to compare with the
-    other half.
+    """The first different captions of half of the real images, to compare with the other half.
 
     Raises:
         InvalidInputError: for a reference without captions, or with fewer.
@@ -324,10 +316,8 @@ def caption_list(source: str, count: int) -> list[str]:
             f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list"
         )
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
-    if len(captions) < count:
-        raise InvalidInputError(
-            f"prompt_count is {count}, but half of {source!r} has {len(captions)} captions"
-        )
+    if (there := len(captions)) < count:
+        raise InvalidInputError(f"prompt_count is {count}, but half of {source!r} has {there} captions")
     return captions[:count]
 
 
@@ -337,9 +327,7 @@ def _existing(pattern: Path) -> list[Path]:
         return [pattern]
     found = sorted(path for path in pattern.parent.glob(pattern.name) if not path.name.startswith("."))
     if not found:
-        raise MissingFileError(
-            f"no file matches {str(pattern)!r}; relative paths are taken from {workplace()}"
-        )
+        raise MissingFileError(f"no file matches {str(pattern)!r}; relative paths start at {workplace()}")
     return found
 
 

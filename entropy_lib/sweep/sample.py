@@ -20,8 +20,7 @@ from entropy_lib.sweep.store import Pixels, Store
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
-    """What the units of a plan share. A model whose revision the catalogue pins needs no weights, so a laptop
-    can plan for it.
+    """What the units of a plan share; needs no weights for a model whose revision the catalogue pins.
 
     Raises:
         WeightsError: for any other model whose configuration is not there.
@@ -111,14 +110,9 @@ class Sampler:
                 )
 
     def _generate(self, units: Sequence[Unit]) -> tuple[list[Pixels | None], int]:
-        """The images, None where one is not finite, and the batch that fitted into memory: halved until it
-        does.
-        """
-        first, prompts, seeds = (
-            units[0],
-            [unit.prompt for unit in units],
-            [self._seed(unit) for unit in units],
-        )
+        """The images, None where one is not finite, and the batch, halved until it fits into memory."""
+        first, seeds = units[0], [self._seed(unit) for unit in units]
+        prompts = [unit.prompt for unit in units]
         asked = {"size": (first.height, first.width), "method": first.method, "batch": len(units)}
         asked |= {"steps": first.steps, "guidance": first.guidance}
         try:
