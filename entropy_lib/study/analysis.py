@@ -136,8 +136,8 @@ def strengths(
 ) -> pd.DataFrame:
     """Bradley and Terry's strengths: the difference of two methods is the logit of the one's share.
 
-    They lie around 0. A rating is taken as the choice of the higher score. No difference counts half for both. Bounds by
-    resampling raters; NaN where that changes nothing, because there is one or all answered alike.
+    They lie around 0. A rating is taken as the choice of the higher score; a tie counts half for both. Bounds
+    by resampling raters; NaN where that changes nothing, because there is one or all answered alike.
 
     Args:
         answers: from `check_answers`.
