@@ -1,9 +1,9 @@
-# The collection on a cluster: sweeps are drawn in shards, then every notebook runs, then the site is built.
+# The collection on a cluster: sweeps are generated in shards, then every notebook runs, then the site is built.
 #   snakemake --jobs 8 --config profile=sd21 shards=8 --executor slurm      (or on one machine: snakemake --cores 2)
 PROFILE, SHARDS = config.get("profile", "mini"), int(config.get("shards", 2))
 NOTEBOOKS = config.get("notebooks", "").split() or sorted(glob_wildcards("notebooks/{name,[^/]+}.ipynb").name)
 RUN, DONE = f"{config.get('python', '.venv/bin/python')} -m entropy_lib", f"build/snakemake/{PROFILE}"
-SWEEPS = {"06_metric_tables", "08_user_study", "09_layout_metrics", "10_causes"}  # these draw one plan by the hundred
+SWEEPS = {"06_metric_tables", "08_user_study", "09_layout_metrics", "10_causes"}  # these generate one plan by the hundred
 
 rule site:
     input: expand(f"{DONE}/{{name}}.run", name=NOTEBOOKS)

@@ -3,7 +3,7 @@ they answered.
 
 `make_study` chooses and blinds pairs of images, `write_page` makes a page that opens from the file system,
 `check_answers` says what it leaves out of what comes back and why, `compare` and its neighbours analyse the
-rest. Knows images, tables and statistics; must not know who drew the images. What cannot be used is refused
+rest. Knows images, tables and statistics; must not know who made the images. What cannot be used is refused
 by InvalidInputError, but for raters' files, which are left out.
 """
 

@@ -22,7 +22,7 @@ PAGE = "study.html"
 
 
 def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
-    """Write what raters open, `study.html`, and what tells the methods, `study.json`, into a folder.
+    """Write what raters open, `study.html`, and the key that names the methods, `study.json`.
 
     Give the page away and keep the key. Images are in the page as they are, in PNG.
 

@@ -357,7 +357,7 @@ def test_strengths_of_two_methods_are_the_logit_of_the_share():
         columns=["rater", "pair", "first", "second", "value", "first_score"],
     )
     found = strengths(wins, resamples=100).set_index("method").estimate
-    # with a draw beside them
+    # with a tie beside them
     assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)
 
 

@@ -21,11 +21,11 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 640}
 def study_of(protocol, pairs=6, catch_trials=2):
     noise = np.random.default_rng(0).integers(0, 256, (pairs, 2, 48, 96, 3), np.uint8)
     texts = [ODD, *(f"a thing of number {index}" for index in range(1, pairs))]
-    drawn = [
+    candidates = [
         Candidate(text, "48x96", {"unscaled": one, "paper": two})
         for text, (one, two) in zip(texts, noise, strict=True)
     ]
-    return make_study(drawn, pairs=pairs, catch_trials=catch_trials, protocol=protocol)
+    return make_study(candidates, pairs=pairs, catch_trials=catch_trials, protocol=protocol)
 
 
 @contextmanager
