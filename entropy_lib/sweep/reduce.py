@@ -117,41 +117,11 @@ def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda si
     return Tables(pd.DataFrame(levels), changes, excluded, _label(comparison), _provenance(comparison))
 
 
-@dataclass(frozen=True)
-class Target:
-    """What distances are measured to.
-
-    Attributes:
-        name: "real", or "native": the model's own native images.
-        reference: the images themselves, or a state of their features.
-    """
-
-    name: str
-    reference: Sample | FeatureState
-
-    def intervals(self, sample: Sample, first: Sample | None = None) -> dict[str, Interval]:
-        """Every distance of a sample that can be given; with `first` the paired difference to its own."""
-        comparison, reference, found = sample.comparison, self.reference, {}
-        if isinstance(reference, FeatureState):
-            labels, options = _blocks(sample), {"level": comparison.level}
-        else:  # blocks of the sample's prompts, and the same ones of the reference's
-            fewest = min(sample.counts["prompts"], reference.counts["prompts"])
-            labels, others = deal_together(sample.prompts, reference.prompts, min(comparison.blocks, fewest))
-            options = {"level": comparison.level, "reference_labels": others}
-        for metric in comparison.wanted(Distance):
-            features, purpose = sample.features(metric.features), metric.features
-            known = reference if isinstance(reference, FeatureState) else reference.features(purpose)
-            if metric.can_be_given(features, known):
-                both = (features,) if first is None else (features, first.features(purpose))
-                measure = metric.interval if first is None else metric.difference
-                found[metric.name] = measure(*both, known, labels, **options)
-        return found
-
-
-def _targets(comparison: Comparison) -> list[Target]:
-    plan, reference, targets = comparison.plan, comparison.reference, []
+def _targets(comparison: Comparison) -> dict[str, Sample | FeatureState]:
+    """What distances are measured to: "real" images or a state of them, "native" images of the model."""
+    plan, reference, targets = comparison.plan, comparison.reference, {}
     if not comparison.wanted(Distance):
-        return []
+        return {}
     if isinstance(reference, FeatureState):
         own = comparison.caches[DISTANCES].label
         if reference.extractor not in ("", own):
@@ -159,13 +129,33 @@ def _targets(comparison: Comparison) -> list[Target]:
                 f"the reference holds features of {reference.extractor!r}, not of {own!r}; name its "
                 "extractor and view, or make the state again"
             )
-        targets.append(Target("real", reference))
+        targets["real"] = reference
     elif reference is not None:
-        targets.append(Target("real", comparison.real_sample(reference.halves()[1])))
+        targets["real"] = comparison.real_sample(reference.halves()[1])
     if plan.native in plan.sizes:
         images, _ = comparison.common_images(plan.native)
-        targets.append(Target("native", comparison.sample(images[plan.methods[0]])))
+        targets["native"] = comparison.sample(images[plan.methods[0]])
     return targets
+
+
+def _distances(
+    sample: Sample, target: Sample | FeatureState, first: Sample | None = None
+) -> dict[str, Interval]:
+    """Every distance of a sample that can be given; with `first` the paired difference to its own."""
+    comparison, found = sample.comparison, {}
+    options, state = {"level": comparison.level}, isinstance(target, FeatureState)
+    if state:
+        labels = _blocks(sample)
+    else:  # blocks of the sample's prompts, and the same ones of the target's
+        fewest = min(comparison.blocks, sample.counts["prompts"], target.counts["prompts"])
+        labels, options["reference_labels"] = deal_together(sample.prompts, target.prompts, fewest)
+    for metric in comparison.wanted(Distance):
+        features = [each.features(metric.features) for each in (sample, first) if each is not None]
+        known = target if state else target.features(metric.features)
+        if metric.can_be_given(features[0], known):
+            measure = metric.interval if first is None else metric.difference
+            found[metric.name] = measure(*features, known, labels, **options)
+    return found
 
 
 def _samples(comparison: Comparison, size: str, images: Mapping[str, Images]) -> dict[str, Sample]:
@@ -181,17 +171,17 @@ def _samples(comparison: Comparison, size: str, images: Mapping[str, Images]) ->
 
 
 def _levels(
-    comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
+    comparison: Comparison, samples: Mapping[str, Sample], targets: Mapping, size: str
 ) -> Iterator[dict]:
     plan = comparison.plan
     for method, sample in samples.items():
         # those very images are a target
         native = method == NATIVE or (method == plan.methods[0] and size == plan.native)
         found = [
-            (metric, target.name, interval, sample.counts)
-            for target in targets
-            if not (native and target.name == "native")
-            for metric, interval in target.intervals(sample).items()
+            (metric, name, interval, sample.counts)
+            for name, target in targets.items()
+            if not (native and name == "native")
+            for metric, interval in _distances(sample, target).items()
         ]
         for metric, reference, interval, counts in [*found, *_score_levels(sample)]:
             row = {"method": method, "metric": metric, "reference": reference}
@@ -212,7 +202,7 @@ def _score_levels(sample: Sample) -> Iterator[tuple[str, str, Interval, dict[str
 
 
 def _differences(
-    comparison: Comparison, samples: Mapping[str, Sample], targets: Sequence[Target], size: str
+    comparison: Comparison, samples: Mapping[str, Sample], targets: Mapping, size: str
 ) -> Iterator[dict]:
     """Methods and native images against the first method, paired; distances are to the first target."""
     plan = comparison.plan
@@ -223,8 +213,9 @@ def _differences(
         pair = {"method": method, "against": plan.methods[0], "pairs": len(sample.prompts)}
         # one of the two is made of the images of the native target
         native = method == NATIVE or size == plan.native
-        for target in (each for each in targets[:1] if not (native and each.name == "native")):
-            for metric, interval in target.intervals(sample, first).items():
+        for name, target in [*targets.items()][:1]:
+            found = {} if native and name == "native" else _distances(sample, target, first)
+            for metric, interval in found.items():
                 yield {**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value}
         for metric, values in sample.scores.items():
             known = _known(sample, values, first.scores[metric])
