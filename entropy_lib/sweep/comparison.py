@@ -24,7 +24,6 @@ from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size, SizeLike
-from entropy_lib.statistics.resampling import BLOCKS
 from entropy_lib.sweep.plan import Plan, Unit
 from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import Store
@@ -46,7 +45,6 @@ class Comparison:
             `metrics.registry`) as far as the metrics need them and can have them.
         reference: real images, a state of their features, or None for none.
         level: of all intervals.
-        blocks: of the jackknife.
         metrics: names of the metrics that are wanted; None for all.
     """
 
@@ -55,7 +53,6 @@ class Comparison:
     caches: Mapping[str, FeatureCache]
     reference: Reference | FeatureState | None = None
     level: float = 0.95
-    blocks: int = BLOCKS
     metrics: Sequence[str] | None = None
 
     def wanted(self, kind: type[Metric] = Metric) -> list[Metric]:

@@ -42,7 +42,13 @@ from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import Size
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
-from entropy_lib.statistics.resampling import deal_blocks, deal_together, jackknife, jackknife_difference
+from entropy_lib.statistics.resampling import (
+    BLOCKS,
+    deal_blocks,
+    deal_together,
+    jackknife,
+    jackknife_difference,
+)
 from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, Images, Sample
 from entropy_lib.sweep.references import Reference
 
@@ -147,7 +153,7 @@ def _distances(
     if state:
         labels = _blocks(sample)
     else:  # blocks of the sample's prompts, and the same ones of the target's
-        fewest = min(comparison.blocks, sample.counts["prompts"], target.counts["prompts"])
+        fewest = min(BLOCKS, sample.counts["prompts"], target.counts["prompts"])
         labels, options["reference_labels"] = deal_together(sample.prompts, target.prompts, fewest)
     for metric in comparison.wanted(Distance):
         features = [each.features(metric.features) for each in (sample, first) if each is not None]
@@ -252,7 +258,7 @@ def _known(sample: Sample, *values: Float[np.ndarray, " image"]) -> np.ndarray |
 def _blocks(sample: Sample, rows: Sequence[int] | None = None) -> np.ndarray:
     """The block of each image, or of some of them."""
     prompts = sample.prompts if rows is None else [sample.prompts[index] for index in rows]
-    return deal_blocks(prompts, min(sample.comparison.blocks, len(set(prompts))))
+    return deal_blocks(prompts, min(BLOCKS, len(set(prompts))))
 
 
 def _label(comparison: Comparison) -> str:
