@@ -70,10 +70,8 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
     _check_names(f"parameter of {notebook}", own | overrides, NOTEBOOKS[notebook].model_fields)
     checked = check_parameters(notebook, own | overrides)
     check_together(notebook, checked)
-    changed = checked.model_dump(
-        include={name for name, value in overrides.items() if name not in own or own[name] != value}
-    )
-    if not changed:
+    other = {name for name, value in overrides.items() if name not in own or own[name] != value}
+    if not (changed := checked.model_dump(include=other)):
         return ProfileRun(checked, {}, profile)
     name = f"{profile}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
     if "output" not in changed:
@@ -101,16 +99,11 @@ def _values(notebook: str, profile: str) -> dict[str, Any]:
     notebook's cell.
     """
     values = dict(NOTEBOOKS[notebook].defaults)
-    places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
-    for said in (
-        places,
-        *(
-            part
-            for content in _files(profile)
-            for part in (content.get(COMMON, {}), content.get(notebook, {}))
-        ),
-    ):
-        values |= {name: value for name, value in said.items() if name in values}
+    said = [{"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}]
+    for content in _files(profile):
+        said += content.get(COMMON, {}), content.get(notebook, {})
+    for part in said:
+        values |= {name: value for name, value in part.items() if name in values}
     return values
 
 
@@ -128,9 +121,8 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
     except (OSError, UnicodeDecodeError, ParameterError) as error:
         raise ParameterError(f"the profile {profile}.yaml cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
-        raise ParameterError(
-            f"the profile {profile}.yaml must hold sections: {COMMON!r} or names of notebooks, each with values under it"
-        )
+        allowed = f"{COMMON!r} or names of notebooks, each with values under it"
+        raise ParameterError(f"the profile {profile}.yaml must hold sections: {allowed}")
     _check_names(f"section of profile {profile!r}", content, [COMMON, EXTENDS, *NOTEBOOKS])
     own = {name: _section(profile, name, values) for name, values in content.items() if name != EXTENDS}
     if EXTENDS not in content:
@@ -142,19 +134,15 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
 
 def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
     """A section of known parameters; an empty one is {}."""
-    if not isinstance(values, dict | None):
-        raise ParameterError(
-            f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it"
-        )
-    every = {
-        *TYPES,
-        *Sweep.model_fields,
-        *(field for notebook in NOTEBOOKS for field in parameter_names(notebook)),
-    }
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        wanted = "write lines of name: value under it"
+        raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; {wanted}")
+    every = {*TYPES, *Sweep.model_fields}.union(*map(parameter_names, NOTEBOOKS))
     # a broken notebook has none
     known = every - {"output"} if name == COMMON else parameter_names(name) or values
-    _check_names(f"parameter in section {name!r} of profile {profile!r}", values or {}, known)
-    return values or {}
+    _check_names(f"parameter in section {name!r} of profile {profile!r}", values, known)
+    return values
 
 
 def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> None:
@@ -182,9 +170,8 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = load_yaml(value) if value else ""
         except ParameterError as error:
-            raise ParameterError(
-                f"{text!r} is no YAML ({error}); put the value in quotes: {name}='\"…\"'"
-            ) from None
+            wanted = f"put the value in quotes: {name}='\"…\"'"
+            raise ParameterError(f"{text!r} is no YAML ({error}); {wanted}") from None
     return values
 
 
@@ -198,9 +185,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{repeated[0]!r} occurs twice", node.start_mark
-            )
+            twice = f"{repeated[0]!r} occurs twice"
+            raise yaml.constructor.ConstructorError(None, None, twice, node.start_mark)
         return super().construct_mapping(node, deep)
 
 

@@ -84,7 +84,7 @@ def handbook(source: Path) -> None:
 
 
 def _section(folder: Path, results: list[Result], place: Path) -> dict[str, Any]:
-    """What the front page says of the runs of one profile with the same overrides, whose pages are written."""
+    """What the front page says of runs of one profile with the same overrides, whose pages are written."""
     versions = {" · ".join(f"{name} {result.versions[name]}" for name in NAMED) for result in results}
     return {
         "folder": folder.name,

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from entropy_lib.cli import parameters
-from entropy_lib.cli.parameters import NOTEBOOKS, ParameterError, check_parameters, drawn_images
+from entropy_lib.cli.parameters import NOTEBOOKS, ParameterError, check_parameters, image_count
 from entropy_lib.cli.parameters_cell import implied_type
 from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.cli.sweeps import check_ready
@@ -62,7 +62,7 @@ def test_a_notebook_that_is_one_file_has_checked_parameters_in_every_profile(wri
     checked = profile_parameters("11_example", "sd21", {"threshold": 1, "sizes": ["512x512", "256x256"]})
     assert (checked.model, checked.steps, checked.guidance) == ("sd21-base", 50, 7.5), "the profile's"
     assert (checked.threshold, checked.colours, checked.wide) == (1.0, ["red", "blue"], True)
-    assert drawn_images(checked) == 24 * 2 * 2
+    assert image_count(checked) == 24 * 2 * 2
     assert profile_parameters("11_example", "flux").output == "build/output/flux/11_example"
     assert len(profile_parameters("11_example", "mini").sampling()["prompts"]) == 3
     check_ready(profile_parameters("11_example", "mini"))
@@ -70,7 +70,7 @@ def test_a_notebook_that_is_one_file_has_checked_parameters_in_every_profile(wri
 
 def test_one_that_draws_nothing_needs_a_seed_and_a_folder(written):
     written(SMALL, check="")
-    assert drawn_images(profile_parameters("11_example", "mini")) == 0
+    assert image_count(profile_parameters("11_example", "mini")) == 0
     with pytest.raises(ParameterError, match="parameter 'seed' is missing"):
         check_parameters("11_example", {"output": "build"})
 
@@ -172,11 +172,11 @@ def test_a_prompt_list_of_your_own(tmp_path, monkeypatch):
 
 
 def test_images_are_counted():
-    assert drawn_images(profile_parameters("05_image_grids", "smoke")) == 2 * 3 * 2
-    assert drawn_images(profile_parameters("04_entropy_per_layer", "smoke")) == 2 * 3 * 2, (
+    assert image_count(profile_parameters("05_image_grids", "smoke")) == 2 * 3 * 2
+    assert image_count(profile_parameters("04_entropy_per_layer", "smoke")) == 2 * 3 * 2, (
         "and the native size"
     )
-    assert drawn_images(profile_parameters("07_cost_and_baselines", "smoke")) == 4 * (2 * 3 + 2 * 2), (
+    assert image_count(profile_parameters("07_cost_and_baselines", "smoke")) == 4 * (2 * 3 + 2 * 2), (
         "below native size and above"
     )
 
