@@ -78,7 +78,7 @@ WITHOUT_DIFFUSERS = [
     "scaling.rules",
     "statistics.fits",
     "plots.figures.entropy",
-    "plots.figures.pictures",
+    "plots.figures.images",
     "plots.tables",
     "sizes",
     "models.layers",

@@ -2,7 +2,6 @@
 file system.
 """
 
-import base64
 import importlib
 import inspect
 import re
@@ -15,12 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from entropy_lib.cli import runner, site
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PIXEL = base64.b64encode(
-    bytes.fromhex(
-        "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8ffff3f0005fe02fe0def46b8"
-    )
-    + bytes.fromhex("0000000049454e44ae426082")
-).decode()
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNg+P//PwAF/gL+De9GuAAAAABJRU5ErkJggg=="
 PROPORTIONS = """[...document.querySelectorAll('.cell_output img')].map(
     one => (one.clientWidth / one.clientHeight) / (one.naturalWidth / one.naturalHeight))"""
 NAME = "03_entropy_vs_tokens"

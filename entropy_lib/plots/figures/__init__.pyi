@@ -15,7 +15,7 @@ from .metrics import recovery_against_entropy as recovery_against_entropy
 from .panels import colours as colours
 from .panels import theme as theme
 from .people import preferences as preferences
-from .pictures import attention_of_a_query as attention_of_a_query
-from .pictures import entropy_maps as entropy_maps
-from .pictures import found_things as found_things
-from .pictures import image_grid as image_grid
+from .images import attention_of_a_query as attention_of_a_query
+from .images import entropy_maps as entropy_maps
+from .images import found_things as found_things
+from .images import image_grid as image_grid
