@@ -41,15 +41,10 @@ def image_grid(
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
     beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
-    figure = plt.figure(
-        figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained"
-    )
-    axes = figure.subplots(
-        len(images),
-        len(columns),
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights, "width_ratios": widths},
-    )
+    inches = sum(widths) * scale + beside, sum(heights) * scale + room
+    figure = plt.figure(figsize=inches, layout="constrained")
+    ratios = {"height_ratios": heights, "width_ratios": widths}
+    axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw=ratios)
     for row, (label, pictures) in zip(axes, images.items(), strict=True):
         for ax, picture, width in zip(row, pictures, widths, strict=True):
             _picture(ax, picture, width)
@@ -92,21 +87,12 @@ def found_things(
         ax.set_anchor("S")  # what room is left belongs to the text above
     for row in found.itertuples():
         ax, named = figure.axes[row.picture], row.legible >= LEGIBLE
-        size = row.right - row.left, row.bottom - row.top
-        box = plt.Rectangle(
-            (row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5
-        )
-        ax.add_patch(box).set_in_layout(False)
-        name = ax.text(
-            row.left,
-            max(row.top, 0),
-            row.name if named else "?",
-            color="w",
-            fontsize="x-small",
-            va="top",
-            clip_on=True,
-        )
-        name.set_in_layout(False)
+        size, line = (row.right - row.left, row.bottom - row.top), "-" if named else ":"
+        box = plt.Rectangle((row.left - 0.5, row.top - 0.5), *size, fill=False, ls=line, ec="w", lw=1.5)
+        look = {"color": "w", "fontsize": "x-small", "va": "top", "clip_on": True}
+        name = ax.text(row.left, max(row.top, 0), row.name if named else "?", **look)
+        for drawn in (ax.add_patch(box), name):
+            drawn.set_in_layout(False)
     return figure
 
 
@@ -152,9 +138,8 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
     for column, (size, found) in zip(axes.T, maps.items(), strict=True):
         column[0].set_title(size, fontsize="medium")
         for ax, one in zip(column, found, strict=True):
-            shown = ax.imshow(
-                one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1
-            )
+            look = {"cmap": "viridis", "interpolation": "nearest", "vmin": 0, "vmax": 1}
+            shown = ax.imshow(one.entropy / math.log(one.tokens), **look)
     for ax, name in zip(axes[:, 0], layers, strict=True):
         ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
