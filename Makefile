@@ -10,7 +10,7 @@ report: setup ## run the notebooks on the embedded model into build/report/index
 	$(BIN)/python -m entropy_lib run --profile mini
 
 test: setup ## all tests, in two processes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests that take no more than a second or two each
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"

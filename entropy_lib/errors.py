@@ -43,20 +43,17 @@ def in_words(problem: Mapping[str, Any]) -> str:
     >>> in_words({"type": "greater_than", "loc": ("tokens", 2), "input": 0, "ctx": {"gt": 0}})
     'tokens[2] is 0; it must be more than 0'
     """
-    name = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]
-    ).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+    name = "".join(parts).removeprefix(".")
     known, context = MUST.get(problem["type"]), problem.get("ctx", {})
     if problem["type"] == "missing":
         return f"parameter {name!r} is missing; is it misspelt?"
     if "error" in context:  # one of the library's own
         return ": ".join(filter(None, (name, str(context["error"]))))
     numbers = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
-    must = (
-        f"it must be {known.format(**numbers)}"
-        if known
-        else problem["msg"].replace("Input should be", "it must be")
-    )
+    must = problem["msg"].replace("Input should be", "it must be")
+    if known:
+        must = f"it must be {known.format(**numbers)}"
     text = ", a text" if isinstance(problem["input"], str) else ""
     return f"{name} is {shortened(problem['input'])}{text}; {must}"
 

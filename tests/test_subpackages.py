@@ -1,4 +1,4 @@
-"""Imports between the subpackages of the library point one way: read from the source, lazy imports included."""
+"""Imports between the subpackages point one way, lazy ones included; names of files and the public face."""
 
 import ast
 import importlib
