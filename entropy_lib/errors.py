@@ -37,8 +37,7 @@ MUST = {  # what pydantic found wrong, by its own name for it: what is allowed
 
 
 def in_words(problem: Mapping[str, Any]) -> str:
-    """One of the errors of a `pydantic.ValidationError` in a sentence: the parameter, what was given, what is
-    allowed.
+    """An error of a `pydantic.ValidationError` in a sentence: the parameter, what was given, what is allowed.
 
     >>> in_words({"type": "greater_than", "loc": ("tokens", 2), "input": 0, "ctx": {"gt": 0}})
     'tokens[2] is 0; it must be more than 0'
@@ -86,9 +85,7 @@ class UnsupportedModelError(EntropyLibError, TypeError):
 
 
 class NotWrittenError(EntropyLibError, OSError):
-    """A disk that is full, may not be written to, or has something else in the place of a file; the message
-    says what to do.
-    """
+    """A disk that is full or may not be written to, or something in a file's place; it says what to do."""
 
 
 class NotFiniteError(EntropyLibError, FloatingPointError):

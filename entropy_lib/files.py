@@ -44,8 +44,7 @@ REFUSALS = {  # what the system says of a disk or a place on it, in words
 
 
 def workplace() -> Path:
-    """The folder that relative paths of output start from: the checkout or, where installed, the folder one
-    stands in.
+    """The folder that relative paths of output start from: the checkout or, where installed, the current one.
 
     A relative path in the environment is made absolute there, once, for this process and those that it
     starts.
@@ -110,8 +109,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is
-    not made.
+    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made.
 
     Args:
         name: whose value it is.

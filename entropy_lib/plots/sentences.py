@@ -1,6 +1,4 @@
-"""A sentence of a summary: a person writes it, the run fills in its numbers, and it is printed only if they
-bear it out.
-"""
+"""A sentence of a summary: written by a person, filled in by the run, and printed if that bears it out."""
 
 import re
 import string
@@ -94,9 +92,7 @@ def _bounds(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
 
 
 def _relation(row: Mapping[str, Any], name: str, limit: float, level: float) -> str:
-    """How a number lies to a limit: <, > or =, which is no significant difference; "" where that cannot be
-    told.
-    """
+    """How a number lies to a limit: < or >, = for no significant difference, "" where none can be told."""
     value, bounds = row[name], _bounds(row, name)
     if bounds is None:
         found = {"<": value < limit, ">": value > limit, "=": value == limit}

@@ -27,8 +27,7 @@ CELLS = f"{LEFT}padding: 3px 14px 3px 0"
 
 
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
-    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its
-    numbers come from.
+    """A table for a page: columns and layers in words, and underneath where its numbers come from.
 
     Names of files and columns are shown as they are: no HTML in cells, headings or caption has any effect.
 
@@ -122,9 +121,7 @@ def preferences(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The fraction of the entropy change that each rule removes, in per cent (from
-    `statistics.fraction_removed`).
-    """
+    """The fraction of the entropy change that each rule removes, of `statistics.fraction_removed`."""
     return table[["size", "rule"]].assign(share=_written(table, "share", percent), prompts=table.clusters)
 
 
@@ -165,8 +162,7 @@ def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.Data
 
 
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
-    """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's
-    Tables 1 and 2).
+    """One metric, sizes as rows, methods as columns, each with its interval (the paper's Tables 1, 2).
 
     Args:
         levels: of `sweep.reduce.Tables`.
@@ -179,8 +175,7 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
 
 
 def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> str:
-    """What a difference shows after Holm's correction: "better", "worse" or "n.s."; "more" or "less" where
-    neither is better.
+    """What a difference shows after Holm's correction: better, worse, n.s.; or more, less, if undirected.
 
     Example:
         >>> result(-0.01, 0.001, "KID"), result(-0.01, 0.06, "KID")
@@ -196,8 +191,7 @@ def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> 
 def comparisons(
     differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), level: float = 0.95
 ) -> pd.DataFrame:
-    """What differences show, a line for each metric, size and method: better, worse, or no significant
-    difference (n.s.).
+    """What differences show, a line for each metric, size and method: better, worse, or n.s.
 
     Interval and `p` are each by itself, without a correction; `p (Holm)`, by which the last column goes, is
     corrected for all differences that were tested together.
@@ -229,8 +223,7 @@ def comparisons(
 
 
 def preregistration() -> str:
-    """What was decided before anything was generated: the outcomes that tell of degradation above and below
-    the native size.
+    """The outcomes that tell of degradation above and below native size, decided before any image was.
 
     Example:
         >>> "above the native size" in preregistration()
@@ -248,8 +241,7 @@ def preregistration() -> str:
 
 
 def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every method for one size on a line: the metrics of its images, and the cost of one (Supplement Tables
-    1 and 2).
+    """Every method for one size on a line: metrics of its images, cost of one (Supplement Tables 1, 2).
 
     Args:
         levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is
@@ -275,8 +267,7 @@ def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Seque
 
 
 def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far images under each rule are from those under the first, same prompts and seeds, as fractions of
-    the grey range.
+    """How far images under each rule are from those under the first, as fractions of the grey range.
 
     Args:
         images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.

@@ -1,6 +1,4 @@
-"""Figures of entropy: against tokens, by layer, the laws, and how far Gaussian logits go (notebooks 01 to
-04).
-"""
+"""Figures of entropy: against tokens, by layer, the laws, how far Gaussian logits go (notebooks 01 to 04)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,8 +27,7 @@ ORDER = "self-attention layer, in order of execution"
 def entropy_vs_tokens(
     table: pd.DataFrame, fits: Mapping[str, SlopeFit], predicted: Mapping[str, float], training_tokens: int
 ) -> Figure:
-    """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope
-    1 is level.
+    """Mean entropy against tokens (the paper's Figure 5), and less ln N beside it, where slope 1 is level.
 
     Args:
         table: columns `tokens, rule, estimate, low, high`, as `statistics.cluster_mean` gives them.
@@ -123,8 +120,7 @@ def validity_map(
     tolerance: float,
     ax: Axes | None = None,
 ) -> Axes:
-    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing transition,
-    and real layers.
+    """Where Eq. 5 can be used: its error over N and b, the tolerance, the freezing transition, real layers.
 
     Args:
         tokens, logit_std, error: of `entropy.simulation.gaussian_error_map`.
@@ -169,8 +165,7 @@ def under_rules(table: pd.DataFrame, training_tokens: int) -> Figure:
 
 
 def predicted_and_measured(table: pd.DataFrame, tolerance: float) -> Figure:
-    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over
-    prompts).
+    """Measured entropy against Eq. 5, a panel a size, a point a layer x timestep x head (means over prompts).
 
     Args:
         table: columns `size, training_tokens, layer, step, branch, head, entropy, gaussian_entropy`.
@@ -215,8 +210,7 @@ def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) 
 
 
 def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str]) -> Figure:
-    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides
-    the entropy.
+    """Mean quantiles of logits against normal ones, a panel a layer; the upper tail decides the entropy.
 
     Args:
         quantiles: of `probes.LogitProbe.quantiles()`, one size and one rule.

@@ -1,6 +1,4 @@
-"""Figures of images: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07
-and 09).
-"""
+"""Figures of images: grids, what was found, what attention looks at (notebooks 00, 04, 05, 07, 09)."""
 
 import math
 import re
@@ -73,8 +71,7 @@ def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
 def found_things(
     images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5
 ) -> Figure:
-    """Images with a box around each thing that was found in them: named, or dashed where nobody could name
-    it.
+    """Images with a box around each thing that was found in them: named, or dashed where it has no name.
 
     Args:
         images: uint8 `[height, width, 3]`, one a column.
@@ -97,8 +94,7 @@ def found_things(
 
 
 def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
-    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of
-    all queries.
+    """Where one query looks, a row a size or rule: the image, the weights, and the entropy of all queries.
 
     Args:
         maps: {size: map of one layer at one step}.

@@ -1,6 +1,4 @@
-"""Figures of metrics: against size, against time, differences, doses, recovery beside entropy (notebooks 06,
-07, 09 and 10).
-"""
+"""Figures of metrics: against size and time, differences, doses, recovery (notebooks 06, 07, 09 and 10)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -32,8 +30,7 @@ def forest(
     against: str = "",
     panels: Sequence[str] = ("metric",),
 ) -> Figure:
-    """Paired differences with their unadjusted intervals, a line for each size and method; the better side is
-    tinted.
+    """Paired differences, their intervals unadjusted, a line a size and method; the better side is tinted.
 
     Args:
         differences: columns `size, method, metric, estimate, low, high`, and `against` unless that is given:
@@ -135,8 +132,7 @@ def _point(
 
 
 def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
-    """Outcomes against the exponent of the rule, a panel for each size and outcome; that of native size as a
-    band.
+    """Outcomes against the exponent of the rule, a panel a size and outcome; that of native size as a band.
 
     Args:
         levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in
@@ -166,8 +162,7 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
 
 
 def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
-    """The fraction of the degradation that each method removes against that of the change of entropy; were
-    entropy the cause, a line.
+    """The fraction of the degradation removed against that of entropy: a line, if entropy is the cause.
 
     Args:
         shares: columns `size, metric, method, share, low, high, entropy`; the first four of the degradation,

@@ -61,9 +61,7 @@ def looks_of(names: Iterable[str]) -> dict[str, dict[str, str]]:
 def panels_of(
     count: int, width: float, height: float, most: int = 4, **shared: bool
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of that many panels, each so many inches, at most four beside each other, the rows as full as
-    can be.
-    """
+    """A figure of that many panels, each so many inches, the rows as full as can be."""
     rows = math.ceil(count / most)
     columns = math.ceil(count / rows)
     size = max(width * columns, 6) + 0.6, height * rows + 0.4
@@ -104,9 +102,7 @@ def interval_line(
 
 
 def difference_lines(ax: Axes, table: pd.DataFrame, metric: str, palette: Sequence[str]) -> None:
-    """Differences with their intervals below each other, a row of the table a line; the better side is
-    tinted.
-    """
+    """Differences with their intervals below each other, a row a line; the better side is tinted."""
     times = METRICS[metric].times
     for position, (row, colour) in enumerate(zip(table.itertuples(), palette, strict=True)):
         interval_line(ax, position, times * row.estimate, times * row.low, times * row.high, colour)
