@@ -316,7 +316,7 @@ def _check(writable: dict[str, Path], device: str | None = None, model: str | No
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`.
 
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
@@ -329,7 +329,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
 
 
 def _file(notebook: str) -> str:
-    """Of the plan: notebooks that draw into one store have a plan each."""
+    """Of the plan: notebooks that share a store have a plan each."""
     return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
 
 

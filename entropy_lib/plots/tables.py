@@ -276,10 +276,10 @@ def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFram
         columns `size, rule, against, mean_change, largest_change` (over prompts), `prompts`.
     """
     first, rows = {}, []
-    for (size, name), pictures in images.items():
-        against, known = first.setdefault(size, (name, pictures))
+    for (size, name), shown in images.items():
+        against, known = first.setdefault(size, (name, shown))
         if name != against:
-            change = np.abs(pictures.astype(float) - known).mean((1, 2, 3)) / 255
+            change = np.abs(shown.astype(float) - known).mean((1, 2, 3)) / 255
             numbers = {"mean_change": change.mean(), "largest_change": change.max(), "prompts": len(change)}
             rows.append({"size": size, "rule": name, "against": against, **numbers})
     return pd.DataFrame(rows, columns=["size", "rule", "against", "mean_change", "largest_change", "prompts"])

@@ -46,16 +46,10 @@ def write_notebooks(folder, seconds):
 def start(arguments, workplace):
     """A command in a process group of its own, as a terminal starts it."""
     environment = os.environ | {WORKPLACE: str(workplace), "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env=environment,
-        cwd=workplace,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    own = {"process_group": 0, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    line = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(line, env=environment, cwd=workplace, **said, **own)
 
 
 def ended(process, presses=1, group=True):
@@ -91,6 +85,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "jobs", "presses", "group"),
     [

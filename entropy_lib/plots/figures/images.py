@@ -43,9 +43,9 @@ def image_grid(
     figure = plt.figure(figsize=inches, layout="constrained")
     ratios = {"height_ratios": heights, "width_ratios": widths}
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw=ratios)
-    for row, (label, pictures) in zip(axes, images.items(), strict=True):
-        for ax, picture, width in zip(row, pictures, widths, strict=True):
-            _picture(ax, picture, width)
+    for row, (label, shown) in zip(axes, images.items(), strict=True):
+        for ax, image, width in zip(row, shown, widths, strict=True):
+            _centred(ax, image, width)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small", parse_math=False)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize="small", parse_math=False)
@@ -53,11 +53,11 @@ def image_grid(
     return figure
 
 
-def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
+def _centred(ax: Axes, image: np.ndarray, width: int) -> None:
     """Draw an image in the middle of its column, at the scale of the widest one."""
-    ax.imshow(picture, interpolation="nearest")
-    left = (width - picture.shape[1]) / 2
-    ax.set(xlim=(-left - 0.5, picture.shape[1] + left - 0.5), xticks=[], yticks=[])
+    ax.imshow(image, interpolation="nearest")
+    left = (width - image.shape[1]) / 2
+    ax.set(xlim=(-left - 0.5, image.shape[1] + left - 0.5), xticks=[], yticks=[])
     ax.grid(visible=False)
     sns.despine(ax=ax, left=True, bottom=True)
 
@@ -93,7 +93,7 @@ def found_things(
     return figure
 
 
-def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
+def attention_of_a_query(maps: Mapping[str, AttentionMap], images: Mapping[str, np.ndarray]) -> Figure:
     """Where one query looks, a row a size or rule: the image, the weights, and the entropy of all queries.
 
     Args:
@@ -103,12 +103,12 @@ def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str
     figure = plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
     axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for (size, found), row in zip(maps.items(), axes, strict=True):
-        height, width = pictures[size].shape[:2]
+        height, width = images[size].shape[:2]
         # laid over the image, in its pixels
         over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}
         sides = zip(found.query, (height, width), found.weights.shape, strict=True)
         down, across = ((place + 0.5) * side / count for place, side, count in sides)
-        row[0].imshow(pictures[size], interpolation="nearest")
+        row[0].imshow(images[size], interpolation="nearest")
         row[1].imshow(found.weights, cmap="magma", **over)
         shown = row[2].imshow(found.entropy / math.log(found.tokens), cmap="viridis", vmax=1, **over)
         for ax in row[:2]:
