@@ -80,14 +80,12 @@ class Size(NamedTuple):
 
 SizeLike: TypeAlias = str | tuple[int, int] | Size
 
-parse_size = Size.parse  # the names of before, for callers that are not moved yet
-
-
-def size_name(height: int, width: int) -> str:
-    """The label of a size."""
-    return str(Size(height, width))
-
 
 def pixel_count(text: str) -> int:
-    """How many pixels a size has."""
+    """How many pixels a size has.
+
+    Example:
+        >>> max(["64x96", "128x64", "64x64"], key=pixel_count)
+        '128x64'
+    """
     return Size.parse(text).pixels
