@@ -1,4 +1,4 @@
-"""What holds for the project as a whole: dependencies in step, light import, examples in the documentation."""
+"""What holds for the project as a whole: lists of packages in step, a light import, examples that run."""
 
 import re
 import subprocess
@@ -78,7 +78,7 @@ WITHOUT_DIFFUSERS = [
     "scaling.rules",
     "statistics.fits",
     "plots.figures.entropy",
-    "plots.figures.pictures",
+    "plots.figures.images",
     "plots.tables",
     "sizes",
     "models.layers",

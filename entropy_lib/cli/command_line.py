@@ -32,25 +32,30 @@ class _Commands(typer.core.TyperGroup):
 
 
 LOOKS = {"no_args_is_help": True, "rich_markup_mode": None}
-SWEEP = "`python -m entropy_lib sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
-STUDY = (
-    "`python -m entropy_lib study make | check | analyse`: a pairwise user study of what a sweep has drawn."
-)
+SWEEP = "`sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
+STUDY = "`study make | check | analyse`: a pairwise user study of the images of a sweep."
 app = typer.Typer(cls=_Commands, help=__doc__, add_completion=False, pretty_exceptions_enable=False, **LOOKS)
 sweep, study = typer.Typer(help=SWEEP, **LOOKS), typer.Typer(help=STUDY, **LOOKS)
 app.add_typer(sweep, name="sweep")
 app.add_typer(study, name="study")
 
 DEFAULT = "06_metric_tables"
-Name = Annotated[str, typer.Argument(help="Its name without ending.")]
-Profile = Annotated[str, typer.Option(help="A file of notebooks/profiles/, without ending.")]
-Values = Annotated[list[str] | None, typer.Option("-p", help="name=value, read as YAML; may be repeated.")]
-Report = Annotated[Path | None, typer.Option(help="Folder of the report; build/report by default.")]
-Notebook = Annotated[
-    str, typer.Option(help="Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")
-]
-Folder = Annotated[Path, typer.Argument(help="Of the study, with its key study.json.")]
-Answers = Annotated[Path, typer.Argument(help="The folder with the files that raters saved, or one file.")]
+
+
+def _option(kind: Any, text: str, *names: str, **more: Any) -> Any:
+    return Annotated[kind, typer.Option(*names, help=text, **more)]
+
+
+def _argument(kind: Any, text: str) -> Any:
+    return Annotated[kind, typer.Argument(help=text)]
+
+
+Profile = _option(str, "A file of notebooks/profiles/, without ending.")
+Values = _option(list[str] | None, "name=value, read as YAML; may be repeated.", "-p")
+Report = _option(Path | None, "Folder of the report; build/report by default.")
+Notebook = _option(str, "Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")
+Folder = _argument(Path, "Of the study, with its key study.json.")
+Answers = _argument(Path, "The folder with the files that raters saved, or one file.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,28 +68,20 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which.")
-    ] = False,
+    version: _option(bool, "Say which.", "--version", is_eager=True, callback=_print_version) = False,
 ) -> None:
     """What happens to the attention of a diffusion model at a size it was not trained for."""
 
 
 @app.command()
 def run(
-    notebooks: Annotated[
-        list[str] | None, typer.Argument(help="Names without ending; all by default.")
-    ] = None,
+    notebooks: _argument(list[str] | None, "Names without ending; all by default.") = None,
     profile: Profile = "mini",
     parameter: Values = None,
     output: Report = None,
-    force: Annotated[bool, typer.Option(help="Run finished notebooks again.")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="How many at a time; two, or one with a GPU.")
-    ] = None,
-    build: Annotated[
-        bool, typer.Option("--site/--no-site", help="Build the site, or leave it to `site`.")
-    ] = True,
+    force: _option(bool, "Run finished notebooks again.") = False,
+    jobs: _option(int | None, "How many at a time; two, or one with a GPU.", min=1) = None,
+    build: _option(bool, "Build the site, or leave it to `site`.", "--site/--no-site") = True,
 ) -> None:
     """Run notebooks and add them to the report."""
     from entropy_lib.cli import runner  # of the extra "notebooks"
@@ -111,7 +108,9 @@ def site(output: Report = None) -> None:
 
 
 @app.command()
-def parameters(notebook: Name, profile: Profile = "mini", parameter: Values = None) -> None:
+def parameters(
+    notebook: _argument(str, "Its name without ending."), profile: Profile = "mini", parameter: Values = None
+) -> None:
     """Print the checked parameters of a notebook as YAML: a file for papermill's -f."""
     import yaml
 
@@ -121,15 +120,13 @@ def parameters(notebook: Name, profile: Profile = "mini", parameter: Values = No
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A name of the catalogue, or a folder.")],
-    prompts: Annotated[
-        str, typer.Option(help="A list of data/prompts/, or a text file, one a line.")
-    ] = "general",
-    prompt_count: Annotated[int, typer.Option(min=1, help="How many, each drawn once at native size.")] = 24,
-    output: Annotated[Path | None, typer.Option(help="build/calibrations/MODEL.json by default.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 4,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
+    model: _argument(str, "A name of the catalogue, or a folder."),
+    prompts: _option(str, "A list of data/prompts/, or a text file, one a line.") = "general",
+    prompt_count: _option(int, "How many, each once at native size.", min=1) = 24,
+    output: _option(Path | None, "build/calibrations/MODEL.json by default.") = None,
+    batch: _option(int, "Images generated together.", min=1) = 4,
+    device: _option(str, "auto, cpu, cuda, mps.") = "auto",
+    dtype: _option(str, "auto, float32, float16, bfloat16.") = "auto",
 ) -> None:
     """Measure what equal-entropy and ultraimage need to know of a model; notebook 10 takes the file."""
     from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
@@ -143,16 +140,13 @@ def calibrate(
     chosen = first_prompts(prompts, prompt_count)
     resolve_dtype(dtype, resolve_device(device), model)
     found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
-    say(
-        f"{found.write(place)}: {len(found.layers)} layers, {found.source}; use it with -p calibration={place}"
-    )
+    say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}")
+    say(f"use it with -p calibration={place}")
 
 
 @app.command()
 def results(
-    keep: Annotated[
-        str | None, typer.Option(help="First copy the tables of this profile's run to data/results/.")
-    ] = None,
+    keep: _option(str | None, "First copy the tables of this profile's run to data/results/.") = None,
 ) -> None:
     """Write docs/results.md and its figure from the tables in data/results/."""
     from entropy_lib.cli import results as kept  # of the extra "notebooks"
@@ -169,7 +163,7 @@ def doctor() -> None:
     """Say what this machine has, and which models and profiles it can run."""
     from entropy_lib.cli.doctor import machine, report  # diffusers is slow to import
 
-    _show(pd.DataFrame(machine()), header=False)
+    _show(pd.DataFrame(machine().items()), header=False)
     for kind, verdicts in report().items():
         say("")
         rows = pd.DataFrame(verdicts, columns=[kind, "runs", "why"])
@@ -180,7 +174,7 @@ def doctor() -> None:
 def plan(
     profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True
 ) -> None:
-    """Write down what is to be drawn, and print what it costs: images, hours, bytes."""
+    """Write down what is to be generated, and print what it costs: images, hours, bytes."""
     from entropy_lib.cli.sweeps import keep_calibration, plan_of
     from entropy_lib.sweep.engines import estimate
 
@@ -189,8 +183,8 @@ def plan(
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
     keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
-    asked = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
-    costs = estimate(chosen, store, **asked)
+    how = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
+    costs = estimate(chosen, store, **how)
     _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
     say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
     _say_what_is_not_used(chosen, store)
@@ -201,17 +195,11 @@ def sample(
     profile: Profile = "mini",
     parameter: Values = None,
     notebook: Notebook = DEFAULT,
-    shard: Annotated[
-        str, typer.Option(help="i/n: every n-th batch; else what SLURM or torchrun say, or all.")
-    ] = "",
-    engine: Annotated[
-        str, typer.Option(help="local: this process; ray: workers of a Ray cluster.")
-    ] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Of the engine ray.")] = 1,
+    shard: _option(str, "i/n: every n-th batch; else what SLURM or torchrun say, or all.") = "",
+    engine: _option(str, "local: this process; ray: workers of a Ray cluster.") = "local",
+    workers: _option(int, "Of the engine ray.", min=1) = 1,
 ) -> None:
-    """Draw what the store has not; may be stopped and started again at any time, in as many processes as one
-    likes.
-    """
+    """Generate what the store has not; may be stopped and started again, in as many processes as you like."""
     checked = _sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
@@ -220,15 +208,14 @@ def sample(
     store = Store(checked.folder_of_store())
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
+    how = {"device": checked.device, "workers": workers, "progress": interactive()}
     try:
-        drawn = engines.ENGINES[engine](
-            groups, store, device=checked.device, workers=workers, progress=interactive()
-        )
+        drawn = engines.ENGINES[engine](groups, store, **how)
     except KeyboardInterrupt:
         keys = {unit.key for group in groups for unit in group}
-        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe, the same command draws the others"
-        raise KeyboardInterrupt(safe) from None
-    say(f"{drawn:,} images drawn")
+        safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe"
+        raise KeyboardInterrupt(f"{safe}, the same command generates the others") from None
+    say(f"{drawn:,} images generated")
 
 
 @sweep.command()
@@ -241,17 +228,15 @@ def status(
     for problem in store.verify(chosen.units) if verify else []:
         say(problem, "red")
     done = store.committed()
-    rows = [
-        (size, method, f"{sum(unit.key in done for unit in units):,}", f"{len(units):,}")
-        for (size, method), units in chosen.cells.items()
-    ]
+    counts = [(sum(unit.key in done for unit in units), len(units)) for units in chosen.cells.values()]
+    rows = [(*cell, *map("{:,}".format, count)) for cell, count in zip(chosen.cells, counts, strict=True)]
     _show(pd.DataFrame(rows, columns=["size", "method", "done", "of"]))
     _say_what_is_not_used(chosen, store)
 
 
 @sweep.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
-    """Make the metric tables of what has been drawn, into the output folder of these parameters."""
+    """Make the metric tables of the images that are there, into the output folder of these parameters."""
     from entropy_lib.cli.sweeps import comparison_of
     from entropy_lib.sweep.reduce import evaluate
 
@@ -264,18 +249,12 @@ def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
 
 @study.command()
 def make(
-    profile: Annotated[
-        str, typer.Option(help="Whose section 08_user_study says what is drawn and asked.")
-    ] = "mini",
+    profile: _option(str, "Whose section 08_user_study says what is generated and asked.") = "mini",
     parameter: Values = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the study; build/study/PROFILE by default.")
-    ] = None,
-    title: Annotated[str, typer.Option(help="Of the page.")] = TITLE,
+    output: _option(Path | None, "Folder of the study; build/study/PROFILE by default.") = None,
+    title: _option(str, "Of the page.") = TITLE,
 ) -> None:
-    """Draw what is missing, choose and blind pairs, and write the page for raters and the key that must not
-    reach them.
-    """
+    """Generate what is missing, choose and blind pairs, and write the page for raters and the secret key."""
     from entropy_lib.cli.sweeps import plan_of
     from entropy_lib.cli.user_study import study_of
     from entropy_lib.study.page import write_page
@@ -303,12 +282,8 @@ def check(folder: Folder, answers: Answers) -> Checked:
 
 
 @study.command()
-def analyse(
-    folder: Folder, answers: Answers, level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95
-) -> None:
-    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's
-    folder.
-    """
+def analyse(folder: Folder, answers: Answers, level: _option(float, "Of the intervals.") = 0.95) -> None:
+    """Say how much better each method is, with intervals over raters and prompts; write tables."""
     from entropy_lib.study import analysis  # statsmodels is slow to import
 
     _check({"folder": folder})
@@ -341,22 +316,20 @@ def _check(writable: dict[str, Path], device: str | None = None, model: str | No
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`.
 
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
     """
-    # one plan each
-    able = [
-        name for name in NOTEBOOKS if "store" in (own := parameter_names(name)) and "methods_below" not in own
-    ]
+    names = {name: parameter_names(name) for name in NOTEBOOKS}
+    able = [name for name, own in names.items() if "store" in own and "methods_below" not in own]  # one plan
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
 
 
 def _file(notebook: str) -> str:
-    """Of the plan: notebooks that draw into one store have a plan each."""
+    """Of the plan: notebooks that share a store have a plan each."""
     return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
 
 
@@ -392,8 +365,7 @@ def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its
-    traceback.
+    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback.
 
     Args:
         arguments: those of the process by default.

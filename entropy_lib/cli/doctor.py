@@ -1,6 +1,4 @@
-"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by
-profile, and why not.
-"""
+"""`python -m entropy_lib doctor`: which models and profiles this machine can run, and why not."""
 
 import importlib.util
 import platform
@@ -13,7 +11,7 @@ import psutil
 import torch
 
 from entropy_lib import __version__
-from entropy_lib.cli.parameters import NOTEBOOKS, Sampling, drawn_images
+from entropy_lib.cli.parameters import NOTEBOOKS, Sampling, image_count
 from entropy_lib.cli.profiles import available, profile_parameters
 from entropy_lib.errors import EntropyLibError
 from entropy_lib.files import PACKAGE, workplace
@@ -32,31 +30,29 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def machine() -> list[tuple[str, str]]:
-    """Facts about this machine: (what, value)."""
-    extra = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+def machine() -> dict[str, str]:
+    """Facts about this machine."""
     device = "none; models run on the CPU, in float32"
     if torch.cuda.is_available():
         half = "float16, bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         device = f"{torch.cuda.get_device_name()}, {memory_gb():.0f} GB, {half}"
-    return [
-        ("entropy_lib", f"{__version__} ({PACKAGE})"),
-        ("python", f"{platform.python_version()} ({sys.executable})"),
-        ("packages", ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)),
-        ("optional", ", ".join(extra) or "none"),
-        ("CUDA device", device),
-        ("threads", str(torch.get_num_threads())),
-        ("memory", f"{psutil.virtual_memory().available / 1e9:.0f} GB free"),
-        ("free disk", f"{free_disk_gb():.0f} GB"),
-    ]
+    return {
+        "entropy_lib": f"{__version__} ({PACKAGE})",
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        "optional": ", ".join(filter(importlib.util.find_spec, OPTIONAL)) or "none",
+        "CUDA device": device,
+        "threads": str(torch.get_num_threads()),
+        "memory": f"{psutil.virtual_memory().available / 1e9:.0f} GB free",
+        "free disk": f"{free_disk_gb():.0f} GB",
+    }
 
 
 def memory_gb() -> float:
     """Memory of the first CUDA device, or what is free of the machine's own."""
-    on_cuda = torch.cuda.is_available()
-    return (
-        torch.cuda.get_device_properties(0).total_memory if on_cuda else psutil.virtual_memory().available
-    ) / 1e9
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / 1e9
+    return psutil.virtual_memory().available / 1e9
 
 
 def free_disk_gb() -> float:
@@ -65,14 +61,10 @@ def free_disk_gb() -> float:
 
 
 def model_verdict(name: str) -> Verdict:
-    """Whether a model of the catalogue can be sampled here: its weights, and the memory and the disk that
-    they need.
-    """
+    """Whether a model of the catalogue can run here: its weights, and the memory and disk that they need."""
     known, cuda = CATALOGUE[name], torch.cuda.is_available()
-    disk, memory = (
-        known.weights_gb * (2 if known.dtype == "float32" else 1),
-        known.memory_gb(None if cuda else "float32"),
-    )
+    disk = known.weights_gb * (2 if known.dtype == "float32" else 1)
+    memory = known.memory_gb(None if cuda else "float32")
     needs = f"about {memory:.0f} GB of memory, {disk:.1f} GB of disk or more"
     try:
         here = weights_are_here(name)
@@ -89,31 +81,20 @@ def model_verdict(name: str) -> Verdict:
 
 
 def profile_verdict(profile: str) -> Verdict:
-    """Whether a profile can be run here, and how many images its notebooks draw; `sweep plan` measures hours
-    and bytes.
-    """
+    """Whether a profile can be run here, and how many images it has; `sweep plan` measures hours."""
     try:
-        checked = [
-            one
-            for one in (profile_parameters(name, profile) for name in NOTEBOOKS)
-            if isinstance(one, Sampling)
-        ]
+        every = [profile_parameters(name, profile) for name in NOTEBOOKS]
     except EntropyLibError as error:
         return Verdict(profile, False, f"cannot be judged: {error}")
+    checked = [one for one in every if isinstance(one, Sampling)]
     models = sorted({one.model for one in checked})
     bad = [f"{name} cannot run here" for name in models if name in CATALOGUE and not model_verdict(name).runs]
     patterns = sorted({path for one in checked if "*" in (path := getattr(one, "reference", ""))})
     bad += [f"{path} is not there (docs/batch.md)" for path in patterns if not any(workplace().glob(path))]
-    return Verdict(
-        profile,
-        not bad,
-        "; ".join([f"{', '.join(models)}: {sum(map(drawn_images, checked)):,} images", *bad]),
-    )
+    images = f"{', '.join(models)}: {sum(map(image_count, checked)):,} images"
+    return Verdict(profile, not bad, "; ".join([images, *bad]))
 
 
 def report() -> dict[str, list[Verdict]]:
     """The verdicts on all models and profiles."""
-    return {
-        "model": [model_verdict(name) for name in CATALOGUE],
-        "profile": [profile_verdict(name) for name in available()],
-    }
+    return {"model": list(map(model_verdict, CATALOGUE)), "profile": list(map(profile_verdict, available()))}

@@ -33,20 +33,14 @@ def fingerprint(notebook: Path, checked: Parameters) -> str:
     versions of packages, and the kind of device.
     """
     cells = nbformat.read(notebook, as_version=4).cells
-    facts = {
-        "cells": [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells],
-        "parameters": checked.model_dump(),
-        "named": [_state(text) for text in _texts(checked.model_dump(exclude=WRITTEN))],
-        "models": [
-            _revision(name)
-            for name in (*_texts(getattr(checked, "model", "")), *getattr(checked, "controls", []))
-        ],
-        "device": resolve_device("auto").type,
-        "library": _state(PACKAGE),
-        "data": _state(DATA),
-        "packages": versions(),
-        "python": sys.version,
-    }
+    given = checked.model_dump()
+    facts = [
+        [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells],
+        given,
+        [_state(text) for name in sorted(given.keys() - WRITTEN) for text in _texts(given[name])],
+        [_revision(name) for name in _texts([given.get("model"), given.get("controls")])],
+        [_state(PACKAGE), _state(DATA), versions(), sys.version, resolve_device("auto").type],
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -59,12 +53,11 @@ def versions() -> dict[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in what parameters are made of, but empty ones."""
+    """All texts in the value of a parameter, but empty ones."""
     if isinstance(value, str) and value:
         yield value
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+    for each in value if isinstance(value, list) else []:
+        yield from _texts(each)
 
 
 def _revision(model: str) -> str:
@@ -75,21 +68,13 @@ def _revision(model: str) -> str:
 
 
 def _state(place: Path | str) -> str:
-    """Of a file, a folder, or all that a pattern matches; "" where there is nothing. Relative paths are the
-    workplace's.
-    """
-    found = {
-        path
-        for pattern in (glob.escape(str(workplace() / place)), str(workplace() / place))
-        for path in glob.glob(pattern)
-    }
-    inside = [path for top in map(Path, found) for path in (top.rglob("*") if top.is_dir() else [top])]
+    """Of a file, a folder, or all that a pattern matches, from the workplace; "" where there is nothing."""
+    whole = str(workplace() / place)
+    found = {Path(path) for pattern in (glob.escape(whole), whole) for path in glob.glob(pattern)}
+    inside = [path for top in found for path in (top.rglob("*") if top.is_dir() else [top])]
     files = sorted(path for path in inside if path.is_file() and path.parent.name != "__pycache__")
-    return (
-        _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
-        if files
-        else ""
-    )
+    facts = [(str(path), (state := path.stat()).st_size, state.st_mtime_ns) for path in files]
+    return _digest(tuple(facts)) if facts else ""
 
 
 @cache

@@ -19,8 +19,10 @@ import os.path
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
+import numpy as np
+import pandas as pd
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -38,11 +40,13 @@ from entropy_lib.files import PROMPTS, ROOT, replacing, workplace
 from entropy_lib.metrics.extractors import known_extractor
 from entropy_lib.metrics.views import VIEWS
 from entropy_lib.scaling.rules import rule
-from entropy_lib.sizes import check_size, parse_size, size_name
+from entropy_lib.sizes import Size, check_size
 from entropy_lib.study.design import PROTOCOLS
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline  # slow to import
+    from diffusers import DiffusionPipeline  # slow to import, as is all of the library that is imported late
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FOLDER = ROOT / "notebooks"
 RECORD = "run.json"  # in a folder of output
@@ -54,7 +58,7 @@ LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
 def _model_name(name: str) -> str:
-    from entropy_lib.models.catalogue import entry, local_folder, model_folders  # diffusers is slow to import
+    from entropy_lib.models.catalogue import entry, local_folder, model_folders
 
     folder = local_folder(name)
     if folder is None:
@@ -68,9 +72,8 @@ def _model_name(name: str) -> str:
 
 def _device_name(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]+)?", name):
-        raise InvalidInputError(
-            f"{name!r} is no device; allowed are 'auto', 'cpu', 'cuda', 'cuda:0', …, 'mps', 'xpu'"
-        )
+        allowed = "'auto', 'cpu', 'cuda', 'cuda:0', …, 'mps', 'xpu'"
+        raise InvalidInputError(f"{name!r} is no device; allowed are {allowed}")
     return name
 
 
@@ -90,16 +93,14 @@ def first_prompts(name: str, count: int = 0) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
-        raise InvalidInputError(
-            f"{name!r} cannot be read as UTF-8 text ({error}); save it as text, one prompt a line"
-        ) from None
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+        wanted = "save it as text, one prompt a line"
+        raise InvalidInputError(f"{name!r} cannot be read as UTF-8 text ({error}); {wanted}") from None
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines:
         raise InvalidInputError(f"{name!r} holds no prompt; write one a line")
     if bad := next((line for line in lines if len(line) > LONGEST_PROMPT or not line.isprintable()), ""):
-        raise InvalidInputError(
-            f"{name!r} holds a prompt of {len(bad):,} letters, {bad[:20]!r}…; allowed are {LONGEST_PROMPT:,} printable ones"
-        )
+        allowed = f"allowed are {LONGEST_PROMPT:,} printable ones"
+        raise InvalidInputError(f"{name!r} holds a prompt of {len(bad):,} letters, {bad[:20]!r}…; {allowed}")
     if len(lines) < count:
         raise InvalidInputError(f"prompt_count is {count}, but the prompt list {name!r} has {len(lines)}")
     return lines[:count] if count else lines
@@ -111,15 +112,13 @@ def _prompt_lists() -> list[str]:
 
 def _prompt_source(name: str) -> str:
     first_prompts(name)
-    # notebooks run in a folder of their own
-    return name if name in _prompt_lists() else str(Path(name).resolve())
+    return name if name in _prompt_lists() else str(Path(name).resolve())  # see `_model_name`
 
 
 def _path_text(text: str) -> str:
     """A text that some system may know a file by."""
-    if len(text) > LONGEST_PATH or any(
-        len(part.encode(errors="replace")) > LONGEST_NAME for part in Path(text).parts
-    ):
+    longest = max((len(part.encode(errors="replace")) for part in Path(text).parts), default=0)
+    if len(text) > LONGEST_PATH or longest > LONGEST_NAME:
         raise InvalidInputError(
             f"{shortened(text)} is too long for the name of a file or folder; name another"
         )
@@ -131,17 +130,11 @@ def _folder_of_output(text: str) -> str:
     place = Path(os.path.normpath(workplace() / _path_text(text)))
     inside = workplace() in place.parents and not text.startswith("~")
     if not text.strip() or not text.isprintable() or not (Path(text).is_absolute() or inside):
-        raise InvalidInputError(
-            f"{text!r} leads out of {workplace()}; write a folder inside it, as 'build/mine', or a full path"
-        )
+        wanted = "write a folder inside it, as 'build/mine', or a full path"
+        raise InvalidInputError(f"{text!r} leads out of {workplace()}; {wanted}")
     if file := next((path for path in (place, *place.parents) if path.is_file()), None):
         raise InvalidInputError(f"{text!r} cannot be a folder: {file} is a file; name another")
     return text
-
-
-def _size_text(text: Any) -> str:
-    parse_size(text)
-    return str(text).strip()
 
 
 def _rule_name(text: str) -> str:
@@ -152,7 +145,7 @@ def _rule_name(text: str) -> str:
 
 
 def _method_name(text: str) -> str:
-    from entropy_lib.sampling.methods import method  # diffusers is slow to import
+    from entropy_lib.sampling.methods import method
 
     chosen = method(text)
     _rule_name(chosen.rule)
@@ -176,13 +169,13 @@ def _text(check: Callable[[str], str]) -> Any:
     return Annotated[str, AfterValidator(check)]
 
 
-def _among(kind: str, allowed: Collection[str]) -> AfterValidator:
+def _among(kind: str, allowed: Collection[str]) -> Any:
     def known(name: str) -> str:
         if name not in allowed:
             raise UnknownNameError(kind, name, allowed)
         return name
 
-    return AfterValidator(known)
+    return _text(known)
 
 
 def _whole(least: int, most: int = 10**6) -> Any:
@@ -193,30 +186,28 @@ def _several(each: Any) -> Any:
     return Annotated[list[each], Field(min_length=1), AfterValidator(_distinct)]
 
 
-Model = Annotated[str, AfterValidator(_model_name)]
-Folder = Annotated[str, AfterValidator(_folder_of_output)]
-Source = Annotated[str, AfterValidator(_path_text)]  # a file, a folder or a name; "" for none
-Size = Annotated[str, BeforeValidator(_size_text)]
-Sizes = Annotated[list[Size], Field(min_length=1), AfterValidator(_distinct)]
-Methods = Annotated[
-    list[Annotated[str, AfterValidator(_method_name)]], Field(min_length=1), AfterValidator(_distinct)
-]
-Level, UpToTen = Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, le=10)]
+Model: TypeAlias = _text(_model_name)
+Folder: TypeAlias = _text(_folder_of_output)
+Source: TypeAlias = _text(_path_text)  # a file, a folder or a name; "" for none
+SizeText: TypeAlias = Annotated[str, BeforeValidator(lambda given: str(Size.parse(given)))]
+Sizes: TypeAlias = _several(SizeText)
+Methods: TypeAlias = _several(_text(_method_name))
+Level: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+UpToTen: TypeAlias = Annotated[float, Field(gt=0, le=10)]
 TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classes below declare
     "answers": Source,  # folder of the files that raters saved; "" for a simulated panel
-    # a file of `calibrate`, for rules that take their factors from one; "" for the shipped one
-    "calibration": Source,
+    "calibration": Source,  # a file of `calibrate`; "" for the shipped one
     "catch_trials": _whole(0, 100),
-    "controls": Annotated[list[Model], AfterValidator(_distinct)],  # drawn and judged like `model`
+    "controls": Annotated[list[Model], AfterValidator(_distinct)],  # generate and are evaluated like `model`
     "extractor": _text(known_extractor),  # of the distances
-    "large": Size,
+    "large": SizeText,
     "level": Level,
     "logit_std": UpToTen,
     "measured": Sizes,  # of `sizes`: where time and memory are measured, each method in a fresh process
     "measured_prompts": _whole(2),
     "pairs": _whole(1, 1000),
     "processes": _whole(1, 9),  # of which the least memory counts, on a CPU
-    "protocol": Annotated[str, _among("protocol", PROTOCOLS)],
+    "protocol": _among("protocol", PROTOCOLS),
     "raters": _whole(2, 1000),  # of the simulated panel
     "rows": _whole(0),  # query rows; 0 takes all
     "rule": _text(_rule_name),
@@ -224,13 +215,13 @@ TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classe
     "methods_below": Methods,  # at sizes where no window of native size fits
     "score_extractor": _text(_knows_text),  # of the CLIP score
     "shares": _several(Annotated[float, Field(gt=0, le=3)]),  # of b_c
-    "size": Size,
+    "size": SizeText,
     "sizes": Sizes,
-    "small": Size,
+    "small": SizeText,
     "tokens": _several(_whole(2)),
     "tolerance": UpToTen,  # nats
     "training_tokens": _whole(2),
-    "view": Annotated[str, _among("view", VIEWS)],
+    "view": _among("view", VIEWS),
 }
 
 
@@ -245,21 +236,57 @@ class Parameters(BaseModel):
     output: Folder
 
     def folder(self) -> Path:
-        """Where the notebook writes its figures and tables (made if need be); whoever writes there claims
-        it.
-        """
+        """Where the notebook writes figures and tables, made if need be; whoever writes there claims it."""
         self.claim()
         return workplace() / self.output
 
     def claim(self, **facts: str) -> None:
-        """Record in the folder of output by which parameters its files were made; what was recorded before
-        is void.
-        """
+        """Record in the folder of output by which parameters its files are made; earlier ones are void."""
         path = workplace() / self.output / RECORD
         content = json.dumps({"parameters": self.model_dump()} | facts, indent=1, ensure_ascii=False)
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
             with replacing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
+
+    def save(self, **named: "pd.DataFrame | Figure | Axes | np.ndarray | str") -> None:
+        """Save tables, figures, arrays and texts into the folder of output, each under its keyword.
+
+        Args:
+            named: a table becomes NAME.csv, a figure, or the one of axes, NAME.png, an array NAME.npy, a text
+                NAME.txt. `provenance=p.provenance(pipe)` says where the tables beside it come from.
+
+        Raises:
+            InvalidInputError: for anything else, before anything is written.
+            NotWrittenError: when the disk is full or cannot be written to.
+
+        Example:
+            >>> import tempfile
+            >>> p = Parameters(seed=0, output=tempfile.mkdtemp())
+            >>> p.save(law=pd.DataFrame({"tokens": [64], "entropy": [3.2]}), provenance="by hand")
+            >>> sorted(path.name for path in p.folder().iterdir())
+            ['law.csv', 'provenance.txt', 'run.json']
+        """
+        files = {name: _written(name, thing) for name, thing in named.items()}
+        for name, (ending, write) in files.items():
+            with replacing(self.folder() / f"{name}{ending}") as temporary:
+                write(temporary)
+
+
+def _written(name: str, thing: Any) -> tuple[str, Callable[[Path], object]]:
+    """The ending of the file that a thing is saved in, and what writes it."""
+    figure = getattr(thing, "figure", thing)  # of axes
+    match thing:
+        case pd.DataFrame():
+            as_csv = {"index": False, "float_format": "%.6g", "encoding": "utf-8"}
+            return ".csv", functools.partial(thing.to_csv, **as_csv)
+        case np.ndarray():
+            return ".npy", functools.partial(np.save, arr=thing)
+        case str():
+            return ".txt", lambda path: path.write_text(f"{thing.rstrip()}\n", encoding="utf-8")
+        case _ if hasattr(figure, "savefig"):
+            return ".png", functools.partial(figure.savefig, dpi=150)
+    allowed = "a table, a figure or its axes, a numpy array, or a text"
+    raise InvalidInputError(f"{name} is {shortened(thing)}; save takes {allowed}")
 
 
 def claimed(folder: Path) -> dict[str, Any]:
@@ -276,7 +303,7 @@ class Sampling(Parameters):
 
     model: Model
     device: Annotated[str, AfterValidator(_device_name)]
-    dtype: Annotated[str, _among("dtype", DTYPES)]
+    dtype: _among("dtype", DTYPES)
     prompts: Annotated[str, AfterValidator(_prompt_source)]
     prompt_count: Annotated[int, Field(ge=1, le=10**6)]
     steps: Annotated[int, Field(ge=1, le=1000)]  # as many as diffusion models are trained on
@@ -284,74 +311,69 @@ class Sampling(Parameters):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Sampling":
-        from entropy_lib.models.catalogue import CATALOGUE  # diffusers is slow to import
+        from entropy_lib.models.catalogue import CATALOGUE
 
         for size in self.image_sizes() if self.model in CATALOGUE else []:
-            check_size(*parse_size(size), CATALOGUE[self.model].size_multiple)
+            check_size(*Size.parse(size), CATALOGUE[self.model].size_multiple)
         if self.prompts != REFERENCE:
             self.prompt_list()
         return self
 
     def native(self) -> str:
-        """The label of the model's native size, from its configuration: no weights are loaded; errors as
-        `outline_size`.
-        """
-        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
+        """The label of the model's native size, from its configuration alone; errors as `outline_size`."""
+        from entropy_lib.models.outline import outline_size
 
-        return size_name(*outline_size(self.model))
+        return str(Size.of(outline_size(self.model)))
 
     def image_sizes(self) -> list[str]:
-        """The sizes that are drawn, as far as the parameters name them."""
-        return [
-            *getattr(self, "sizes", []),
-            *(getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name)),
-        ]
+        """The sizes that are generated, as far as the parameters name them."""
+        single = [getattr(self, name) for name in ("size", "small", "large") if hasattr(self, name)]
+        return [*getattr(self, "sizes", []), *single]
 
     def rule_names(self) -> list[str]:
-        """The rules or methods that are drawn by, as far as the parameters name them."""
+        """The rules or methods that are generated by, as far as the parameters name them."""
         one = ["unscaled", self.rule] if hasattr(self, "rule") else []
         return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the
-        captions of the reference.
+        """The first `prompt_count` prompts: of a list, of a file of one's own, or captions of the reference.
 
         Raises:
             InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
         """
         if self.prompts != REFERENCE:
             return first_prompts(self.prompts, self.prompt_count)
-        from entropy_lib.sweep.references import caption_list  # decodes images
+        from entropy_lib.sweep.references import caption_list
 
         return caption_list(self.reference, self.prompt_count)
 
     def seed_list(self) -> list[int]:
         """One seed a prompt, counting up from `seed`."""
-        return [self.seed + index for index in range(self.prompt_count)]
+        return list(range(self.seed, self.seed + self.prompt_count))
 
     def sampling(self) -> dict[str, Any]:
         """What `generate` and `entropy_by_size` need: prompts, seeds, steps, guidance."""
-        return {
-            "prompts": self.prompt_list(),
-            "seeds": self.seed_list(),
-            "steps": self.steps,
-            "guidance": self.guidance,
-        }
+        chosen = {"prompts": self.prompt_list(), "seeds": self.seed_list()}
+        return chosen | {"steps": self.steps, "guidance": self.guidance}
 
     def provenance(self, pipe: "DiffusionPipeline") -> str:
         """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
-        from entropy_lib.models.catalogue import version  # diffusers is slow to import
+        from entropy_lib.models.catalogue import version
 
-        seeds, checker = self.seed_list(), " · no safety checker" if hasattr(pipe, "safety_checker") else ""
-        return (
-            f"model {self.model}{version(self.model)} · {type(pipe.scheduler).__name__}, {self.steps} steps · guidance "
-            f"{self.guidance:g} · {self.prompt_count} prompts of {Path(self.prompts).name!r} · seeds {seeds[0]} to {seeds[-1]} · "
-            f"{str(pipe.dtype).removeprefix('torch.')}{checker}"
-        )
+        seeds, checker = self.seed_list(), ["no safety checker"] if hasattr(pipe, "safety_checker") else []
+        facts = [
+            f"model {self.model}{version(self.model)}",
+            f"{type(pipe.scheduler).__name__}, {self.steps} steps",
+            f"guidance {self.guidance:g}",
+            f"{self.prompt_count} prompts of {Path(self.prompts).name!r}",
+            f"seeds {seeds[0]} to {seeds[-1]}",
+            str(pipe.dtype).removeprefix("torch."),
+        ]
+        return " · ".join(facts + checker)
 
 
 class Sweep(Sampling):
-    """What every notebook needs that has a `store`: it judges drawn images by the hundred.
+    """What every notebook needs that has a `store`: it evaluates images by the hundred.
 
     `prompts` may be "reference": the captions of half of the reference's images.
     """
@@ -361,32 +383,28 @@ class Sweep(Sampling):
     prompt_count: Annotated[int, Field(ge=3, le=10**6)]
     seeds_per_prompt: Annotated[int, Field(ge=1, le=10**4)]
     sizes: Sizes
-    methods: Methods  # scale rules, or any other way to draw
+    methods: Methods  # scale rules, or any other method to make an image
     reference: Source  # see `entropy_lib.sweep.references`; "" for none
-    batch: Annotated[int, Field(ge=1, le=4096)]  # images drawn together
-    store: Folder  # of the drawn images
+    batch: Annotated[int, Field(ge=1, le=4096)]  # images generated together
+    store: Folder  # of the images
     level: Level
 
     def parts(self) -> "list[Sweep]":
-        """The comparisons that it is made of: one, or, where there are `methods_below`, one of the sizes that
-        hold a window of native size, and one of the others with the native size.
-        """
-        native = parse_size(self.native()) if hasattr(self, "methods_below") else (0, 0)
-        below = [
-            size
-            for size in self.sizes
-            if any(side < own for side, own in zip(parse_size(size), native, strict=True))
-        ]
-        fits = {"sizes": [size for size in self.sizes if size not in below]}
-        others = [{"sizes": [*below, size_name(*native)], "methods": self.methods_below}] if below else []
-        return [self.model_copy(update=values) for values in (fits, *others)]
+        """Itself, or, with `methods_below`, the sizes that hold a window of native size, and the others."""
+        if not hasattr(self, "methods_below"):
+            return [self]
+        native = Size.parse(self.native())
+        fits = [size for size in self.sizes if np.greater_equal(Size.parse(size), native).all()]
+        below = [size for size in self.sizes if size not in fits]
+        others = {"sizes": [*below, str(native)], "methods": self.methods_below}
+        return [self.model_copy(update=part) for part in [{"sizes": fits}, *([others] if below else [])]]
 
     def seed_list(self) -> list[int]:
         """The seeds of each prompt, counting up from `seed`."""
-        return [self.seed + index for index in range(self.seeds_per_prompt)]
+        return list(range(self.seed, self.seed + self.seeds_per_prompt))
 
     def folder_of_store(self) -> Path:
-        """Where the drawn images are."""
+        """Where the images are."""
         return workplace() / self.store
 
 
@@ -426,12 +444,10 @@ def _read(path: Path, time: int) -> type[Parameters]:
             raise InvalidInputError(f"{taken[0]!r} cannot be the name of a parameter; take another")
         base = Sweep if "store" in defaults else Sampling if "model" in defaults else Parameters
         own = {name: value for name, value in defaults.items() if name not in base.model_fields}
-        types = {
-            name: (TYPES[name] if name in TYPES else implied_type(value), ...) for name, value in own.items()
-        }
+        types = {name: TYPES[name] if name in TYPES else implied_type(value) for name, value in own.items()}
     except InvalidInputError as error:
         raise BrokenNotebookError(f"{path.stem}: {error}") from None
-    made = create_model(path.stem, __base__=base, **types)
+    made = create_model(path.stem, __base__=base, **{name: (kind, ...) for name, kind in types.items()})
     made.defaults, made.checks = defaults, checks
     return made
 
@@ -462,17 +478,14 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
     for name in injected_names(values.get("In", ())):
         if name not in model.model_fields:
             raise UnknownNameError(f"parameter of {notebook}", name, model.model_fields)
-    known = {name: values[name] for name in model.model_fields if name in values}
     try:
-        return model(**known)
+        return model(**{name: values[name] for name in model.model_fields if name in values})
     except ValidationError as error:
-        lines = [in_words(problem) for problem in error.errors()]
-        raise ParameterError(f"{notebook}: {'; '.join(lines)}") from None
+        raise ParameterError(f"{notebook}: {'; '.join(map(in_words, error.errors()))}") from None
 
 
 def check_together(notebook: str, checked: Parameters) -> None:
-    """Make the checks that a notebook makes of its parameters: its calls `el.….check_…(…)` beside
-    `check_parameters`.
+    """Make the checks of parameters that a notebook makes: its calls of `el.….check_…(…)`.
 
     Raises:
         ParameterError: as they say.
@@ -486,9 +499,8 @@ def check_together(notebook: str, checked: Parameters) -> None:
         except InvalidInputError as error:
             raise ParameterError(f"{notebook}: {error}") from None
         except (NameError, AttributeError, TypeError, LookupError) as error:
-            raise BrokenNotebookError(
-                f"{notebook}: its check {check!r} cannot be made of `el` and `p`: {error}"
-            ) from None
+            wanted = f"its check {check!r} cannot be made of `el` and `p`"
+            raise BrokenNotebookError(f"{notebook}: {wanted}: {error}") from None
 
 
 def check_at_least(p: Parameters, **least: int) -> None:
@@ -499,24 +511,18 @@ def check_at_least(p: Parameters, **least: int) -> None:
     """
     for name, number in least.items():
         value = getattr(p, name)
-        if (len(value) if isinstance(value, list) else value) < number:
-            raise InvalidInputError(
-                f"{name} is {value}; it must be {'a list of ' * isinstance(value, list)}{number} or more"
-            )
+        listed = isinstance(value, list)
+        if (len(value) if listed else value) < number:
+            wanted = f"a list of {number}" if listed else number
+            raise InvalidInputError(f"{name} is {value}; it must be {wanted} or more")
 
 
-def drawn_images(checked: Parameters) -> int:
-    """Images that a notebook draws: prompts x sizes x rules; the rules coincide at native size, which is not
-    counted off.
-    """
+def image_count(checked: Parameters) -> int:
+    """Images that a notebook generates: prompts x sizes x methods, those that coincide at native size too."""
     if not isinstance(checked, Sampling):
         return 0
-    # the native size
-    parts, beside = checked.parts() if isinstance(checked, Sweep) else [checked], hasattr(checked, "small")
+    beside = hasattr(checked, "small")  # the native size
+    parts = checked.parts() if isinstance(checked, Sweep) else [checked]
     cells = sum((len(part.image_sizes()) + beside) * (len(part.rule_names()) or 1) for part in parts)
-    return (
-        cells
-        * checked.prompt_count
-        * getattr(checked, "seeds_per_prompt", 1)
-        * (1 + len(getattr(checked, "controls", [])))
-    )
+    models = 1 + len(getattr(checked, "controls", []))
+    return cells * checked.prompt_count * getattr(checked, "seeds_per_prompt", 1) * models

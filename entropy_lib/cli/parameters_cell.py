@@ -1,5 +1,4 @@
-"""What a notebook's file says of its parameters, read without running it: the cell with their values, and the
-checks of them.
+"""A notebook's parameters and their checks, read from its file without running it.
 
 Example:
     >>> implied_type([0.1, 2]), implied_type(3)
@@ -18,25 +17,19 @@ INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
 def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` beside that of
-    `check_parameters`.
+    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` of parameters.
 
     Raises:
         InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain
             value.
     """
     try:
-        cells = [
-            cell
-            for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-            if cell.get("cell_type") != "markdown"
-        ]
-        found = [
-            "".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
-        ]
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = [cell for cell in cells if cell.get("cell_type") != "markdown"]
+        found = [_source(cell) for cell in code if "parameters" in cell["metadata"].get("tags", [])]
         statements = ast.parse("\n".join(found)).body
-        lines = [line for cell in cells for line in _lines_of_check("".join(cell["source"]))]
-        beside = ast.parse("\n".join(lines)).body
+        checking = [_source(cell) for cell in code if "check_parameters(" in _source(cell)]
+        beside = ast.parse("\n".join(map(_without_magics, checking))).body
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise InvalidInputError(f"its parameters cannot be read ({type(error).__name__}: {error})") from None
     if len(found) != 1:
@@ -49,21 +42,16 @@ def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
     return values, [ast.unparse(statement) for statement in beside if _is_check(statement)]
 
 
-def _lines_of_check(source: str) -> list[str]:
-    """Of the cell that checks the parameters, without the magics of IPython."""
-    return (
-        [line for line in source.splitlines() if not line.startswith(("%", "!"))]
-        if "check_parameters(" in source
-        else []
-    )
+def _source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
 
 
 def _is_check(statement: ast.stmt) -> bool:
-    called = (
-        statement.value.func
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
-        else None
-    )
+    called = getattr(statement.value, "func", None) if isinstance(statement, ast.Expr) else None
     return getattr(called, "attr", "").startswith("check_")
 
 
@@ -75,10 +63,8 @@ def injected_names(cells: Iterable[str]) -> list[str]:
         ['stepz']
     """
     given = [cell for cell in cells if cell.startswith(INJECTED)][-1:]
-    assigned = [
-        each.targets[0] for cell in given for each in ast.parse(cell).body if isinstance(each, ast.Assign)
-    ]
-    return [target.id for target in assigned if isinstance(target, ast.Name)]
+    assigned = [each for cell in given for each in ast.parse(cell).body if isinstance(each, ast.Assign)]
+    return [each.targets[0].id for each in assigned if isinstance(each.targets[0], ast.Name)]
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, Any]:
@@ -93,8 +79,7 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
 
 
 def implied_type(value: Any) -> Any:
-    """The type of a parameter that has this value: a plain one, or a list of one; whole numbers among others
-    are numbers.
+    """The type of such a value: a plain one, or a list of one; whole numbers among others are numbers.
 
     Raises:
         InvalidInputError: for an empty list, a mixed one, and everything else.
@@ -111,5 +96,6 @@ def implied_type(value: Any) -> Any:
 
 def _not_plain(text: str) -> InvalidInputError:
     return InvalidInputError(
-        f"parameters cell: {text!r:.80} is not name = value with a number, a text, True, False, or a list of one of these"
+        f"parameters cell: {text!r:.80} is not name = value with a number, a text, True, False, or a list "
+        "of one of these"
     )

@@ -1,5 +1,4 @@
-"""Profiles: other values of the notebooks' parameters than their cells have, as YAML files in
-`notebooks/profiles/`.
+"""Profiles: other values of the notebooks' parameters, as YAML files in `notebooks/profiles/`.
 
 A section is of one notebook, `common` of all that have such a parameter. A profile with a line `extends:
 other` says only what differs from that one; all that it says wins over all that the other says.
@@ -70,10 +69,8 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
     _check_names(f"parameter of {notebook}", own | overrides, NOTEBOOKS[notebook].model_fields)
     checked = check_parameters(notebook, own | overrides)
     check_together(notebook, checked)
-    changed = checked.model_dump(
-        include={name for name, value in overrides.items() if name not in own or own[name] != value}
-    )
-    if not changed:
+    other = {name for name, value in overrides.items() if name not in own or own[name] != value}
+    if not (changed := checked.model_dump(include=other)):
         return ProfileRun(checked, {}, profile)
     name = f"{profile}-{hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
     if "output" not in changed:
@@ -97,27 +94,18 @@ def output_folder(run: str, notebook: str) -> str:
 
 
 def _values(notebook: str, profile: str) -> dict[str, Any]:
-    """A profile's own section before its `common` values, both before the profile it extends, all before the
-    notebook's cell.
-    """
+    """A profile's own section wins over its `common` one, both over what it extends, all over the cell."""
     values = dict(NOTEBOOKS[notebook].defaults)
-    places = {"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}
-    for said in (
-        places,
-        *(
-            part
-            for content in _files(profile)
-            for part in (content.get(COMMON, {}), content.get(notebook, {}))
-        ),
-    ):
-        values |= {name: value for name, value in said.items() if name in values}
+    said = [{"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}]
+    for content in _files(profile):
+        said += content.get(COMMON, {}), content.get(notebook, {})
+    for part in said:
+        values |= {name: value for name, value in part.items() if name in values}
     return values
 
 
 def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
-    """The sections of each file that a profile is made of: first that of the profile which extends no other,
-    its own last.
-    """
+    """The sections of each file that a profile is made of: one that extends no other first, its own last."""
     if profile not in available():
         raise UnknownNameError("profile", profile, available())
     if profile in above:
@@ -128,9 +116,8 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
     except (OSError, UnicodeDecodeError, ParameterError) as error:
         raise ParameterError(f"the profile {profile}.yaml cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
-        raise ParameterError(
-            f"the profile {profile}.yaml must hold sections: {COMMON!r} or names of notebooks, each with values under it"
-        )
+        allowed = f"{COMMON!r} or names of notebooks, each with values under it"
+        raise ParameterError(f"the profile {profile}.yaml must hold sections: {allowed}")
     _check_names(f"section of profile {profile!r}", content, [COMMON, EXTENDS, *NOTEBOOKS])
     own = {name: _section(profile, name, values) for name, values in content.items() if name != EXTENDS}
     if EXTENDS not in content:
@@ -142,19 +129,15 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
 
 def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
     """A section of known parameters; an empty one is {}."""
-    if not isinstance(values, dict | None):
-        raise ParameterError(
-            f"section {name!r} of profile {profile!r} is {values!r}; write lines of name: value under it"
-        )
-    every = {
-        *TYPES,
-        *Sweep.model_fields,
-        *(field for notebook in NOTEBOOKS for field in parameter_names(notebook)),
-    }
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        wanted = "write lines of name: value under it"
+        raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; {wanted}")
+    every = {*TYPES, *Sweep.model_fields}.union(*map(parameter_names, NOTEBOOKS))
     # a broken notebook has none
     known = every - {"output"} if name == COMMON else parameter_names(name) or values
-    _check_names(f"parameter in section {name!r} of profile {profile!r}", values or {}, known)
-    return values or {}
+    _check_names(f"parameter in section {name!r} of profile {profile!r}", values, known)
+    return values
 
 
 def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> None:
@@ -164,8 +147,7 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters from the command line, each read as YAML; of a name that is given twice the last value
-    counts.
+    """Parameters from the command line, each read as YAML; of a name given twice the last value counts.
 
     Raises:
         ParameterError: for a text that is not written as name=value.
@@ -182,25 +164,21 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = load_yaml(value) if value else ""
         except ParameterError as error:
-            raise ParameterError(
-                f"{text!r} is no YAML ({error}); put the value in quotes: {name}='\"…\"'"
-            ) from None
+            wanted = f"put the value in quotes: {name}='\"…\"'"
+            raise ParameterError(f"{text!r} is no YAML ({error}); {wanted}") from None
     return values
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2; PyYAML's own rules are those of 1.1, by which 1e-3 is a text, `no` is False and 1:30 is
-    90.
-    """
+    """As YAML 1.2; by PyYAML's own rules, of 1.1, 1e-3 is a text, `no` is False and 1:30 is 90."""
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{repeated[0]!r} occurs twice", node.start_mark
-            )
+            twice = f"{repeated[0]!r} occurs twice"
+            raise yaml.constructor.ConstructorError(None, None, twice, node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -214,8 +192,7 @@ for _kind, _pattern in {
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML as people mean it: 1e-3 is a number; 0x64, 010, 1:30, yes and dates are text; no key may be
-    repeated.
+    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats.
 
     Raises:
         ParameterError: for text that is no YAML, with the line.

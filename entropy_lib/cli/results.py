@@ -30,10 +30,19 @@ CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its mode
 COUNTED = (PRIMARY["above"][0], PRIMARY["below"][0])  # over-count and under-count
 JUDGED = (*COUNTED, "Exact", "KID", "CLIP score")
 
-ABOUT = """*The embedded model, profile `mini-full`: objects too many and missing per image, against size.*
+IN_FIGURE = ("unscaled", "paper", "native, resized", "real, resized")
+BESIDE = ("provenance.txt", RECORD)  # what is kept beside the tables
 
-Written by `python -m entropy_lib results` from the tables in `data/results/`. Intervals are 95 % and, of differences, unadjusted;
-`p (Holm)` is corrected for all differences that were tested together, and the last column goes by it."""
+ABOUT = """# Results of the long runs
+
+![Over-count and under-count by size](answer.png)
+
+*The embedded model, profile `mini-full`: objects too many and missing per image, against size.*
+
+Written by `python -m entropy_lib results` from the tables in `data/results/`. Intervals are 95 % and, of
+differences, unadjusted; `p (Holm)` is corrected for all differences that were tested together, and the last
+column goes by it.
+"""
 
 
 def _compared(differences: pd.DataFrame) -> pd.DataFrame:
@@ -69,23 +78,12 @@ SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 
 
 def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame) -> None:
-    """Write tables of a notebook as CSV into its output folder, and beside them where they come from.
-
-    Args:
-        p: the notebook's checked parameters.
-        pipe: the pipeline that was measured.
-        tables: {file name without ending: table}.
-    """
-    for name, table in tables.items():
-        with replacing(p.folder() / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g", encoding="utf-8")
-    with replacing(p.folder() / "provenance.txt") as temporary:
-        temporary.write_text(p.provenance(pipe) + "\n", encoding="utf-8")
+    """As `p.save`, with the line of provenance."""
+    p.save(**tables, provenance=p.provenance(pipe))
 
 
 def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
-    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had
-    any.
+    """Copy the tables that notebooks wrote for a profile to `data/results/`; the notebooks that had any.
 
     Args:
         profile: whose values the tables must have been made with, all of them.
@@ -95,46 +93,31 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
         InvalidInputError: before anything is copied, where there is nothing to keep, where a file is missing
             or cannot be read, and for tables of other parameters.
     """
-    there = [
-        name for name in SHOWN if any(path.suffix in (".csv", ".txt") for path in (output / name).glob("*"))
-    ]
+    there = [name for name in SHOWN if any([*(output / name).glob("*.csv"), *(output / name).glob("*.txt")])]
     if not there:
         again = f"run `entropy_lib run --profile {profile}` first"
         raise InvalidInputError(f"{output} holds no tables of {', '.join(SHOWN)}; {again}")
     for name in there:
         _check_whose(name, profile, output / name)
         _section(name, output / name)
-    _copy(there, output, results / profile)
+    for name in there:
+        for path in [*(output / name).glob("*.csv"), *(output / name / file for file in BESIDE)]:
+            with replacing(results / profile / name / path.name) as temporary:
+                shutil.copyfile(path, temporary)
     return there
 
 
 def _check_whose(name: str, profile: str, folder: Path) -> None:
-    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing
-    changed.
-    """
-    wanted = profile_parameters(name, profile).model_dump()
-    given = claimed(folder).get("parameters")
+    """InvalidInputError unless a folder's tables are of this notebook in this profile, nothing changed."""
+    wanted, given = profile_parameters(name, profile).model_dump(), claimed(folder).get("parameters")
     again = f"run `entropy_lib run {name} --profile {profile} --force`"
     if not isinstance(given, dict):
-        raise InvalidInputError(
-            f"{folder / RECORD} is missing or does not say by which parameters the tables were made; {again}"
-        )
-    if other := sorted(
-        key for key in wanted.keys() | given.keys() if given.get(key, ...) != wanted.get(key, ...)
-    ):
-        differs = f"{other[0]} is {given.get(other[0])!r}, not {wanted.get(other[0])!r}"
-        raise InvalidInputError(f"{folder} is not of profile {profile!r}: {differs}; {again}")
-
-
-def _copy(names: Sequence[str], output: Path, kept: Path) -> None:
-    for name in names:
-        for path in [
-            *(output / name).glob("*.csv"),
-            output / name / "provenance.txt",
-            output / name / RECORD,
-        ]:
-            with replacing(kept / name / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+        missing = "is missing or does not say by which parameters the tables were made"
+        raise InvalidInputError(f"{folder / RECORD} {missing}; {again}")
+    for key in sorted(wanted.keys() | given.keys()):
+        if given.get(key, ...) != wanted.get(key, ...):
+            differs = f"{key} is {given.get(key)!r}, not {wanted.get(key)!r}"
+            raise InvalidInputError(f"{folder} is not of profile {profile!r}: {differs}; {again}")
 
 
 @contextmanager
@@ -142,23 +125,21 @@ def _readable(what: str | Path) -> Iterator[None]:
     """InvalidInputError, with the name of the file, for what is missing or not as notebooks write it."""
     try:
         yield
+    except InvalidInputError:
+        raise
     # pandas' own are ValueErrors
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError(
-            f"{what} cannot be read as notebooks write it ({error!r}); run the notebook again"
-        ) from None
+        why = f"cannot be read as notebooks write it ({error!r}); run the notebook again"
+        raise InvalidInputError(f"{what} {why}") from None
 
 
 def _section(name: str, folder: Path) -> list[str]:
     """What the tables of a notebook in a folder say, as Markdown; all tables there are looked at."""
-    with _readable(folder / "provenance.txt"):
-        origin = (folder / "provenance.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
+    said = folder / "provenance.txt"
+    with _readable(said):
+        origin = said.read_text(encoding="utf-8").partition("\n")[0].strip()
     if not origin:
-        raise InvalidInputError(
-            f"{folder / 'provenance.txt'} does not say where the tables come from; run the notebook again"
-        )
+        raise InvalidInputError(f"{said} does not say where the tables come from; run the notebook again")
     lines = [f"## [{name}](../notebooks/{name}.ipynb), profile `{folder.parent.name}`", "", f"{origin}", ""]
     for path in sorted({*folder.glob("*.csv"), *(folder / f"{file}.csv" for file in SHOWN[name])}):
         with _readable(path):
@@ -189,18 +170,8 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
 
 def page(results: Path = RESULTS) -> str:
     """The text of docs/results.md: what each kept table says."""
-    lines = [
-        "# Results of the long runs",
-        "",
-        "![Over-count and under-count by size](answer.png)",
-        "",
-        ABOUT,
-        "",
-    ]
-    for name in SHOWN:
-        for folder in sorted(results.glob(f"*/{name}")):
-            lines += _section(name, folder)
-    return "\n".join(lines)
+    folders = [(name, folder) for name in SHOWN for folder in sorted(results.glob(f"*/{name}"))]
+    return "\n".join([ABOUT, *(line for name, folder in folders for line in _section(name, folder))])
 
 
 def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
@@ -209,14 +180,12 @@ def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
     Raises:
         InvalidInputError: outside a checkout, and as `keep` for tables that cannot be read.
     """
-    check_checkout(path)
-    text, levels = page(results), kept_tables("09_layout_metrics", "levels", ["mini-full"], results)
     from entropy_lib.plots.figures import metrics_by_size, theme  # matplotlib is slow to import
 
+    check_checkout(path)
+    text, levels = page(results), kept_tables("09_layout_metrics", "levels", ["mini-full"], results)
     theme()
-    figure = metrics_by_size(
-        levels[levels.method.isin(["unscaled", "paper", "native, resized", "real, resized"])], COUNTED
-    )
+    figure = metrics_by_size(levels[levels.method.isin(IN_FIGURE)], COUNTED)
     with replacing(path.with_name("answer.png")) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     with replacing(path) as temporary:

@@ -1,5 +1,4 @@
-"""Runs the notebooks with papermill: parameters checked first, failures kept and named, resumed after an
-interruption.
+"""Runs the notebooks with papermill: parameters first, failures saved and named, resumed after a stop.
 
     python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
     python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
@@ -13,9 +12,11 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,7 +32,7 @@ from entropy_lib.cli.parameters import (
     BrokenNotebookError,
     Parameters,
     claimed,
-    drawn_images,
+    image_count,
     parameter_names,
 )
 from entropy_lib.cli.profiles import ProfileRun, output_folder, profile_run
@@ -63,7 +64,7 @@ class Result:
     skipped: bool = False
 
     def write(self, folder: Path) -> None:
-        """Keep it in `folder`."""
+        """Save it in `folder`."""
         with replacing(result_file(self.name, folder)) as temporary:
             temporary.write_bytes(TypeAdapter(Result).dump_json(self, indent=1))
 
@@ -74,14 +75,12 @@ def report_folder() -> Path:
 
 
 def result_file(name: str, folder: Path) -> Path:
-    """Where the result of a notebook is kept."""
+    """Where the result of a notebook is saved."""
     return folder / f"{name}.result.json"
 
 
 def read_result(path: Path) -> Result | None:
-    """An earlier result, or None where there is none; one that cannot be read is named and left out, and so
-    is one without its executed notebook.
-    """
+    """An earlier result; None where there is none, or it, or its notebook, cannot be read, which is said."""
     if not path.exists():
         return None
     executed = path.with_name(path.name.replace(".result.json", ".ipynb"))
@@ -89,10 +88,8 @@ def read_result(path: Path) -> Result | None:
         nbformat.read(executed, as_version=4)
         return TypeAdapter(Result).validate_json(path.read_bytes())
     except Exception as error:  # nbformat has many
-        say(
-            f"{path} or {executed.name} cannot be read and is left out ({type(error).__name__}); run the notebook again",
-            "yellow",
-        )
+        unreadable = f"{path} or {executed.name} cannot be read and is left out ({type(error).__name__})"
+        say(f"{unreadable}; run the notebook again", "yellow")
         return None
 
 
@@ -111,18 +108,15 @@ def run(
         profile: see `notebooks/profiles/`.
         overrides: parameters that replace those of the profile, in every notebook that has them.
         output: folder of the report; executed notebooks and logs go into its folders, one for all runs of the
-        same parameters.
+            same parameters.
         force: run finished notebooks again.
         jobs: how many run at a time; by default two where there are two processors and no GPU to share.
 
     Raises:
         EntropyLibError: for parameters that no notebook can be run with here, before the first one starts.
     """
-    names, overrides, place = (
-        list(dict.fromkeys(names or NOTEBOOKS)),
-        overrides or {},
-        output or report_folder(),
-    )
+    names, overrides = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}
+    place = output or report_folder()
     prepared = [_prepared(name, profile, _meant_for(name, names, overrides), place) for name in names]
     results = {one.name: one for one in prepared if isinstance(one, Result)}
     runs = [one for one in prepared if isinstance(one, _Run)]
@@ -137,79 +131,8 @@ def run(
 
 def _meant_for(name: str, names: Sequence[str], overrides: dict[str, Any]) -> dict[str, Any]:
     """Those overrides that a notebook has, and those that none has: to be refused."""
-    elsewhere = {field for other in names for field in parameter_names(other)}
-    return {
-        key: value for key, value in overrides.items() if key in parameter_names(name) or key not in elsewhere
-    }
-
-
-def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -> "_Run | Result":
-    """What is to be executed; of a broken notebook, which does not stop the others, its result."""
-    try:
-        asked = profile_run(name, profile, overrides)
-        notebook = _readable_notebook(name)
-    except BrokenNotebookError as error:
-        say(f"{error}; the others run", "red")
-        return Result(name, profile, overrides, False, 0.0, "", str(error))
-    wanted = fingerprint(FOLDER / f"{name}.ipynb", asked.parameters)
-    return _Run(
-        name, asked, notebook, place / asked.name, Result(name, profile, asked.changed, False, 0.0, wanted)
-    )
-
-
-def _readable_notebook(name: str) -> nbformat.NotebookNode:
-    """A notebook; BrokenNotebookError if it is none, names no kernel of Python, or has no parameters cell."""
-    try:
-        notebook = load_notebook_node(str(FOLDER / f"{name}.ipynb"))
-        nbformat.validate(notebook)
-        kernel = notebook.metadata.get("kernelspec", {"language": "not named (no kernelspec)"})
-        if (language := kernel.get("language", "python")) != "python":
-            raise ValueError(f"its language is {language}, not python")
-        if not any("parameters" in cell.metadata.tags for cell in notebook.cells):
-            raise ValueError("no cell has the tag 'parameters'")
-    except Exception as error:  # nbformat and papermill have many
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BrokenNotebookError(f"{name} is no notebook that can be run: {reason}") from None
-    return notebook
-
-
-def _check_alone(runs: Sequence["_Run"]) -> None:
-    """InvalidInputError for a folder of output, named by a parameter, that another run has already."""
-    taken: dict[Path, dict[str, Any]] = {}
-    for run in runs:
-        folder, own = workplace() / run.checked.output, run.checked.model_dump(mode="json")
-        if run.checked.output != output_folder(run.asked.name, run.name):
-            taken.setdefault(folder, claimed(folder).get("parameters", own))
-        if taken.setdefault(folder, own) != own:
-            raise InvalidInputError(
-                f"output is {run.checked.output!r}, which {run.name} would share with a run of other parameters; name another "
-                "folder, or remove that one"
-            )
-
-
-def _finished(runs: Sequence["_Run"]) -> dict[str, Result]:
-    """The results of those that need not run again: page and folder of output are of this very run."""
-    same = {}
-    for run in runs:
-        result, output = (
-            read_result(result_file(run.name, run.folder)),
-            claimed(workplace() / run.checked.output),
-        )
-        if result and result.ok and result.fingerprint == run.result.fingerprint == output.get("fingerprint"):
-            say(f"{run.name}: finished before, {result.seconds:.0f} s", "dim")
-            same[run.name] = replace(result, skipped=True)
-    return same
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _jobs() -> int:
-    """Half of a notebook's time goes into imports, tables and figures, which one processor does while the
-    other draws.
-    """
-    return 1 if torch.cuda.is_available() else min(2, _cores())
+    own, all_own = set(parameter_names(name)), set().union(*map(parameter_names, names))
+    return {key: value for key, value in overrides.items() if key in own or key not in all_own}
 
 
 @dataclass(frozen=True)
@@ -228,8 +151,70 @@ class _Run:
         return self.asked.parameters
 
 
+def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -> _Run | Result:
+    """What is to be executed; of a broken notebook, which does not stop the others, its result."""
+    try:
+        asked = profile_run(name, profile, overrides)
+        notebook = _readable_notebook(name)
+    except BrokenNotebookError as error:
+        say(f"{error}; the others run", "red")
+        return Result(name, profile, overrides, False, 0.0, "", str(error))
+    wanted = fingerprint(FOLDER / f"{name}.ipynb", asked.parameters)
+    result = Result(name, profile, asked.changed, False, 0.0, wanted)
+    return _Run(name, asked, notebook, place / asked.name, result)
+
+
+def _readable_notebook(name: str) -> nbformat.NotebookNode:
+    """A notebook; BrokenNotebookError if it is none, names no kernel of Python, or has no parameters cell."""
+    try:
+        notebook = load_notebook_node(str(FOLDER / f"{name}.ipynb"))
+        nbformat.validate(notebook)
+        kernel = notebook.metadata.get("kernelspec", {"language": "not named (no kernelspec)"})
+        if (language := kernel.get("language", "python")) != "python":
+            raise ValueError(f"its language is {language}, not python")
+        if not any("parameters" in cell.metadata.tags for cell in notebook.cells):
+            raise ValueError("no cell has the tag 'parameters'")
+    except Exception as error:  # nbformat and papermill have many
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise BrokenNotebookError(f"{name} is no notebook that can be run: {reason}") from None
+    return notebook
+
+
+def _check_alone(runs: Sequence[_Run]) -> None:
+    """InvalidInputError for a folder of output, named by a parameter, that another run has already."""
+    taken: dict[Path, dict[str, Any]] = {}
+    for run in runs:
+        folder, own = workplace() / run.checked.output, run.checked.model_dump(mode="json")
+        if run.checked.output != output_folder(run.asked.name, run.name):
+            taken.setdefault(folder, claimed(folder).get("parameters", own))
+        if taken.setdefault(folder, own) != own:
+            shared = f"output is {run.checked.output!r}, which {run.name} would share with a run of other"
+            raise InvalidInputError(f"{shared} parameters; name another folder, or remove that one")
+
+
+def _finished(runs: Sequence[_Run]) -> dict[str, Result]:
+    """The results of those that need not run again: page and folder of output are of this very run."""
+    same = {}
+    for run in runs:
+        result = read_result(result_file(run.name, run.folder))
+        output = claimed(workplace() / run.checked.output).get("fingerprint")
+        if result and result.ok and result.fingerprint == run.result.fingerprint == output:
+            say(f"{run.name}: finished before, {result.seconds:.0f} s", "dim")
+            same[run.name] = replace(result, skipped=True)
+    return same
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _jobs() -> int:
+    """Half of a notebook's time is imports, tables and figures: one processor, while another generates."""
+    return 1 if torch.cuda.is_available() else min(2, _cores())
+
+
 def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
-    """Execute notebooks, so many at a time, those that draw most first.
+    """Execute notebooks, so many at a time, those that generate most first.
 
     Threads will do, for papermill gives each notebook a process of its own. Whatever ends this early, Ctrl-C
     above all, ends those processes too.
@@ -238,30 +223,24 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
     if jobs > 1:  # threads of two processes on the same cores would wait for each other
         environment = {"OMP_NUM_THREADS": str(max(1, _cores() // jobs))} | environment
     logging.getLogger("papermill").disabled = True  # what goes wrong is raised
-    kernels, longest_first = _Kernels(environment), sorted(runs, key=lambda run: -drawn_images(run.checked))
-    with ThreadPoolExecutor(jobs) as pool:
+    kernels, longest_first = _Kernels(environment), sorted(runs, key=lambda run: -image_count(run.checked))
+    with ThreadPoolExecutor(jobs) as pool, kernels.stopped_by_interruption():
         try:
             futures = [pool.submit(_execute, run, kernels) for run in longest_first]
-            # a Ctrl-C that another thread receives ends no wait of this one
-            while (found := wait(futures, timeout=0.5)).not_done:
+            # in turns: a Ctrl-C that another thread receives ends no wait of this one
+            while (found := wait(futures, timeout=0.2)).not_done and not kernels.stopped:
                 for future in found.done:
                     future.result()  # raises what ended it
+            if kernels.stopped:
+                raise KeyboardInterrupt
             return {result.name: result for result in (future.result() for future in futures)}
-        except KeyboardInterrupt:
-            # a second one would leave processes behind
-            earlier = signal.signal(signal.SIGINT, lambda *_: None)
-            kernels.stop(pool)
-            signal.signal(signal.SIGINT, earlier)
-            raise
         except BaseException:
             kernels.stop(pool)
             raise
 
 
 class _Kernels:
-    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are; all can be
-    ended.
-    """
+    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment, self.managers, self.stopped = environment, [], False
@@ -289,6 +268,22 @@ class _Kernels:
 
         return Manager
 
+    @contextmanager
+    def stopped_by_interruption(self) -> Iterator[None]:
+        """Within the block Ctrl-C sets `stopped`, however often it is pressed, and raises nothing.
+
+        An exception could come anywhere: where Python ignores it, or, by a second Ctrl-C, before the
+        processes are ended, whose notebooks would then be waited for.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no other thread is interrupted
+            return
+        earlier = signal.signal(signal.SIGINT, lambda *_: setattr(self, "stopped", True))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, earlier)
+
     def stop(self, pool: ThreadPoolExecutor) -> None:
         """End every process at once, with those that it started; one that is just beginning ends then."""
         self.stopped = True
@@ -315,7 +310,7 @@ def _execute(run: _Run, kernels: _Kernels) -> Result:
 
 
 def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
-    """Execute, keep the notebook as far as it came, and return in a line what ended it; "" for nothing.
+    """Execute, save the notebook as far as it came, and return in a line what ended it; "" for nothing.
 
     Where all was stopped the earlier page stays.
     """
@@ -344,8 +339,7 @@ def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
             if kernels.stopped:
                 raise
             log.write(f"\n{failure}\n")
-            of_a_cell = isinstance(failure, PapermillExecutionError)
-            return (
-                f"{failure.ename}: {failure.evalue}" if of_a_cell else f"{type(failure).__name__}: {failure}"
-            )
+            if isinstance(failure, PapermillExecutionError):
+                return f"{failure.ename}: {failure.evalue}"
+            return f"{type(failure).__name__}: {failure}"
     return ""

@@ -56,9 +56,7 @@ def write_report(output: Path) -> Path:
 
 
 def gather(output: Path, source: Path) -> None:
-    """Write the sources of the site: guides, saved results, reference, the notebooks that were run, and the
-    front page.
-    """
+    """Write the sources of the site: guides, results, reference, executed notebooks, the front page."""
     handbook(source)
     runs: dict[Path, list[Result]] = {}
     for path in sorted(output.glob("*/*.result.json")):
@@ -84,7 +82,7 @@ def handbook(source: Path) -> None:
 
 
 def _section(folder: Path, results: list[Result], place: Path) -> dict[str, Any]:
-    """What the front page says of the runs of one profile with the same overrides, whose pages are written."""
+    """What the front page says of runs of one profile with the same overrides, whose pages are written."""
     versions = {" · ".join(f"{name} {result.versions[name]}" for name in NAMED) for result in results}
     return {
         "folder": folder.name,
@@ -110,9 +108,7 @@ def _page(result: Result, folder: Path, place: Path) -> dict[str, Any]:
 
 
 def card_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """Title and question, the first two lines; the answer, that it wrote when it had run; its first figure,
-    or "".
-    """
+    """Title and question, the first two lines; the answer; the first figure, or ""."""
     lines = [line for cell in notebook.cells for line in cell.source.splitlines() if line.strip()] or [
         "no title"
     ]

@@ -1,11 +1,11 @@
-"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had on this
-machine.
+"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had here.
 
 Notebooks and the command line both come this way.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from entropy_lib.cli.parameters import Parameters, Sampling, Sweep
@@ -20,7 +20,7 @@ from entropy_lib.models.outline import outline, outline_levels, stored_lengths
 from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.calibration import Calibration, shipped_calibration, use_calibration
 from entropy_lib.scaling.rules import rule
-from entropy_lib.sizes import parse_size
+from entropy_lib.sizes import Size
 from entropy_lib.sweep.comparison import Comparison, make_plan, open_comparison
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.references import open_reference
@@ -29,18 +29,16 @@ from entropy_lib.sweep.store import Store
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import
 
-# those are in notebook 09
+# those left out are in notebook 09
 IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]
+OF_DETECTIONS = [name for name, one in METRICS.items() if getattr(one, "features", "") == FINDINGS]
 ABOUT_LAYOUT = [
-    name
-    for name, one in METRICS.items()
-    if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS
+    name for name, one in METRICS.items() if isinstance(one, PictureScore) or name in OF_DETECTIONS
 ]
 
 
 def check_ready(checked: Parameters) -> None:
-    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a
-    factor, images.
+    """Whether a notebook has what it needs: folders, device, weights, rules that have a factor, images.
 
     `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks
     around.
@@ -61,35 +59,25 @@ def check_ready(checked: Parameters) -> None:
         open_reference(checked.reference)
         for part in checked.parts():
             plan_of(part)
-    for name in {
-        getattr(checked, kind) for kind in ("extractor", "score_extractor") if hasattr(checked, kind)
-    }:
-        if name == "mini-clip":
-            verify(DATA / name)
-        else:
-            extractor(name)
+    for name in {getattr(checked, kind, "") for kind in ("extractor", "score_extractor")} - {""}:
+        verify(DATA / name) if name == "mini-clip" else extractor(name)
 
 
 def _check_rules(checked: Sampling) -> None:
-    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that
-    works is refused.
-    """
-    known = CATALOGUE.get(checked.model)
-    chosen = [rule(method(name).rule) for name in checked.rule_names()] if known else []
+    """Whether every rule has its levels, and a factor at every size, with tokens rounded up."""
+    if (known := CATALOGUE.get(checked.model)) is None:
+        return
+    chosen = [rule(method(name).rule) for name in checked.rule_names()]
     for each in chosen:
         each.layers(outline_levels(checked.model))
-    for size in checked.image_sizes() if chosen else []:
-        scale = [side / native for side, native in zip(parse_size(size), known.native_size, strict=True)]
-        for trained in known.training_tokens:
-            tokens = math.prod(math.ceil(math.sqrt(trained) * each) for each in scale)
-            for each in chosen:
-                if not each.calibrated:
-                    each.factor(tokens, trained)
+    by_formula = [each for each in chosen if not each.calibrated]
+    for size, trained, each in product(checked.image_sizes(), known.training_tokens, by_formula):
+        sides = zip(Size.parse(size), known.native_size, strict=True)
+        each.factor(math.prod(math.ceil(math.sqrt(trained) * one / own) for one, own in sides), trained)
 
 
 def check_against_unscaled(p: Sweep) -> None:
-    """Whether methods can be compared with the unscaled model and with the paper's rule, and sizes with the
-    native one.
+    """Whether there are the unscaled model and the paper's rule to compare with, and the native size.
 
     Raises:
         InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that
@@ -98,15 +86,13 @@ def check_against_unscaled(p: Sweep) -> None:
     for name in ("methods", "methods_below"):
         given = getattr(p, name, p.methods)
         if given[0] != "unscaled" or "paper" not in given:
-            raise InvalidInputError(
-                f"{name} are {given}; they must begin with 'unscaled' and have 'paper', to compare with"
-            )
+            wanted = "they must begin with 'unscaled' and have 'paper', to compare with"
+            raise InvalidInputError(f"{name} are {given}; {wanted}")
     if (native := p.native()) not in p.sizes:
         raise InvalidInputError(f"sizes are {p.sizes}; the native size {native} must be among them")
     if beyond := [size for size in getattr(p, "measured", []) if size not in p.sizes]:
-        raise InvalidInputError(
-            f"measured has {beyond[0]}, which is not among the sizes {p.sizes}; add it there"
-        )
+        there = f"which is not among the sizes {p.sizes}; add it there"
+        raise InvalidInputError(f"measured has {beyond[0]}, {there}")
 
 
 def check_calibration(p: Sweep) -> None:
@@ -118,9 +104,8 @@ def check_calibration(p: Sweep) -> None:
     """
     own_calibration(p)
     if p.measured_prompts > p.prompt_count:
-        raise InvalidInputError(
-            f"measured_prompts is {p.measured_prompts}, of {p.prompt_count} prompts; take fewer"
-        )
+        few = f"of {p.prompt_count} prompts; take fewer"
+        raise InvalidInputError(f"measured_prompts is {p.measured_prompts}, {few}")
 
 
 def own_calibration(p: Sweep) -> Calibration | None:
@@ -134,30 +119,29 @@ def own_calibration(p: Sweep) -> Calibration | None:
 
 
 def plan_of(p: Sweep, model: str | None = None) -> Plan:
-    """What is to be drawn, by the model of the parameters or another. Nothing is loaded but captions, and
-    nothing written.
+    """What is to be generated, by this model or another. Only captions are loaded, and nothing written.
 
     Raises:
         ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts, and for a calibration
             of another model.
     """
     own, model = own_calibration(p), model or p.model
-    drawn = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
-    drawn["calibration"] = own.digest if own else ""
-    plan = make_plan(
-        model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, reference=p.reference, **drawn
-    )
+    shared = {"steps": p.steps, "guidance": p.guidance, "dtype": p.dtype, "device": p.device}
+    shared |= {"reference": p.reference, "calibration": own.digest if own else ""}
+    plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, **shared)
     rules = [each for each in (rule(method(name).rule) for name in p.methods) if each.calibrated]
     if own or rules:
-        known = own or shipped_calibration(
-            lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name
-        )
+        known = own or _shipped(model, rules[0].name)
         known.check_planned(rules, outline(model), stored_lengths(model, known.layers))
     return plan
 
 
+def _shipped(model: str, rule_name: str) -> Calibration:
+    return shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rule_name)
+
+
 def keep_calibration(p: Sweep) -> None:
-    """Let the store have the calibration of the parameters, before anything is drawn by it.
+    """Let the store have the calibration of the parameters, before anything is generated by it.
 
     Raises:
         NotWrittenError: when the disk cannot take it.
@@ -179,7 +163,7 @@ def pipe_of(p: Sweep) -> "DiffusionPipeline":
 
 
 def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) -> Comparison:
-    """What is judged by what; by metrics about the layout only, where the notebook names no extractor.
+    """What is evaluated by what; by metrics about the layout only, where the notebook names no extractor.
 
     Raises:
         WeightsError, MissingFileError, InvalidInputError: as `open_comparison`.

@@ -1,5 +1,6 @@
-"""From the parameters of notebook 08 and what a sweep has drawn to a study; notebook and command line both
-come this way.
+"""From the parameters of notebook 08 and the images of a sweep to a study.
+
+Notebook and command line both come this way.
 """
 
 from entropy_lib.cli.parameters import Sweep
@@ -17,20 +18,18 @@ def check_pairs(p: Sweep) -> None:
         InvalidInputError: naming the parameter that is in the way, or answers that are not there.
     """
     away = [size for size in p.sizes if size != p.native()]
-    if len(p.methods) < 2:
-        raise InvalidInputError(f"methods are {p.methods}; raters compare two at least")
-    if not away:
-        raise InvalidInputError(
-            f"sizes are {p.sizes}; at the native size the methods change nothing, so name another"
-        )
-    if p.pairs > (there := len(away) * p.prompt_count):
-        raise InvalidInputError(
-            f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}"
-        )
-    if p.answers and not (workplace() / p.answers).exists():
-        raise InvalidInputError(
-            f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters'
-        )
+    there = len(away) * p.prompt_count
+    problems = {
+        f"methods are {p.methods}; raters compare two at least": len(p.methods) < 2,
+        f"sizes are {p.sizes}; at the native size the methods change nothing, so name another": not away,
+        f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}": p.pairs > there,
+        f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters': bool(
+            p.answers and not (workplace() / p.answers).exists()
+        ),
+    }
+    for said, wrong in problems.items():
+        if wrong:
+            raise InvalidInputError(said)
 
 
 def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
@@ -40,23 +39,20 @@ def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
     asked to compare there, and its images are for catch trials.
 
     Raises:
-        InvalidInputError: where something has not been drawn, or as `make_study`.
+        InvalidInputError: where an image is not there, or as `make_study`.
     """
     done, found = store.committed(), {}
-    for (size, rule), units in plan.cells.items():
+    for (size, method), units in plan.cells.items():
         for unit in units:
             if unit.key not in done:
+                again = "generate it with: entropy_lib sweep sample"
                 raise InvalidInputError(
-                    f"{unit.prompt!r} at {size} by {rule!r} has not been drawn; draw it with: entropy_lib sweep sample"
+                    f"there is no image of {unit.prompt!r} at {size} by {method!r}; {again}"
                 )
-            found.setdefault((size, unit.prompt), {}).setdefault(rule, unit)
-    candidates = [
-        Candidate(prompt, size, {rule: store.read(unit) for rule, unit in units.items()})
-        for (size, prompt), units in found.items()
-    ]
-    away, native = (
-        [each for each in candidates if (each.size == plan.native) == at_native]
-        for at_native in (False, True)
-    )
+            images.setdefault((size, unit.prompt), {}).setdefault(method, store.read(unit))
+    away, native = [], []
+    for (size, prompt), units in found.items():
+        images = {method: store.read(unit) for method, unit in units.items()}
+        (native if size == plan.native else away).append(Candidate(prompt, size, images))
     asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
     return make_study(away, catch_candidates=native, provenance=plan.provenance, **asked)

@@ -46,21 +46,3 @@ def test_a_study_is_made_checked_and_analysed(tmp_path, command):
     assert table.low.iloc[-1] > 0.5
     assert "Krippendorff's alpha" in analysed.out
     assert not (place / "made" / "mean_scores.csv").exists(), "choices have no scores"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("make", "-p", "pairs=99"), "pairs is 99; 4 prompts"),
-        (("make", "-p", "protocol=rank"), "unknown protocol 'rank'"),
-        (("make", "--profile", "smok"), "did you mean 'smoke'"),
-        (("make", "--output", "/proc/x"), "--output is '/proc/x', which cannot be written"),
-        (("check", "nowhere", "nowhere"), "no study at"),
-        (("analyse", "nowhere", "nowhere"), "no study at"),
-    ],
-)
-def test_what_cannot_be_asked_ends_in_one_line(command, arguments, said):
-    first = ("--profile", "smoke") if arguments[0] == "make" and "--profile" not in arguments else ()
-    ended = command("study", arguments[0], *first, *arguments[1:])
-    assert ended.code == 2
-    assert said in " ".join(ended.err.split())
