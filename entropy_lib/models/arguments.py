@@ -16,9 +16,9 @@ from torch import Tensor
 
 SAMPLES = ("sample", "hidden_states", "x", "latents", "input_ids")  # what the noisy image is called
 TEXT_WIDTHS = (
-    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim", "cap_feat_dim",
-    "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim", "cond_token_dim", "in_text_dim",
-    "text_hidden_dim",
+    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim",
+    "cap_feat_dim", "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim",
+    "cond_token_dim", "in_text_dim", "text_hidden_dim",
 )  # fmt: skip
 # of a second text encoder
 SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")
@@ -180,7 +180,7 @@ class Arguments:
         channels = 2 * channels + 1 if self.config.get("visual_cond") else channels
         height, width = self.height, self.width
         shapes = {
-            "picture": (1, channels, height, width),
+            "image": (1, channels, height, width),
             "video": (1, channels, 1, height, width),
             "frames": (1, 1, channels, height, width),
             "last": (1, 1, height, width, channels),

@@ -40,7 +40,8 @@ def denoiser(model: DiffusionModel) -> nn.Module:
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
     raise UnsupportedModelError(
-        f"expected a diffusers pipeline with a unet or transformer, or the network itself; got {type(model).__name__}"
+        "expected a diffusers pipeline with a unet or transformer, or the network itself; got "
+        f"{type(model).__name__}"
     )
 
 
@@ -78,7 +79,8 @@ def tokens_at(
     }
     if not counts:
         raise InvalidInputError(
-            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
+            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure "
+            "and no scale to change"
         )
     return counts
 
@@ -161,8 +163,10 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     strange = [name for name in made if name not in _structure(network).attention]
     if strange:
         raise UnsupportedModelError(
-            f"this call of {type(network).__name__} runs attention that a default call has not, the first being {strange[0]!r} (as "
-            "GLIGEN does for boxes): whether it is self-attention, and its T, is not known. Leave that argument out."
+            f"this call of {type(network).__name__} runs attention that a default call has not, the first "
+            f"being {strange[0]!r} (as "
+            "GLIGEN does for boxes): whether it is self-attention, and its T, is not known. Leave that "
+            "argument out."
         )
     return {
         name: replace(layer, keys=made[name].keys, queries=made[name].queries) if name in made else layer
@@ -191,7 +195,8 @@ def training_of_call(
     made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
     if not set(layers) <= set(made):
         raise UnsupportedModelError(
-            f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
+            f"how many tokens this call of {type(network).__name__} would have at its training size could "
+            "not be found out"
         )
     return {
         name: replace(plain[name], image=layer.image + made[name] - layer.keys)
@@ -253,7 +258,8 @@ class CallTokens:
         """
         if call.mask is not None and not isinstance(call.mask, Tensor):
             raise InvalidInputError(
-                f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N differs from query to "
+                f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N "
+                "differs from query to "
                 "query. Take an attention without it, or leave this layer out by `layers`."
             )
         beside = self.training[layer].image - self.layers[layer].image
@@ -261,7 +267,8 @@ class CallTokens:
         keys = [call.keys] if visible is None else visible.sum(-1).tolist()
         if min(keys) < self.layers[layer].image:
             raise InvalidInputError(
-                f"the self-attention of {layer!r} was called with a mask that hides keys of the image itself, and what T is "
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the image "
+                "itself, and what T is "
                 "then is not known. Call the model without the mask, or leave this layer out by `layers`."
             )
         return [(count, count + beside) for count in keys]
@@ -274,7 +281,8 @@ class CallTokens:
             if getattr(watched[name], "fused_projections", False) and _has_lora(watched[name]):
                 raise error(
                     f"the projections of {name!r} are fused, and diffusers then leaves its LoRA out. Call "
-                    "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are fused."
+                    "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are "
+                    "fused."
                 )
 
     def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
@@ -284,8 +292,10 @@ class CallTokens:
         names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
         if names:
             raise error(
-                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being {names[0]!r}: they were "
-                "replaced or bypassed after the patch or the probe was put in. Put it in again once the model is complete."
+                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being "
+                f"{names[0]!r}: they were "
+                "replaced or bypassed after the patch or the probe was put in. Put it in again once the "
+                "model is complete."
             )
 
     def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
@@ -295,13 +305,17 @@ class CallTokens:
         processor = type(getattr(module, "processor", module)).__name__
         if layer in self.strange:
             raise error(
-                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself has "
-                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other images or merges tokens, "
+                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself "
+                "has "
+                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other images "
+                "or merges tokens, "
                 "and what T is then is not known. Undo that, or leave this layer out by `layers`."
             )
         raise error(
-            f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel that is known here. Set "
-            "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
+            f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel "
+            "that is known here. Set "
+            "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and "
+            "run again."
         )
 
 
@@ -375,13 +389,14 @@ def _told(leaf: Tensor) -> tuple:
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 
-# attribute of a network whose training size is not what its config says
-TRAINING_SIZE = "_entropy_lib_training_size"
+# attributes of a network: the training size that it was patched with, and what is known of it without its
+# config
+TRAINING_SIZE, NATIVE_SIZE = "_entropy_lib_training_size", "_entropy_lib_native_size"
 
 
 def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
-    """Let everything that asks for a network's training size, the patch and the probes alike, get this one;
-    None forgets it.
+    """Let all that asks for a network's training size, patch and probes alike, get this one; None forgets
+    it.
     """
     if latent_size is not None:
         setattr(network, TRAINING_SIZE, latent_size)
@@ -389,20 +404,29 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
         delattr(network, TRAINING_SIZE)
 
 
+def note_native_size(network: nn.Module, latent_size: tuple[int, int]) -> None:
+    """Say what native size a network has, in latent pixels, over what its configuration says."""
+    setattr(network, NATIVE_SIZE, latent_size)
+
+
 def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     """Height and width in latent pixels at the size that a pipeline's denoiser was trained on.
 
-    Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that
-    of the config.
+    The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
+    configuration, the size that the pipeline generates by default.
+
+    Raises:
+        InvalidInputError: where nothing says it; naming what to give.
     """
     network = denoiser(model)
-    noted = getattr(network, TRAINING_SIZE, None)
-    if noted is not None:
-        return noted
-    known, pixels = family(network), getattr(model, "default_sample_size", None)
+    for attribute in (TRAINING_SIZE, NATIVE_SIZE):
+        if hasattr(network, attribute):
+            return getattr(network, attribute)
+    known, side = family(network), getattr(model, "default_sample_size", None)
     unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
-    if unsaid and "img_ids" not in known.parameters and isinstance(pixels, int):
-        return (pixels // model.vae_scale_factor,) * 2  # PRX says it in pixels, in its pipeline
+    if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
+        in_pixels = "default_sample_size" in model.config  # as PRX has it, which registers it
+        return (side // model.vae_scale_factor if in_pixels else side,) * 2
     return known.native_size(dict(network.config))
 
 

@@ -37,8 +37,7 @@ def outline(model: str) -> nn.Module:
         WeightsError: when its configuration is not there.
     """
     if model in ARCHITECTURES:
-        parts = ARCHITECTURES[model].parts
-        return next(parts[name].build(tiny=False, device="meta") for name in DENOISERS if name in parts)
+        return ARCHITECTURES[model].denoiser.build(tiny=False, device="meta")
     name, kind = _part(model, DENOISERS)
     with torch.device("meta"):
         return kind.from_config(_config(model, f"{name}/config.json"))
@@ -87,9 +86,8 @@ def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         with safe_open(path, "pt") as file:
             keys = {f"{layer}.to_q.weight": layer for layer in layers}
-            found |= {
-                keys[key]: float(file.get_tensor(key).double().norm()) for key in file.keys() if key in keys
-            }  # noqa: SIM118
+            names = keys.keys() & set(file.keys())
+            found |= {keys[name]: float(file.get_tensor(name).double().norm()) for name in names}
     return found or None
 
 
