@@ -185,20 +185,20 @@ CATALOGUE = {
         "Qwen/Qwen-Image", "QwenImagePipeline", (4173,), 20430.40, 57.70, 50, 4.0, APACHE,
     ),
     "z-image": _native(
-        "Tongyi-MAI/Z-Image", "ZImagePipeline", (4096,), 6154.91, 20.52, 50, 5.0, APACHE,
+        "Tongyi-MAI/Z-Image", "ZImagePipeline", (4192, 4096), 6154.91, 20.52, 50, 5.0, APACHE,
         alternatives=("Tongyi-MAI/Z-Image-Turbo",),
     ),
     "lumina2": _native(
-        "Alpha-VLLM/Lumina-Image-2.0", "Lumina2Pipeline", (4096,), 2609.77, 10.62, 30, 4.0, APACHE,
+        "Alpha-VLLM/Lumina-Image-2.0", "Lumina2Pipeline", (4173, 4096), 2609.77, 10.62, 30, 4.0, APACHE,
     ),
     "hunyuan-image": _native(
-        "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", "HunyuanImagePipeline", (4173,), 17425.80, 52.69,
+        "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", "HunyuanImagePipeline", (4250,), 17425.80, 52.69,
         50, 3.5, TENCENT, 2048, 32,
         alternatives=("hunyuanvideo-community/HunyuanImage-2.1-Distilled-Diffusers",),
     ),
     "chroma": _native("lodestones/Chroma1-HD", "ChromaPipeline", (4608,), 8899.98, 27.49, 35, 5.0, APACHE),
     "auraflow": _native(
-        "fal/AuraFlow", "AuraFlowPipeline", (4173,), 6833.44, 16.28, 50, 3.5, APACHE, dtype="float16",
+        "fal/AuraFlow", "AuraFlowPipeline", (4181,), 6833.44, 16.28, 50, 3.5, APACHE, dtype="float16",
     ),
     "pixart-sigma": _native(
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "PixArtSigmaPipeline", (4096,), 610.86, 10.91, 20, 4.5,

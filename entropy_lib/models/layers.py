@@ -31,7 +31,7 @@ DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or it
 
 
 def denoiser(model: DiffusionModel) -> nn.Module:
-    """The denoising network of a pipeline (`unet` or `transformer`), or the model itself.
+    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself.
 
     Raises:
         UnsupportedModelError: when there is none.
@@ -39,10 +39,38 @@ def denoiser(model: DiffusionModel) -> nn.Module:
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    networks = ", ".join(_networks(model))
+    hint = f"; hand over one of its networks by itself ({networks})" if networks else ""
     raise UnsupportedModelError(
         "expected a diffusers pipeline with a unet or transformer, or the network itself; got "
-        f"{type(model).__name__}"
+        f"{type(model).__name__}{hint}"
     )
+
+
+def sole_denoiser(model: DiffusionModel) -> nn.Module:
+    """`denoiser`, for what would be silent about a second one.
+
+    Raises:
+        UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
+            Ideogram 4).
+    """
+    network = denoiser(model)
+    alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
+    if len(alike) > 1:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} denoises with {' and '.join(alike)}; patch and probe act on one network "
+            "each: "
+            f"hand over each by itself, as pipe.{alike[0]} and pipe.{alike[1]}, with `latent_size` where it "
+            "is asked for"
+        )
+    return network
+
+
+def _networks(model: object) -> dict[str, nn.Module]:
+    """The networks of a pipeline, by name, as they are under torch.compile."""
+    parts = getattr(model, "components", {})
+    found = {name: part for name, part in parts.items() if isinstance(part, nn.Module)} if parts else {}
+    return {name: getattr(part, "_orig_mod", part) for name, part in found.items()}
 
 
 def forget_compiled() -> None:
@@ -500,6 +528,28 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
         if not fnmatch.filter(available, pattern):
             raise UnknownNameError("layer", pattern, available)
     return [name for name in available if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def choose_layers(
+    layers: Mapping[str, LayerTokens], wanted: str | Sequence[str] | None, attends: str | Sequence[str] | None
+) -> list[str]:
+    """`select_layers`, of those whose attention is of certain kinds.
+
+    Args:
+        layers: as `layers_at` gives them.
+        wanted: names or patterns.
+        attends: "image", "image+text", or both in a list; None for both.
+
+    Raises:
+        UnknownNameError: for other names; for a kind that the network has not.
+    """
+    kinds = [attends] if isinstance(attends, str) else attends
+    present = list(dict.fromkeys(layer.attends for layer in layers.values()))
+    for kind in () if kinds is None else kinds or [()]:
+        if kind not in present:
+            raise UnknownNameError("kind of attention", kind, present)
+    chosen = [name for name, layer in layers.items() if kinds is None or layer.attends in kinds]
+    return [name for name in select_layers(list(layers), wanted) if name in chosen]
 
 
 def grid(tokens: int, height: int, width: int) -> tuple[int, int]:

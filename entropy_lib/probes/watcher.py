@@ -19,12 +19,12 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    denoiser,
     forget_compiled,
     grid,
     may_skip,
     native_latent_size,
     select_layers,
+    sole_denoiser,
     training_tokens,
 )
 from entropy_lib.models.networks import sample_of
@@ -103,7 +103,7 @@ class AttentionWatcher(Listener):
         *,
         latent_size: tuple[int, int] | None = None,
     ):
-        self.model, self.network = model, denoiser(model)
+        self.model, self.network = model, sole_denoiser(model)
         self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
         self.training_tokens = training_tokens(self.network, self.native)
         self.layers = select_layers(list(self.training_tokens), layers)
