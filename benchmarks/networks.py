@@ -27,11 +27,12 @@ from tiny_networks import DEPTH, OWN, classes, tiny
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """# Networks of diffusers {version}
 
-Written by `python benchmarks/networks.py`: every network class of the installed diffusers that denoises. *Works*: patch and
-probes know its self-attention; {tried} classes are compared with an independent witness at the softmax kernel by
-`tests/models/test_every_network.py` (marked ✓). *Refused*: with an error that says so; most can be learnt from one call of
-their pipeline (`entropy_lib.models.networks.recording`). *Not built*: neither its default configuration nor a tiny one holds
-together. T is "asked for" where the configuration does not say the native size: give `latent_size`.
+Written by `python benchmarks/networks.py`: every network class of the installed diffusers that denoises.
+*Works*: patch and probes know its self-attention; {tried} classes are compared with an independent witness at
+the softmax kernel by `tests/models/test_every_network.py` (marked ✓). *Refused*: with an error that says so;
+most can be learnt from one call of their pipeline (`entropy_lib.models.networks.recording`). *Not built*:
+neither its default configuration nor a tiny one holds together. T is "asked for" where the configuration does
+not say the native size: give `latent_size`.
 
 {counts}.
 

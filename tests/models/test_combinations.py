@@ -220,7 +220,7 @@ class SharedAttention(attention_processor.AttnProcessor2_0):
 
 
 def merged(pipe):
-    """What tomesd does, less its choice of tokens: every other token attends, and its output stands for two."""
+    """What tomesd does, but for its choice: every other token attends, and its output stands for two."""
     for name, module in pipe.unet.named_modules():
         if name.endswith("attn1"):
             own = module.forward
@@ -241,84 +241,129 @@ LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
 OTHER_KEYS = "joins tokens of other images or merges tokens"
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
-CYCLE = {
-    "image": [PICTURE] * 2,
-    "source_prompt": ["a horse", "a glass"],
-    "strength": 1.0,
-    "height": ...,
-    "width": ...,
-}
+CYCLE = {"source_prompt": ["a horse", "a glass"], "strength": 1.0}
+CYCLE |= {"image": [PICTURE] * 2, "height": ..., "width": ...}
 # of two images, diffusers takes one for the other's condition
 OUT_OF_TURN = (AttentionNotSeenError, "one image at a time")
 # there the perturbed branch attends to nothing but itself, by a mask
 MASKED = (InvalidInputError, "was called with a mask")
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
-# name: (architecture, preparation, what the patch does, what the probe does, options of the call)
+
+
+def case(architecture, prepare=unchanged, patch=WORKS, probe=WORKS, **options):
+    """How a pipeline is prepared and called, and what must come of patch and probe: WORKS, or an error."""
+    return architecture, prepare, patch, probe, options
+
+
 COMBINATIONS = {
-    "default": ("sd21-base", unchanged, WORKS, WORKS, {}),
-    "convolutional projections": ("sd15", unchanged, WORKS, WORKS, {}),
-    "plain attention": ("sd21-base", with_processors(attention_processor.AttnProcessor), WORKS, WORKS, {}),
-    "sliced attention": ("sd21-base", sliced, WORKS, SLICED, {}),
-    "xformers": ("sd21-base", xformers, WORKS, WORKS, {}),
-    "fused projections": ("sd21-base", fused, WORKS, WORKS, {}),
-    "fused projections, joint": ("sd3", fused, WORKS, WORKS, {}),
-    "fused projections, normalised": ("flux", fused, WORKS, WORKS, {}),
-    "attention backend native": ("flux", backend("native"), WORKS, WORKS, {}),
-    "attention backend math": ("flux", backend("_native_math"), WORKS, WORKS, {}),
-    "attention backend flex": ("flux", backend("flex"), WORKS, WORKS, {}),
-    "CPU offload": ("sd21-base", offloaded, WORKS, WORKS, {}),
-    "LoRA": ("sd21-base", lora, WORKS, WORKS, {}),
-    "LoRA, joint": ("sd3", lora, WORKS, WORKS, {}),
-    "IP-Adapter": ("sd21-base", ip_adapter, WORKS, WORKS, {"ip_adapter_image_embeds": [EMBEDDINGS]}),
-    "ControlNet": ("sd21-base", controlnet, WORKS, WORKS, {"image": [PICTURE] * 2}),
-    "PAG": ("sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"]), WORKS, WORKS, {}),
-    "PAG without guidance": ("sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"]), WORKS, WORKS,
-                             {"guidance_scale": 1.0}),
-    "PAG, joint": ("sd3", other_pipeline("StableDiffusion3PAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, MASKED, {}),
-    "image to image": ("sd21-base", other_pipeline("StableDiffusionImg2ImgPipeline"), WORKS, WORKS,
-                       {"image": [PICTURE] * 2, "strength": 1.0, "height": ..., "width": ...}),
-    "inpainting": ("sd21-base", other_pipeline("StableDiffusionInpaintPipeline"), WORKS, WORKS,
-                   {"image": [PICTURE] * 2, "mask_image": [PICTURE.convert("L")] * 2}),
-    "several images a prompt": ("sd21-base", unchanged, WORKS, WORKS, {"num_images_per_prompt": 2, "generator": None}),
-    "guidance off": ("sd21-base", unchanged, WORKS, WORKS, {"guidance_scale": 1.0}),
-    "true guidance of FLUX": ("flux", unchanged, WORKS, WORKS, {"true_cfg_scale": 2.0, "negative_prompt": ["", ""]}),
-    "InstructPix2Pix": ("sd21-base", both(changed(in_channels=8), other_pipeline("StableDiffusionInstructPix2PixPipeline")), WORKS,
-                        WORKS, PIX2PIX),
-    "Cycle diffusion": ("sd21-base", other_pipeline("CycleDiffusionPipeline"), WORKS, WORKS, CYCLE | {"guidance_scale": 1.0}),
-    "Cycle diffusion, guided": ("sd21-base", other_pipeline("CycleDiffusionPipeline"), WORKS, OUT_OF_TURN, CYCLE),
-    "edits (Semantic guidance)": ("sd21-base", other_pipeline("SemanticStableDiffusionPipeline"), WORKS, WORKS,
-                                  {"editing_prompt": ["smiling", "glasses"], "edit_warmup_steps": 0}),
-    "PAG on PixArt-Sigma": ("pixart", other_pipeline("PixArtSigmaPAGPipeline", pag_applied_layers=["blocks.1"]), WORKS, WORKS,
-                            {"use_resolution_binning": False}),
-    "image-only attention beside joint (SD3.5)": ("sd3", changed(dual_attention_layers=(0,)), WORKS, WORKS, {}),
-    "reference image (FLUX Kontext)": ("flux", other_pipeline("FluxKontextPipeline"), WORKS, WORKS,
-                                         {"image": [PICTURE] * 2, "_auto_resize": False, "max_area": 64 * 96}),
-    "LoRA, fused projections": ("sd21-base", both(lora, fused), (ScaleNotAppliedError, LEAVES_LORA_OUT),
-                                (AttentionNotSeenError, LEAVES_LORA_OUT), {}),
-    "LoRA, fused projections, joint": ("flux", both(lora, fused), (ScaleNotAppliedError, LEAVES_LORA_OUT),
-                                       (AttentionNotSeenError, LEAVES_LORA_OUT), {}),
-    "shared attention": ("sd21-base", with_processors(SharedAttention), (ScaleNotAppliedError, OTHER_KEYS),
-                         (AttentionNotSeenError, OTHER_KEYS), {}),
-    "merged tokens (tomesd)": ("sd21-base", merged, (ScaleNotAppliedError, OTHER_KEYS), (AttentionNotSeenError, OTHER_KEYS), {}),
-    "GLIGEN": ("sd21-base", gligen, (UnsupportedModelError, "fuser"), (UnsupportedModelError, "fuser"),
-               {"gligen_phrases": ["a cup"] * 2, "gligen_boxes": [[0.1, 0.1, 0.5, 0.5]] * 2, "generator": None}),
-    "FirstBlockCache": ("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), WORKS, WORKS, SIX),
-    "MagCache": ("flux", cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)),
-                 WORKS, WORKS, SIX),
-    "pyramid attention broadcast": ("flux", cached(lambda d: d.PyramidAttentionBroadcastConfig(
-        spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(0, 1001),
-        current_timestep_callback=lambda: 500)), WORKS, WORKS, SIX),
-    "TaylorSeer": ("flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)), WORKS,
-                   WORKS, SIX),
-    "FasterCache": ("sd3", faster_cache, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
-    "FasterCache, unconditional passes alone": ("sd3", unconditional_skipped, WORKS, (AttentionNotSeenError, "disable_cache"), SIX),
-    "Euler ancestral": ("sd21-base", scheduler("EulerAncestralDiscreteScheduler"), WORKS, WORKS, {}),
-    "SDE-DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"), WORKS, WORKS, {}),
-    "EDM": ("sd21-base", scheduler("EDMEulerScheduler"), WORKS, WORKS, {}),
-    "PNDM": ("sd21-base", scheduler("PNDMScheduler", skip_prk_steps=True), WORKS, WORKS, {}),
-    "Euler": ("sd21-base", scheduler("EulerDiscreteScheduler"), WORKS, WORKS, {}),
-    "DPM++": ("sd21-base", scheduler("DPMSolverMultistepScheduler"), WORKS, WORKS, {}),
-    "Heun": ("sd21-base", scheduler("HeunDiscreteScheduler"), WORKS, WORKS, {}),
+    "default": case("sd21-base"),
+    "convolutional projections": case("sd15"),
+    "plain attention": case("sd21-base", with_processors(attention_processor.AttnProcessor)),
+    "sliced attention": case("sd21-base", sliced, probe=SLICED),
+    "xformers": case("sd21-base", xformers),
+    "fused projections": case("sd21-base", fused),
+    "fused projections, joint": case("sd3", fused),
+    "fused projections, normalised": case("flux", fused),
+    "attention backend native": case("flux", backend("native")),
+    "attention backend math": case("flux", backend("_native_math")),
+    "attention backend flex": case("flux", backend("flex")),
+    "CPU offload": case("sd21-base", offloaded),
+    "LoRA": case("sd21-base", lora),
+    "LoRA, joint": case("sd3", lora),
+    "IP-Adapter": case("sd21-base", ip_adapter, ip_adapter_image_embeds=[EMBEDDINGS]),
+    "ControlNet": case("sd21-base", controlnet, image=[PICTURE] * 2),
+    "PAG": case("sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"])),
+    "PAG without guidance": case(
+        "sd21-base", other_pipeline("StableDiffusionPAGPipeline", pag_applied_layers=["mid"]),
+        guidance_scale=1.0,
+    ),
+    "PAG, joint": case(
+        "sd3", other_pipeline("StableDiffusion3PAGPipeline", pag_applied_layers=["blocks.1"]), probe=MASKED,
+    ),
+    "image to image": case(
+        "sd21-base", other_pipeline("StableDiffusionImg2ImgPipeline"), image=[PICTURE] * 2, strength=1.0,
+        height=..., width=...,
+    ),
+    "inpainting": case(
+        "sd21-base", other_pipeline("StableDiffusionInpaintPipeline"), image=[PICTURE] * 2,
+        mask_image=[PICTURE.convert("L")] * 2,
+    ),
+    "several images a prompt": case("sd21-base", num_images_per_prompt=2, generator=None),
+    "guidance off": case("sd21-base", guidance_scale=1.0),
+    "true guidance of FLUX": case("flux", true_cfg_scale=2.0, negative_prompt=["", ""]),
+    "InstructPix2Pix": case(
+        "sd21-base", both(changed(in_channels=8), other_pipeline("StableDiffusionInstructPix2PixPipeline")),
+        **PIX2PIX,
+    ),
+    "Cycle diffusion": case(
+        "sd21-base", other_pipeline("CycleDiffusionPipeline"), **CYCLE, guidance_scale=1.0,
+    ),
+    "Cycle diffusion, guided": case(
+        "sd21-base", other_pipeline("CycleDiffusionPipeline"), probe=OUT_OF_TURN, **CYCLE,
+    ),
+    "edits (Semantic guidance)": case(
+        "sd21-base", other_pipeline("SemanticStableDiffusionPipeline"),
+        editing_prompt=["smiling", "glasses"], edit_warmup_steps=0,
+    ),
+    "PAG on PixArt-Sigma": case(
+        "pixart", other_pipeline("PixArtSigmaPAGPipeline", pag_applied_layers=["blocks.1"]),
+        use_resolution_binning=False,
+    ),
+    "image-only attention beside joint (SD3.5)": case("sd3", changed(dual_attention_layers=(0,))),
+    "reference image (FLUX Kontext)": case(
+        "flux", other_pipeline("FluxKontextPipeline"), image=[PICTURE] * 2, _auto_resize=False,
+        max_area=64 * 96,
+    ),
+    "LoRA, fused projections": case(
+        "sd21-base", both(lora, fused), patch=(ScaleNotAppliedError, LEAVES_LORA_OUT),
+        probe=(AttentionNotSeenError, LEAVES_LORA_OUT),
+    ),
+    "LoRA, fused projections, joint": case(
+        "flux", both(lora, fused), patch=(ScaleNotAppliedError, LEAVES_LORA_OUT),
+        probe=(AttentionNotSeenError, LEAVES_LORA_OUT),
+    ),
+    "shared attention": case(
+        "sd21-base", with_processors(SharedAttention), patch=(ScaleNotAppliedError, OTHER_KEYS),
+        probe=(AttentionNotSeenError, OTHER_KEYS),
+    ),
+    "merged tokens (tomesd)": case(
+        "sd21-base", merged, patch=(ScaleNotAppliedError, OTHER_KEYS),
+        probe=(AttentionNotSeenError, OTHER_KEYS),
+    ),
+    "GLIGEN": case(
+        "sd21-base", gligen, patch=(UnsupportedModelError, "fuser"), probe=(UnsupportedModelError, "fuser"),
+        gligen_phrases=["a cup"] * 2, gligen_boxes=[[0.1, 0.1, 0.5, 0.5]] * 2, generator=None,
+    ),
+    "FirstBlockCache": case("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), **SIX),
+    "MagCache": case(
+        "flux",
+        cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)),
+        **SIX,
+    ),
+    "pyramid attention broadcast": case(
+        "flux",
+        cached(lambda d: d.PyramidAttentionBroadcastConfig(spatial_attention_block_skip_range=2,
+                                                           spatial_attention_timestep_skip_range=(0, 1001),
+                                                           current_timestep_callback=lambda: 500)),
+        **SIX,
+    ),
+    "TaylorSeer": case(
+        "flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)),
+        **SIX,
+    ),
+    "FasterCache": case("sd3", faster_cache, probe=(AttentionNotSeenError, "disable_cache"), **SIX),
+    "FasterCache, unconditional passes alone": case(
+        "sd3", unconditional_skipped, probe=(AttentionNotSeenError, "disable_cache"), **SIX,
+    ),
+    "Euler ancestral": case("sd21-base", scheduler("EulerAncestralDiscreteScheduler")),
+    "SDE-DPM++": case(
+        "sd21-base", scheduler("DPMSolverMultistepScheduler", algorithm_type="sde-dpmsolver++"),
+    ),
+    "EDM": case("sd21-base", scheduler("EDMEulerScheduler")),
+    "PNDM": case("sd21-base", scheduler("PNDMScheduler", skip_prk_steps=True)),
+    "Euler": case("sd21-base", scheduler("EulerDiscreteScheduler")),
+    "DPM++": case("sd21-base", scheduler("DPMSolverMultistepScheduler")),
+    "Heun": case("sd21-base", scheduler("HeunDiscreteScheduler")),
 }  # fmt: skip
 # as without the addition
 SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")
@@ -351,7 +396,8 @@ def combination(request):
             return run(given=given), calls
 
     yield SimpleNamespace(
-        name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture, seen=seen,
+        name=request.param, pipe=pipe, run=run, patch=patch, probe=probe, architecture=architecture,
+        seen=seen,
         narrow=lambda: seen(given=narrower(options))[1],
     )  # fmt: skip
     # diffusers sets it for all models at once

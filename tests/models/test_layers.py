@@ -138,7 +138,7 @@ def test_networks_of_other_names_are_named():
             self.register_modules(prior=prior, decoder=decoder)
 
     with pytest.raises(
-        UnsupportedModelError, match="got Cascade; hand over one of its networks.*prior, decoder"
+        UnsupportedModelError, match=r"got Cascade; hand over one of its networks.*prior, decoder"
     ):
         el.apply_scale(Cascade(*(tiny("WanTransformer3DModel") for _ in range(2))), "paper")
 
