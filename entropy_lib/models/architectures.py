@@ -179,6 +179,14 @@ SDXL_UNET = dict(
     down_block_types=(PLAIN_DOWN, CROSS_DOWN, CROSS_DOWN), up_block_types=(CROSS_UP, CROSS_UP, PLAIN_UP),
     addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
 )  # fmt: skip
+SDXL_TINY = dict(
+    sample_size=8, cross_attention_dim=64, attention_head_dim=2, block_out_channels=(16, 32, 32),
+    transformer_layers_per_block=(1, 1, 2), layers_per_block=1, norm_num_groups=8, addition_time_embed_dim=8,
+    projection_class_embeddings_input_dim=32 + 6 * 8,
+)  # fmt: skip
+KOLORS = dict(
+    encoder_hid_dim=4096, encoder_hid_dim_type="text_proj", projection_class_embeddings_input_dim=5632
+)
 
 
 def vae(**config: object) -> Part:
@@ -200,8 +208,7 @@ def clip(kind: str, width: int, layers: int, heads: int, activation: str = "gelu
     return part(
         kind, tiny, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=heads, hidden_act=activation, projection_dim=width, bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+        eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
 
 
@@ -316,15 +323,8 @@ ARCHITECTURES = {
     ),
     "sdxl": _pipeline(
         "StableDiffusionXLPipeline", vae=XL_VAE, text_encoder=CLIP_L, text_encoder_2=CLIP_G,
-        tokenizer=CLIP_TOKENIZER,
-        tokenizer_2=CLIP_TOKENIZER, scheduler=EULER, options=dict(add_watermarker=False),
-        unet=part("UNet2DConditionModel",
-                  dict(sample_size=8, cross_attention_dim=64, attention_head_dim=2, block_out_channels=(16,
-                                                                                                        32,
-                                                                                                        32),
-                       transformer_layers_per_block=(1, 1, 2), layers_per_block=1, norm_num_groups=8,
-                       addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8),
-                  **SDXL_UNET),
+        tokenizer=CLIP_TOKENIZER, tokenizer_2=CLIP_TOKENIZER, scheduler=EULER, options=dict(add_watermarker=False),
+        unet=part("UNet2DConditionModel", SDXL_TINY, **SDXL_UNET),
     ),
     "pixart": _pipeline(
         "PixArtAlphaPipeline", vae=vae(scaling_factor=0.18215, sample_size=1024), text_encoder=t5(),
@@ -412,8 +412,7 @@ ARCHITECTURES = {
     ),
     "kolors": _native(
         "KolorsPipeline",
-        Part("UNet2DConditionModel", SDXL_UNET | dict(encoder_hid_dim=4096, encoder_hid_dim_type="text_proj",
-                                                      projection_class_embeddings_input_dim=5632)),
+        Part("UNet2DConditionModel", SDXL_UNET | KOLORS),
         XL_VAE, CHATGLM, scheduler=EULER,
     ),
     "wan": _native(

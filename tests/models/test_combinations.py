@@ -239,6 +239,10 @@ def gligen(pipe):
 SLICED = (AttentionNotSeenError, "disable_attention_slicing")
 LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
 OTHER_KEYS = "joins tokens of other images or merges tokens"
+BROADCAST = {
+    "spatial_attention_block_skip_range": 2, "spatial_attention_timestep_skip_range": (0, 1001),
+    "current_timestep_callback": lambda: 500,
+}  # fmt: skip
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
 CYCLE = {"source_prompt": ["a horse", "a glass"], "strength": 1.0}
@@ -342,9 +346,7 @@ COMBINATIONS = {
     ),
     "pyramid attention broadcast": case(
         "flux",
-        cached(lambda d: d.PyramidAttentionBroadcastConfig(spatial_attention_block_skip_range=2,
-                                                           spatial_attention_timestep_skip_range=(0, 1001),
-                                                           current_timestep_callback=lambda: 500)),
+        cached(lambda d: d.PyramidAttentionBroadcastConfig(**BROADCAST)),
         **SIX,
     ),
     "TaylorSeer": case(

@@ -224,11 +224,8 @@ def test_a_reference_picture_counts_in_n_and_in_t():
     )
     inputs = {
         "hidden_states": torch.randn(1, 4096 + 24, 64), "encoder_hidden_states": torch.randn(1, 9, 64),
-        "img_ids":
-        torch.cat([picture, reference]), "txt_ids": torch.zeros(9, 3), "pooled_projections": torch.randn(1,
-                                                                                                         32),
-                                                                                                         "timestep":
-        torch.ones(1), "guidance": torch.ones(1),
+        "img_ids": torch.cat([picture, reference]), "txt_ids": torch.zeros(9, 3), "guidance": torch.ones(1),
+        "pooled_projections": torch.randn(1, 32), "timestep": torch.ones(1),
     }  # fmt: skip
     with torch.no_grad():
         plain = network(**inputs).sample
