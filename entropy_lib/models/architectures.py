@@ -323,8 +323,8 @@ ARCHITECTURES = {
     ),
     "sdxl": _pipeline(
         "StableDiffusionXLPipeline", vae=XL_VAE, text_encoder=CLIP_L, text_encoder_2=CLIP_G,
-        tokenizer=CLIP_TOKENIZER, tokenizer_2=CLIP_TOKENIZER, scheduler=EULER, options=dict(add_watermarker=False),
-        unet=part("UNet2DConditionModel", SDXL_TINY, **SDXL_UNET),
+        tokenizer=CLIP_TOKENIZER, tokenizer_2=CLIP_TOKENIZER, scheduler=EULER,
+        unet=part("UNet2DConditionModel", SDXL_TINY, **SDXL_UNET), options=dict(add_watermarker=False),
     ),
     "pixart": _pipeline(
         "PixArtAlphaPipeline", vae=vae(scaling_factor=0.18215, sample_size=1024), text_encoder=t5(),
