@@ -74,6 +74,12 @@ class Architecture:
         assert found is not None
         return found
 
+    @property
+    def pixels(self) -> int:
+        """Of a side of an image, for each of its latents."""
+        decoder = self.parts.get("vae")
+        return 8 if decoder is None else decoder.config.get("spatial_compression_ratio", 8)
+
 
 def build(
     name: str, *, tiny: bool = False, device: str = "cpu", dtype: torch.dtype = torch.float32

@@ -20,7 +20,7 @@ from entropy_lib.errors import UnsupportedModelError, WeightsError
 from entropy_lib.models.architectures import ARCHITECTURES
 from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.models.layers import native_latent_size, training_tokens
+from entropy_lib.models.layers import native_latent_size, note_native_size, training_tokens
 
 DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
 
@@ -37,7 +37,11 @@ def outline(model: str) -> nn.Module:
         WeightsError: when its configuration is not there.
     """
     if model in ARCHITECTURES:
-        return ARCHITECTURES[model].denoiser.build(tiny=False, device="meta")
+        known = ARCHITECTURES[model]
+        network = known.denoiser.build(tiny=False, device="meta")
+        height, width = (side // known.pixels for side in CATALOGUE[model].native_size)
+        note_native_size(network, (height, width))
+        return network
     name, kind = _part(model, DENOISERS)
     with torch.device("meta"):
         return kind.from_config(_config(model, f"{name}/config.json"))

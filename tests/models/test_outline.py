@@ -43,10 +43,7 @@ def test_a_network_that_does_not_say_its_size_is_refused_by_the_parameter_that_t
 def test_the_catalogue_is_outlined_as_it_says(model):
     """Whether what it says of the others is so: `test_architectures.py`."""
     known, network = CATALOGUE[model], outline(model)
-    size = [side // 8 for side in known.native_size] if model == "wan" else None
-    assert sorted(set(el.training_tokens(network, size).values()), reverse=True) == list(
-        known.training_tokens
-    )
+    assert sorted(set(el.training_tokens(network).values()), reverse=True) == list(known.training_tokens)
     assert outline_size(model) == known.native_size
     assert list(outline_levels(model).values()) == list(known.training_tokens)
 
