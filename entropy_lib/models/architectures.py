@@ -124,9 +124,8 @@ def check_memory(name: str, gigabytes: float, available: float) -> None:
     if gigabytes > available:
         raise InvalidInputError(
             f"random weights of {name!r} take {gigabytes:.0f} GB, and there are {available:.0f} GB here; "
-            "give "
-            "device='meta', which holds shapes alone (for counting parameters, layers and tokens), or a "
-            "smaller dtype"
+            "give device='meta', which holds shapes alone (for counting parameters, layers and tokens), or "
+            "a smaller dtype"
         )
 
 

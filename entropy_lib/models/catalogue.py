@@ -618,8 +618,7 @@ def check_weights(model: str) -> None:
     if not weights_are_here(model) and not hub_answers():
         raise WeightsError(
             f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get "
-            "them where "
-            f"there is a network, `{download_command(model)}`, or give a folder that holds them"
+            f"them where there is a network, `{download_command(model)}`, or give a folder that holds them"
         )
 
 
@@ -651,6 +650,6 @@ def _from_pretrained(source: str, options: dict) -> "DiffusionPipeline":
         consent = " (after accepting its licence on the Hub and `hf auth login`)" if gated else ""
         raise WeightsError(
             f"the weights of {source!r} could not be read: {error}\nDownload them once on a machine with "
-            "network "
-            f"access, `hf download {source}{revision}`{consent}, or give the path of a local folder as model."
+            f"network access, `hf download {source}{revision}`{consent}, or give the path of a local folder "
+            "as model."
         ) from error

@@ -172,9 +172,8 @@ def _enter(station: Station, name: str) -> None:
     if run is None:
         raise AttentionNotSeenError(
             f"{name!r} was called outside its network's own call, where neither patch nor probe can follow, "
-            "as gradient "
-            "checkpointing does. Switch that off (`disable_gradient_checkpointing()`), or take patch and "
-            "probe away."
+            "as gradient checkpointing does. Switch that off (`disable_gradient_checkpointing()`), or take "
+            "patch and probe away."
         )
     run.modules.append(name)
     run.ran.add(name)

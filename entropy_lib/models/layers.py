@@ -58,10 +58,9 @@ def sole_denoiser(model: DiffusionModel) -> nn.Module:
     alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
     if len(alike) > 1:
         raise UnsupportedModelError(
-            f"{type(model).__name__} denoises with {' and '.join(alike)}; patch and probe act on one network "
-            "each: "
-            f"hand over each by itself, as pipe.{alike[0]} and pipe.{alike[1]}, with `latent_size` where it "
-            "is asked for"
+            f"{type(model).__name__} denoises with {' and '.join(alike)}; patch and probe act on one "
+            f"network each: hand over each by itself, as pipe.{alike[0]} and pipe.{alike[1]}, with "
+            "`latent_size` where it is asked for"
         )
     return network
 
@@ -192,9 +191,8 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     if strange:
         raise UnsupportedModelError(
             f"this call of {type(network).__name__} runs attention that a default call has not, the first "
-            f"being {strange[0]!r} (as "
-            "GLIGEN does for boxes): whether it is self-attention, and its T, is not known. Leave that "
-            "argument out."
+            f"being {strange[0]!r} (as GLIGEN does for boxes): whether it is self-attention, and its T, is "
+            "not known. Leave that argument out."
         )
     return {
         name: replace(layer, keys=made[name].keys, queries=made[name].queries) if name in made else layer
@@ -287,8 +285,8 @@ class CallTokens:
         if call.mask is not None and not isinstance(call.mask, Tensor):
             raise InvalidInputError(
                 f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N "
-                "differs from query to "
-                "query. Take an attention without it, or leave this layer out by `layers`."
+                "differs from query to query. Take an attention without it, or leave this layer out by "
+                "`layers`."
             )
         beside = self.training[layer].image - self.layers[layer].image
         visible = visible_keys(call)
@@ -296,8 +294,8 @@ class CallTokens:
         if min(keys) < self.layers[layer].image:
             raise InvalidInputError(
                 f"the self-attention of {layer!r} was called with a mask that hides keys of the image "
-                "itself, and what T is "
-                "then is not known. Call the model without the mask, or leave this layer out by `layers`."
+                "itself, and what T is then is not known. Call the model without the mask, or leave this "
+                "layer out by `layers`."
             )
         return [(count, count + beside) for count in keys]
 
@@ -321,9 +319,8 @@ class CallTokens:
         if names:
             raise error(
                 f"{len(names)} of {len(layers)} patched attention layers did not run, the first being "
-                f"{names[0]!r}: they were "
-                "replaced or bypassed after the patch or the probe was put in. Put it in again once the "
-                "model is complete."
+                f"{names[0]!r}: they were replaced or bypassed after the patch or the probe was put in. Put "
+                "it in again once the model is complete."
             )
 
     def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
@@ -333,17 +330,15 @@ class CallTokens:
         processor = type(getattr(module, "processor", module)).__name__
         if layer in self.strange:
             raise error(
-                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself "
-                "has "
-                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other images "
-                "or merges tokens, "
-                "and what T is then is not known. Undo that, or leave this layer out by `layers`."
+                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by "
+                f"itself has {self.layers[layer].keys}: {processor}, or what is around it, joins tokens of "
+                "other images or merges tokens, and what T is then is not known. Undo that, or leave this "
+                "layer out by `layers`."
             )
         raise error(
             f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel "
-            "that is known here. Set "
-            "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and "
-            "run again."
+            "that is known here. Set diffusers' AttnProcessor2_0 on a UNet, "
+            "set_attention_backend('native') on a transformer, and run again."
         )
 
 

@@ -86,8 +86,7 @@ class Family:
         if size is None:
             raise InvalidInputError(
                 "sample_size of the network's configuration is None, so the size that it was trained at is "
-                "not known; give "
-                "`latent_size`, height and width in latent pixels, for example (64, 64)"
+                "not known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
             )
         return (size, size) if isinstance(size, int) else tuple(size)
 

@@ -99,9 +99,9 @@ def _structure(network_class: type, config: tuple) -> Structure:
             )
     raise UnsupportedModelError(
         f"how {network_class.__name__} is called could not be found out from its signature and "
-        "configuration; show it once, "
-        "`with entropy_lib.models.networks.recording(pipe.transformer): pipe(...)` "
-        f"({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not known"
+        "configuration; show it once, `with entropy_lib.models.networks.recording(pipe.transformer): "
+        f"pipe(...)` ({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not "
+        "known"
     )
 
 
