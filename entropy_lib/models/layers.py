@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, config_of, family, sample_of
+from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
 from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class CallTokens:
         size = family(network).latent_size(args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
         layers = layers_of_call(network, args, kwargs)
-        batch = sample_of(args, kwargs).shape[0]
+        batch = batch_of(args, kwargs)
         training = training_of_call(network, args, kwargs, layers, native)
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 

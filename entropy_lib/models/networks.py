@@ -272,8 +272,8 @@ def recording(network: nn.Module) -> Iterator[None]:
 
 
 def sample_of(args: tuple, kwargs: dict) -> Tensor:
-    """The noisy image of a call."""
-    sample = args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
+    """The noisy images of a call; of a list of them the first."""
+    sample = _samples(args, kwargs)
     while isinstance(sample, list | tuple):
         sample = sample[0]
     if not isinstance(sample, Tensor):
@@ -281,6 +281,16 @@ def sample_of(args: tuple, kwargs: dict) -> Tensor:
             f"a network was called without {' or '.join(SAMPLES)}, so its image is not known"
         )
     return sample
+
+
+def batch_of(args: tuple, kwargs: dict) -> int:
+    """Rows of a call; Z-Image takes a list of images, one for each."""
+    samples = _samples(args, kwargs)
+    return len(samples) if isinstance(samples, list | tuple) else len(sample_of(args, kwargs))
+
+
+def _samples(args: tuple, kwargs: dict) -> Any:
+    return args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
 
 
 def layouts(network_class: type, config: Config) -> Iterator[Family]:

@@ -137,7 +137,8 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        texts = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and 1 < each.ndim < 4]
+        given = (*args, *kwargs.values())
+        texts = [each for each in given if isinstance(each, list) or 1 < getattr(each, "ndim", 0) < 4]
         self._call = self._tracker.advance(
             caller,
             self._tokens.batch,

@@ -128,6 +128,28 @@ def test_generate_guides_patches_and_measures(made):
         assert np.array_equal(draw(pipe, (64, 64)), native)
 
 
+def test_branches_are_those_of_the_prompts(made):
+    """Z-Image puts its prompts before the negative ones, others call their network twice, FLUX.2 is told a
+    number.
+    """
+    pipe, _ = made
+    tables = []
+    for guidance in (3.0, 1.0):
+        with el.EntropyProbe(pipe, latent_size=(8, 8), per_image=True) as probe:
+            draw(pipe, (64, 64), guidance)
+        table = probe.table()
+        assert set(table.image) == {0, 1}
+        tables.append(table[table.step == 0].set_index(["layer", "head", "image"]))
+    guided, alone = tables
+    if set(guided.branch) == {"cond", "uncond"}:
+        guided = guided[guided.branch == "cond"]
+        assert guided.entropy.to_numpy() == pytest.approx(
+            alone.entropy.reindex(guided.index).to_numpy(), abs=1e-5
+        )
+    else:
+        assert set(guided.branch) <= {"all", "extra"}
+
+
 def test_guidance_has_the_word_that_the_pipeline_has_for_it():
     pipe = qwen()
     assert call_options(pipe, 4.0, 2) == {"true_cfg_scale": 4.0, "negative_prompt": [" ", " "]}
