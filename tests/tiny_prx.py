@@ -5,7 +5,7 @@ its network's config.
 import diffusers
 import torch
 
-from entropy_lib.models.architectures import CLIP_TOKENIZER, _clip, _vae
+from entropy_lib.models.architectures import CLIP_TOKENIZER, clip, vae
 
 
 def prx(sample_size=64):
@@ -16,13 +16,13 @@ def prx(sample_size=64):
     )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)  # the gates of its blocks begin at 0
-    vae = _vae(shift_factor=0.0).build(tiny=True, device="cpu")
-    text = _clip("CLIPTextModel", 32, 2, 2).build(tiny=True, device="cpu")
+    decoder = vae(shift_factor=0.0).build(tiny=True, device="cpu")
+    text = clip("CLIPTextModel", 32, 2, 2).build(tiny=True, device="cpu")
     tokenizer = CLIP_TOKENIZER.build(tiny=True, device="cpu")
     tokenizer.model_max_length = 24
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     pipe = diffusers.PRXPipeline(
-        network.eval(), scheduler, text.eval(), tokenizer, vae.eval(), default_sample_size=sample_size
+        network.eval(), scheduler, text.eval(), tokenizer, decoder.eval(), default_sample_size=sample_size
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

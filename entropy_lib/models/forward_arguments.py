@@ -16,9 +16,9 @@ from torch import Tensor
 
 SAMPLES = ("sample", "hidden_states", "x", "latents", "input_ids")  # what the noisy image is called
 TEXT_WIDTHS = (
-    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim", "cap_feat_dim",
-    "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim", "cond_token_dim", "in_text_dim",
-    "text_hidden_dim",
+    "joint_attention_dim", "caption_channels", "cross_attention_dim", "text_embed_dim", "context_in_dim",
+    "cap_feat_dim", "text_dim", "cross_attention_input_dim", "encoder_hidden_size", "text_in_dim",
+    "cond_token_dim", "in_text_dim", "text_hidden_dim",
 )  # fmt: skip
 # of a second text encoder
 SECOND_WIDTHS = ("cross_attention_dim_t5", "text_embed_dim_t5", "text_embed_2_dim")
@@ -60,89 +60,69 @@ class Arguments:
 
     @cached_property
     def _makers(self) -> dict[str, Callable]:
-        own, text, zeros, get = self, self.text, torch.zeros, self.config.get
-        one, ones, mask = lambda: zeros(1), lambda: torch.ones(1, text), lambda name: lambda: self._mask(name)
+        get, text, height, width = self.config.get, self.text, self.height, self.width
+        zeros, grid = torch.zeros, (1, height // 2, width // 2)
+        one, ones = lambda: zeros(1), lambda: torch.ones(1, text)
+        sides = {"height": height, "width": width, "num_frames": 1, "fps": torch.tensor([24])}
+        asked = [name for name in sides if self._is_required(name)]
+        given = {**dict.fromkeys(asked), **({} if self.layout != "row" else dict.fromkeys(list(sides)[:3]))}
         return {
             **dict.fromkeys(SAMPLES, self._latents),
-            "timestep": lambda: (
-                zeros(1, 1)
-                if self._framewise
-                else zeros(1)
-                if "sample" not in own.parameters
-                else torch.tensor(0)
-            ),
+            **{name: lambda name=name: sides[name] for name in given},
+            "timestep": self._timestep,
             **dict.fromkeys(("t", "timestep_ratio"), one),
             "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),
             "r_timestep": lambda: zeros(1, 1) if self._framewise else zeros(1),
-            **dict.fromkeys(("encoder_hidden_states", "text_bth"), self._text),
-            "encoder_hidden_states_t5": lambda: self._row(
-                text, self._first(SECOND_WIDTHS), get("text_len_t5")
-            ),
+            # text
+            **dict.fromkeys(("encoder_hidden_states", "text_bth", "audio_encoder_hidden_states"), self._text),
+            "encoder_hidden_states_t5": lambda: self._row(get("text_len_t5"), self._first(SECOND_WIDTHS)),
             "encoder_hidden_states_2": lambda: self._row(text, get("text_embed_2_dim")),
             "text_encoder_layers": lambda: (
                 [zeros(1, text, get("text_encoder_dim"))] * (get("num_layers") + get("num_single_layers"))
             ),
             "cap_feats": lambda: [zeros(text, get("cap_feat_dim"))],
             "text_lens": lambda: torch.tensor([text]),
+            "txt_seq_lens": lambda: [text],
             **dict.fromkeys(("text_embedding_mask", "encoder_mask"), ones),
             "text_embedding_mask_t5": lambda: torch.ones(1, get("text_len_t5") or text),
-            "attention_mask": mask("attention_mask"),
-            "encoder_attention_mask": mask("encoder_attention_mask"),
-            "encoder_attention_mask_2": lambda: (
-                torch.ones(1, text).bool() if get("text_embed_2_dim") else None
-            ),
-            **dict.fromkeys(("height", "width", "num_frames"), lambda: None),
-            **(
-                {}
-                if self.layout != "row"
-                else {"height": lambda: own.height, "width": lambda: own.width, "num_frames": lambda: 1}
-            ),
-            **self._if_required("height", lambda: own.height),
-            **self._if_required("width", lambda: own.width),
-            **self._if_required("num_frames", lambda: 1),
-            **self._if_required("fps", lambda: torch.tensor([24])),
-            "pooled_projections": lambda: self._flat(get("pooled_projection_dim") or get("in_text_dim2")),
-            "pooled_text_emb": lambda: self._flat(get("cond_embed_dim")),
-            "micro_conds": lambda: zeros(1, 5),
-            "guidance": lambda: zeros(1) if get("guidance_embeds") else None,
-            "img_ids": lambda: self._places(),
+            **{
+                name: lambda name=name: self._mask(name)
+                for name in ("attention_mask", "encoder_attention_mask")
+            },
+            "encoder_attention_mask_2": lambda: ones().bool() if get("text_embed_2_dim") else None,
+            "pooled_projections": lambda: self._row(0, get("pooled_projection_dim") or get("in_text_dim2")),
+            "pooled_text_emb": lambda: self._row(0, get("cond_embed_dim")),
+            "clip_text_pooled": lambda: zeros(1, 1, get("clip_text_pooled_in_channels") or 1280),
+            # where tokens are
+            "img_ids": self._places,
             "txt_ids": lambda: zeros(text, self._axes),
             "position_ids": lambda: torch.cat([zeros(text, self._axes), self._places()]),
-            "img_shapes": lambda: [[(1, own.height // 2, own.width // 2)]],
-            "shape_list": lambda: [[(1, own.height // 2, own.width // 2)]],
+            **dict.fromkeys(("img_shapes", "shape_list"), lambda: [[grid]]),
             "img_mask": lambda: torch.arange(text + self._tokens // 4)[None] >= text,
-            "txt_seq_lens": lambda: [text],
-            "added_cond_kwargs": self._added,
-            "class_labels": self._labels,
-            **dict.fromkeys(("original_size", "target_size", "crop_coords"), lambda: zeros(1, 2)),
-            "image_meta_size": lambda: zeros(1, 6),
-            "style": lambda: zeros(1, dtype=torch.long),
-            "padding_mask": lambda: self._shaped(1, 1, own.height, own.width),
-            "clip_text_pooled": lambda: zeros(1, 1, get("clip_text_pooled_in_channels") or 1280),
-            "image_latents": lambda: self._shaped(1, get("in_channels") or 4, 1, own.height, own.width),
-            "control_hidden_states": lambda: self._shaped(
-                1, get("vace_in_channels"), 1, own.height, own.width
-            ),
-            "controlnet_cond": lambda: self._shaped(1, 3, 8 * own.height, 8 * own.width),
-            "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
-            "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
-            "indices_latents": lambda: torch.arange(1),
-            "cross_attention_kwargs": lambda: {},
-            "global_hidden_states": lambda: zeros(1, 1, get("global_states_input_dim") or 1536),
-            "added_time_ids": lambda: zeros(1, 3),
-            "prior_token_id": lambda: zeros(1, self._tokens, dtype=torch.long),
-            "prior_token_drop": lambda: zeros(1).bool(),
-            "visual_rope_pos": lambda: [
-                torch.arange(1),
-                torch.arange(own.height // 2),
-                torch.arange(own.width // 2),
-            ],
+            "visual_rope_pos": lambda: [torch.arange(side) for side in grid],
             "text_rope_pos": lambda: torch.arange(text),
             "image_rotary_emb": self._rotary,
-            "audio_hidden_states": lambda: (
-                zeros(1, AUDIO, get("audio_in_channels")) if get("audio_in_channels") else None
-            ),
-            "audio_encoder_hidden_states": self._text,
+            "indices_latents": lambda: torch.arange(1),
+            # conditions
+            "guidance": lambda: zeros(1) if get("guidance_embeds") else None,
+            "added_cond_kwargs": self._added,
+            "cross_attention_kwargs": dict,
+            "class_labels": self._labels,
+            "micro_conds": lambda: zeros(1, 5),
+            "added_time_ids": lambda: zeros(1, 3),
+            "image_meta_size": lambda: zeros(1, 6),
+            **dict.fromkeys(("original_size", "target_size", "crop_coords"), lambda: zeros(1, 2)),
+            "style": lambda: zeros(1, dtype=torch.long),
+            "prior_token_id": lambda: zeros(1, self._tokens, dtype=torch.long),
+            "prior_token_drop": lambda: zeros(1).bool(),
+            "padding_mask": lambda: self._shaped(1, 1, height, width),
+            "image_latents": lambda: self._shaped(1, get("in_channels") or 4, 1, height, width),
+            "control_hidden_states": lambda: self._shaped(1, get("vace_in_channels"), 1, height, width),
+            "controlnet_cond": lambda: self._shaped(1, 3, 8 * height, 8 * width),
+            "image_embeddings": lambda: zeros(1, get("cross_attention_dim") or 1024),
+            "image_embeds": lambda: self._row(1, get("image_embed_dim") or get("image_proj_dim")),
+            "global_hidden_states": lambda: zeros(1, 1, get("global_states_input_dim") or 1536),
+            "audio_hidden_states": lambda: self._row(AUDIO, get("audio_in_channels")),
             "audio_num_frames": lambda: AUDIO,
         }
 
@@ -165,22 +145,23 @@ class Arguments:
     def _first(self, names: tuple[str, ...]) -> Any:
         return next((self.config[name] for name in names if self.config.get(name)), None)
 
-    def _if_required(self, name: str, make: Callable) -> dict[str, Callable]:
-        return (
-            {name: make}
-            if name in self.parameters and self.parameters[name].default is inspect.Parameter.empty
-            else {}
-        )
+    def _is_required(self, name: str) -> bool:
+        return name in self.parameters and self.parameters[name].default is inspect.Parameter.empty
 
     def _mask(self, name: str) -> Tensor | None:
-        return torch.ones(1, self.text).bool() if self.masks or self._if_required(name, bool) else None
+        return torch.ones(1, self.text).bool() if self.masks or self._is_required(name) else None
+
+    def _timestep(self) -> Tensor:
+        if self._framewise:
+            return torch.zeros(1, 1)
+        return torch.tensor(0) if "sample" in self.parameters else torch.zeros(1)
 
     def _latents(self) -> Tensor:
         channels = self._first(("in_channels", "in_channel", "latent_channels", "in_visual_dim")) or 4
         channels = 2 * channels + 1 if self.config.get("visual_cond") else channels
         height, width = self.height, self.width
         shapes = {
-            "picture": (1, channels, height, width),
+            "image": (1, channels, height, width),
             "video": (1, channels, 1, height, width),
             "frames": (1, 1, channels, height, width),
             "last": (1, 1, height, width, channels),
@@ -203,11 +184,11 @@ class Arguments:
             return self._shaped(1, self.text, get("num_text_layers"), width)
         return None if width is None else self._shaped(1, self.text, width)
 
-    def _row(self, text: int, width: int | None, tokens: int | None = None) -> Tensor | None:
-        return None if width is None else torch.zeros(1, tokens or text, width)
-
-    def _flat(self, width: int | None) -> Tensor | None:
-        return None if width is None else torch.zeros(1, width)
+    def _row(self, tokens: int | None, width: int | None) -> Tensor | None:
+        """States of tokens (None: of the text); of a thing without a place among tokens where there are 0."""
+        if width is None:
+            return None
+        return torch.zeros(1, width) if tokens == 0 else torch.zeros(1, tokens or self.text, width)
 
     def _places(self) -> Tensor:
         rows, columns = self.height // 2, self.width // 2
@@ -218,17 +199,13 @@ class Arguments:
 
     def _rotary(self) -> Tensor | None:
         """Of networks that are given all places of the largest image as complex numbers."""
-        if not self._if_required("image_rotary_emb", bool):
+        if not self._is_required("image_rotary_emb"):
             return None
-        return torch.ones(
-            384,
-            384,
-            self.config["hidden_size"] // self.config["num_attention_heads"] // 2,
-            dtype=torch.complex64,
-        )
+        width = self.config["hidden_size"] // self.config["num_attention_heads"] // 2
+        return torch.ones(384, 384, width, dtype=torch.complex64)
 
     def _labels(self) -> Tensor | None:
-        """Of networks that are told a class, or have a projection in its place."""
+        """Of networks that are given a class, or have a projection in its place."""
         kind = self.config.get("class_embed_type")
         if kind in ("projection", "simple_projection"):
             return torch.zeros(1, self.config["projection_class_embeddings_input_dim"])
@@ -241,16 +218,14 @@ class Arguments:
 
     def _added(self) -> dict | None:
         """What SDXL, Kandinsky and PixArt add to the time."""
-        config, zeros = self.config, torch.zeros
-        kind, image = config.get("addition_embed_type"), config.get("encoder_hid_dim")
+        get, zeros = self.config.get, torch.zeros
+        kind, projected = get("addition_embed_type"), str(get("encoder_hid_dim_type"))
         if kind == "text_time":  # pooled text and six numbers about size and crop
-            pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+            pooled = get("projection_class_embeddings_input_dim") - 6 * get("addition_time_embed_dim")
             return {"text_embeds": zeros(1, pooled), "time_ids": zeros(1, 6)}
-        if kind in ("text_image", "image", "image_hint") or str(config.get("encoder_hid_dim_type")).endswith(
-            "image_proj"
-        ):
-            width = image or config.get("cross_attention_dim")
+        if kind in ("text_image", "image", "image_hint") or projected.endswith("image_proj"):
+            width = get("encoder_hid_dim") or get("cross_attention_dim")
             hint = {"hint": zeros(1, 3, 64, 64)} if kind == "image_hint" else {}
             return {"image_embeds": zeros(1, width), "text_embeds": zeros(1, width)} | hint
-        asked = "use_additional_conditions" in config
+        asked = "use_additional_conditions" in self.config
         return {"resolution": zeros(1, 2), "aspect_ratio": zeros(1, 1)} if asked else None

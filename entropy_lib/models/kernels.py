@@ -123,20 +123,16 @@ class Station:
     def open(self) -> None:
         """Put the hooks on the network and on the modules that are watched."""
         begin, end, enter, leave = (_outside_graphs(hook) for hook in (_begin, _end, _enter, _leave))
+        before, after = self.network.register_forward_pre_hook, self.network.register_forward_hook
         self.handles = [
-            self.network.register_forward_pre_hook(
-                lambda _, args, kwargs: begin(self, args, kwargs), with_kwargs=True
-            ),
-            self.network.register_forward_hook(
-                lambda _, args, output: end(self, output is None), always_call=True
-            ),
+            before(lambda _, args, kwargs: begin(self, args, kwargs), with_kwargs=True),
+            after(lambda _, args, output: end(self, output is None), always_call=True),
         ]
         for name, module in self.watched.items():
+            before, after = module.register_forward_pre_hook, module.register_forward_hook
             self.handles += [
-                module.register_forward_pre_hook(lambda _, args, name=name: enter(self, name)),
-                module.register_forward_hook(
-                    lambda _, args, output, name=name: leave(self, name, output is None), always_call=True
-                ),
+                before(lambda _, args, name=name: enter(self, name)),
+                after(lambda _, args, out, name=name: leave(self, name, out is None), always_call=True),
             ]
 
     def close(self) -> None:
@@ -175,8 +171,9 @@ def _enter(station: Station, name: str) -> None:
     run = station.run()
     if run is None:
         raise AttentionNotSeenError(
-            f"{name!r} was called outside its network's own call, where neither patch nor probe can follow, as gradient "
-            "checkpointing does. Switch that off (`disable_gradient_checkpointing()`), or take patch and probe away."
+            f"{name!r} was called outside its network's own call, where neither patch nor probe can follow, "
+            "as gradient checkpointing does. Switch that off (`disable_gradient_checkpointing()`), or take "
+            "patch and probe away."
         )
     run.modules.append(name)
     run.ran.add(name)
@@ -346,48 +343,35 @@ class Kind:
         query, key = (self._by_head(arguments[name], heads) for name in ("query", "key"))
         if query.shape[1] != key.shape[1]:  # grouped keys
             key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-        mask, scale = arguments.get(self.mask), arguments.get("scale")
-        if (
-            isinstance(mask, Tensor)
-            and self.heads == "in the batch"
-            and mask.ndim == 3
-            and len(mask) == len(arguments["query"])
-        ):
-            mask = mask.unflatten(0, query.shape[:2])
-        if (
-            isinstance(mask, Tensor)
-            and mask.ndim == 2
-            and mask.shape == (query.shape[0], key.shape[-2])
-            and self is not TORCH
-        ):
-            mask = mask[:, None, None]
+        mask, scale = self._by_key(arguments, query, key), arguments.get("scale")
         if scale is None:
             scale = arguments["self"].scale if "self" in arguments else query.shape[-1] ** -0.5
         whole = self.heads != "in the batch" or len(arguments["query"]) % heads == 0
         return KernelCall(query, key, mask, scale, bool(arguments.get("is_causal")), whole)
 
+    def _by_key(self, arguments: dict, query: Tensor, key: Tensor) -> Any:
+        """The mask, with heads and keys in the places that they have in torch's own kernel."""
+        mask = arguments.get(self.mask)
+        if not isinstance(mask, Tensor):
+            return mask
+        if self.heads == "in the batch" and mask.ndim == 3 and len(mask) == len(arguments["query"]):
+            return mask.unflatten(0, query.shape[:2])
+        of_keys = mask.ndim == 2 and mask.shape == (query.shape[0], key.shape[-2])
+        return mask[:, None, None] if of_keys and self is not TORCH else mask
+
     def rescale(self, arguments: dict, heads: int, factor: float | Tensor) -> dict:
         """The same arguments with another scale."""
-        if not isinstance(factor, Tensor) and "scale" in arguments:
-            own = arguments["scale"]
-            return arguments | {
-                "scale": (arguments["query"].shape[-1] ** -0.5 if own is None else own) * factor
-            }
-        if not isinstance(factor, Tensor) and self is TORCH:
-            return arguments | {"scale": arguments["query"].shape[-1] ** -0.5 * factor}
-        query = arguments["query"]
-        if isinstance(factor, Tensor):
-            scaled = self._by_head(query, heads) * factor.to(query)
-            query = (
-                scaled.flatten(0, 1)
-                if query.ndim == 3
-                else scaled.transpose(1, 2)
-                if self.heads == "last"
-                else scaled
-            )
-        else:
-            query = query * factor
-        return arguments | {"query": query}
+        query, scale = arguments["query"], arguments.get("scale")
+        if not isinstance(factor, Tensor):
+            if "scale" in arguments or self is TORCH:
+                return arguments | {"scale": (query.shape[-1] ** -0.5 if scale is None else scale) * factor}
+            return arguments | {"query": query * factor}
+        scaled = self._by_head(query, heads) * factor.to(query)
+        if query.ndim == 3:
+            scaled = scaled.flatten(0, 1)
+        elif self.heads == "last":
+            scaled = scaled.transpose(1, 2)
+        return arguments | {"query": scaled}
 
     def _by_head(self, tensor: Tensor, heads: int) -> Tensor:
         if tensor.ndim == 3:
@@ -467,26 +451,24 @@ def visible_keys(call: KernelCall) -> Tensor | None:
 
     A mask that differs between queries or heads hides a key only where it hides it from all of them.
     """
-    mask = call.mask
-    if not isinstance(mask, Tensor):
+    if not isinstance(call.mask, Tensor):
         return None
-    seen = mask if mask.dtype == torch.bool else mask > MASKED
-    while seen.ndim < 4:
-        seen = seen[None]
-    seen = seen.any(2).any(1).expand(call.query.shape[0], call.keys)
+    seen = _shown(call.mask).any(2).any(1).expand(call.query.shape[0], call.keys)
     return None if bool(seen.all()) else seen
 
 
 def weighs(call: KernelCall) -> bool:
     """Whether a mask does more than to hide the same keys from all queries and heads."""
     mask = call.mask
-    if call.causal:
-        return True
-    if not isinstance(mask, Tensor):
-        return mask is not None
+    if call.causal or not isinstance(mask, Tensor):
+        return call.causal or mask is not None
     if mask.dtype != torch.bool and bool(((mask > MASKED) & (mask != 0)).any()):
         return True
-    seen = mask if mask.dtype == torch.bool else mask > MASKED
-    while seen.ndim < 4:
-        seen = seen[None]
+    seen = _shown(mask)
     return bool((seen != seen[:, :1, :1]).any())
+
+
+def _shown(mask: Tensor) -> Tensor:
+    """Which keys a mask lets take part, in four dimensions."""
+    seen = mask if mask.dtype == torch.bool else mask > MASKED
+    return seen[(None,) * (4 - seen.ndim)] if seen.ndim < 4 else seen

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, config_of, family, sample_of
+from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
 from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or it
 
 
 def denoiser(model: DiffusionModel) -> nn.Module:
-    """The denoising network of a pipeline (`unet` or `transformer`), or the model itself.
+    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself.
 
     Raises:
         UnsupportedModelError: when there is none.
@@ -39,9 +39,37 @@ def denoiser(model: DiffusionModel) -> nn.Module:
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
+    networks = ", ".join(_networks(model))
+    hint = f"; hand over one of its networks by itself ({networks})" if networks else ""
     raise UnsupportedModelError(
-        f"expected a diffusers pipeline with a unet or transformer, or the network itself; got {type(model).__name__}"
+        "expected a diffusers pipeline with a unet or transformer, or the network itself; got "
+        f"{type(model).__name__}{hint}"
     )
+
+
+def sole_denoiser(model: DiffusionModel) -> nn.Module:
+    """`denoiser`, for what would be silent about a second one.
+
+    Raises:
+        UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
+            Ideogram 4).
+    """
+    network = denoiser(model)
+    alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
+    if len(alike) > 1:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} denoises with {' and '.join(alike)}; patch and probe act on one "
+            f"network each: hand over each by itself, as pipe.{alike[0]} and pipe.{alike[1]}, with "
+            "`latent_size` where it is asked for"
+        )
+    return network
+
+
+def _networks(model: object) -> dict[str, nn.Module]:
+    """The networks of a pipeline, by name, as they are under torch.compile."""
+    parts = getattr(model, "components", {})
+    found = {name: part for name, part in parts.items() if isinstance(part, nn.Module)} if parts else {}
+    return {name: getattr(part, "_orig_mod", part) for name, part in found.items()}
 
 
 def forget_compiled() -> None:
@@ -78,7 +106,8 @@ def tokens_at(
     }
     if not counts:
         raise InvalidInputError(
-            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure and no scale to change"
+            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure "
+            "and no scale to change"
         )
     return counts
 
@@ -161,8 +190,9 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     strange = [name for name in made if name not in _structure(network).attention]
     if strange:
         raise UnsupportedModelError(
-            f"this call of {type(network).__name__} runs attention that a default call has not, the first being {strange[0]!r} (as "
-            "GLIGEN does for boxes): whether it is self-attention, and its T, is not known. Leave that argument out."
+            f"this call of {type(network).__name__} runs attention that a default call has not, the first "
+            f"being {strange[0]!r} (as GLIGEN does for boxes): whether it is self-attention, and its T, is "
+            "not known. Leave that argument out."
         )
     return {
         name: replace(layer, keys=made[name].keys, queries=made[name].queries) if name in made else layer
@@ -191,7 +221,8 @@ def training_of_call(
     made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
     if not set(layers) <= set(made):
         raise UnsupportedModelError(
-            f"how many tokens this call of {type(network).__name__} would have at its training size could not be found out"
+            f"how many tokens this call of {type(network).__name__} would have at its training size could "
+            "not be found out"
         )
     return {
         name: replace(plain[name], image=layer.image + made[name] - layer.keys)
@@ -228,7 +259,7 @@ class CallTokens:
         size = family(network).latent_size(args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
         layers = layers_of_call(network, args, kwargs)
-        batch = sample_of(args, kwargs).shape[0]
+        batch = batch_of(args, kwargs)
         training = training_of_call(network, args, kwargs, layers, native)
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 
@@ -253,16 +284,18 @@ class CallTokens:
         """
         if call.mask is not None and not isinstance(call.mask, Tensor):
             raise InvalidInputError(
-                f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N differs from query to "
-                "query. Take an attention without it, or leave this layer out by `layers`."
+                f"the self-attention of {layer!r} leaves out blocks of keys ({type(call.mask).__name__}): N "
+                "differs from query to query. Take an attention without it, or leave this layer out by "
+                "`layers`."
             )
         beside = self.training[layer].image - self.layers[layer].image
         visible = visible_keys(call)
         keys = [call.keys] if visible is None else visible.sum(-1).tolist()
         if min(keys) < self.layers[layer].image:
             raise InvalidInputError(
-                f"the self-attention of {layer!r} was called with a mask that hides keys of the image itself, and what T is "
-                "then is not known. Call the model without the mask, or leave this layer out by `layers`."
+                f"the self-attention of {layer!r} was called with a mask that hides keys of the image "
+                "itself, and what T is then is not known. Call the model without the mask, or leave this "
+                "layer out by `layers`."
             )
         return [(count, count + beside) for count in keys]
 
@@ -274,7 +307,8 @@ class CallTokens:
             if getattr(watched[name], "fused_projections", False) and _has_lora(watched[name]):
                 raise error(
                     f"the projections of {name!r} are fused, and diffusers then leaves its LoRA out. Call "
-                    "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are fused."
+                    "unfuse_qkv_projections() on the pipeline, or fuse_lora() before the projections are "
+                    "fused."
                 )
 
     def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
@@ -284,8 +318,9 @@ class CallTokens:
         names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
         if names:
             raise error(
-                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being {names[0]!r}: they were "
-                "replaced or bypassed after the patch or the probe was put in. Put it in again once the model is complete."
+                f"{len(names)} of {len(layers)} patched attention layers did not run, the first being "
+                f"{names[0]!r}: they were replaced or bypassed after the patch or the probe was put in. Put "
+                "it in again once the model is complete."
             )
 
     def check_seen(self, module: nn.Module, layer: str, error: type[EntropyLibError]) -> None:
@@ -295,13 +330,15 @@ class CallTokens:
         processor = type(getattr(module, "processor", module)).__name__
         if layer in self.strange:
             raise error(
-                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by itself has "
-                f"{self.layers[layer].keys}: {processor}, or what is around it, joins tokens of other images or merges tokens, "
-                "and what T is then is not known. Undo that, or leave this layer out by `layers`."
+                f"the self-attention of {layer!r} has {self.strange[layer]} keys where the network by "
+                f"itself has {self.layers[layer].keys}: {processor}, or what is around it, joins tokens of "
+                "other images or merges tokens, and what T is then is not known. Undo that, or leave this "
+                "layer out by `layers`."
             )
         raise error(
-            f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel that is known here. Set "
-            "diffusers' AttnProcessor2_0 on a UNet, set_attention_backend('native') on a transformer, and run again."
+            f"the attention of {layer!r} was not seen: its processor {processor} calls no softmax kernel "
+            "that is known here. Set diffusers' AttnProcessor2_0 on a UNet, "
+            "set_attention_backend('native') on a transformer, and run again."
         )
 
 
@@ -375,13 +412,14 @@ def _told(leaf: Tensor) -> tuple:
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 
-# attribute of a network whose training size is not what its config says
-TRAINING_SIZE = "_entropy_lib_training_size"
+# attributes of a network: the training size that it was patched with, and what is known of it without its
+# config
+TRAINING_SIZE, NATIVE_SIZE = "_entropy_lib_training_size", "_entropy_lib_native_size"
 
 
 def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
-    """Let everything that asks for a network's training size, the patch and the probes alike, get this one;
-    None forgets it.
+    """Let all that asks for a network's training size, patch and probes alike, get this one; None forgets
+    it.
     """
     if latent_size is not None:
         setattr(network, TRAINING_SIZE, latent_size)
@@ -389,20 +427,29 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
         delattr(network, TRAINING_SIZE)
 
 
+def note_native_size(network: nn.Module, latent_size: tuple[int, int]) -> None:
+    """Say what native size a network has, in latent pixels, over what its configuration says."""
+    setattr(network, NATIVE_SIZE, latent_size)
+
+
 def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     """Height and width in latent pixels at the size that a pipeline's denoiser was trained on.
 
-    Where `apply_scale` was given a `latent_size` it is that one, as long as the patch is in place; else that
-    of the config.
+    The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
+    configuration, the size that the pipeline generates by default.
+
+    Raises:
+        InvalidInputError: where nothing says it; naming what to give.
     """
     network = denoiser(model)
-    noted = getattr(network, TRAINING_SIZE, None)
-    if noted is not None:
-        return noted
-    known, pixels = family(network), getattr(model, "default_sample_size", None)
+    for attribute in (TRAINING_SIZE, NATIVE_SIZE):
+        if hasattr(network, attribute):
+            return getattr(network, attribute)
+    known, side = family(network), getattr(model, "default_sample_size", None)
     unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
-    if unsaid and "img_ids" not in known.parameters and isinstance(pixels, int):
-        return (pixels // model.vae_scale_factor,) * 2  # PRX says it in pixels, in its pipeline
+    if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
+        in_pixels = "default_sample_size" in model.config  # as PRX has it, which registers it
+        return (side // model.vae_scale_factor if in_pixels else side,) * 2
     return known.native_size(dict(network.config))
 
 
@@ -476,6 +523,28 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
         if not fnmatch.filter(available, pattern):
             raise UnknownNameError("layer", pattern, available)
     return [name for name in available if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def choose_layers(
+    layers: Mapping[str, LayerTokens], wanted: str | Sequence[str] | None, attends: str | Sequence[str] | None
+) -> list[str]:
+    """`select_layers`, of those whose attention is of certain kinds.
+
+    Args:
+        layers: as `layers_at` gives them.
+        wanted: names or patterns.
+        attends: "image", "image+text", or both in a list; None for both.
+
+    Raises:
+        UnknownNameError: for other names; for a kind that the network has not.
+    """
+    kinds = [attends] if isinstance(attends, str) else attends
+    present = list(dict.fromkeys(layer.attends for layer in layers.values()))
+    for kind in () if kinds is None else kinds or [()]:
+        if kind not in present:
+            raise UnknownNameError("kind of attention", kind, present)
+    chosen = [name for name, layer in layers.items() if kinds is None or layer.attends in kinds]
+    return [name for name in select_layers(list(layers), wanted) if name in chosen]
 
 
 def grid(tokens: int, height: int, width: int) -> tuple[int, int]:

@@ -85,8 +85,8 @@ class Family:
             size = FLUX_LIKE
         if size is None:
             raise InvalidInputError(
-                "sample_size of the network's configuration is None, so the size that it was trained at is not known; give "
-                "`latent_size`, height and width in latent pixels, for example (64, 64)"
+                "sample_size of the network's configuration is None, so the size that it was trained at is "
+                "not known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
             )
         return (size, size) if isinstance(size, int) else tuple(size)
 
@@ -257,7 +257,8 @@ def recording(network: nn.Module) -> Iterator[None]:
         sample = sample_of(args, kwargs)
         if sample.ndim < 4:
             raise UnsupportedModelError(
-                f"{type(module).__name__} takes its latents as {list(sample.shape)}, which says nothing of height and width"
+                f"{type(module).__name__} takes its latents as {list(sample.shape)}, which says nothing of "
+                "height and width"
             )
         size = tuple(sample.shape[-2:])
         RECORDED[type(module), config_of(module)] = Recorded(tree_map(bare, given), size, length)
@@ -271,8 +272,8 @@ def recording(network: nn.Module) -> Iterator[None]:
 
 
 def sample_of(args: tuple, kwargs: dict) -> Tensor:
-    """The noisy image of a call."""
-    sample = args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
+    """The noisy images of a call; of a list of them the first."""
+    sample = _samples(args, kwargs)
     while isinstance(sample, list | tuple):
         sample = sample[0]
     if not isinstance(sample, Tensor):
@@ -282,17 +283,27 @@ def sample_of(args: tuple, kwargs: dict) -> Tensor:
     return sample
 
 
+def batch_of(args: tuple, kwargs: dict) -> int:
+    """Rows of a call; Z-Image takes a list of images, one for each."""
+    samples = _samples(args, kwargs)
+    return len(samples) if isinstance(samples, list | tuple) else len(sample_of(args, kwargs))
+
+
+def _samples(args: tuple, kwargs: dict) -> Any:
+    return args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
+
+
 def layouts(network_class: type, config: Config) -> Iterator[Family]:
     """The ways in which a network may be called, the likeliest first."""
     parameters = _parameters(network_class)
-    patch = config.get("patch_size") or 1
+    patch = config.get("patch_size") or config.get("all_patch_size") or 1
     multiple = patch if isinstance(patch, int) else patch[-1]
     recorded = RECORDED.get((network_class, frozen(config)))
     if recorded is not None and not any(name in parameters for name in PACKED):
-        yield Family(parameters, "picture", multiple, recorded.text, recorded)
+        yield Family(parameters, "image", multiple, recorded.text, recorded)
     text = max((tokens for name, tokens in TEXT_TOKENS.items() if name in parameters), default=77)
     text = 0 if not any(name in parameters for name in TEXTS) else _fixed_text(config) or text
-    kinds = ("picture", "video", "frames", "last")
+    kinds = ("image", "video", "frames", "last")
     for layout, names in (
         ("packed", PACKED[:2]),
         ("patches", PACKED[2:3]),

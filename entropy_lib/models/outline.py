@@ -20,7 +20,7 @@ from entropy_lib.errors import UnsupportedModelError, WeightsError
 from entropy_lib.models.architectures import ARCHITECTURES
 from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.models.layers import native_latent_size, training_tokens
+from entropy_lib.models.layers import native_latent_size, note_native_size, training_tokens
 
 DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
 
@@ -37,8 +37,11 @@ def outline(model: str) -> nn.Module:
         WeightsError: when its configuration is not there.
     """
     if model in ARCHITECTURES:
-        parts = ARCHITECTURES[model].parts
-        return next(parts[name].build(tiny=False, device="meta") for name in DENOISERS if name in parts)
+        known = ARCHITECTURES[model]
+        network = known.denoiser.build(tiny=False, device="meta")
+        height, width = (side // known.pixels for side in CATALOGUE[model].native_size)
+        note_native_size(network, (height, width))
+        return network
     name, kind = _part(model, DENOISERS)
     with torch.device("meta"):
         return kind.from_config(_config(model, f"{name}/config.json"))
@@ -87,9 +90,8 @@ def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         with safe_open(path, "pt") as file:
             keys = {f"{layer}.to_q.weight": layer for layer in layers}
-            found |= {
-                keys[key]: float(file.get_tensor(key).double().norm()) for key in file.keys() if key in keys
-            }  # noqa: SIM118
+            names = keys.keys() & set(file.keys())
+            found |= {keys[name]: float(file.get_tensor(name).double().norm()) for name in names}
     return found or None
 
 

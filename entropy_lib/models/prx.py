@@ -5,13 +5,17 @@ Seen in diffusers 0.42.1, where two prompts at once end in an error about shapes
 The hook gives each image of the batch its timestep, and does nothing where there are as many already.
 """
 
-from diffusers import DiffusionPipeline
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 MARK = "_entropy_lib_timesteps"
 
 
-def mend_batches(pipe: DiffusionPipeline) -> DiffusionPipeline:
+def mend_batches(pipe: "DiffusionPipeline") -> "DiffusionPipeline":
     """Let a PRX pipeline take several prompts; any other pipeline is left as it is. Doing it twice does
     nothing more.
     """

@@ -1,22 +1,74 @@
-"""Where in a pipeline's run a call of its network is. Pipelines do not tell the network; their own variables
-say it.
+"""How pipelines are called, and where in a pipeline's run a call of its network is.
 
-`t`, `latents` and `do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a
-call of the network is made from among them.
+Pipelines do not tell the network; their own variables say it: `t`, `latents` and
+`do_classifier_free_guidance` are what nearly every pipeline of diffusers calls them, and a call of the
+network is made from among them.
 """
 
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from entropy_lib.models.layers import denoiser
 from entropy_lib.models.networks import family
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 TRAINING_TIMESTEPS = 1000  # of a network that is called without a schedule
+
+
+# what keeps a pipeline from changing what it was asked for: PixArt else takes the nearest of its own sizes;
+# one frame of a video is an image
+KEPT = {"use_resolution_binning": False, "clean_caption": False, "num_frames": 1}
+
+
+def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
+    """Whether guidance is `true_cfg_scale` with a negative prompt, and `guidance_scale` does nothing
+    (Qwen-Image).
+    """
+    accepted, embedded = (
+        inspect.signature(pipe.__call__).parameters,
+        denoiser(pipe).config.get("guidance_embeds"),
+    )
+    scale = accepted.get("guidance_scale")
+    return "true_cfg_scale" in accepted and not embedded and (scale is None or scale.default is None)
+
+
+def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict[str, Any]:
+    """What a pipeline's call is given, beside prompts and a size, to generate `count` images with this
+    guidance.
+
+    Where the call has no word for guidance, the pipeline's guider is set to it (HunyuanImage).
+
+    Example:
+        >>> import entropy_lib as el
+        >>> call_options(el.load("mini"), 3.0, 2)
+        {'guidance_scale': 3.0}
+    """
+    accepted = inspect.signature(pipe.__call__).parameters
+    options = {name: value for name, value in KEPT.items() if name in accepted}
+    if is_truly_guided(pipe):
+        return (
+            options
+            | {"true_cfg_scale": guidance}
+            | ({"negative_prompt": [" "] * count} if guidance > 1 else {})
+        )
+    if "guidance_scale" not in accepted and getattr(pipe, "guider", None) is not None:
+        pipe.guider = pipe.guider.new(guidance_scale=guidance)
+        return options
+    return options | {"guidance_scale": guidance}
+
+
+def returned_images(output: Any) -> Any:
+    """The images `[image, height, width, 3]` that a pipeline returned; of videos the first frames."""
+    return output.images if hasattr(output, "images") else output.frames[:, 0]
 
 
 @dataclass(frozen=True)

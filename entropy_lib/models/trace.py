@@ -98,9 +98,10 @@ def _structure(network_class: type, config: tuple) -> Structure:
                 f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             )
     raise UnsupportedModelError(
-        f"how {network_class.__name__} is called could not be found out from its signature and configuration; show it once, "
-        "`with entropy_lib.models.networks.recording(pipe.transformer): pipe(...)` "
-        f"({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not known"
+        f"how {network_class.__name__} is called could not be found out from its signature and "
+        "configuration; show it once, `with entropy_lib.models.networks.recording(pipe.transformer): "
+        f"pipe(...)` ({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not "
+        "known"
     )
 
 

@@ -14,7 +14,7 @@ Example:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -69,7 +69,7 @@ class DenoiserCallTracker:
         batch: int,
         timestep: Tensor,
         latent_size: tuple[int, int],
-        texts: Iterable[Tensor] = (),
+        texts: Sequence[Tensor | list] = (),
     ) -> DenoiserCall:
         """The call that the network is about to get.
 
@@ -130,16 +130,16 @@ class DenoiserCallTracker:
         return self._unlisted.index(timestep), timestep, math.inf
 
 
-def _prompt_first(caller: Caller, texts: Iterable[Tensor], images: int) -> bool:
+def _prompt_first(caller: Caller, texts: Sequence[Tensor | list], images: int) -> bool:
     """Whether a guided batch ends with the negative prompt, as those of Lumina and Stable Cascade; elsewhere
     it begins with it.
     """
-    negative = [
-        value
-        for name, value in caller.variables.items()
-        if name.startswith("negative_prompt") and isinstance(value, Tensor)
-    ]
-    for text in texts:
+    given = [value for name, value in caller.variables.items() if name.startswith("negative_prompt")]
+    negative = [value for value in given if isinstance(value, Tensor)]
+    ends = [list(map(id, value)) for value in given if isinstance(value, list)]
+    if any(isinstance(text, list) and list(map(id, text[images:])) in ends for text in texts):
+        return True  # Z-Image hands over lists
+    for text in (each for each in texts if isinstance(each, Tensor)):
         for own in negative:
             if own.shape == (images, *text.shape[1:]) and len(text) == 2 * images:
                 halves = [torch.equal(half, own.to(text)) for half in text.split(images)]

@@ -19,12 +19,12 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    denoiser,
     forget_compiled,
     grid,
     may_skip,
     native_latent_size,
     select_layers,
+    sole_denoiser,
     training_tokens,
 )
 from entropy_lib.models.networks import sample_of
@@ -103,7 +103,7 @@ class AttentionWatcher(Listener):
         *,
         latent_size: tuple[int, int] | None = None,
     ):
-        self.model, self.network = model, denoiser(model)
+        self.model, self.network = model, sole_denoiser(model)
         self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
         self.training_tokens = training_tokens(self.network, self.native)
         self.layers = select_layers(list(self.training_tokens), layers)
@@ -137,7 +137,8 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        texts = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and 1 < each.ndim < 4]
+        given = (*args, *kwargs.values())
+        texts = [each for each in given if isinstance(each, list) or 1 < getattr(each, "ndim", 0) < 4]
         self._call = self._tracker.advance(
             caller,
             self._tokens.batch,

@@ -5,7 +5,6 @@ Every image has its own random generator, so the batch it is generated in does n
 between batch sizes by at most one grey level, from the order of floating-point sums.
 """
 
-import inspect
 import pkgutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.models.prx import mend_batches
+from entropy_lib.models.runs import call_options, returned_images
 from entropy_lib.sampling.methods import METHODS, UNSCALED, Images, Method
 from entropy_lib.sampling.methods import method as parsed
 from entropy_lib.sampling.request import Request, check_requests, distinct_rules_at, unseeded
@@ -127,19 +127,18 @@ def one_batch(
         InvalidInputError: when the pipeline took random numbers that no seed fixes.
     """
     before = torch.get_rng_state()
-    images = mend_batches(pipe)(
+    output = mend_batches(pipe)(
         list(prompts),
         height=size.height,
         width=size.width,
         num_inference_steps=steps,
-        guidance_scale=guidance,
         generator=generators(seeds),
         output_type="np",
-        **own_options(pipe),
-    ).images
+        **call_options(pipe, guidance, len(prompts)),
+    )
     if not torch.equal(torch.get_rng_state(), before):
         raise InvalidInputError(unseeded(pipe.scheduler))
-    return images
+    return returned_images(output)
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -159,12 +158,3 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
             "or bfloat16"
         )
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def own_options(pipe: DiffusionPipeline) -> dict[str, bool]:
-    """Arguments that keep a pipeline from changing what it was asked for: PixArt else takes the nearest of
-    its own sizes.
-    """
-    wanted = {"use_resolution_binning": False, "clean_caption": False}
-    accepted = inspect.signature(pipe.__call__).parameters
-    return {name: value for name, value in wanted.items() if name in accepted}

@@ -28,12 +28,13 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
+    choose_layers,
     denoiser,
     forget_compiled,
     layers_at,
     native_latent_size,
     note_training_size,
-    select_layers,
+    sole_denoiser,
     training_tokens,
 )
 from entropy_lib.models.runs import progress
@@ -164,6 +165,7 @@ def apply_scale(
     scale_rule: str | Rule,
     layers: str | Sequence[str] | None = None,
     *,
+    attends: str | Sequence[str] | None = None,
     latent_size: tuple[int, int] | None = None,
 ) -> Model:
     """Rescale the self-attention of a model by a rule, until `remove_scale`.
@@ -176,6 +178,8 @@ def apply_scale(
         scale_rule: see `entropy_lib.rule`.
         layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by
         default.
+        attends: what the layers to rescale attend to: "image", "image+text" (as `scale_report` says it), or both,
+            as by default.
         latent_size: height and width of the training latents, if not those of the network's config. The
             probes go by it too, and so does a patch that is applied over this one without a size of its own.
 
@@ -190,18 +194,21 @@ def apply_scale(
         ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
         InvalidInputError: likewise, at a size where the rule has no factor.
     """
-    chosen_rule, network = rule(scale_rule), denoiser(model)
+    chosen_rule, network = rule(scale_rule), sole_denoiser(model)
     latent_size = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
     training = training_tokens(network, latent_size)
-    chosen_layers = select_layers(list(training), layers)
+    found = layers_at(network, *latent_size)
+    chosen_layers = choose_layers(found, layers, attends)
     names = [name for name in chosen_rule.layers(training) if name in chosen_layers]
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
     remove_scale(network)
-    kinds = {name: layer.attends for name, layer in layers_at(network, *latent_size).items()}
     state = ModelScale(
         network,
         {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
-        {name: LayerScale(name, chosen_rule, training[name], calibration, kinds[name]) for name in names},
+        {
+            name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
+            for name in names
+        },
     )
     listen(network, state)
     setattr(network, ATTRIBUTE, state)
@@ -228,6 +235,7 @@ def scaled(
     scale_rule: str | Rule,
     layers: str | Sequence[str] | None = None,
     *,
+    attends: str | Sequence[str] | None = None,
     latent_size: tuple[int, int] | None = None,
 ) -> Iterator[Model]:
     """Rescale within a `with` block, which is given the model; on any exit it is as before, an earlier patch
@@ -237,7 +245,7 @@ def scaled(
     """
     network = denoiser(model)
     earlier = getattr(network, ATTRIBUTE, None)
-    apply_scale(model, scale_rule, layers, latent_size=latent_size)
+    apply_scale(model, scale_rule, layers, attends=attends, latent_size=latent_size)
     try:
         yield model
     finally:

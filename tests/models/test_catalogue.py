@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,21 +33,14 @@ def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
 
 def test_catalogue_lists_what_can_be_loaded():
     table = el.catalogue()
-    assert {
-        "mini",
-        "mini-dit",
-        "mini-weak",
-        "mini-circular",
-        "sd21-base",
-        "ldm-256",
-        "sd15",
-        "sdxl",
-        "sd3",
-        "flux",
-        "pixart",
-    } == set(table.model)
+    assert {"mini", "mini-dit", "mini-weak", "mini-circular", *ARCHITECTURES} == set(table.model)
     assert table.drop(columns=["revision", "scheduler", "parts"]).notna().all(axis=None)
     assert (table.memory_gb > table.weights_gb).all()
+
+
+def test_the_catalogue_is_data_that_imports_no_diffusers():
+    code = "import sys, entropy_lib.models.catalogue; sys.exit('diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_catalogue_knows_the_embedded_model(pipe):
@@ -247,11 +242,10 @@ def test_dtypes_and_folders_may_be_objects():
     assert local_folder(DATA / "mini") == DATA / "mini"
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21-base", "ldm-256", "sdxl", "pixart", "sd3", "flux"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_model_is_recognised_by_its_configuration(name):
-    known, parts = entry(name), ARCHITECTURES[name].parts
-    part = "unet" if "unet" in parts else "transformer"
-    pipe = type(known.pipeline, (), {part: parts[part].build(False, "meta")})()
+    known, network = entry(name), ARCHITECTURES[name].denoiser.build(False, "meta")
+    pipe = type(known.pipeline, (), {"transformer": network})()
     assert recognise(pipe) == name
     assert sampling_defaults(pipe) == (known.steps, known.guidance)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers.models.attention_processor import Attention
-from tiny_networks import UNET
+from tiny_networks import DOWN_UP, UNET
 from torch.nn import functional
 
 import entropy_lib as el
@@ -142,7 +142,7 @@ def test_gradient_checkpointing_is_refused(network):
     network.eval()
 
 
-def test_layers_exchanged_after_the_first_picture_are_noticed(network, call):
+def test_layers_exchanged_after_the_first_image_are_noticed(network, call):
     block = network.mid_block.attentions[0].transformer_blocks[0]
     others = [copy.deepcopy(block.attn1) for _ in range(2)]
     el.apply_scale(network, RULE)
@@ -211,7 +211,7 @@ def test_an_image_prompt_of_the_same_query_is_left_alone():
     assert set(probe.table().tokens) == {512 + 24}
 
 
-def test_a_reference_picture_counts_in_n_and_in_t():
+def test_a_reference_image_counts_in_n_and_in_t():
     """FLUX Kontext at native size: 1 exactly, whatever stands beside the image."""
     pipe = build("flux", tiny=True)
     network, picture = pipe.transformer, torch.zeros(4096, 3)
@@ -223,9 +223,9 @@ def test_a_reference_picture_counts_in_n_and_in_t():
         torch.arange(6).repeat(4),
     )
     inputs = {
-        "hidden_states": torch.randn(1, 4096 + 24, 64), "encoder_hidden_states": torch.randn(1, 9, 64), "img_ids":
-        torch.cat([picture, reference]), "txt_ids": torch.zeros(9, 3), "pooled_projections": torch.randn(1, 32), "timestep":
-        torch.ones(1), "guidance": torch.ones(1),
+        "hidden_states": torch.randn(1, 4096 + 24, 64), "encoder_hidden_states": torch.randn(1, 9, 64),
+        "img_ids": torch.cat([picture, reference]), "txt_ids": torch.zeros(9, 3), "guidance": torch.ones(1),
+        "pooled_projections": torch.randn(1, 32), "timestep": torch.ones(1),
     }  # fmt: skip
     with torch.no_grad():
         plain = network(**inputs).sample
@@ -276,7 +276,7 @@ def test_a_scheduler_whose_noise_no_seed_fixes_is_refused_before_drawing(kind, m
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "LCMScheduler", "DDPMScheduler"])
-def test_a_scheduler_that_takes_the_generator_draws_the_same_picture_twice(name):
+def test_a_scheduler_that_takes_the_generator_draws_the_same_image_twice(name):
     pipe = build("sd21-base", tiny=True)
     pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
     first, second = (el.generate(pipe, ["a zebra"], [0], (64, 64), steps=3) for _ in range(2))
@@ -284,11 +284,7 @@ def test_a_scheduler_that_takes_the_generator_draws_the_same_picture_twice(name)
 
 
 def test_a_native_size_that_no_config_says_is_asked_for_by_the_parameter():
-    crosses = {
-        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
-        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
-    }
-    network = diffusers.UNet2DConditionModel(**(UNET | crosses | {"sample_size": None})).eval()
+    network = diffusers.UNet2DConditionModel(**(UNET | DOWN_UP | {"sample_size": None})).eval()
     for ask in (el.training_tokens, el.EntropyProbe, lambda model: el.apply_scale(model, "paper")):
         with pytest.raises(InvalidInputError, match=r"sample_size .* is None.*give `latent_size`"):
             ask(network)
@@ -308,9 +304,5 @@ def test_a_native_size_that_no_config_says_is_asked_for_by_the_parameter():
 )
 def test_networks_that_are_told_more_than_text_are_traced(config):
     """Class-conditional ones, StableUnCLIP, Kolors, DeepFloyd IF: once torch's own errors."""
-    crosses = {
-        "down_block_types": ("CrossAttnDownBlock2D",) * 2,
-        "up_block_types": ("CrossAttnUpBlock2D",) * 2,
-    }
-    network = diffusers.UNet2DConditionModel(**(UNET | crosses | config))
+    network = diffusers.UNet2DConditionModel(**(UNET | DOWN_UP | config))
     assert set(el.training_tokens(network).values()) == {64, 16}

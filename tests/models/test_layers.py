@@ -1,13 +1,15 @@
+import diffusers
 import pytest
 import torch
 from diffusers import UNet2DModel
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_networks import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models import trace
 from entropy_lib.models.layers import _layers, denoiser, grid, select_layers, tokens_at
 
@@ -38,8 +40,10 @@ def test_cross_attention_is_told_from_self_attention_by_its_keys():
     from diffusers import UNet2DConditionModel
 
     options = {
-        "sample_size": 8, "block_out_channels": (16,), "layers_per_block": 1, "attention_head_dim": 2, "cross_attention_dim": 24,
-        "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",), "norm_num_groups": 8,
+        "sample_size": 8, "block_out_channels": (16,), "layers_per_block": 1, "attention_head_dim": 2,
+        "cross_attention_dim": 24,
+        "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",),
+        "norm_num_groups": 8,
     }  # fmt: skip
     only_cross = UNet2DConditionModel(**options, only_cross_attention=True)
     assert all(name.startswith("mid_block") for name in el.training_tokens(only_cross)), (
@@ -48,7 +52,8 @@ def test_cross_attention_is_told_from_self_attention_by_its_keys():
 
 
 def test_a_model_without_self_attention_is_refused():
-    network = UNet2DModel(sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    network = UNet2DModel(sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",),
+                          up_block_types=("UpBlock2D",),
                           norm_num_groups=4, add_attention=False, layers_per_block=1)  # fmt: skip
     with pytest.raises(ValueError, match="no self-attention"):
         el.EntropyProbe(network)
@@ -89,6 +94,53 @@ def test_layers_are_selected_by_pattern(network):
     assert all(name.startswith("up") for name in select_layers(names, "up_blocks.*"))
     with pytest.raises(UnknownNameError, match="unknown layer 'upp_blocks'"):
         select_layers(names, "upp_blocks")
+
+
+def test_layers_are_selected_by_what_they_attend_to():
+    network = tiny("Lumina2Transformer2DModel")  # refines the image by itself before text joins
+    for kind, other in (("image", "image+text"), ("image+text", "image")):
+        with el.scaled(network, "power(3)", attends=kind):
+            assert set(el.scale_report(network).attends) == {kind}
+        with el.scaled(network, "power(3)", attends=[kind, other]):
+            assert set(el.scale_report(network).attends) == {kind, other}
+    for wrong in ("frames", [], ["image", "text"]):
+        with pytest.raises(UnknownNameError, match="unknown kind of attention"):
+            el.apply_scale(network, "paper", attends=wrong)
+
+
+def two_networks():
+    """Wan 2.2: one network for much noise, another for little."""
+    decoder = diffusers.AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+                                         latents_mean=[0.0] * 4, latents_std=[1.0] * 4)  # fmt: skip
+    networks = [tiny("WanTransformer3DModel") for _ in range(2)]
+    return diffusers.WanPipeline(None, None, decoder, None, *networks, boundary_ratio=0.5)
+
+
+def test_of_two_networks_none_is_left_out_in_silence():
+    pipe = two_networks()
+    for act in (
+        lambda: el.apply_scale(pipe, "paper", latent_size=(8, 8)),
+        lambda: el.EntropyProbe(pipe, latent_size=(8, 8)),
+    ):
+        with pytest.raises(
+            UnsupportedModelError, match=r"transformer and transformer_2.*pipe\.transformer_2"
+        ):
+            act()
+    for network in (pipe.transformer, pipe.transformer_2):
+        el.apply_scale(network, "paper", latent_size=(8, 8))
+        assert len(el.scale_report(network)) == 2
+
+
+def test_networks_of_other_names_are_named():
+    class Cascade(diffusers.DiffusionPipeline):
+        def __init__(self, prior, decoder):
+            super().__init__()
+            self.register_modules(prior=prior, decoder=decoder)
+
+    with pytest.raises(
+        UnsupportedModelError, match=r"got Cascade; hand over one of its networks.*prior, decoder"
+    ):
+        el.apply_scale(Cascade(*(tiny("WanTransformer3DModel") for _ in range(2))), "paper")
 
 
 class OffMeta(TorchDispatchMode):

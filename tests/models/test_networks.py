@@ -9,17 +9,17 @@ from torch.nn import functional
 import entropy_lib as el
 from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.files import ROOT
-from entropy_lib.models.architectures import ARCHITECTURES, build
+from entropy_lib.models.architectures import TINY, build
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.networks import family
 
 pytestmark = pytest.mark.slow
 
-NATIVE = dict.fromkeys(ARCHITECTURES, (64, 64)) | {"flux": (1024, 1024)}
+NATIVE = dict.fromkeys(TINY, (64, 64)) | {"flux": (1024, 1024)}
 JOINT = {"sd3": (77 + 256, 16), "flux": (512, 4096)}  # text and native image tokens
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=TINY)
 def tiny(request):
     """Name and pipeline of one family after the other."""
     return request.param, build(request.param, tiny=True)
@@ -166,23 +166,19 @@ def test_names_of_classes_decide_nothing(network):
     assert el.training_tokens(other) == el.training_tokens(network)
 
 
-@pytest.mark.slow
-# an interval takes two
-@pytest.mark.parametrize(("notebook", "prompts"), [("00_quickstart", 1), ("03_entropy_vs_tokens", 2)])
-def test_notebooks_run_on_every_family(tiny, notebook, prompts, tmp_path, execute):
-    name, pipe = tiny
-    if name == "sd15":
-        pytest.skip("sd21-base has the same classes; its notebooks are run")
-    pipe.save_pretrained(tmp_path / name)
-    native = str(el.Size(*NATIVE[name]))
+@pytest.mark.parametrize(
+    "family", ["00 sd21-base", "00 ldm-256", "00 sdxl", "00 pixart", "00 sd3", "03 sdxl", "03 flux"]
+)
+def test_notebooks_run_on_every_family(family, tmp_path, execute):
+    number, name = family.split()
+    build(name, tiny=True).save_pretrained(tmp_path / name)
     overrides = {
         "model": str(tmp_path / name),
-        "sizes": [native, "32x32", "64x96"],  # the factors shown are those of the last, where they are not 1
+        # the factors shown are those of the last, where they are not 1
+        "sizes": [str(el.Size(*NATIVE[name])), "32x32", "64x96"],
         "steps": 2,  # diffusers takes one step of PixArt for another sampler
-        "prompt_count": prompts,
+        "prompt_count": 1 if number == "00" else 2,  # an interval takes two
         "output": str(tmp_path / "output"),
     }
-    execute(
-        ROOT / "notebooks" / f"{notebook}.ipynb",
-        profile_parameters(notebook, "smoke", overrides).model_dump(),
-    )
+    notebook = next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
+    execute(notebook, profile_parameters(notebook.stem, "smoke", overrides).model_dump())

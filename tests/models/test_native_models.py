@@ -1,0 +1,165 @@
+"""Pipelines newer than FLUX.1, tiny: `generate` calls each as it wants to be called, and patch and probe act
+there.
+
+Text encoders are left out; the embeddings of a prompt are made from its letters.
+"""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from tiny_networks import tiny
+
+import entropy_lib as el
+from entropy_lib.models.runs import call_options
+
+pytestmark = pytest.mark.slow
+FLOW = diffusers.FlowMatchEulerDiscreteScheduler
+TEXT, WIDTH = 7, 32
+FOUR = {"base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+PLAIN = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+
+
+def states(prompt):
+    """Embeddings `[text, width]` that any other prompt has not."""
+    seed = sum(prompt.encode()) + len(prompt)
+    return torch.randn(TEXT, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def stacked(prompt):
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    return torch.stack([states(each or "") for each in prompts])
+
+
+def qwen():
+    decoder = diffusers.AutoencoderKLQwenImage(
+        **FOUR | {"z_dim": 2}, latents_mean=[0.0] * 2, latents_std=[1.0] * 2
+    )
+    pipe = diffusers.QwenImagePipeline(FLOW(), decoder, None, None, tiny("QwenImageTransformer2DModel"))
+    pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), torch.ones(len(prompt), TEXT).long())
+    return pipe
+
+
+def z_image():
+    torch.manual_seed(0)
+    network = diffusers.ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
+        axes_dims=[4, 6, 6], axes_lens=[64, 64, 64],
+    )  # fmt: skip
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
+    decoder = diffusers.AutoencoderKL(latent_channels=4, shift_factor=0.0, **PLAIN, **BLOCKS)
+    pipe = diffusers.ZImagePipeline(FLOW(), decoder, None, None, network.eval())
+    pipe.encode_prompt = lambda prompt, **_: ([*map(states, prompt)], [states("")] * len(prompt))
+    return pipe
+
+
+def flux2():
+    decoder = diffusers.AutoencoderKLFlux2(latent_channels=2, **PLAIN)
+    pipe = diffusers.Flux2Pipeline(FLOW(), decoder, None, None, tiny("Flux2Transformer2DModel"))
+    ids = torch.cartesian_prod(torch.arange(1), torch.arange(1), torch.arange(1), torch.arange(TEXT))
+    pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), ids.expand(len(prompt), -1, -1))
+    return pipe
+
+
+def wan():
+    decoder = diffusers.AutoencoderKLWan(**FOUR, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    pipe = diffusers.WanPipeline(None, None, decoder, FLOW(), tiny("WanTransformer3DModel"))
+    pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), stacked([""] * len(prompt)))
+    pipe.vae_scale_factor = pipe.vae_scale_factor_spatial  # as `load` says it
+    return pipe
+
+
+def hunyuan_image():
+    decoder = diffusers.AutoencoderKLHunyuanImage(
+        3, 3, 4, (32, 32, 32, 32), 1, spatial_compression_ratio=8, sample_size=64, scaling_factor=1.0
+    )
+    network = tiny("HunyuanImageTransformer2DModel")
+    guider = diffusers.AdaptiveProjectedMixGuidance()
+    pipe = diffusers.HunyuanImagePipeline(FLOW(), decoder, None, None, None, None, network, guider=guider)
+
+    def encode(prompt, batch_size, **_):
+        mask = torch.ones(batch_size, TEXT).long()
+        text = stacked(prompt or [""] * batch_size)
+        return text, mask, torch.zeros(batch_size, 1, 16), mask[:, :1] * 0
+
+    pipe.encode_prompt = encode
+    return pipe
+
+
+PIPELINES = {  # keys of a call beside the image's
+    "Qwen-Image": (qwen, TEXT), "Z-Image": (z_image, None), "FLUX.2": (flux2, TEXT), "Wan": (wan, 0),
+    "HunyuanImage": (hunyuan_image, TEXT),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=PIPELINES)
+def made(request):
+    make, text = PIPELINES[request.param]
+    pipe = make()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, text
+
+
+def draw(pipe, size, guidance=3.0):
+    return el.generate(pipe, ["a zebra", "a cup of tea"], [0, 1], size, steps=2, guidance=guidance, batch=2)
+
+
+def test_generate_guides_patches_and_measures(made):
+    pipe, text = made
+    native, wide = draw(pipe, (64, 64)), draw(pipe, (64, 128))
+    assert wide.shape == (2, 64, 128, 3)
+    assert not np.array_equal(wide, draw(pipe, (64, 128), guidance=1.0)), "guidance arrives"
+    with el.scaled(pipe, "power(3)", latent_size=(8, 8)), el.EntropyProbe(pipe, latent_size=(8, 8)) as probe:
+        assert not np.array_equal(draw(pipe, (64, 128)), wide)
+        report = el.scale_report(pipe)
+    table = probe.table()
+    if text is not None:  # Z-Image pads its text to multiples of 32, and refines the image without it first
+        assert set(table.attends) == {"image+text" if text else "image"}
+        assert set(table.tokens) == {32 + text}
+        assert set(table.training_tokens) == {16 + text}
+    factors = [
+        el.rule("power(3)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
+    ]
+    assert table.factor.to_numpy() == pytest.approx(factors, rel=1e-6)
+    assert set(report.layer) == set(table.layer)
+    with el.scaled(pipe, "paper", latent_size=(8, 8)):
+        assert np.array_equal(draw(pipe, (64, 64)), native)
+
+
+def test_branches_are_those_of_the_prompts(made):
+    """Z-Image puts its prompts before the negative ones, others call their network twice, FLUX.2 is told a
+    number.
+    """
+    pipe, _ = made
+    tables = []
+    for guidance in (3.0, 1.0):
+        with el.EntropyProbe(pipe, latent_size=(8, 8), per_image=True) as probe:
+            draw(pipe, (64, 64), guidance)
+        table = probe.table()
+        assert set(table.image) == {0, 1}
+        tables.append(table[table.step == 0].set_index(["layer", "head", "image"]))
+    guided, alone = tables
+    if set(guided.branch) == {"cond", "uncond"}:
+        guided = guided[guided.branch == "cond"]
+        assert guided.entropy.to_numpy() == pytest.approx(
+            alone.entropy.reindex(guided.index).to_numpy(), abs=1e-5
+        )
+    else:
+        assert set(guided.branch) <= {"all", "extra"}
+
+
+def test_guidance_has_the_word_that_the_pipeline_has_for_it():
+    pipe = qwen()
+    assert call_options(pipe, 4.0, 2) == {"true_cfg_scale": 4.0, "negative_prompt": [" ", " "]}
+    assert call_options(pipe, 1.0, 2) == {"true_cfg_scale": 1.0}
+    pipe = hunyuan_image()
+    assert "guidance_scale" not in call_options(pipe, 2.5, 1)
+    assert pipe.guider.guidance_scale == 2.5
+    assert call_options(wan(), 5.0, 1) == {"num_frames": 1, "guidance_scale": 5.0}
+
+
+def test_the_default_size_of_a_pipeline_is_read_in_latent_pixels_unless_it_registers_it():
+    """PRX says it in pixels (`test_prx.py`); Qwen-Image as 128, which is 1024 px, and not 128."""
+    assert el.native_size(qwen()) == (1024, 1024)
