@@ -26,7 +26,7 @@ mini: setup ## train the embedded model again (two and a half hours on two cores
 	$(BIN)/python -m training.mini
 	$(BIN)/python -m training.quality
 
-mini-dit: setup ## train the embedded transformer and its twin (an hour and a half each on one core); resumes where it stopped
+mini-dit: setup ## train the embedded transformer and its twin (two and a half hours each on one core); resumes where it stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini_dit
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.mini_dit --recipe mini-dit-uniform
 	$(BIN)/python -m training.gate

@@ -153,7 +153,7 @@ def card_tables(report: dict) -> str:
             "asked for": list(BARS),
             "found": [shown(report["quality"][name]) for name in BARS],
             "in real scenes": [shown(report["real scenes"][name]) for name in BARS],
-            "pictures": [report["quality"][name]["count"] for name in BARS],
+            "images": [report["quality"][name]["count"] for name in BARS],
         }
     )
     exact = pd.DataFrame(

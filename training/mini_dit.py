@@ -27,7 +27,7 @@ from training.loop import averaged
 MODEL = DATA / "mini-dit"
 TWINS = pictures.RUNS / "twins"  # what a gate needs and nobody else
 TEXT_STEPS = 1500
-STEPS = 4800
+STEPS = 8000
 
 
 def encoder() -> CLIPTextModel:
