@@ -29,10 +29,8 @@ def as_choices(answers: pd.DataFrame) -> pd.DataFrame:
     Args:
         answers: from `check_answers`.
     """
-    away = answers.value - _nothing(answers)
-    return answers.assign(
-        value=0.5 + 0.5 * np.sign(away.astype(float)), first_score=np.nan, second_score=np.nan
-    )
+    value = 0.5 + 0.5 * np.sign((answers.value - _nothing(answers)).astype(float))
+    return answers.assign(value=value, first_score=np.nan, second_score=np.nan)
 
 
 def compare(answers: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -125,9 +123,8 @@ def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000,
     if not np.nanmax(values) > np.nanmin(values):
         return Interval(np.nan, np.nan, np.nan, level)
     distance = "interval" if answers.first_score.notna().any() else "ordinal"
-    found = evalica.alpha_bootstrap(
-        values, distance=distance, n_resamples=resamples, confidence_level=level, random_state=seed
-    )
+    options = {"n_resamples": resamples, "confidence_level": level, "random_state": seed}
+    found = evalica.alpha_bootstrap(values, distance=distance, **options)
     return Interval(float(found.alpha), float(found.low), float(found.high), level)
 
 
@@ -201,6 +198,4 @@ def _bounds(answers: pd.DataFrame) -> tuple[float, float]:
 
 def _some(answers: pd.DataFrame) -> None:
     if answers.empty:
-        raise InvalidInputError(
-            "there are no answers that can be used; `check_answers` says why in `excluded`"
-        )
+        raise InvalidInputError("no answers can be used; `check_answers` says why in `excluded`")

@@ -128,13 +128,9 @@ class Study:
             study = cls(methods=tuple(methods), pairs=tuple(made), **content)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
-            raise InvalidInputError(
-                f"{path} is no key of a study ({what}); restore it from a copy"
-            ) from error
+            raise InvalidInputError(f"{path} is no key of a study ({what}); restore it") from error
         if study.digest != digest:
-            raise InvalidInputError(
-                f"{path} was changed after it was written; its answers cannot be read by it"
-            )
+            raise InvalidInputError(f"{path} was changed after it was written; restore it from a copy")
         return study
 
     def _content(self) -> dict[str, object]:

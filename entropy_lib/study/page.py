@@ -39,9 +39,7 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
             holds another study.
     """
     if missing := [pair.name for pair in study.pairs if pair.name not in study.images]:
-        raise InvalidInputError(
-            f"pair {missing[0]} has no images; a page is made by the call that made the study"
-        )
+        raise InvalidInputError(f"pair {missing[0]} has no images; write the page where the study is made")
     path = Path(folder) / PAGE
     if path.exists() and study.digest not in path.read_text(encoding="utf-8", errors="replace"):
         raise InvalidInputError(
@@ -54,16 +52,11 @@ def write_page(study: Study, folder: Path | str, title: str = TITLE) -> Path:
 
 
 def _page(study: Study, title: str) -> str:
-    library, licence = (
-        (DATA / "jspsych" / name).read_text(encoding="utf-8") for name in ("jspsych.min.js", "LICENSE")
-    )
-    style, script, page = (
-        (BROWSER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html")
-    )
-    pairs = [
-        {"name": pair.name, "prompt": pair.prompt, "images": [*map(_address, study.images[pair.name])]}
-        for pair in study.pairs
-    ]
+    files = [BROWSER / f"page.{kind}" for kind in ("css", "js", "html")]
+    files += [DATA / "jspsych" / name for name in ("jspsych.min.js", "LICENSE")]
+    style, script, page, library, licence = (path.read_text(encoding="utf-8") for path in files)
+    images = {name: [*map(_address, two)] for name, two in study.images.items()}
+    pairs = [{"name": each.name, "prompt": each.prompt, "images": images[each.name]} for each in study.pairs]
     shown = {"digest": study.digest, "protocol": study.protocol, "title": title, "pairs": pairs}
     for name, content in {
         "TITLE": html.escape(title),

@@ -56,15 +56,12 @@ def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
     found: dict[str, Any] = {}
     for path in listed:
         if not path.exists():
-            raise MissingFileError(
-                f"no answers at {path}; give the folder that holds the files of the raters"
-            )
+            raise MissingFileError(f"no answers at {path}; give the folder of the raters' files")
         for name, content in _in_folder(path) if path.is_dir() else _in_file(path, path.name):
             found[_another(name, found)] = content
     if not found:
-        raise InvalidInputError(
-            f"no answers in {', '.join(map(str, listed))}; the files that raters save end in .json"
-        )
+        places = ", ".join(map(str, listed))
+        raise InvalidInputError(f"no answers in {places}; the files that raters save end in .json")
     return found
 
 

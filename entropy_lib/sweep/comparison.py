@@ -212,9 +212,8 @@ def make_plan(
     shared = replace(settings(model, steps, guidance, dtype, device), calibration=calibration)
     if not reference and shared.native_size not in sizes:
         native = Size(*shared.native_size)
-        raise InvalidInputError(
-            f"reference is empty and native size {native} is not among sizes: nothing to compare with"
-        )
+        said = f"reference is empty and native size {native} is not among sizes"
+        raise InvalidInputError(f"{said}: nothing to compare with")
     for size in sizes if model in CATALOGUE else []:
         Size.of(size, CATALOGUE[model].size_multiple)
     for name in methods:
@@ -266,10 +265,8 @@ def open_comparison(
         shared = DISTANCES in caches and score_extractor == extractor
         caches[CAPTIONS] = caches[DISTANCES] if shared else opened(score_extractor)
         if caches[CAPTIONS].extractor.encode_text is None:
-            raise InvalidInputError(
-                f"score_extractor is {score_extractor!r}, which knows no text; take 'mini-clip' or "
-                "'open_clip:NAME/TAG'"
-            )
+            able = "take 'mini-clip' or 'open_clip:NAME/TAG'"
+            raise InvalidInputError(f"score_extractor is {score_extractor!r}, which knows no text; {able}")
     if FINDINGS in wanted and (detector := _detector(plan)):
         caches[FINDINGS] = FeatureCache(folder / FEATURES, detector)
     return Comparison(plan, Store(folder), caches, real, level, metrics=metrics)

@@ -44,10 +44,8 @@ def local(
     from entropy_lib.sweep.sample import Sampler  # loads diffusers
 
     if workers != 1:
-        raise InvalidInputError(
-            f"workers is {workers}; the local engine is one process. Use --engine ray, or several with "
-            "--shard"
-        )
+        one = "the local engine is one process. Use --engine ray, or several with --shard"
+        raise InvalidInputError(f"workers is {workers}; {one}")
     groups = pending(groups, store)
     if not groups:
         return 0
@@ -110,9 +108,8 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
     gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
     kind, available = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
     if not 1 <= workers <= available:
-        raise InvalidInputError(
-            f"workers is {workers}; the Ray cluster has {available} {kind}: take 1 to {available}"
-        )
+        there = f"the Ray cluster has {available} {kind}: take 1 to {available}"
+        raise InvalidInputError(f"workers is {workers}; {there}")
     if kind == "GPUs":
         return {"num_gpus": 1, "num_cpus": 1}
     room = {n: sum(int(node.get("CPU", 0)) // n for node in alive) for n in range(1, cores // workers + 1)}
@@ -177,9 +174,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise InvalidInputError(
-            f"shard {text!r} is not written as i/n with i from 0 to n - 1, for example '0/4'"
-        )
+        raise InvalidInputError(f"shard {text!r} is not written as i/n, i from 0 to n - 1; for example '0/4'")
     return int(index), int(count)
 
 

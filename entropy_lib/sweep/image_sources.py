@@ -120,9 +120,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str | None]]:
     except Exception as error:  # of pandas, of pyarrow, of json
         raise InvalidInputError(f"{path.name} cannot be read ({error})") from error
     if "file_name" not in table:
-        raise InvalidInputError(
-            f"{path.name} has columns {', '.join(map(str, table.columns))}; it needs file_name and caption"
-        )
+        there = ", ".join(map(str, table.columns))
+        raise InvalidInputError(f"{path.name} has columns {there}; it needs file_name and caption")
     captions = table.get(column(CAPTION_COLUMNS, table), [None] * len(table))
     return zip(map(str, table["file_name"]), map(first_text, captions), strict=True)
 

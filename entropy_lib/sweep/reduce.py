@@ -319,10 +319,8 @@ def things_found(comparison: Comparison) -> pd.DataFrame:
         InvalidInputError: for a comparison that nothing finds things in.
     """
     if FINDINGS not in comparison.caches:
-        raise InvalidInputError(
-            "no detector looks at this comparison; it must understand every prompt (captions of scenes) and "
-            "have room at every size"
-        )
+        able = "it must understand every prompt (captions of scenes) and fit into every size"
+        raise InvalidInputError(f"no detector looks at this comparison; {able}")
     tables = []
     for rows, sample in _cells(comparison):
         asked = comparison.caches[FINDINGS].captions(sample.prompts)

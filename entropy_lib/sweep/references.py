@@ -142,15 +142,12 @@ class Reference:
             InvalidInputError: if captions are missing, saying how many.
         """
         if self.caption is None:
-            raise InvalidInputError(
-                f"{self.name} has no captions (no column {', '.join(CAPTION_COLUMNS)}); name a prompt list"
-            )
+            columns = ", ".join(CAPTION_COLUMNS)
+            raise InvalidInputError(f"{self.name} has no captions (no column {columns}); name a prompt list")
         texts = [(first_text(self.rows[index][self.caption]) or "").strip() for index in indices]
         if missing := texts.count(""):
-            raise InvalidInputError(
-                f"{missing} of {len(texts)} captions of {self.name} are missing; caption those images, or "
-                "leave them out"
-            )
+            said = f"{missing} of {len(texts)} captions of {self.name} are missing"
+            raise InvalidInputError(f"{said}; caption those images, or leave them out")
         return texts
 
     def halves(self) -> tuple[list[int], list[int]]:
@@ -233,10 +230,8 @@ def load_reference(source: str) -> Reference:
     rows = _rows(source, path)
     image = column(IMAGE_COLUMNS, rows.column_names)
     if image is None:
-        raise InvalidInputError(
-            f"{source} has columns {', '.join(rows.column_names)}; one of {', '.join(IMAGE_COLUMNS)} must "
-            "hold images"
-        )
+        there, known = ", ".join(rows.column_names), ", ".join(IMAGE_COLUMNS)
+        raise InvalidInputError(f"{source} has columns {there}; one of {known} must hold images")
     if isinstance(rows.features[image], datasets.Image):
         rows = rows.cast_column(image, datasets.Image(decode=False))
     return Reference(path.name, rows, image, column(CAPTION_COLUMNS, rows.column_names))
@@ -267,10 +262,8 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
             return datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # of many kinds, and of as many libraries
         cause = error if isinstance(error, EntropyLibError) else error.__cause__ or error
-        raise InvalidInputError(
-            f"reference {source!r} cannot be read ({str(cause).splitlines()[0]}); restore its files, or name "
-            "another"
-        ) from error
+        said = f"reference {source!r} cannot be read ({str(cause).splitlines()[0]})"
+        raise InvalidInputError(f"{said}; restore its files, or name another") from error
 
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
@@ -312,9 +305,8 @@ def caption_list(source: str, count: int) -> list[str]:
     """
     reference = open_reference(source)
     if not isinstance(reference, Reference):
-        raise InvalidInputError(
-            f"prompts are to be those of the reference, but {source!r} has no captions; name a prompt list"
-        )
+        said = "prompts are to be those of the reference"
+        raise InvalidInputError(f"{said}, but {source!r} has no captions; name a prompt list")
     captions = list(dict.fromkeys(reference.captions(reference.halves()[0])))
     if (there := len(captions)) < count:
         raise InvalidInputError(f"prompt_count is {count}, but half of {source!r} has {there} captions")

@@ -104,10 +104,8 @@ class Sampler:
         for name, allowed in here.items():
             if asked := {getattr(unit, name) for unit in units} - allowed:
                 given, wanted = " or ".join(sorted(map(str, allowed))), ", ".join(sorted(map(str, asked)))
-                raise InvalidInputError(
-                    f"{name} here is {given}, the plan asks for {wanted}; make the plan again, or load "
-                    "what it asks for"
-                )
+                advice = "make the plan again, or load what it asks for"
+                raise InvalidInputError(f"{name} here is {given}, the plan asks for {wanted}; {advice}")
 
     def _generate(self, units: Sequence[Unit]) -> tuple[list[Pixels | None], int]:
         """The images, None where one is not finite, and the batch, halved until it fits into memory."""

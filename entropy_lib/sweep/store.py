@@ -65,9 +65,7 @@ class Store:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise InvalidInputError(
-                f"store is {str(folder)!r}, which is a file; name a folder, it is made if need be"
-            )
+            raise InvalidInputError(f"store is {str(folder)!r}, which is a file; name a folder, new or old")
 
     def image_path(self, key: str) -> Path:
         """Where the image of a key is or will be."""
@@ -201,9 +199,8 @@ class Store:
         for path in (self.record_path(key), self.image_path(key)):
             if path.exists():
                 os.replace(path, aside / f"{time.time_ns()}-{path.name}")
-        return DamagedImageError(
-            f"image {key[:12]} {problem}; put aside in {aside.name}/, `sweep sample` generates it again"
-        )
+        advice = f"put aside in {aside.name}/, `sweep sample` generates it again"
+        return DamagedImageError(f"image {key[:12]} {problem}; {advice}")
 
     def clean(self) -> int:
         """Remove temporary files whose writers are gone; returns how many."""

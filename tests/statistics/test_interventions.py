@@ -128,7 +128,7 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
         plan, tmp_path, metrics=["Over-count", "Under-count", "Repetition"], device="cpu"
     )
     el.sweep.engines.local(plan.groups(4), comparison.store, device="cpu", progress=False)
-    table = el.sweep.picture_outcomes(comparison)
+    table = el.sweep.image_outcomes(comparison)
     assert set(table.metric) == {"Over-count", "Under-count", "Repetition"}
     assert len(table) == 3 * len(plan.units)
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Over-count"]}

@@ -59,7 +59,7 @@ def made(reference, own, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     half = reference.halves()[0]
     by_caption = dict(zip(reference.captions(half), half, strict=True))
-    plan, store = Plan.of(SETTINGS, list(by_caption), [0, 1], SIZES, METHODS), Store(folder / "store")
+    plan, store = Plan.of(SETTINGS, list(by_caption), [0], SIZES, METHODS), Store(folder / "store")
     for unit in plan.units:
         noise = noise_of(unit, 40 if unit.method == "unscaled" else 20)
         spoilt = (reference.read(by_caption[unit.prompt]) + noise).clip(0, 255).astype(np.uint8)

@@ -213,7 +213,7 @@ def test_a_table_that_does_not_fit_its_folder_is_refused(tmp_path, kind, columns
         load_reference(str(path))
 
 
-@pytest.mark.parametrize(("kind", "content"), zip(TABLES, [b"\xff\xfe", b"{", b"x"], strict=True))
+@pytest.mark.parametrize(("kind", "content"), [("csv", b"\xff\xfe"), ("jsonl", b"{"), ("parquet", b"x")])
 def test_a_table_that_cannot_be_read_is_named(tmp_path, kind, content):
     path = folder(tmp_path / "real")
     (path / f"metadata.{kind}").write_bytes(content)
