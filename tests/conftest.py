@@ -21,7 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import entropy_lib as el
 
 # files whose tests take longest, which are begun first: so no process waits for another at the end
-LONGEST = ("test_notebooks.py", "test_solutions.py", "test_native_models.py")
+LONGEST = ("test_notebooks.py", "test_solutions.py", "test_interruption.py", "test_native_models.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
