@@ -128,7 +128,7 @@ def one_batch(
     """
     before = torch.get_rng_state()
     output = mend_batches(pipe)(
-        list(prompts),
+        prompt=list(prompts),
         height=size.height,
         width=size.width,
         num_inference_steps=steps,
