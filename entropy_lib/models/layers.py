@@ -8,6 +8,7 @@ size.
 """
 
 import fnmatch
+import math
 import operator
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -160,6 +161,8 @@ def _layers(network_class: type, config: tuple, height: int, width: int, text: i
         kind = made.attention.get(call.module)
         if kind is not None and kind.is_self:
             image = call.keys - kind.text * max(text, 1) - kind.other
+            if kind.text and kind.other:  # padding, of which more or less is needed than for a default text
+                image = kind.image * height * width // math.prod(made.size)
             first = sum(call.parts[: kind.part]) if kind.text or kind.other else 0
             found[call.module] = LayerTokens(
                 call.keys, call.queries, image, first, call.scale, call.rows, kind.attends

@@ -131,6 +131,7 @@ def test_generate_guides_patches_and_measures(made):
     joint = table[table.attends.isin(kinds)]
     assert set(joint.tokens) == {2 * image + text}
     assert set(joint.training_tokens) == {image + text}
+    assert set(zip(table.height, table.width, strict=True)) == {(side // 16, side // 8)}
     counts = zip(table.tokens, table.training_tokens, strict=True)
     factors = [el.rule("power(3)").factor(*count) for count in counts]
     assert table.factor.to_numpy() == pytest.approx(factors, rel=1e-6)
