@@ -46,7 +46,7 @@ def z_image():
     torch.manual_seed(0)
     network = diffusers.ZImageTransformer2DModel(
         in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
-        axes_dims=[4, 6, 6], axes_lens=[64, 64, 64],
+        axes_dims=[4, 6, 6], axes_lens=[256, 64, 64],
     )  # fmt: skip
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
