@@ -68,9 +68,8 @@ def sole_denoiser(model: DiffusionModel) -> nn.Module:
 
 def _networks(model: object) -> dict[str, nn.Module]:
     """The networks of a pipeline, by name, as they are under torch.compile."""
-    parts = getattr(model, "components", {})
-    found = {name: part for name, part in parts.items() if isinstance(part, nn.Module)} if parts else {}
-    return {name: getattr(part, "_orig_mod", part) for name, part in found.items()}
+    parts = getattr(model, "__dict__", {}).items()
+    return {name: getattr(part, "_orig_mod", part) for name, part in parts if isinstance(part, nn.Module)}
 
 
 def forget_compiled() -> None:
