@@ -33,12 +33,10 @@ def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
     """Whether guidance is `true_cfg_scale` with a negative prompt, and `guidance_scale` does nothing
     (Qwen-Image).
     """
-    accepted, embedded = (
-        inspect.signature(pipe.__call__).parameters,
-        denoiser(pipe).config.get("guidance_embeds"),
-    )
-    scale = accepted.get("guidance_scale")
-    return "true_cfg_scale" in accepted and not embedded and (scale is None or scale.default is None)
+    accepted = inspect.signature(pipe.__call__).parameters
+    if "true_cfg_scale" not in accepted or denoiser(pipe).config.get("guidance_embeds"):
+        return False
+    return "guidance_scale" not in accepted or accepted["guidance_scale"].default is None
 
 
 def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict[str, Any]:
