@@ -53,11 +53,8 @@ def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict
     accepted = inspect.signature(pipe.__call__).parameters
     options = {name: value for name, value in KEPT.items() if name in accepted}
     if is_truly_guided(pipe):
-        return (
-            options
-            | {"true_cfg_scale": guidance}
-            | ({"negative_prompt": [" "] * count} if guidance > 1 else {})
-        )
+        negative = {"negative_prompt": [" "] * count} if guidance > 1 else {}
+        return options | {"true_cfg_scale": guidance} | negative
     if "guidance_scale" not in accepted and getattr(pipe, "guider", None) is not None:
         pipe.guider = pipe.guider.new(guidance_scale=guidance)
         return options
