@@ -29,6 +29,12 @@ TRAINING_TIMESTEPS = 1000  # of a network that is called without a schedule
 KEPT = {"use_resolution_binning": False, "clean_caption": False, "num_frames": 1}
 
 
+def own_options(pipe: "DiffusionPipeline") -> dict[str, Any]:
+    """Arguments that keep a pipeline from changing what it was asked for; see `KEPT`."""
+    accepted = inspect.signature(pipe.__call__).parameters
+    return {name: value for name, value in KEPT.items() if name in accepted}
+
+
 def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
     """Whether guidance is `true_cfg_scale` with a negative prompt, and `guidance_scale` does nothing
     (Qwen-Image).
@@ -50,8 +56,7 @@ def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict
         >>> call_options(el.load("mini"), 3.0, 2)
         {'guidance_scale': 3.0}
     """
-    accepted = inspect.signature(pipe.__call__).parameters
-    options = {name: value for name, value in KEPT.items() if name in accepted}
+    accepted, options = inspect.signature(pipe.__call__).parameters, own_options(pipe)
     if is_truly_guided(pipe):
         negative = {"negative_prompt": [" "] * count} if guidance > 1 else {}
         return options | {"true_cfg_scale": guidance} | negative
