@@ -61,8 +61,8 @@ or across is left alone.
 
 ## Pipelines
 
-By the network that each denoises with (`unet` or `transformer`), as its constructor names it. Where a pipeline
-has two of a class (`transformer_2`), or its networks have other names, hand them over one by one:
+By the network that each denoises with (`unet` or `transformer`), as its constructor names it. Where a
+pipeline has two of a class (`transformer_2`), or its networks have other names, hand them over one by one:
 `el.apply_scale(pipe.transformer_2, "paper", latent_size=…)`.
 
 {pipelines}
