@@ -36,8 +36,8 @@ Written by `python benchmarks/networks.py`, which is also how to ask for a new r
 
 `el.load(name)`; `random_weights=True, device="meta"` builds the architecture alone. Memory is a rule of thumb
 for one image at native size in two bytes a parameter. A revision that could not be verified is not pinned:
-the Hub's main branch is loaded then, unless `revision=` is given. Steps and guidance are the defaults of
-diffusers where the model's authors have no others.
+the Hub's main branch is loaded then, unless `revision=` is given. Steps and guidance of the models newer than
+FLUX.1 are the defaults of their pipelines.
 
 | name | repository | native size | T | denoiser | memory | steps, guidance | licence | revision |
 |---|---|---|---|---|---|---|---|---|
@@ -49,10 +49,9 @@ Every network class that denoises. *Works*: patch and probes know its self-atten
 compared with an independent witness at the softmax kernel by `tests/models/test_every_network.py` (marked ✓).
 *Refused*: with an error that says so; most can be learnt from one call of their pipeline
 (`entropy_lib.models.networks.recording`). *Not built*: neither its default configuration nor a tiny one holds
-together. T is "asked for" where the configuration does
-not say the native size: give `latent_size`. Rules act on what attends to the image, with or without text
-    (`attends`
-narrows that); attention over frames, over text or across is left alone.
+together. T is "asked for" where the configuration does not say the native size: give `latent_size`. Rules act
+on what attends to the image, with or without text (`attends` narrows that); attention over frames, over text
+or across is left alone.
 
 {counts}.
 
@@ -62,10 +61,9 @@ narrows that); attention over frames, over text or across is left alone.
 
 ## Pipelines
 
-By the network that each denoises with (`unet` or `transformer`). Where it has two of a class
-(`transformer_2`), or its
-networks have other names, hand them over one by one: `el.apply_scale(pipe.transformer_2, "paper",
-    latent_size=…)`.
+By the network that each denoises with (`unet` or `transformer`), as its constructor names it. Where a
+pipeline has two of a class (`transformer_2`), or its networks have other names, hand them over one by one:
+`el.apply_scale(pipe.transformer_2, "paper", latent_size=…)`.
 
 {pipelines}
 """
@@ -119,7 +117,7 @@ def pipelines(states):
         parts = inspect.signature(kind.__init__).parameters
         asked = [str(parts[part].annotation) for part in ("unet", "transformer") if part in parts]
         network = next((each for each in states if asked and re.search(rf"\b{each}\b", asked[0])), None)
-        state = states[network].split(" ")[0] if network else "its networks by themselves"
+        state = states[network].removesuffix(" ✓") if network else "its networks by themselves"
         found.setdefault(state, []).append(f"{name} ({network})" if network else name)
     lines = [f"- **{state}** ({len(names)}): {', '.join(names)}" for state, names in sorted(found.items())]
     return "\n".join(reversed(lines))

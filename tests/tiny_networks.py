@@ -195,11 +195,11 @@ def classes():
     return found
 
 
-def tiny(name):
+def tiny(name, **others):
     """A tiny network with random weights, gates included, or what its constructor said against it."""
     kind = getattr(diffusers, name)
     accepted = inspect.signature(kind.__init__).parameters
-    wanted = DEPTH | WIDTH | OWN.get(name, {})
+    wanted = DEPTH | WIDTH | OWN.get(name, {}) | others
     config = {key: value for key, value in wanted.items() if key in accepted}
     torch.manual_seed(0)
     network = kind(**config).eval()

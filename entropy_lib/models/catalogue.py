@@ -180,7 +180,7 @@ CATALOGUE = {
         dtype="float16",
     ),
     "kolors": Entry(
-        "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.48, 17.81, 50, 5.0,
+        "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.46, 17.81, 50, 5.0,
         "Apache-2.0, commercial use by registration", size_multiple=8, dtype="float16",
         revision="7e091c75199e910a26cd1b51ed52c28de5db3711",
     ),

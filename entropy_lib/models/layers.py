@@ -8,6 +8,7 @@ size.
 """
 
 import fnmatch
+import math
 import operator
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -67,9 +68,8 @@ def sole_denoiser(model: DiffusionModel) -> nn.Module:
 
 def _networks(model: object) -> dict[str, nn.Module]:
     """The networks of a pipeline, by name, as they are under torch.compile."""
-    parts = getattr(model, "components", {})
-    found = {name: part for name, part in parts.items() if isinstance(part, nn.Module)} if parts else {}
-    return {name: getattr(part, "_orig_mod", part) for name, part in found.items()}
+    parts = getattr(model, "__dict__", {}).items()
+    return {name: getattr(part, "_orig_mod", part) for name, part in parts if isinstance(part, nn.Module)}
 
 
 def forget_compiled() -> None:
@@ -160,6 +160,8 @@ def _layers(network_class: type, config: tuple, height: int, width: int, text: i
         kind = made.attention.get(call.module)
         if kind is not None and kind.is_self:
             image = call.keys - kind.text * max(text, 1) - kind.other
+            if kind.text and kind.other:  # padding, of which more or less is needed than for a default text
+                image = kind.image * height * width // math.prod(made.size)
             first = sum(call.parts[: kind.part]) if kind.text or kind.other else 0
             found[call.module] = LayerTokens(
                 call.keys, call.queries, image, first, call.scale, call.rows, kind.attends

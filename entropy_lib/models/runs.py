@@ -29,16 +29,20 @@ TRAINING_TIMESTEPS = 1000  # of a network that is called without a schedule
 KEPT = {"use_resolution_binning": False, "clean_caption": False, "num_frames": 1}
 
 
+def own_options(pipe: "DiffusionPipeline") -> dict[str, Any]:
+    """Arguments that keep a pipeline from changing what it was asked for; see `KEPT`."""
+    accepted = inspect.signature(pipe.__call__).parameters
+    return {name: value for name, value in KEPT.items() if name in accepted}
+
+
 def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
     """Whether guidance is `true_cfg_scale` with a negative prompt, and `guidance_scale` does nothing
     (Qwen-Image).
     """
-    accepted, embedded = (
-        inspect.signature(pipe.__call__).parameters,
-        denoiser(pipe).config.get("guidance_embeds"),
-    )
-    scale = accepted.get("guidance_scale")
-    return "true_cfg_scale" in accepted and not embedded and (scale is None or scale.default is None)
+    accepted = inspect.signature(pipe.__call__).parameters
+    if "true_cfg_scale" not in accepted or denoiser(pipe).config.get("guidance_embeds"):
+        return False
+    return "guidance_scale" not in accepted or accepted["guidance_scale"].default is None
 
 
 def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict[str, Any]:
@@ -52,14 +56,10 @@ def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict
         >>> call_options(el.load("mini"), 3.0, 2)
         {'guidance_scale': 3.0}
     """
-    accepted = inspect.signature(pipe.__call__).parameters
-    options = {name: value for name, value in KEPT.items() if name in accepted}
+    accepted, options = inspect.signature(pipe.__call__).parameters, own_options(pipe)
     if is_truly_guided(pipe):
-        return (
-            options
-            | {"true_cfg_scale": guidance}
-            | ({"negative_prompt": [" "] * count} if guidance > 1 else {})
-        )
+        negative = {"negative_prompt": [" "] * count} if guidance > 1 else {}
+        return options | {"true_cfg_scale": guidance} | negative
     if "guidance_scale" not in accepted and getattr(pipe, "guider", None) is not None:
         pipe.guider = pipe.guider.new(guidance_scale=guidance)
         return options

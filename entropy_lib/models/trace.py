@@ -48,6 +48,7 @@ class Attention:
             itself) or "cross" (an image asks something else).
         text: how many keys each token of text adds.
         other: keys that are neither image nor text.
+        image: keys that are the image's, at the size that its structure was compared at.
         part: which of the parts that the keys are joined from is the image.
         call: which call of the module it is.
     """
@@ -55,6 +56,7 @@ class Attention:
     attends: str
     text: int = 0
     other: int = 0
+    image: int = 0
     part: int = 0
     call: int = 0
 
@@ -66,10 +68,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class Structure:
-    """How a network is called, and the attention of each module that has any, in the order of execution."""
+    """How a network is called, the attention of each module that has any, in the order of execution, and the
+    size in latent pixels that this was found at.
+    """
 
     family: Family
     attention: Mapping[str, Attention]
+    size: tuple[int, int]
 
 
 def structure(network_class: type, config: tuple) -> Structure:
@@ -122,7 +127,7 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
         if name in wide and (name in longer or not longer)
     }
     joint = any(each.is_self and each.text for each in found.values())
-    return Structure(family if joint else replace(family, text_tokens=0), found)
+    return Structure(family if joint else replace(family, text_tokens=0), found, (height, width))
 
 
 def _reference(family: Family, config: dict) -> tuple[int, int]:
@@ -170,7 +175,8 @@ def _attention(
     each = int(base.keys - image == text) if longer is None else (longer.keys - base.keys) // LONGER
     grown = [one != other for one, other in zip(base.parts, wide.parts, strict=False)]
     part = grown.index(True) if True in grown else 0
-    return Attention("image+text" if each else "image", each, base.keys - image - each * text, part, number)
+    other = base.keys - image - each * text
+    return Attention("image+text" if each else "image", each, other, image, part, number)
 
 
 def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:

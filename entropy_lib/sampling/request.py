@@ -240,7 +240,8 @@ def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
     decoder = getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
     if decoder is None or getattr(decoder, "use_tiling", False):
         return
-    numbers = 3 * batch + decoder.config.block_out_channels[0]  # for each pixel
+    first = decoder.config.get("block_out_channels") or [decoder.config.get("base_dim", 0)]
+    numbers = 3 * batch + first[0]  # for each pixel
     needed = size.pixels * numbers * torch.finfo(decoder.dtype).bits // 8
     there = device_memory(decoder.device)
     if needed > there:

@@ -36,7 +36,8 @@ def qwen():
     decoder = diffusers.AutoencoderKLQwenImage(
         **FOUR | {"z_dim": 2}, latents_mean=[0.0] * 2, latents_std=[1.0] * 2
     )
-    pipe = diffusers.QwenImagePipeline(FLOW(), decoder, None, None, tiny("QwenImageTransformer2DModel"))
+    network = tiny("QwenImageTransformer2DModel", out_channels=2)
+    pipe = diffusers.QwenImagePipeline(FLOW(), decoder, None, None, network)
     pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), torch.ones(len(prompt), TEXT).long())
     return pipe
 
@@ -45,7 +46,7 @@ def z_image():
     torch.manual_seed(0)
     network = diffusers.ZImageTransformer2DModel(
         in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
-        axes_dims=[4, 6, 6], axes_lens=[64, 64, 64],
+        axes_dims=[4, 6, 6], axes_lens=[256, 64, 64],
     )  # fmt: skip
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
@@ -57,7 +58,8 @@ def z_image():
 
 def flux2():
     decoder = diffusers.AutoencoderKLFlux2(latent_channels=2, **PLAIN)
-    pipe = diffusers.Flux2Pipeline(FLOW(), decoder, None, None, tiny("Flux2Transformer2DModel"))
+    network = tiny("Flux2Transformer2DModel", guidance_embeds=True)
+    pipe = diffusers.Flux2Pipeline(FLOW(), decoder, None, None, network)
     ids = torch.cartesian_prod(torch.arange(1), torch.arange(1), torch.arange(1), torch.arange(TEXT))
     pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), ids.expand(len(prompt), -1, -1))
     return pipe
@@ -88,64 +90,71 @@ def hunyuan_image():
     return pipe
 
 
-PIPELINES = {  # keys of a call beside the image's
-    "Qwen-Image": (qwen, TEXT), "Z-Image": (z_image, None), "FLUX.2": (flux2, TEXT), "Wan": (wan, 0),
-    "HunyuanImage": (hunyuan_image, TEXT),
+PIPELINES = {  # keys beside the image's (of Z-Image: text is padded to 32), and a side in pixels
+    "Qwen-Image": (qwen, TEXT, 64), "Z-Image": (z_image, 32, 128), "FLUX.2": (flux2, TEXT, 64), "Wan": (wan,
+                                                                                                        0,
+                                                                                                        64),
+    "HunyuanImage": (hunyuan_image, TEXT, 64),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
 def made(request):
-    make, text = PIPELINES[request.param]
+    make, text, side = PIPELINES[request.param]
     pipe = make()
     pipe.set_progress_bar_config(disable=True)
-    return pipe, text
+    return pipe, text, side
 
 
-def draw(pipe, size, guidance=3.0):
-    return el.generate(pipe, ["a zebra", "a cup of tea"], [0, 1], size, steps=2, guidance=guidance, batch=2)
+def draw(pipe, height, width, guidance=3.0):
+    prompts = ["a zebra", "a cup of tea"]
+    return el.generate(pipe, prompts, [0, 1], (height, width), steps=2, guidance=guidance, batch=2)
 
 
 def test_generate_guides_patches_and_measures(made):
-    pipe, text = made
-    native, wide = draw(pipe, (64, 64)), draw(pipe, (64, 128))
-    assert wide.shape == (2, 64, 128, 3)
-    assert not np.array_equal(wide, draw(pipe, (64, 128), guidance=1.0)), "guidance arrives"
-    with el.scaled(pipe, "power(3)", latent_size=(8, 8)), el.EntropyProbe(pipe, latent_size=(8, 8)) as probe:
-        assert not np.array_equal(draw(pipe, (64, 128)), wide)
+    pipe, text, side = made
+    image, latent_size = (side // 16) ** 2, (side // 8, side // 8)
+    native, wide = draw(pipe, side, side), draw(pipe, side, 2 * side)
+    assert wide.shape == (2, side, 2 * side, 3)
+    assert not np.array_equal(wide, draw(pipe, side, 2 * side, guidance=1.0)), "guidance arrives"
+    with (
+        el.scaled(pipe, "power(3)", latent_size=latent_size),
+        el.EntropyProbe(pipe, latent_size=latent_size) as probe,
+    ):
+        assert not np.array_equal(draw(pipe, side, 2 * side), wide)
         report = el.scale_report(pipe)
     table = probe.table()
-    if text is not None:  # Z-Image pads its text to multiples of 32, and refines the image without it first
-        assert set(table.attends) == {"image+text" if text else "image"}
-        assert set(table.tokens) == {32 + text}
-        assert set(table.training_tokens) == {16 + text}
-    factors = [
-        el.rule("power(3)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
-    ]
-    assert table.factor.to_numpy() == pytest.approx(factors, rel=1e-6)
     assert set(report.layer) == set(table.layer)
-    with el.scaled(pipe, "paper", latent_size=(8, 8)):
-        assert np.array_equal(draw(pipe, (64, 64)), native)
+    kinds = {"image+text" if text else "image"}
+    # Z-Image first refines its image without text
+    assert set(table.attends) == kinds | ({"image"} if side == 128 else set())
+    joint = table[table.attends.isin(kinds)]
+    assert set(joint.tokens) == {2 * image + text}
+    assert set(joint.training_tokens) == {image + text}
+    assert set(zip(table.height, table.width, strict=True)) == {(side // 16, side // 8)}
+    counts = zip(table.tokens, table.training_tokens, strict=True)
+    factors = [el.rule("power(3)").factor(*count) for count in counts]
+    assert table.factor.to_numpy() == pytest.approx(factors, rel=1e-6)
+    with el.scaled(pipe, "paper", latent_size=latent_size):
+        assert np.array_equal(draw(pipe, side, side), native)
 
 
 def test_branches_are_those_of_the_prompts(made):
-    """Z-Image puts its prompts before the negative ones, others call their network twice, FLUX.2 is told a
+    """Z-Image puts its prompts before the negative ones, others call their network twice; FLUX.2 gets a
     number.
     """
-    pipe, _ = made
+    pipe, _, side = made
     tables = []
     for guidance in (3.0, 1.0):
-        with el.EntropyProbe(pipe, latent_size=(8, 8), per_image=True) as probe:
-            draw(pipe, (64, 64), guidance)
+        with el.EntropyProbe(pipe, latent_size=(side // 8, side // 8), per_image=True) as probe:
+            draw(pipe, side, side, guidance)
         table = probe.table()
         assert set(table.image) == {0, 1}
         tables.append(table[table.step == 0].set_index(["layer", "head", "image"]))
     guided, alone = tables
     if set(guided.branch) == {"cond", "uncond"}:
-        guided = guided[guided.branch == "cond"]
-        assert guided.entropy.to_numpy() == pytest.approx(
-            alone.entropy.reindex(guided.index).to_numpy(), abs=1e-5
-        )
+        found = guided[guided.branch == "cond"].entropy
+        assert found.to_numpy() == pytest.approx(alone.entropy.reindex(found.index).to_numpy(), abs=1e-5)
     else:
         assert set(guided.branch) <= {"all", "extra"}
 

@@ -39,7 +39,7 @@ def test_a_network_that_does_not_say_its_size_is_refused_by_the_parameter_that_t
         el.training_tokens(outline("mini-dit"))
 
 
-@pytest.mark.parametrize("model", ["mini", "mini-circular", "sd15", "wan"])
+@pytest.mark.parametrize("model", ["mini", "mini-circular", "sd15", "z-image"])
 def test_the_catalogue_is_outlined_as_it_says(model):
     """Whether what it says of the others is so: `test_architectures.py`."""
     known, network = CATALOGUE[model], outline(model)

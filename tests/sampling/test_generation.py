@@ -74,9 +74,9 @@ def asked(pipe, monkeypatch):
     """What the pipeline is called with, in place of generating."""
     calls = []
 
-    def call(self, prompts, **options):
+    def call(self, prompt, **options):
         calls.append(options)
-        return SimpleNamespace(images=np.zeros((len(prompts), options["height"], options["width"], 3)))
+        return SimpleNamespace(images=np.zeros((len(prompt), options["height"], options["width"], 3)))
 
     monkeypatch.setattr(type(pipe), "__call__", call)
     return calls
