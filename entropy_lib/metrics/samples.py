@@ -60,7 +60,8 @@ def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) 
             f"{name} hold NaN or infinity in {broken} of {len(values)} rows; leave those images out"
         )
     # Apple's GPUs have no float64.
-    return values.detach().cpu() if values.device.type == "mps" else values.detach()
+    values = values.cpu() if values.device.type == "mps" else values
+    return values.detach() if values.requires_grad else values  # the caller's own tensor is known again
 
 
 def same_width(first: Tensor, second: Tensor, names: tuple[str, str] = ("features", "the reference")) -> None:
