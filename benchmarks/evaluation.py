@@ -4,8 +4,8 @@ of images.
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py beside 10000 2048      # one row of the ratios; or "table", "memory"
 
-Memory is the growth of a fresh process's resident peak, with synthetic features. torchmetrics computes from the same
-features, in the same process, on one thread: its FID, and its KID of 100 subsets of 1,000.
+Memory is the growth of a fresh process's resident peak, with synthetic features. torchmetrics computes from
+the same features, in the same process, on one thread: its FID, and its KID of 100 subsets of 1,000.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from denoising_step import resident
 
-from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
+from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.sampling import generation
@@ -126,7 +126,8 @@ def table_beside_torchmetrics(images, width):
 
     seconds = seconds_of(table)
     print(
-        f"Six sizes by two rules, {images:,} x {width:,}: {seconds:.1f} s, {seconds / fid:.1f} plain FIDs of {fid:.2f} s"
+        f"Six sizes by two rules, {images:,} x {width:,}: {seconds:.1f} s, "
+        f"{seconds / fid:.1f} plain FIDs of {fid:.2f} s"
     )
 
 
@@ -148,7 +149,8 @@ def memory(images, width):
         seconds = seconds_of(work)
         growths.append(f"{(resident('VmHWM') - before) / 1024:.0f} | {seconds:.1f}")
     print(
-        f"| {images:,} | {width:,} | {images * width * 4 / 1e6:.0f} | {width**2 * 8 / 1e6:.1f} | {' | '.join(growths)} |",
+        f"| {images:,} | {width:,} | {images * width * 4 / 1e6:.0f} | {width**2 * 8 / 1e6:.1f} "
+        f"| {' | '.join(growths)} |",
         flush=True,
     )
 
@@ -156,7 +158,8 @@ def memory(images, width):
 def main():
     with tempfile.TemporaryDirectory() as place:
         print(
-            f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+            f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, "
+            f"torch {torch.__version__}\n"
         )
         print("| size | images a second | share of time outside the model |\n|---|---|---|")
         for size in ((32, 32), (64, 64), (128, 128)):
@@ -170,7 +173,8 @@ def main():
             )
         first, second = feature_pass(many, store, Path(place))
         print(
-            f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: {first / second:.0f} times faster\n"
+            f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: "
+            f"{first / second:.0f} times faster\n"
         )
     print("Distances, one thread (seconds; FD and KID with intervals, torchmetrics' without)\n")
     print(

@@ -1,29 +1,31 @@
 """Fréchet distance between two sets of features, each described by its mean and covariance.
 
-    FD = |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1^½ S2 S1^½)^½          (Dowson and Landau 1982; Heusel et al. 2017, Eq. 6)
+    FD = |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1^½ S2 S1^½)^½    (Dowson and Landau 1982; Heusel et al. 2017)
 
 With Inception features it is the FID. The matrix under the last root is symmetric, so its eigenvalues are
 real: there is no imaginary part to throw away, as there is with a general matrix root of S1 S2.
 
-**Standard error.** The distance is smooth in means and covariances, so that a sample's error is, to first order,
-a sum over its images of their influences (delta method). With T the symmetric matrix for which T S1 T = S2 (the
-optimal transport between the two Gaussians),
+**Standard error.** The distance is smooth in means and covariances, so that a sample's error is, to first
+order, a mean over its images of their influences (delta method). With T the symmetric matrix for which T S1 T
+= S2, the optimal transport between the two Gaussians,
 
     IF(x) = 2 (m1 - m2)·(x - m1) + |x - m1|² - (x - m1)ᵀ T (x - m1), less its mean,
 
-and likewise for an image of the reference, with T⁻¹. One eigenvalue problem gives all of them. Influences are summed
-over the images of a label (a prompt, or a block of prompts) in both samples: what those share counts as shared.
+and likewise for an image of the reference, with T⁻¹. One eigenvalue problem gives all of them. Influences are
+summed over the images of a label (a prompt, or a block of prompts) in both samples: what those share counts
+as shared.
 
-**Bias.** The distance of n images is biased upwards, by about c/n, and c depends on the method, so that equal n does
-not make two methods comparable (Chong and Forsyth 2020). In coordinates in which S1 and S2 are both diag(s) the second
-derivative is ½ Σ_ij (dS1 - dS2)_ij² / (s_i + s_j): its mean over labels is the bias of order 1/n. What it leaves, of
-order 1/n², is taken off by Richardson's extrapolation from the distances of halves.
+**Bias.** The distance of n images is biased upwards, by about c/n, and c depends on the method, so that equal
+n does not make two methods comparable (Chong and Forsyth 2020). In coordinates in which S1 and S2 are both
+diag(s) the term of second order is ½ Σ_ij (dS1 - dS2)_ij² / (s_i + s_j): summed over labels it is the bias of
+order 1/n. What this leaves, of order 1/n², is taken off by Richardson's extrapolation from halves.
 
-**Deleting blocks** (`way="blocks"`), one eigenvalue problem for each block, does both without any derivative. It is
-what the closed form is tested against, and what paired differences of fewer than `ENOUGH` images a feature rest on.
+**Deleting blocks** (`way="blocks"`) does both without any derivative, at one eigenvalue problem for each
+block. It is what the closed form is tested against, and what paired differences rest on where there are fewer
+than `ENOUGH` images a feature.
 
-A reference that is a matrix is a sample too: its bias is taken off and its error counts. A reference that is a state
-is taken as it is: the distance is that to *these* images.
+A reference that is a matrix is a sample too: its bias is taken off and its error counts. A reference that is
+a state is taken as it is: the distance is that to *these* images.
 
 COVERAGE
 """
@@ -79,10 +81,11 @@ def frechet_distance(features: FeatureRows | FeatureState, reference: FeatureRow
 
     Example:
         >>> images = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
-        >>> round(frechet_distance(images, images + 1.0), 6)                      # moved by 1 in each of 8 directions
+        >>> round(frechet_distance(images, images + 1.0), 6)         # moved by 1 in each of 8 directions
         8.0
         >>> def normal(mean, variance, count=1000):
-        ...     return FeatureState(count, torch.tensor([mean]).double(), torch.tensor([[variance * (count - 1)]]).double())
+        ...     scatter = torch.tensor([[variance * (count - 1)]]).double()
+        ...     return FeatureState(count, torch.tensor([mean]).double(), scatter)
         >>> frechet_distance(normal(3.0, 4.0), normal(0.0, 1.0))                  # 3² + (2 - 1)²
         10.0
     """
@@ -106,7 +109,8 @@ def frechet_interval(
     Args:
         features: `[n, d]`, n at least 2 d.
         reference: a matrix, which is a sample like the features; or a state, which is taken as it is.
-        labels: what is independent: the block of each image, of `statistics.deal_blocks`, or its prompt's number.
+        labels: what is independent: the block of each image, of `statistics.deal_blocks`, or its
+            prompt's number.
         reference_labels: as for `kernel_interval`.
         level: of the interval.
         way: "influence" or "blocks" (see above); None: influence, from two images a feature on either side.
@@ -129,8 +133,8 @@ def frechet_interval(
     count, width = features.shape
     if count < ENOUGH * width:
         raise InvalidInputError(
-            f"{count} images for {width} features: too few for the level of a Fréchet distance, no interval would cover it. "
-            f"Draw at least {ENOUGH * width} (in each part), or report KID, or the paired difference of two methods"
+            f"{count} images for {width} features: too few for the level of a Fréchet distance, no interval would "
+            f"cover it. Draw at least {ENOUGH * width} (in each part), or report KID, or the paired difference of two methods"
         )
     return _interval([features], known, (labels, reference_labels), level, way)
 
@@ -183,7 +187,8 @@ def _checked(features: FeatureRows | FeatureState, name: str) -> Tensor | Featur
         (features.count, len(features.mean)) if isinstance(features, FeatureState) else features.shape
     )
     if count < ENOUGH * width:
-        message = f"{name}: {count} images for {width} features; the distance is mostly bias below {ENOUGH * width} images. "
+        message = f"{name}: {count} images for {width} features; "
+        message += f"the distance is mostly bias below {ENOUGH * width} images. "
         message += "Read it as a comparison at equal n at best, or use KID, which has no bias"
         warnings.warn(message, FewImagesWarning, stacklevel=3)
     return features
@@ -231,8 +236,8 @@ def _interval(
     enough = fewest >= ENOUGH * width and min(halves) > 1 and blocks.count >= LABELS
     if way == "influence" and not enough:
         raise InvalidInputError(
-            f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', which needs "
-            f"{ENOUGH * width} images and {LABELS} labels; take way='blocks'"
+            f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', which "
+            f"needs {ENOUGH * width} images and {LABELS} labels; take way='blocks'"
         )
     if way == "blocks" or not enough:
         return _by_deletion(methods, reference, blocks, level)
@@ -285,15 +290,16 @@ class Measured:
 
     Attributes:
         estimate: the distance.
-        influences: of each label, summed over its images in both samples and divided by their number; they sum to 0.
+        influences: of each label, summed over its images in both samples and divided by the number of
+            images; they sum to 0.
     """
 
     estimate: float
     influences: Float64[np.ndarray, " label"]
 
 
-# {reference: {features: {labels: Measured}}}: a table asks for a method's distance and for its differences from
-# others. An entry lives no longer than the tensors that it is of.
+# {reference: {features: {labels: Measured}}}: a table asks for a method's distance and for its differences
+# from others. An entry lives no longer than the tensors that it is of.
 _KEPT = WeakIdKeyDictionary()
 
 
@@ -330,8 +336,8 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     whole = _distance(state, known, roots)
     del state, known, maps
     influences, of_means, of_covariances = _derivatives(samples, roots, groups)
-    # With F(n) = F + (p + q) + e: halves have twice the bias of means p, and of covariances q as much more as their
-    # curvature is higher; 4 F(n) - F(n/2) is without the next order.
+    # Halves have twice the bias of means, and of covariances twice as much again as their curvature is higher;
+    # (4 F(n) - F(n/2)) / 3 is without the next order.
     ratio = half_curvature / _curvature(roots)
     left = 2 * of_means + (4 - 2 * ratio) * of_covariances
     return Measured((4 * whole - half_distance - left) / 3, influences)
@@ -345,9 +351,9 @@ def _halves(features: Tensor, groups: Labels) -> list[FeatureState]:
 def _common_coordinates(
     covariance: Float64[Tensor, "dim dim"], reference: Float64[Tensor, "dim dim"]
 ) -> tuple[Float64[Tensor, " rank"], list[Float64[Tensor, "dim rank"]]]:
-    """The roots s, and for either sample what takes features to coordinates u of covariance 1, in which T is diag(s).
+    """The roots s, and what takes the features of either sample to coordinates of covariance 1.
 
-    Directions in which either has no variance are left out.
+    In these T and T⁻¹ are diag(s). Directions in which either has no variance are left out.
     """
     values, vectors = torch.linalg.eigh(reference)
     kept = values > NULL * values[-1]
@@ -401,7 +407,7 @@ class Side:
 def _derivatives(
     samples: Sequence[Side], roots: Float64[Tensor, " rank"], groups: Labels
 ) -> tuple[Float64[np.ndarray, " label"], float, float]:
-    """The influence of each label, and the bias of order 1/n that means and covariances cause, in one pass."""
+    """The influence of each label, and the bias of order 1/n from means and from covariances, in one pass."""
     double = any(side.features.dtype == torch.float64 for side in samples)
     dtype = torch.float64 if double else torch.float32
     s = roots.to(dtype)

@@ -162,7 +162,8 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
     metric.name: metric
     for metric in (
         Distance(
-            name="FD", unit="squared units of a feature", better="lower", images_per_feature=ENOUGH, of_states=True,
+            name="FD", unit="squared units of a feature", better="lower",
+            images_per_feature=ENOUGH, of_states=True,
             interval=frechet_interval, difference=frechet_difference,
         ),
         Distance(
@@ -179,7 +180,8 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
             values=lambda rows, prompts, embed: clip_scores(rows, embed(prompts)),
         ),
         PictureScore(
-            name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE, value=repetition_index,
+            name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE,
+            value=repetition_index,
         ),
         finding("over_count", "things beyond what was asked for, an image", "lower", COUNT),
         finding("under_count", "things short of what was asked for, an image", "lower", COUNT),

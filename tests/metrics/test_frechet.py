@@ -162,7 +162,7 @@ def gaussian_distance(mean, covariance, other_mean, other):
 
 def towards(rows, chosen, step):
     """Mean and covariance, moved by a step towards the chosen rows."""
-    mean, covariance = rows.mean(0), np.cov(rows.T)
+    mean, covariance = rows.mean(0), np.cov(rows.T, bias=True)
     away = rows[chosen] - mean
     mean_moved = mean + step / len(rows) * away.sum(0)
     return mean_moved, covariance + step / len(rows) * (away.T @ away - len(away) * covariance)
@@ -170,11 +170,13 @@ def towards(rows, chosen, step):
 
 @pytest.mark.parametrize("of_state", [True, False])
 def test_influences_and_bias_are_derivatives_of_the_distance(of_state):
-    """By finite differences, a label at a time in both samples; labels are fewer than groups, so each is one."""
+    """By finite differences, a label at a time in both samples; so few labels are a group each."""
     images, real = mixed(60, 4, 0), mixed(50, 4, 1)
     labels, real_labels = np.arange(60) // 3, np.arange(50) % 20
     samples = [(images, labels)] if of_state else [(images, labels), (real, real_labels)]
-    maps_of = frechet._common_coordinates(*(torch.from_numpy(np.cov(rows.T)) for rows in (images, real)))
+    maps_of = frechet._common_coordinates(
+        *(torch.from_numpy(np.cov(rows.T, bias=True)) for rows in (images, real))
+    )
     away = torch.from_numpy(images.mean(0) - real.mean(0))
     sides = [
         frechet.Side(
