@@ -1,4 +1,4 @@
-"""How often 95 % intervals of the Fréchet distance hold the true one: Gaussian features, by images per feature.
+"""How often 95 % intervals of the Fréchet distance hold the true one, by Gaussian images per feature.
 
     python benchmarks/coverage.py [features, 32] [repetitions, 200]
 

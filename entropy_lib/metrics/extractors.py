@@ -149,8 +149,8 @@ class Extractor:
         if not (cut := self.cut(captions)):
             return ""
         return (
-            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} tokens "
-            f"that {self.name} reads; the rest of them does not count in their scores"
+            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} "
+            f"tokens that {self.name} reads; the rest of them does not count in their scores"
         )
 
 

@@ -127,14 +127,15 @@ def frechet_interval(
         >>> images, real = torch.randn(2, 400, 8, generator=torch.Generator().manual_seed(0))
         >>> labels = deal_blocks(range(400))
         >>> print(frechet_interval(images, real, labels))                    # the plain distance is 0.117
-        ?
+        -0.0213 [-0.0778, 0.0352]
     """
     features, known = feature_matrix(features, least=2), _checked(reference, "the reference")
     count, width = features.shape
     if count < ENOUGH * width:
         raise InvalidInputError(
-            f"{count} images for {width} features: too few for the level of a Fréchet distance, no interval would "
-            f"cover it. Draw at least {ENOUGH * width} (in each part), or report KID, or the paired difference of two methods"
+            f"{count} images for {width} features: too few for the level of a Fréchet distance, no interval "
+            f"would cover it. Draw at least {ENOUGH * width} (in each part), or report KID, or the paired "
+            "difference of two methods"
         )
     return _interval([features], known, (labels, reference_labels), level, way)
 
@@ -236,8 +237,8 @@ def _interval(
     enough = fewest >= ENOUGH * width and min(halves) > 1 and blocks.count >= LABELS
     if way == "influence" and not enough:
         raise InvalidInputError(
-            f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', which "
-            f"needs {ENOUGH * width} images and {LABELS} labels; take way='blocks'"
+            f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', "
+            f"which needs {ENOUGH * width} images and {LABELS} labels; take way='blocks'"
         )
     if way == "blocks" or not enough:
         return _by_deletion(methods, reference, blocks, level)
@@ -336,7 +337,7 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     whole = _distance(state, known, roots)
     del state, known, maps
     influences, of_means, of_covariances = _derivatives(samples, roots, groups)
-    # Halves have twice the bias of means, and of covariances twice as much again as their curvature is higher;
+    # Halves have twice the bias of means, and of covariances by as much more as their curvature is higher;
     # (4 F(n) - F(n/2)) / 3 is without the next order.
     ratio = half_curvature / _curvature(roots)
     left = 2 * of_means + (4 - 2 * ratio) * of_covariances

@@ -129,8 +129,9 @@ class Blocks:
         ):
             if len(found) < LEAST or found[0] < 0 or found[-1] >= count:
                 raise InvalidInputError(
-                    f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} of the {count} "
-                    "of the images, for images of one block are never paired: take three prompts or more"
+                    f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} "
+                    f"of the {count} of the images, for images of one block are never paired: "
+                    "take three prompts or more"
                 )
         return blocks
 
