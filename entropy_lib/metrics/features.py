@@ -119,8 +119,8 @@ class FeatureCache:
     def _computed(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
         """Rows of images whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}
-        for index, picture in enumerate(pictures):
-            sizes.setdefault(picture.shape, []).append(index)
+        for index, image in enumerate(pictures):
+            sizes.setdefault(image.shape, []).append(index)
         view = [self.view] if self.view else []
         parts = [
             self.extractor.pictures(np.stack([pictures[i] for i in index]), *view) for index in sizes.values()

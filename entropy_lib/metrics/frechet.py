@@ -316,22 +316,20 @@ def _measured(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks
 
 def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks) -> Measured:
     """The distance, the influences on it and its bias."""
-    groups, known = _groups(blocks), reference
+    groups, sampled = _groups(blocks), isinstance(reference, Tensor)
     own = _halves(features, groups[blocks.images])
-    others = [reference] * 2
-    if isinstance(reference, Tensor):
-        others = _halves(reference, groups[blocks.reference])
-        known = others[0] + others[1]
-    known, others = known.to(features.device), [other.to(features.device) for other in others]
-    state, half_distance, half_curvature = own[0] + own[1], 0.0, 0.0
+    others = _halves(reference, groups[blocks.reference]) if sampled else [reference] * 2
+    others = [other.to(features.device) for other in others]
+    half_distance = half_curvature = 0.0
     for half, other in zip(own, others, strict=True):
         roots = _roots_to(other)(half)
         half_distance += _distance(half, other, roots) / 2
         half_curvature += _curvature(roots) / 2
-    del own, others
+    state, known = own[0] + own[1], others[0] + others[1] if sampled else others[0]
+    del own, others  # matrices of d x d
     roots, maps = _common_coordinates(state.covariance, known.covariance)
     samples = [Side(features, blocks.images, state.mean, maps[0], state.mean - known.mean, 1)]
-    if isinstance(reference, Tensor):
+    if sampled:
         reference = reference.to(features.device)
         samples.append(Side(reference, blocks.reference, known.mean, maps[1], known.mean - state.mean, -1))
     whole = _distance(state, known, roots)

@@ -69,7 +69,7 @@ class Detector:
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `image` (its number), `name, top, left, bottom, right, visible, legible,
+        """One row a thing: columns `picture` (its number), `name, top, left, bottom, right, visible, legible,
         score`.
         """
         rows = [

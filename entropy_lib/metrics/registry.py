@@ -138,7 +138,7 @@ class PictureScore(Metric):
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
         """The numbers of images of one size, a column."""
-        return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
+        return torch.tensor([[self.value(image)] for image in pictures], dtype=torch.float32)
 
 
 SHARE, COUNT = (0.0, 1.0), (0.0, math.inf)
