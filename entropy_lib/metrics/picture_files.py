@@ -13,7 +13,23 @@ from PIL import Image, ImageCms, ImageOps
 
 from entropy_lib.errors import InvalidInputError
 
-SHOWN = set("1 L LA P PA RGB RGBA RGBa RGBX CMYK YCbCr I;16 I;16B I;16L I;16N".split())  # modes of Pillow
+SHOWN = {
+    "1",
+    "L",
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "I;16",
+    "I;16B",
+    "I;16L",
+    "I;16N",
+}
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
 ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 
