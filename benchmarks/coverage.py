@@ -3,7 +3,7 @@
     python benchmarks/coverage.py [features, 32] [repetitions, 200]
 
 The images have 1.3 times the standard deviations of the reference and another mean; blocks are 20, of whole
-prompts. The reference is the distribution itself ("state") or as many images of it ("sample"); with prompts,
+prompts, or as many as there are prompts. The reference is the distribution itself ("state") or as many images of it ("sample"); with prompts,
 four images show each, two thirds of their variance is the prompt's, and both samples have all or half of the
 prompts in common.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from entropy_lib.metrics import FeatureState, frechet_interval
-from entropy_lib.statistics.resampling import deal_together
+from entropy_lib.statistics.resampling import BLOCKS, deal_together
 
 SPREAD, SHIFT = 1.3, 0.5
 PER_FEATURE = (2, 3, 5, 10, 30)
@@ -52,7 +52,7 @@ def row(width, falling, reference, shared, repetitions):
         held = {"influence": [], "blocks": []}
         for seed in range(repetitions):
             images, real, prompts, others = samples(per_feature * width, variances.sqrt(), shared, seed)
-            labels, real_labels = deal_together(prompts, others)
+            labels, real_labels = deal_together(prompts, others, min(BLOCKS, len(set(prompts))))
             for way, found in held.items():
                 options = {"reference_labels": real_labels} if reference == "sample" else {}
                 target = real if reference == "sample" else known

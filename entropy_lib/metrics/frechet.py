@@ -27,7 +27,14 @@ than `ENOUGH` images a feature.
 A reference that is a matrix is a sample too: its bias is taken off and its error counts. A reference that is
 a state is taken as it is: the distance is that to *these* images.
 
-COVERAGE
+How often 95 % intervals held the true distance where the reference is a distribution or a sample of as many
+images (Gaussian features of equal variances, d = 32, 20 blocks, 60 repetitions; influence / blocks):
+
+    images per feature                     2           3           5           10          30
+    reference a state                100 / 95 %  100 / 100 %  98 / 98 %    98 / 93 %   93 / 95 %
+    reference a sample                93 / 95 %  100 / 100 %  98 / 100 %   98 / 92 %   92 / 93 %
+
+`benchmarks/coverage.py` repeats it, for falling variances and for prompts that both samples share too.
 """
 
 import operator

@@ -247,7 +247,7 @@ def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
     frechet_difference(images, images + 1, real, labels)
     assert len(measured) == 2
     images += 1
-    assert frechet_interval(images, real, labels).estimate > before.estimate
+    assert frechet_interval(images, real, labels).estimate != before.estimate
     assert len(measured) == 3
 
 
