@@ -3,9 +3,9 @@
     python benchmarks/coverage.py [features, 32] [repetitions, 200]
 
 The images have 1.3 times the standard deviations of the reference and another mean; blocks are 20, of whole
-prompts, or as many as there are prompts. The reference is the distribution itself ("state") or as many images of it ("sample"); with prompts,
-four images show each, two thirds of their variance is the prompt's, and both samples have all or half of the
-prompts in common.
+prompts, or as many as there are prompts. The reference is the distribution itself ("state") or as many
+images of it ("sample"); with prompts, four images show each, two thirds of their variance is the prompt's,
+and both samples have all or half of the prompts in common.
 """
 
 import sys
