@@ -182,7 +182,7 @@ def known_extractor(name: str) -> str:
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
-    # a machine that only draws may do without
+    # a machine that only generates may do without
     if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):
         _check_activation(model, tag)
     return name

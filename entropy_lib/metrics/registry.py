@@ -193,7 +193,7 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
     )
 }  # fmt: skip
 
-# The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the
+# The preregistration: outcomes that were chosen before anything was generated to tell of repetition above the
 # native size and of incompleteness below it. Notebooks 09 and 10, their summaries and
 # `sweep.primary_outcomes` take them from here.
 PRIMARY = {"above": ("Over-count",), "below": ("Under-count", "Completeness")}
