@@ -2,24 +2,29 @@
 of images.
 
     python benchmarks/evaluation.py
+    python benchmarks/evaluation.py beside 10000 2048      # one row of the ratios; or "table", "memory"
 
-Memory is the growth of a fresh process's resident peak, with synthetic features of 64 and 512 dimensions.
+Memory is the growth of a fresh process's resident peak, with synthetic features. torchmetrics computes from
+the same features, in the same process, on one thread: its FID, and its KID of 100 subsets of 1,000.
 """
 
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from denoising_step import resident
 
-from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
+from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.sampling import generation
+from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.sample import Sampler, settings
@@ -62,30 +67,103 @@ def feature_pass(plan, store, folder):
     return seconds
 
 
-def reduce_synthetic(images, width):
-    """All distances of a cell, and what they add to the memory of the features."""
-    generator = torch.Generator().manual_seed(0)
-    first, second, real = (torch.randn(images, width, generator=generator) for _ in range(3))
-    labels = deal_blocks(np.arange(images))
-    kernel_interval(first[:400], real[:400], labels[:400] * 0 + np.arange(400) % 20)  # libraries loaded
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
+def seconds_of(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    for values in (first, second):
-        frechet_interval(values, real, labels)
-        kernel_interval(values, real, labels)
-    frechet_difference(first, second, real, labels)
-    kernel_difference(first, second, real, labels)
-    matrix = images * width * 4 / 1e6
+    work()
+    return time.perf_counter() - start
+
+
+def features(images, width, seed):
+    """Synthetic ones, with variances like 1/k, as those of networks fall."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(images, width, generator=generator) / torch.arange(1, width + 1).sqrt()
+
+
+def plain_fid(first, second):
+    """As torchmetrics computes it from features."""
+    from torchmetrics.image.fid import _compute_fid
+
+    moments = [value for rows in (first, second) for value in (rows.double().mean(0), rows.double().T.cov())]
+    return float(_compute_fid(*moments))
+
+
+def plain_kid(first, second):
+    """As torchmetrics computes it from features: 100 subsets of 1,000."""
+    from torchmetrics.image.kid import poly_mmd
+
+    for _ in range(100):
+        poly_mmd(*(rows[torch.randperm(len(rows))[:1000]] for rows in (first, second)))
+
+
+def beside_torchmetrics(images, width):
+    """Intervals, and torchmetrics' plain numbers."""
+    first, real, labels = (
+        1.1 * features(images, width, 0),
+        features(images, width, 1),
+        deal_blocks(range(images)),
+    )
+    fid = seconds_of(lambda: plain_fid(first, real))
+    fd = seconds_of(lambda: frechet_interval(first, real, labels))
+    row = f"{fid:.2f} | {fd:.2f} | {fd / fid:.1f}"
+    if images <= 10_000:  # a kernel distance grows with the square of the number
+        kid = seconds_of(lambda: plain_kid(first, real))
+        ours = seconds_of(lambda: kernel_interval(first, real, labels))
+        row += f" | {kid:.1f} | {ours:.1f} | {ours / kid:.1f}"
+    else:
+        row += " | - | - | -"
+    print(f"| {images:,} | {width:,} | {row} |", flush=True)
+
+
+def table_beside_torchmetrics(images, width):
+    """Six sizes by two rules: distances, paired differences, Holm's correction; and one plain FID."""
+    real, labels, rows = features(images, width, 0), deal_blocks(range(images)), []
+    fid = seconds_of(lambda: plain_fid(1.1 * real, real))
+
+    def table():
+        for size in range(6):
+            common = features(images, width, size + 1)
+            rules = [scale * common + features(images, width, size + 9) / 9 for scale in (1.1, 1.2)]
+            for rule in rules:
+                frechet_interval(rule, real, labels)
+            rows.append(frechet_difference(*rules, real, labels).p_value)
+        holm(pd.DataFrame({"p_value": rows}))
+
+    seconds = seconds_of(table)
     print(
-        f"| {images:,} | {width} | {matrix:.1f} | {(resident('VmHWM') - before) / 1024:.0f} | {time.perf_counter() - start:.1f} |"
+        f"Six sizes by two rules, {images:,} x {width:,}: {seconds:.1f} s, "
+        f"{seconds / fid:.1f} plain FIDs of {fid:.2f} s"
+    )
+
+
+def memory(images, width):
+    """What the distances of a cell add to the memory of the features."""
+    first, second, real = (features(images, width, seed) for seed in range(3))
+    labels = deal_blocks(range(images))
+    few = deal_blocks(range(400))
+    frechet_interval(first[:400, :8], real[:400, :8], few)  # libraries loaded
+    kernel_interval(first[:400, :8], real[:400, :8], few)
+    growths = []
+    for work in (
+        lambda: frechet_interval(first, real, labels),
+        lambda: frechet_difference(first, second, real, labels),
+        lambda: kernel_interval(first, real, labels),
+    ):
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+        seconds = seconds_of(work)
+        growths.append(f"{(resident('VmHWM') - before) / 1024:.0f} | {seconds:.1f}")
+    print(
+        f"| {images:,} | {width:,} | {images * width * 4 / 1e6:.0f} | {width**2 * 8 / 1e6:.1f} "
+        f"| {' | '.join(growths)} |",
+        flush=True,
     )
 
 
 def main():
     with tempfile.TemporaryDirectory() as place:
         print(
-            f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+            f"mini, 10 steps, guidance, batches of 16, {torch.get_num_threads()} threads, "
+            f"torch {torch.__version__}\n"
         )
         print("| size | images a second | share of time outside the model |\n|---|---|---|")
         for size in ((32, 32), (64, 64), (128, 128)):
@@ -99,18 +177,41 @@ def main():
             )
         first, second = feature_pass(many, store, Path(place))
         print(
-            f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: {first / second:.0f} times faster\n"
+            f"\nFeatures of 512 images: {first:.2f} s, the second time {second:.3f} s: "
+            f"{first / second:.0f} times faster\n"
         )
+    print("Distances, one thread (seconds; FD and KID with intervals, torchmetrics' without)\n")
     print(
-        "| images | features | one matrix (MB) | growth of the peak (MB) | seconds |\n|---|---|---|---|---|",
+        "| images | features | FID, torchmetrics | FD | ratio | KID, torchmetrics | KID | ratio |",
+        "|---|" + "---|" * 7,
+        sep="\n",
         flush=True,
     )
-    for images, width in ((1000, 64), (10_000, 64), (2000, 512), (10_000, 512)):
-        subprocess.run([sys.executable, __file__, str(images), str(width)], check=True)
+    for images, width in ((4000, 768), (4000, 2048), (10_000, 768), (10_000, 2048), (30_000, 2048)):
+        again("beside", images, width)
+    print()
+    again("table", 10_000, 2048)
+    heads = ("FD, MB", "s", "FD, difference, MB", "s", "KID, MB", "s")
+    print(
+        f"\n| images | features | one matrix (MB) | d x d (MB) | {' | '.join(heads)} |",
+        "|---|" + "---|" * 9,
+        sep="\n",
+        flush=True,
+    )
+    for images, width in ((1000, 64), (10_000, 64), (2000, 512), (10_000, 512), (10_000, 2048)):
+        again("memory", images, width)
 
+
+def again(what, images, width):
+    """One row, in a fresh process."""
+    subprocess.run([sys.executable, __file__, what, str(images), str(width)], check=True)
+
+
+MODES = {"beside": beside_torchmetrics, "table": table_beside_torchmetrics, "memory": memory}
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        reduce_synthetic(int(sys.argv[1]), int(sys.argv[2]))
+    if len(sys.argv) == 4:
+        torch.set_num_threads(1)
+        MODES[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

@@ -1,12 +1,12 @@
 """Metric tables: images to features, and feature matrices to numbers with intervals.
 
-Knows images, feature networks and `statistics`; must not know which model drew an image, nor under which
-rule.
+Knows images, feature networks and `statistics`; must not know which model generated an image, nor under
+which rule.
 
     catalogue    METRICS: what each metric is called, which way is better, how it is shown and computed
-    samples      feature matrices, and leaving out the same blocks of images from a sample and from what it is compared with
+    samples      feature matrices, and the blocks of images that a sample and its reference share
     state        number, mean and covariance of features, which add up, saved as safetensors
-    frechet      Fréchet distance; its level without the bias of few images, its paired difference
+    frechet      Fréchet distance; its interval from influences, its bias, its paired difference
     kernel       KID and CMMD as exact U-statistics; their intervals and paired differences
     clip         CLIP score of each image
     repetition   the repetition index of each image, from its pixels alone

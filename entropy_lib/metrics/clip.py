@@ -24,7 +24,8 @@ def clip_scores(images: FeatureRows, texts: FeatureRows) -> Float64[Tensor, " im
 
     Example:
         >>> import numpy as np
-        >>> clip_scores(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])).round(decimals=2)
+        >>> images, texts = np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> clip_scores(images, texts).round(decimals=2)
         tensor([100.0000,  70.7100], dtype=torch.float64)
     """
     images, texts = feature_matrix(images, "images").double(), feature_matrix(texts, "texts").double()

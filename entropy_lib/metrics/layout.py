@@ -69,7 +69,7 @@ class Detector:
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `image` (its number), `name, top, left, bottom, right, visible, legible,
+        """One row a thing: columns `picture` (its number), `name, top, left, bottom, right, visible, legible,
         score`.
         """
         rows = [
@@ -152,12 +152,13 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
         >>> owl = Detection("owl", (0, 0, 32, 32), visible=1.0, legible=0.9, score=0.8)
         >>> bus = Detection("bus", (32, 32, 64, 64), visible=0.5, legible=0.8, score=0.7)
         >>> values = layout([owl, bus], "owl", 1, 64, 64)
-        >>> values["over_count"], values["under_count"], values["misnamed"], values["completeness"], values["covered"]
-        (1.0, 0.0, 1.0, 0.75, 0.5)
+        >>> [values[name] for name in ("over_count", "under_count", "misnamed", "completeness", "covered")]
+        [1.0, 0.0, 1.0, 0.75, 0.5]
     """
     if count < 1 or min(height, width) < 1:
         raise InvalidInputError(
-            f"count is {count} and the size {height}x{width}; a prompt asks for at least 1 thing, of 1 px or more"
+            f"count is {count} and the size {height}x{width}; "
+            "a prompt asks for at least 1 thing, of 1 px or more"
         )
     names = list(dict.fromkeys([name, *(one.name for one in found)]))
     rows, asked = summary(found, names, height, width)[None], torch.tensor([[0.0, count]])

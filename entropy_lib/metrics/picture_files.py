@@ -55,14 +55,14 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
     with Image.open(io.BytesIO(encoded)) as file:
         if problem := _problem(file):
             raise InvalidInputError(f"{problem}; {ADVICE}")
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith("I"):  # 16-bit grey
-            picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))
-        picture = _in_srgb(picture, file.info.get("icc_profile"))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.asarray(picture.convert("RGB"))
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16-bit grey
+            image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        image = _in_srgb(image, file.info.get("icc_profile"))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def _problem(file: Image.Image) -> str | None:
@@ -80,16 +80,16 @@ def _problem(file: Image.Image) -> str | None:
     return None
 
 
-def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Colours of the profile that came with them; as they are without one, or with one for another kind of
     image.
     """
     if not profile:
-        return picture
-    if picture.has_transparency_data or picture.mode in ("P", "1"):
-        picture = picture.convert("RGBA")
+        return image
+    if image.has_transparency_data or image.mode in ("P", "1"):
+        image = image.convert("RGBA")
     with suppress(ImageCms.PyCMSError, OSError):
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(picture, given, ImageCms.createProfile("sRGB"), outputMode=mode)
-    return picture
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode=mode)
+    return image

@@ -138,7 +138,7 @@ class PictureScore(Metric):
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:
         """The numbers of images of one size, a column."""
-        return torch.tensor([[self.value(picture)] for picture in pictures], dtype=torch.float32)
+        return torch.tensor([[self.value(image)] for image in pictures], dtype=torch.float32)
 
 
 SHARE, COUNT = (0.0, 1.0), (0.0, math.inf)
@@ -162,7 +162,8 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
     metric.name: metric
     for metric in (
         Distance(
-            name="FD", unit="squared units of a feature", better="lower", images_per_feature=ENOUGH, of_states=True,
+            name="FD", unit="squared units of a feature", better="lower",
+            images_per_feature=ENOUGH, of_states=True,
             interval=frechet_interval, difference=frechet_difference,
         ),
         Distance(
@@ -179,7 +180,8 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
             values=lambda rows, prompts, embed: clip_scores(rows, embed(prompts)),
         ),
         PictureScore(
-            name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE, value=repetition_index,
+            name="Repetition", unit="share of patches displaced alike", better="lower", bounds=SHARE,
+            value=repetition_index,
         ),
         finding("over_count", "things beyond what was asked for, an image", "lower", COUNT),
         finding("under_count", "things short of what was asked for, an image", "lower", COUNT),
@@ -191,7 +193,7 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
     )
 }  # fmt: skip
 
-# The preregistration: outcomes that were chosen before anything was drawn to tell of repetition above the
+# The preregistration: outcomes that were chosen before anything was generated to tell of repetition above the
 # native size and of incompleteness below it. Notebooks 09 and 10, their summaries and
 # `sweep.primary_outcomes` take them from here.
 PRIMARY = {"above": ("Over-count",), "below": ("Under-count", "Completeness")}

@@ -60,14 +60,16 @@ def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) 
             f"{name} hold NaN or infinity in {broken} of {len(values)} rows; leave those images out"
         )
     # Apple's GPUs have no float64.
-    return values.detach().cpu() if values.device.type == "mps" else values.detach()
+    values = values.cpu() if values.device.type == "mps" else values
+    return values.detach() if values.requires_grad else values  # the caller's own tensor is known again
 
 
 def same_width(first: Tensor, second: Tensor, names: tuple[str, str] = ("features", "the reference")) -> None:
     """Raise InvalidInputError unless both have the same number of columns."""
     if first.shape[-1] != second.shape[-1]:
         raise InvalidInputError(
-            f"{names[0]} have {first.shape[-1]} columns and {names[1]} {second.shape[-1]}; both must come from the same extractor"
+            f"{names[0]} have {first.shape[-1]} columns and {names[1]} {second.shape[-1]}; "
+            "both must come from the same extractor"
         )
 
 
@@ -118,7 +120,8 @@ class Blocks:
         blocks = cls(labels, np.asarray(reference_labels, dtype=np.int64))
         if blocks.reference.shape != (reference,) and reference >= LEAST:
             raise InvalidInputError(
-                f"{blocks.reference.shape} block labels for {reference} images of the reference; there must be one for each"
+                f"{blocks.reference.shape} block labels for {reference} images of the reference; "
+                "there must be one for each"
             )
         for name, found in (
             ("the images", np.unique(blocks.images)),
@@ -126,8 +129,9 @@ class Blocks:
         ):
             if len(found) < LEAST or found[0] < 0 or found[-1] >= count:
                 raise InvalidInputError(
-                    f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} of the {count} of the images, "
-                    "for images of one block are never paired: take three prompts or more"
+                    f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} "
+                    f"of the {count} of the images, for images of one block are never paired: "
+                    "take three prompts or more"
                 )
         return blocks
 

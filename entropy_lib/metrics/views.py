@@ -1,10 +1,10 @@
 """From images of any size to the square that a feature network reads: the one resize of the project, and four
 views.
 
-    center   the short side to the square's, then the middle cut out: what CLIP's own code does; half of a 1:2 image is unseen
+    center   the short side to the square's, then its middle, as CLIP does: half of a 1:2 image is unseen
     pad      the long side to the square's, border pixels repeated to fill it: all is seen, smaller
     squash   both sides to the square's: all is seen, out of proportion; what Inception's users do
-    tiles    square cuts side by side along the long side, features averaged: all is seen, whole objects may be cut
+    tiles    square cuts along the long side, features averaged: all is seen, whole objects may be cut
 
 For square images all four are the same. Filters change a Fréchet distance by more than methods do, so there
 is one, and its name is part of every extractor's label.

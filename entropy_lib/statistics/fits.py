@@ -6,7 +6,8 @@ number of clusters.
 
 Example:
     >>> import pandas as pd
-    >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2], "prompt": list("aabbcc")})
+    >>> table = pd.DataFrame({"tokens": [64, 256] * 3, "entropy": [4.0, 5.3, 4.1, 5.6, 3.9, 5.2]})
+    >>> table = table.assign(prompt=list("aabbcc"))
     >>> round(slope_on_log_tokens(table).slope.estimate, 3)
     0.986
 """
@@ -70,7 +71,8 @@ def slope_on_log_tokens(
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
     if sizes < 2 or clusters < 2:
         raise InvalidInputError(
-            f"{sizes} token counts and {clusters} clusters of {cluster!r}; a slope with an interval needs two of each"
+            f"{sizes} token counts and {clusters} clusters of {cluster!r}; "
+            "a slope with an interval needs two of each"
         )
     design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
     groups = pd.factorize(data[cluster])[0]
@@ -95,7 +97,8 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
             for the first.
 
     Example:
-        >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "prompt": list("aabb"), "rule": "unscaled"})
+        >>> a = pd.DataFrame({"tokens": [64, 256] * 2, "entropy": [4.0, 5.3, 4.1, 5.6], "rule": "unscaled"})
+        >>> a["prompt"] = list("aabb")
         >>> b = a.assign(rule="paper", entropy=a.entropy - 0.1 * np.log(a.tokens))
         >>> slopes_by_rule(pd.concat([a, b]), ["unscaled", "paper"]).change.round(3).tolist()
         [nan, -0.1]

@@ -19,7 +19,8 @@ def paired_change(table: pd.DataFrame, method: str, against: str, level: float =
         level: of the t interval.
 
     Example:
-        >>> rows = [(p, 0, method, p + change) for p in range(4) for method, change in (("unscaled", 0), ("paper", -1))]
+        >>> changes = {"unscaled": 0, "paper": -1}
+        >>> rows = [(p, 0, method, p + change) for p in range(4) for method, change in changes.items()]
         >>> table = pd.DataFrame(rows, columns=["prompt", "seed", "method", "value"])
         >>> print(paired_change(table, "paper", "unscaled"))
         -1 [-1, -1]

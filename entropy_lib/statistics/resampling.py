@@ -153,7 +153,7 @@ def jackknife(
     Example:
         >>> numbers = np.arange(40.0)
         >>> corrected = jackknife(np.var, numbers, deal_blocks(range(40), 40)).estimate
-        >>> float(np.var(numbers)), round(corrected, 6), float(np.var(numbers, ddof=1))        # the bias of 1/n is gone
+        >>> float(np.var(numbers)), round(corrected, 6), float(np.var(numbers, ddof=1))  # no bias of 1/n
         (133.25, 136.666667, 136.66666666666666)
     """
     return _delete_blocks(

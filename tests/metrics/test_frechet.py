@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torchmetrics.image.fid import _compute_fid
 
+from entropy_lib.metrics import frechet
 from entropy_lib.metrics.frechet import (
     FewImagesWarning,
     frechet_difference,
@@ -153,16 +154,113 @@ def same_interval(mine, expected):
         assert getattr(mine, name) == pytest.approx(getattr(expected, name), rel=1e-7)
 
 
+def gaussian_distance(mean, covariance, other_mean, other):
+    """Between two Gaussians, with scipy's general matrix root."""
+    root = scipy.linalg.sqrtm(covariance @ other).real
+    return np.sum((mean - other_mean) ** 2) + np.trace(covariance + other - 2 * root)
+
+
+def towards(rows, chosen, step):
+    """Mean and covariance, moved by a step towards the chosen rows."""
+    mean, covariance = rows.mean(0), np.cov(rows.T, bias=True)
+    away = rows[chosen] - mean
+    mean_moved = mean + step / len(rows) * away.sum(0)
+    return mean_moved, covariance + step / len(rows) * (away.T @ away - len(away) * covariance)
+
+
+@pytest.mark.parametrize("of_state", [True, False])
+def test_influences_and_bias_are_derivatives_of_the_distance(of_state):
+    """By finite differences, a label at a time in both samples; so few labels are a group each."""
+    images, real = mixed(60, 4, 0), mixed(50, 4, 1)
+    labels, real_labels = np.arange(60) // 3, np.arange(50) % 20
+    samples = [(images, labels)] if of_state else [(images, labels), (real, real_labels)]
+    maps_of = frechet._common_coordinates(
+        *(torch.from_numpy(np.cov(rows.T, bias=True)) for rows in (images, real))
+    )
+    away = torch.from_numpy(images.mean(0) - real.mean(0))
+    sides = [
+        frechet.Side(
+            torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps_of[1][i], sign * away, sign
+        )
+        for i, ((rows, own), sign) in enumerate(zip(samples, (1, -1), strict=False))
+    ]
+    influences, _, of_covariances = frechet._derivatives(sides, maps_of[0], np.arange(20))
+
+    def moved(label, step):
+        other = towards(real, real_labels == label, 0 if of_state else step)
+        mean, covariance = towards(images, labels == label, step)
+        return np.array(
+            [np.sum((mean - other[0]) ** 2), gaussian_distance(0 * mean, covariance, 0 * mean, other[1])]
+        )
+
+    values = np.array([[moved(label, step) for step in (-1e-2, 0, 1e-2)] for label in range(20)])
+    slopes = (values[:, 2] - values[:, 0]).sum(1) / 2e-2
+    np.testing.assert_allclose(influences, slopes, rtol=1e-3, atol=1e-4)
+    curvatures = (values[:, 2] - 2 * values[:, 1] + values[:, 0])[:, 1] / 1e-4
+    assert of_covariances == pytest.approx(curvatures.sum() / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_influences_agree_with_deleting_blocks_of_many_images(dtype):
+    """Prompts of several images, some of them the reference's too."""
+    content = mixed(900, 6, 3)
+    prompts, real_prompts = np.arange(2400) // 3, np.arange(1800) // 2 % 700 + 200
+    images = torch.from_numpy(1.2 * content[prompts] + mixed(2400, 6, 0)).to(dtype)
+    other, real = 1.1 * images + 0.3, torch.from_numpy(content[real_prompts] + mixed(1800, 6, 1)).to(dtype)
+    labels, real_labels = deal_together(prompts, real_prompts)
+    for function, methods in ((frechet_interval, [images]), (frechet_difference, [images, other])):
+        first, second = (
+            function(*methods, real, labels, reference_labels=real_labels, way=way)
+            for way in ("influence", "blocks")
+        )
+        assert first.standard_error == pytest.approx(second.standard_error, rel=0.03)
+        assert first.estimate == pytest.approx(second.estimate, abs=0.05 * second.standard_error)
+        assert first.blocks == second.blocks == 20
+    by_prompt = frechet_interval(images, FeatureState.of(real), prompts)
+    assert by_prompt.blocks == 800
+    in_blocks = frechet_interval(images, FeatureState.of(real), labels)
+    assert by_prompt.standard_error == pytest.approx(in_blocks.standard_error, rel=0.4)
+
+
+def test_features_that_are_always_the_same_or_said_twice_change_nothing():
+    images, real, labels = mixed(200, 5, 0), mixed(200, 5, 1), deal_blocks(range(200))
+    turn = np.zeros((5, 8))
+    turn[:, :5], turn[:, 5] = np.eye(5), [0, 0, 0, 0, 1]
+    turn[4, 4] = 0
+    plain = frechet_interval(images, real, labels)
+    found = frechet_interval(images @ turn, real @ turn, labels)
+    for name in ("estimate", "standard_error"):
+        assert getattr(found, name) == pytest.approx(getattr(plain, name), rel=1e-6)
+
+
+def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
+    images, real, labels = (
+        torch.from_numpy(mixed(99, 4, 0)),
+        torch.from_numpy(mixed(99, 4, 1)),
+        deal_blocks(range(99)),
+    )
+    measured = []
+    monkeypatch.setattr(
+        frechet, "_measure", lambda *given, known=frechet._measure: measured.append(1) or known(*given)
+    )
+    before = frechet_interval(images, real, labels)
+    frechet_difference(images, images + 1, real, labels)
+    assert len(measured) == 2
+    images += 1
+    assert frechet_interval(images, real, labels).estimate != before.estimate
+    assert len(measured) == 3
+
+
 def test_subtracting_states_is_deleting_images():
     drawn, paired, real = mixed(100, 6, 0), mixed(100, 6, 2), mixed(90, 6, 1)
     labels = deal_blocks(np.arange(100) // 3, blocks=9)  # unequal blocks of whole prompts
     known = FeatureState.of(real)
     same_interval(
-        frechet_interval(drawn, known, labels),
+        frechet_interval(drawn, known, labels, way="blocks"),
         jackknife(lambda rows: by_square_root(rows, real), drawn, labels),
     )
     expected = jackknife_difference(lambda rows: by_square_root(rows, real), drawn, paired, labels)
-    same_interval(frechet_difference(drawn, paired, known, labels), expected)
+    same_interval(frechet_difference(drawn, paired, known, labels, way="blocks"), expected)
 
 
 def test_a_reference_that_is_a_sample_loses_the_same_blocks():
@@ -177,11 +275,12 @@ def test_a_reference_that_is_a_sample_loses_the_same_blocks():
 
     one, other = deletions(drawn), deletions(paired)
     same_interval(
-        frechet_interval(drawn, real, labels, reference_labels=real_labels),
+        frechet_interval(drawn, real, labels, reference_labels=real_labels, way="blocks"),
         from_deletions(one[0], one[1:], shares),
     )
     expected = from_deletions(one[0] - other[0], one[1:] - other[1:], shares)
-    same_interval(frechet_difference(drawn, paired, real, labels, reference_labels=real_labels), expected)
+    found = frechet_difference(drawn, paired, real, labels, reference_labels=real_labels, way="blocks")
+    same_interval(found, expected)
     with pytest.raises(ValueError, match="a state, which has no images to leave out"):
         frechet_interval(drawn, FeatureState.of(real), labels, reference_labels=real_labels)
 
@@ -258,9 +357,15 @@ def test_levels_are_refused_where_there_are_too_few_images():
         ValueError, match=r"39 images for 20 features: too few .* Draw at least 40 .* or report KID"
     ):
         frechet_interval(features, real, labels)
+    with pytest.raises(ValueError, match=r"39 images of 13 labels for 20 features.* take way='blocks'"):
+        frechet_difference(features, features + 1, gaussian([0] * 20, np.eye(20)), labels, way="influence")
+    with pytest.raises(ValueError, match="way 'jackknife'"):
+        frechet_interval(real, real, deal_blocks(range(60)), way="jackknife")
     with pytest.warns(FewImagesWarning, match="features: 39 images") as caught:
-        frechet_difference(features, features + 1, real, labels)
+        few = frechet_difference(features, features + 1, real, labels)
     assert caught[0].filename == __file__
+    with pytest.warns(FewImagesWarning):
+        same_interval(few, frechet_difference(features, features + 1, real, labels, way="blocks"))
     with pytest.warns(
         FewImagesWarning, match="features: 39 images for 20 features; .* below 40 images"
     ) as caught:

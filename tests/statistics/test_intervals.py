@@ -122,7 +122,7 @@ def test_limits_without_blocks_are_normal():
 @pytest.mark.parametrize("blocks", [2, 6, 30])
 @pytest.mark.parametrize("value", [-1.0, 0.1 + 0.2])
 def test_equal_blocks_are_as_sure_as_their_signs(blocks, value):
-    """Of few that agree nothing is certain; rounding, which leaves them a spread of 1e-17, changes nothing."""
+    """Of few that agree nothing is certain; rounding, which leaves a spread of 1e-17, changes nothing."""
     interval = (
         jackknife(mean, np.full(blocks, value), np.arange(blocks))
         if blocks > 2
@@ -247,7 +247,8 @@ def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width)
 
 
 def test_importing_the_metrics_loads_nothing_heavy():
-    code = "import sys, entropy_lib.metrics as m; print(sorted({'torch', 'scipy', 'numpy', 'diffusers'} & set(sys.modules)), dir(m))"
+    heavy = {"torch", "scipy", "numpy", "diffusers"}
+    code = f"import sys, entropy_lib.metrics as m; print(sorted({heavy} & set(sys.modules)), dir(m))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("[] ['Extractor'")
     assert all(callable(getattr(metrics, name)) for name in metrics.__all__ if name != "METRICS")
