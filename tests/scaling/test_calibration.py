@@ -1,6 +1,4 @@
-"""Rules of levels and windows, rules whose factors come from a calibration, and the two calibrations
-themselves.
-"""
+"""Rules of levels and windows, and rules whose factors come from a calibration."""
 
 import json
 import math
@@ -9,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import SlicedAttnProcessor
 
 import entropy_lib as el
@@ -20,7 +17,7 @@ from entropy_lib.errors import (
     UnsupportedModelError,
 )
 from entropy_lib.models.architectures import build
-from entropy_lib.sampling import noise_level
+from entropy_lib.probes import ResponseProbe
 from entropy_lib.scaling import calibration
 from entropy_lib.scaling.calibration import (
     Calibration,
@@ -81,6 +78,19 @@ def test_a_rule_holds_within_its_window_alone(network):
     assert torch.equal(windowed[0], everywhere[0])
     assert torch.equal(windowed[1], plain[1])
     assert not torch.equal(plain[0], everywhere[0])
+
+
+@pytest.mark.parametrize("timestep", [1095.5, -3.0, float("nan")])
+def test_a_timestep_that_is_no_share_of_the_schedule_is_refused_by_a_window(network, timestep):
+    """As 250 ln σ of consistency models: the window would hold nowhere, in silence."""
+    inputs = torch.zeros(1, 4, 24, 24), torch.tensor(timestep), torch.zeros(1, 7, 24)
+    with (
+        el.scaled(network, "power(3)@0-0.4"),
+        pytest.raises(InvalidInputError, match="a share of the noise schedule"),
+    ):
+        network(*inputs)
+    with torch.no_grad(), el.scaled(network, "power(3)"):
+        network(*inputs)
 
 
 def test_windows_that_meet_leave_nothing_out_and_nothing_double():
@@ -327,47 +337,25 @@ def test_equal_entropy_restores_the_native_entropy_of_another_family():
 
 def test_a_response_at_factor_one_is_the_entropy(pipe):
     call = {"height": 64, "width": 64, "num_inference_steps": 2, "output_type": "latent"}
-    from entropy_lib.probes.response_probe import ResponseProbe
-
-    with (
-        ResponseProbe(pipe, factors=(0.5, 1), rows=16) as response,
-        el.EntropyProbe(pipe, rows=16) as entropy,
-    ):
+    response, entropy = ResponseProbe(pipe, factors=(0.5, 1), rows=16), el.EntropyProbe(pipe, rows=16)
+    with response, entropy:
         pipe("a snail", **call, generator=torch.Generator().manual_seed(0))
     measured, expected = response.table(), entropy.table()
     assert np.allclose(measured["entropy at 1"], expected.entropy, atol=1e-5)
     assert (measured["entropy at 0.5"] >= measured["entropy at 1"] - 1e-6).all()
 
 
-def test_noise_levels_find_the_level_that_was_hidden():
-    """A network that is right only when told another level is found out: the loss is lowest at the offset."""
-    losses = [(offset - 0.3) ** 2 for offset in noise_level.OFFSETS]
-    assert noise_level._lowest(losses) == pytest.approx(0.3)
-    assert noise_level._lowest(sorted(losses)) == noise_level.OFFSETS[0]
-
-
-def test_a_told_level_is_the_true_one_where_the_offset_is_nought_and_more_noise_where_it_falls():
-    scheduler, timestep = DDIMScheduler(), torch.tensor([10.0, 500.0, 900.0])
-    assert torch.allclose(
-        noise_level.told_offset(scheduler, timestep, [(0, 0.0), (999, 0.0)]), timestep, atol=0.01
-    )
-    assert (noise_level.told_offset(scheduler, timestep, [(0, -0.5), (999, -0.5)]) > timestep).all()
-
-
-def test_noise_levels_are_of_a_model_and_a_size(pipe, tmp_path):
-    levels = noise_level.NoiseLevels.read(noise_level.SHIPPED / "mini.json")
-    assert levels.fit(pipe)
-    assert noise_level.NoiseLevels.read(levels.write(tmp_path / "x.json")).offsets == levels.offsets
-    assert noise_level.noise_level_of(pipe, "96x96") == levels.offsets["96x96"]
-    with pytest.raises(InvalidInputError, match="at 80x80 has not been measured, only for 32x32"):
-        noise_level.noise_level_of(pipe, "80x80")
-    (tmp_path / "y.json").write_text(json.dumps([1]))
-    with pytest.raises(InvalidInputError, match=r"y\.json holds no noise levels"):
-        noise_level.NoiseLevels.read(tmp_path / "y.json")
-
-
-def test_noise_levels_refuse_pictures_of_another_size_and_flows(pipe):
-    with pytest.raises(InvalidInputError, match="one for each of the captions"):
-        noise_level.calibrate_noise_level(pipe, {(32, 32): np.zeros((2, 64, 64, 3), np.uint8)}, ["a", "b"])
-    with pytest.raises(UnsupportedModelError, match="no schedule of variances"):
-        noise_level.log_snr(object())
+def test_what_equal_entropy_assumes_is_checked_at_the_size_that_is_run(pipe):
+    """The report's `missed`, against the probe and the native entropies of the calibration."""
+    known = Calibration.read(calibration.SHIPPED / "mini.json")
+    options = {"height": 96, "width": 96, "num_inference_steps": 2, "output_type": "latent"}
+    with el.scaled(pipe, "equal-entropy(layers)"), el.EntropyProbe(pipe, rows=32) as probe:
+        pipe("a snail", **options, generator=torch.Generator().manual_seed(0))
+        report = el.scale_report(pipe).set_index("layer")
+    measured = probe.table().groupby("layer").entropy.mean()
+    native = {name: layer.at_native().mean() for name, layer in known.layers.items()}
+    for layer, missed in report.missed.items():
+        assert missed == pytest.approx(measured[layer] - native[layer], abs=1e-5)
+    with el.scaled(pipe, "paper"):
+        pipe("a snail", **options)
+        assert el.scale_report(pipe).missed.isna().all()
