@@ -258,10 +258,10 @@ def _equal_entropy_factor(tokens: float, training_tokens: float, logit_std: floa
     entropy = exact_entropy(training_tokens, logit_std)
     if logit_std == 0 or not 0 < entropy <= math.log(tokens) * (1 + 1e-12):
         return math.nan
-    upper, reach = 1.0, MAX_STD / logit_std
-    while upper < reach and exact_entropy(tokens, upper * logit_std) > entropy:
+    upper, most = 1.0, MAX_STD / logit_std
+    while upper < most and exact_entropy(tokens, upper * logit_std) > entropy:
         upper *= 2
-    if upper >= reach:
+    if upper >= most:
         raise InvalidInputError(
             f"{tokens:g} tokens have {entropy:.3g} nats only where logit_std is near {MAX_STD:g} or above, "
             "beyond the exact law: take a smaller logit_std"

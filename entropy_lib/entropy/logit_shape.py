@@ -38,7 +38,7 @@ STATISTICS = (
     "maximum", "variance_inflation", "response",
 )  # fmt: skip
 SPLINE_STD = 32.0  # largest b of a row; the exact law takes seconds a point beyond it
-# side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+# side of the square of neighbouring keys whose mean is compared with the mean of keys from anywhere
 SQUARE = 2
 
 

@@ -88,8 +88,7 @@ class LayerScale:
 
     def check_entropy(self, call: KernelCall) -> None:
         """Note by how much a call misses the entropy that `equal-entropy` is to give."""
-        if self.calibration is None or self.rule.formula is not FORMULAS["equal-entropy"]:
-            return
+        assert self.calibration is not None
         entropy = attention_entropy(call.query, call.key, call.scale, CHECKED_ROWS).mean()
         self.misses.append(float(entropy) - float(self.calibration.layers[self.name].at_native().mean()))
 
@@ -101,11 +100,7 @@ class ModelScale(Listener):
     network: nn.Module
     arguments: dict
     layers: dict[str, LayerScale]
-
-    @property
-    def observes(self) -> bool:
-        """Whether what an assumption gives is to be measured."""
-        return any(layer.calibration is not None for layer in self.layers.values())
+    observes: bool = False  # whether the entropy that the rule gives is to be measured
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a forward pass: note whether it is in the rule's window, and what its layers attend to."""
@@ -152,7 +147,7 @@ class ModelScale(Listener):
         return multiplier
 
     def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
-        """Measure what a calibrated rule gives where it acts."""
+        """Measure the entropy that `equal-entropy` gives, where it acts."""
         if used is not asked and used.mask is None:
             self.layers[layer].check_entropy(used)
 
@@ -230,6 +225,7 @@ def apply_scale(
         network,
         {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
         {name: LayerScale(name, chosen_rule, training[name], calibration, kinds[name]) for name in names},
+        observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
     )
     listen(network, state)
     setattr(network, ATTRIBUTE, state)

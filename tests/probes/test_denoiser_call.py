@@ -79,11 +79,11 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("words", "pictures", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
-def test_branches_are_what_the_pipeline_s_words_and_pictures_account_for(
-    words, pictures, rows, branches, images
+@pytest.mark.parametrize(("words", "latents", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
+def test_branches_are_what_the_pipeline_s_words_and_latents_account_for(
+    words, latents, rows, branches, images
 ):
-    (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(pictures, 4, 8, 12))
+    (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(latents, 4, 8, 12))
     assert (found.branches, found.images) == (branches, images)
 
 
@@ -112,9 +112,9 @@ def test_continuous_timesteps_are_found_by_the_pipeline_s_own_variable():
 
 
 def test_branches_of_a_modular_pipeline_are_those_of_its_guider():
-    told, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
+    names, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
     tracker, who = DenoiserCallTracker(), pipeline(900)
-    for name in told:
+    for name in names:
         state = SimpleNamespace(**{"__guidance_identifier__": name})
         variables = {"latents": torch.zeros(2, 4, 8, 12), "guider_state_batch": state}
         branches.append(tracker.advance(Caller(who, variables), 2, torch.tensor(900), (8, 12)).branches)

@@ -143,14 +143,14 @@ def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
 
 
 def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
-    def draw():
+    def generate():
         return el.generate(pipe, ["a penguin, fluent style"], [0], (32, 48), method="paper", steps=3)
 
-    plain = draw()
+    plain = generate()
     with el.EntropyProbe(pipe):
-        assert np.array_equal(draw(), plain)
+        assert np.array_equal(generate(), plain)
     with el.EntropyProbe(pipe, rows=4, per_image=True):
-        assert np.array_equal(draw(), plain)
+        assert np.array_equal(generate(), plain)
 
 
 def test_branches_steps_and_layers_of_a_guided_run(pipe):

@@ -158,29 +158,14 @@ def test_a_rule_that_needs_a_calibration_says_so_and_changes_nothing(network, na
 
 DAMAGED = {  # {what is wrong: (where it is put into a file, the value, what is said)}
     "no lengths": ("lengths", {}, "lengths and layers differ in 'a'"),
-    "lengths of others": ("lengths", {"b": 1.0}, "lengths and layers differ in 'a'"),
     "a length below nought": ("lengths.a", -1.0, "lengths are .*-1.0.*; they must be numbers from 0"),
-    "a length that is none": ("lengths.a", float("nan"), "lengths are .*nan"),
-    "tokens in words": (
-        "layers.a.training_tokens",
-        "16",
-        "training_tokens is '16', a text; it must be a whole number",
-    ),
+    "tokens in words": ("layers.a.training_tokens", "16", "training_tokens is '16', a text; it must be"),
     "no tokens": ("layers.a.training_tokens", 0, "training_tokens is 0; it must be 1 or more"),
-    "a factor below nought": (
-        "layers.a.factors",
-        [-0.5, 1.0, 2.0],
-        "factors are .*-0.5.*; they must be numbers above 0",
-    ),
     "a factor that is none": ("layers.a.factors", [0.5, float("nan"), 2.0], "factors are"),
     "falling factors": ("layers.a.factors", [2.0, 1.0, 0.5], "factors are .* ascending"),
     "factors beside 1": ("layers.a.factors", [2.0, 3.0, 4.0], "factors are .* from below 1 to above it"),
     "no heads": ("layers.a.entropies", [], "entropies are"),
-    "too few entropies": (
-        "layers.a.entropies",
-        [[2.0, 1.0]],
-        "entropies are .* as many as there are factors, 3",
-    ),
+    "too few entropies": ("layers.a.entropies", [[2.0, 1.0]], "as many as there are factors, 3"),
     "entropy below nought": ("layers.a.entropies", [[2.0, 1.0, -0.5]], "entropies are"),
 }
 
@@ -202,11 +187,7 @@ def test_a_calibration_that_cannot_be_is_refused_where_it_is_read(tmp_path, plac
         Calibration.read(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"[]", b"{}", b"3", b"\xff\xfe", b"[" * 9999, b'{"lengths": {}, "layers": {"a": {}}}'],
-    ids=len,
-)
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 9999], ids=len)
 def test_a_damaged_calibration_is_named(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"x\.json is no calibration"):
@@ -214,13 +195,6 @@ def test_a_damaged_calibration_is_named(tmp_path, content):
     for missing in ("y.json", "y" * 300, "x.json/y.json"):
         with pytest.raises(MissingFileError, match="calibrate"):
             Calibration.read(tmp_path / missing)
-
-
-def test_a_calibration_that_cannot_be_cannot_be_made_either():
-    with pytest.raises(InvalidInputError, match="factors are"):
-        LayerResponse(16, (-1.0, 1.0, 2.0), [[2.0, 1.0, 0.5]])
-    with pytest.raises(InvalidInputError, match="lengths and layers differ in 'a'"):
-        Calibration({}, {"a": LayerResponse(16, (0.5, 1.0, 2.0), [[2.0, 1.0, 0.5]])})
 
 
 def test_a_calibration_of_other_heads_is_refused_though_the_weights_are_the_same(pipe):
@@ -235,7 +209,7 @@ def test_a_network_that_cannot_be_recognised_is_not_calibrated(monkeypatch):
     pipe = el.load("mini")
     next(module for module in pipe.unet.modules() if hasattr(module, "to_q")).to_q = torch.nn.Identity()
     monkeypatch.setattr(
-        "entropy_lib.sampling.calibration_run.images_of", lambda *_, **__: pytest.fail("it was drawn")
+        "entropy_lib.sampling.calibration_run.images_of", lambda *_, **__: pytest.fail("it was generated")
     )
     with pytest.raises(UnsupportedModelError, match="a layer without a query projection"):
         el.calibrate(pipe, ["a snail"], [0], steps=1)
@@ -276,22 +250,14 @@ def test_heads_are_multiplied_one_by_one(network, call):
 
 
 def test_ultraimage_sharpens_what_is_sharp_above_native_size_and_nothing_below(pipe):
-    known = Calibration.read(calibration.SHIPPED / "mini.json")
-    rule, largest = el.rule("ultraimage(1.3)"), 1.3
-    factors = [
-        f
-        for name, each in known.layers.items()
-        for f in known.factors(rule, name, 4 * each.training_tokens).factors
-    ]
-    entropies = [
-        h / math.log(each.training_tokens) for each in known.layers.values() for h in each.at_native()
-    ]
-    assert factors[int(np.argmin(entropies))] == pytest.approx(largest)
+    known, rule = Calibration.read(calibration.SHIPPED / "mini.json"), el.rule("ultraimage(1.3)")
+    factors, entropies = [], []
+    for name, each in known.layers.items():
+        factors += known.factors(rule, name, 4 * each.training_tokens).factors
+        entropies += (each.at_native() / math.log(each.training_tokens)).tolist()
+        assert known.factors(rule, name, each.training_tokens // 4).factors == (1.0,)
+    assert factors[int(np.argmin(entropies))] == pytest.approx(1.3)
     assert factors[int(np.argmax(entropies))] == pytest.approx(1)
-    assert all(
-        known.factors(rule, name, each.training_tokens // 4).factors == (1.0,)
-        for name, each in known.layers.items()
-    )
 
 
 def restored(pipe, height, width, rule, **options):
