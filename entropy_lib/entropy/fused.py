@@ -80,7 +80,7 @@ def row_entropy(
 ) -> Float[Tensor, "batch head query"]:
     """Entropy of every row in nats, by one call of the kernel; the key must have its mean taken off."""
     mean_key, log_sum = kernel.attend(query, key, scale)
-    return (log_sum - scale * (query * mean_key).sum(-1)).clamp(min=0)
+    return torch.sub(log_sum, (query * mean_key).sum(-1), alpha=scale).clamp(min=0)
 
 
 @cache

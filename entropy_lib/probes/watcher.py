@@ -110,6 +110,7 @@ class AttentionWatcher(Listener):
         self._tracker, self._tokens = DenoiserCallTracker(), CallTokens()
         self._call: DenoiserCall | None = None
         self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
+        self._attended: set[str] = set()  # at the present call
         # rows of the batch that each layer has attended for: joint PAG takes its branches in turn
         self._rows: dict[str, int] = {}
 
@@ -139,6 +140,7 @@ class AttentionWatcher(Listener):
         timestep, tokens = timestep_of(self.network, args, kwargs), self._tokens
         self._call = self._tracker.advance(caller, tokens.batch, timestep, tokens.latent_size, texts)
         check_turns(caller, sample_of(args, kwargs), self._call.images)
+        self._attended = set()
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a pass within it."""
@@ -164,7 +166,7 @@ class AttentionWatcher(Listener):
                 )
             call = replace(call, branches=call.branches[first // call.images : last // call.images])
         if call.branches:
-            self._steps.setdefault((call.first_image, call.step), set()).add(layer)
+            self._attended.add(layer)
             for part in self._parts(layer, asked, used, call, frames):
                 self.measure(part)
 
@@ -172,7 +174,7 @@ class AttentionWatcher(Listener):
         """After a call of the denoiser."""
         self._tokens.check_ran(run, self.layers, AttentionNotSeenError)
         if self._call is not None:
-            self._steps.setdefault((self._call.first_image, self._call.step), set())
+            self._steps.setdefault((self._call.first_image, self._call.step), set()).update(self._attended)
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""
