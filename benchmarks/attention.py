@@ -52,10 +52,9 @@ def times(tokens):
 def peak_megabytes(name, tokens):
     """Memory that one call takes in a fresh process, at its peak."""
     folder = str(Path(__file__).parent)
-    code = f"import sys; sys.path.insert(0, {folder!r}); import attention; print(attention.growth({name!r}, {tokens}))"
-    return float(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    )
+    code = f"import attention; print(attention.growth({name!r}, {tokens}))"
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def growth(name, tokens):
@@ -75,11 +74,9 @@ def main():
     )
     print("|---|---|---|---|---|---|")
     for tokens in (1024, 4096, 9216):
-        t = times(tokens)
-        first, second, third = t.values()
-        print(
-            f"| {tokens} | {first:.3f} s | {second:.3f} s | {third:.3f} s | {second / first:.2f} | {third / second:.2f} |"
-        )
+        first, second, third = times(tokens).values()
+        seconds_of = f"{first:.3f} s | {second:.3f} s | {third:.3f} s"
+        print(f"| {tokens} | {seconds_of} | {second / first:.2f} | {third / second:.2f} |")
     print(
         "\n| tokens | peak memory of attention_entropy | of forming one head's map at a time |\n|---|---|---|"
     )

@@ -121,10 +121,15 @@ def main(rounds):
     network = load()
     machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"sd21-base architecture, float32, batch 1, {machine}, {rounds} rounds\n")
-    print(
-        "| size | way | seconds (median) | time / plain (median) | range | peak memory above the weights / plain |"
-    )
-    print("|---|---|---|---|---|---|")
+    columns = [
+        "size",
+        "way",
+        "seconds (median)",
+        "time / plain (median)",
+        "range",
+        "peak above weights / plain",
+    ]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for size in SIZES:
         step(network, size)
         measured = [

@@ -13,6 +13,7 @@ SETTING, EXACT = (
     if hasattr(torch.backends.cuda.matmul, "fp32_precision")
     else ("allow_tf32", False)
 )
+ROUNDS = (True, "tf32", "bf16")  # settings that let products lose digits
 
 
 @contextmanager
@@ -29,17 +30,22 @@ def full_precision(device: torch.device | None = None) -> Iterator[None]:
         torch.float32
     """
     kinds = ("cpu", "cuda") if device is None else (device.type,)
-    settings = [(backend, getattr(backend, SETTING)) for kind in kinds for backend in _backends(kind)]
+    backends = [backend for kind in kinds for backend in _backends(kind)]
+    rounding = [(each, before) for each in backends if (before := getattr(each, SETTING)) in ROUNDS]
+    autocast = [
+        kind for kind in kinds if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    ]
+    if not rounding and not autocast and torch.get_default_dtype() == torch.float32:
+        yield  # nothing to change: probes ask for every layer of every step
+        return
     with ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        for kind in kinds:
-            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        for backend, before in settings:
-            if before in (True, "tf32", "bf16"):
-                stack.callback(_put_back, backend, before)
-                setattr(backend, SETTING, EXACT)
+        for kind in autocast:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        for backend, before in rounding:
+            stack.callback(_put_back, backend, before)
+            setattr(backend, SETTING, EXACT)
         yield
 
 

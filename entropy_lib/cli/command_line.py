@@ -353,7 +353,7 @@ def _shown(path: Path) -> str:
 
 def _say_what_is_not_used(chosen: Plan, store: Store) -> None:
     if others := len(store.committed() - {unit.key for unit in chosen.units}):
-        say(f"{others:,} other images here are not of this plan (other values, or another generation version)")
+        say(f"{others:,} other images here are not of this plan (other values, or another version)")
 
 
 def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> None:

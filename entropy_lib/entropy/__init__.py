@@ -1,10 +1,8 @@
-"""What entropy is and what it should be: measured exactly from query and key without the N x N map, and the
-laws of softmax rows.
+"""What entropy is and what it should be: exact from query and key without the N x N map, and the laws.
 
-    attention    entropy of rows and moments of their logits: the two functions to read first; `fused` makes them cheap
+    attention    entropy of rows and moments of their logits; read it first; `fused` makes it cheap
     logit_shape  how far logits are from Gaussian
-    maps         what a layer looks at
-    laws         formulas; `exact` is the one that holds for any number of tokens
+    laws         formulas; `exact_entropy` is the one that holds for any number of tokens
     simulation   the tables of notebook 01
 
 Knows numbers, arrays and tensors; must not know whose attention it is, a rule's name or an image, nor that

@@ -1,19 +1,18 @@
 # pyright: reportAttributeAccessIssue=error
 from . import attention as attention
-from . import exact as exact
 from . import fused as fused
 from . import laws as laws
 from . import logit_shape as logit_shape
-from . import maps as maps
 from . import simulation as simulation
+from .attention import AttentionMap as AttentionMap
 from .attention import Rows as Rows
 from .attention import attention_entropy as attention_entropy
 from .attention import logit_moments as logit_moments
 from .attention import row_indices as row_indices
-from .exact import exact_entropy as exact_entropy
 from .laws import BeyondLawWarning as BeyondLawWarning
 from .laws import cumulant_entropy as cumulant_entropy
 from .laws import equal_entropy_factor as equal_entropy_factor
+from .laws import exact_entropy as exact_entropy
 from .laws import fraction_of_change_removed as fraction_of_change_removed
 from .laws import freezing_std as freezing_std
 from .laws import gaussian_entropy as gaussian_entropy
@@ -21,4 +20,3 @@ from .laws import paper_slope as paper_slope
 from .logit_shape import by_layer as by_layer
 from .logit_shape import expected_maximum as expected_maximum
 from .logit_shape import row_statistics as row_statistics
-from .maps import AttentionMap as AttentionMap

@@ -1,7 +1,7 @@
-"""What the laws take: numbers, numpy arrays, pandas columns or tensors, which mix and broadcast; one clear
-error for all else.
+"""What the laws take: numbers, numpy arrays, pandas columns or tensors, which mix and broadcast.
 
-NaN is refused as a number and passes through arrays, where it stands for what is missing.
+One clear error for all else. NaN is refused as a number and passes through arrays, where it stands for what
+is missing.
 """
 
 import math
@@ -58,15 +58,15 @@ def check(**given: tuple[object, Domain]) -> list[np.ndarray]:
         np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
         shown = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise InvalidInputError(
-            f"shapes do not fit: {shown}; they must be equal, or broadcast as numpy's do"
-        ) from None
+        fit = "they must be equal, or broadcast as numpy's do"
+        raise InvalidInputError(f"shapes do not fit: {shown}; {fit}") from None
     return list(arrays.values())
 
 
 def as_array(name: str, value: object) -> np.ndarray:
-    """The float64 array of a number, array or tensor; InvalidInputError for anything else, truth values
-    included.
+    """The float64 array of a number, array or tensor.
+
+    InvalidInputError for anything else, truth values included.
     """
     if isinstance(value, torch.Tensor) and not value.is_complex() and value.dtype != torch.bool:
         return value.detach().cpu().double().numpy()
@@ -79,8 +79,7 @@ def as_array(name: str, value: object) -> np.ndarray:
 
 
 def pointwise(law: Callable[..., float], **given: tuple[Numbers, Domain]) -> Numbers:
-    """A law of Python floats at every point of its checked, broadcast arguments, in float64; NaN where one of
-    them is.
+    """A law of Python floats at every point of its checked, broadcast arguments; NaN where one of them is.
 
     Example:
         >>> pointwise(lambda a, b: a + b, a=(np.array([1.0, 2.0]), TOKENS), b=(1, TOKENS))

@@ -1,5 +1,4 @@
-"""What the entropy of attention is: exact row entropies and logit moments of (query, key), without the N x N
-map.
+"""What the entropy of attention is: exact row entropies and logit moments of (query, key), without the map.
 
 A row of logits is s_j = λ q·k_j and its weights p = softmax(s). With lse(s) = ln Σ_j exp(s_j),
 
@@ -19,6 +18,8 @@ Example:
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral, Real
 
 import numpy as np
@@ -30,8 +31,7 @@ from entropy_lib.entropy.fused import BLOCKS, find_kernel, row_entropy
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.precision import full_precision
 
-# Elements of one block of logits when they have to be formed: 64 MiB in float32.
-BLOCK_ELEMENTS = 1 << 24
+BLOCK_ELEMENTS = 1 << 24  # of one block of logits, where they have to be formed: 64 MiB in float32
 SAMPLE_SEED = 0
 
 Rows = int | Sequence[int] | Int[Tensor, " rows"] | None
@@ -50,25 +50,20 @@ def attention_entropy(
 ) -> Float[Tensor, "*batch rows"]:
     """Entropy of every row of softmax(scale · query keyᵀ), in nats (Eq. 2), exact and in O(N) memory.
 
-    Computed in float32 (float64 for float64 input) whatever the input, autocast and TF32, and without
-    gradient.
+    Computed in float32 (float64 for float64 input) whatever the input, autocast and TF32, without gradient.
 
     Args:
         query: `[..., heads, N_q, d]`.
         key: `[..., heads, N_k, d]`, same leading axes; N_k may differ from N_q (cross-attention).
         scale: λ; 1/sqrt(d) by default.
-        rows: query rows to look at. A number takes that many at random (always the same ones, and without
-            touching torch's random state), or all where there are no more; a sequence names them; None takes
-            all.
+        rows: query rows to look at. A number takes that many at random (always the same ones, without
+            touching torch's random state), or all where there are no more; a sequence names them; None: all.
         mask: as in `scaled_dot_product_attention`: boolean (True attends) or additive. A row that attends
             nowhere has no distribution and gives NaN.
-        kernel: how to compute it: "cpu" or "efficient", see `fused`, or "blocks" of rows; None takes the
-            first that works for these tensors.
+        kernel: "cpu" or "efficient", see `fused`, or "blocks" of rows; None: the first that works.
 
     Returns:
-        `[..., heads, rows]`, between 0 and ln N_k.
-
-    NaN and infinity in query or key give NaN in the rows that they reach, as in a softmax.
+        `[..., heads, rows]`, between 0 and ln N_k; NaN in rows that NaN or infinity in query or key enter.
 
     Raises:
         InvalidInputError: when query or key is no floating-point tensor or their shapes do not fit, `scale`
@@ -88,10 +83,8 @@ def attention_entropy(
         mask = mask if mask is None or mask.shape[-2] == 1 else mask.index_select(-2, chosen.to(mask.device))
     key = key - key.mean(-2, keepdim=True)
     if mask is None:
-        flat_query, flat_key = _four_axes(query), _four_axes(key)
-        if found := find_kernel(flat_query, flat_key, kernel):
-            return row_entropy(found, flat_query, flat_key, scale).reshape(query.shape[:-1])
-    elif kernel not in (None, BLOCKS):
+        return _entropy(query, key, scale, kernel)
+    if kernel not in (None, BLOCKS):
         raise InvalidInputError(f"kernel {kernel!r} takes no mask; leave out kernel, or give {BLOCKS!r}")
     return _blocked_entropy(query, key, scale, mask)
 
@@ -105,8 +98,7 @@ def logit_moments(
     """Cumulants over the keys of each row of scaled logits: mean, variance and, by `order`, κ3 and κ4.
 
     Mean and variance come from the mean and the covariance of the keys, λ q·k̄ and λ² qᵀ Cov(K) q, in O(N d²)
-    and with gradients. The higher ones need the logits, which are formed in blocks of rows. All divide by N_k
-    (population values).
+    and with gradients. The higher ones need the logits, in blocks of rows. All divide by N_k.
 
     Args:
         query: `[..., heads, N_q, d]`.
@@ -118,8 +110,7 @@ def logit_moments(
         `order` tensors `[..., heads, N_q]`. The square root of the second is `logit_std`, b.
 
     Raises:
-        InvalidInputError: when query or key is no floating-point tensor, their shapes do not fit, `scale` is
-            not a positive number, or `order` is not 1 to 4.
+        InvalidInputError: as `attention_entropy`, or when `order` is not 1 to 4.
 
     Example:
         >>> query, key = torch.randn(2, 9, 16), torch.randn(2, 5, 16)
@@ -133,11 +124,18 @@ def logit_moments(
     centre = key.mean(-2, keepdim=True)
     centred = key - centre
     mean = scale * (query * centre).sum(-1)
-    with full_precision(query.device):
-        covariance = centred.mT @ centred / key.shape[-2]
-        variance = scale**2 * ((query @ covariance) * query).sum(-1).clamp(min=0)
     higher = _blocked_cumulants(query, centred, scale) if order > 2 else ()
-    return (mean, variance, *higher)[:order]
+    return (mean, _variance(query, centred, scale), *higher)[:order]
+
+
+@torch.no_grad()
+def entropy_and_variance(
+    query: Float[Tensor, "batch head query dim"], key: Float[Tensor, "batch head key dim"], scale: float
+) -> tuple[Float[Tensor, "batch head query"], Float[Tensor, "batch head query"]]:
+    """`attention_entropy` and the second of `logit_moments`, unchecked, the keys centred once for both."""
+    query, key = _in_working_precision(query, key)
+    centred = key - key.mean(-2, keepdim=True)
+    return _entropy(query, centred, scale), _variance(query, centred, scale)
 
 
 def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
@@ -153,9 +151,7 @@ def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
             raise InvalidInputError(
                 f"rows is {rows}; give None for all rows, a number of at least 1, or a sequence of indices"
             )
-        # evenly spaced rows would alias with the image's columns
-        generator = torch.Generator().manual_seed(SAMPLE_SEED)
-        return torch.randperm(total, generator=generator)[:rows].sort().values
+        return _sample(total, int(rows))
     try:
         indices = np.asarray(rows.detach().cpu() if isinstance(rows, Tensor) else rows)
     except ValueError:  # lists of unequal lengths
@@ -163,14 +159,32 @@ def row_indices(total: int, rows: Rows) -> Int[Tensor, " rows"] | None:
     whole = indices.ndim == 1 and indices.size > 0 and indices.dtype.kind in "iu"
     if not whole or indices.min() < 0 or indices.max() >= total:
         raise InvalidInputError(
-            f"rows must be None, a whole number, or a non-empty sequence of indices from 0 to {total - 1} for a query of {total} "
-            f"rows; got {rows!r:.80}"
+            f"rows must be None, a whole number, or a non-empty sequence of indices from 0 to {total - 1} "
+            f"for a query of {total} rows; got {rows!r:.80}"
         )
     return torch.from_numpy(indices.astype(np.int64))
 
 
-def _four_axes(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 4 else tensor.reshape(1, -1, *tensor.shape[-2:])
+@lru_cache(maxsize=256)
+def _sample(total: int, count: int) -> Tensor:
+    """Evenly spaced rows would alias with the image's columns."""
+    generator = torch.Generator().manual_seed(SAMPLE_SEED)
+    return torch.randperm(total, generator=generator)[:count].sort().values
+
+
+def _entropy(query: Tensor, centred: Tensor, scale: float, kernel: str | None = None) -> Tensor:
+    """By a fused kernel where there is one."""
+    flat = [each if each.ndim == 4 else each.reshape(1, -1, *each.shape[-2:]) for each in (query, centred)]
+    if found := find_kernel(*flat, kernel):
+        return row_entropy(found, *flat, scale).reshape(query.shape[:-1])
+    return _blocked_entropy(query, centred, scale, None)
+
+
+def _variance(query: Tensor, centred: Tensor, scale: float) -> Tensor:
+    with full_precision(query.device):
+        covariance = centred.mT @ centred
+        squares = ((query @ covariance) * query).sum(-1)
+    return (scale**2 / centred.shape[-2] * squares).clamp(min=0)
 
 
 def _blocked_entropy(query: Tensor, key: Tensor, scale: float, mask: Mask) -> Tensor:
@@ -208,24 +222,24 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def _in_working_precision(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
+    return query.to(dtype), key.to(dtype)
+
+
 def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, Tensor, float]:
     """Query and key in the precision to work in, and λ, after refusing what is no attention."""
     for name, tensor in (("query", query), ("key", key)):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             raise InvalidInputError(
-                f"{name} is {_kind(tensor)}; give a floating-point torch tensor [..., heads, N, d] (torch.from_numpy takes numpy "
-                "arrays)"
+                f"{name} is {_kind(tensor)}; give a floating-point torch tensor [..., heads, N, d] "
+                "(torch.from_numpy takes numpy arrays)"
             )
-    shapes = f"query is {list(query.shape)} and key is {list(key.shape)}"
-    if (
-        query.ndim < 2
-        or key.ndim < 2
-        or query.shape[:-2] != key.shape[:-2]
-        or query.shape[-1] != key.shape[-1]
-    ):
+    shapes, own, other = f"query is {list(query.shape)} and key is {list(key.shape)}", query.shape, key.shape
+    if min(len(own), len(other)) < 2 or own[:-2] != other[:-2] or own[-1] != other[-1]:
         raise InvalidInputError(
-            f"{shapes}; expected [..., N_q, d] and [..., N_k, d] with the same leading axes and d (repeat grouped keys for each "
-            "query head first)"
+            f"{shapes}; expected [..., N_q, d] and [..., N_k, d] with the same leading axes and d (repeat "
+            "grouped keys for each query head first)"
         )
     if not query.numel() or not key.numel():
         raise InvalidInputError(f"{shapes}; no axis may be empty: a softmax needs at least one key")
@@ -233,12 +247,10 @@ def _checked(query: Tensor, key: Tensor, scale: float | None) -> tuple[Tensor, T
         raise InvalidInputError(
             f"query is on {query.device} and key on {key.device}; move them to one device"
         )
-    if scale is not None and (
-        not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf
-    ):
+    number = isinstance(scale, Real) and not isinstance(scale, bool)
+    if scale is not None and not (number and 0 < scale < math.inf):
         raise InvalidInputError(f"scale is {scale!r:.80}; give a positive number, or None for 1/sqrt(d)")
-    dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), torch.float32)
-    return query.to(dtype), key.to(dtype), query.shape[-1] ** -0.5 if scale is None else float(scale)
+    return *_in_working_precision(query, key), own[-1] ** -0.5 if scale is None else float(scale)
 
 
 def _kind(value: object) -> str:
@@ -250,16 +262,38 @@ def _check_mask(mask: Mask, query: Tensor, key: Tensor) -> None:
         return
     if not isinstance(mask, Tensor) or not (mask.dtype == torch.bool or mask.is_floating_point()):
         raise InvalidInputError(
-            f"mask is {_kind(mask)}; give a boolean tensor (True attends) or a floating-point one (added to the logits)"
+            f"mask is {_kind(mask)}; give a boolean tensor (True attends) or a floating-point one (added to "
+            "the logits)"
         )
     full = (*query.shape[:-1], key.shape[-2])
-    sides = zip(reversed(mask.shape), reversed(full), strict=False)
-    if (
-        not 2 <= mask.ndim <= len(full)
-        or any(own not in (1, size) for own, size in sides)
-        or mask.device != query.device
-    ):
+    fits = all(own in (1, size) for own, size in zip(reversed(mask.shape), reversed(full), strict=False))
+    if not fits or not 2 <= mask.ndim <= len(full) or mask.device != query.device:
         raise InvalidInputError(
-            f"mask is {list(mask.shape)} on {mask.device}; it must broadcast to {list(full)} on {query.device}, its last two axes "
-            "being N_q and N_k"
+            f"mask is {list(mask.shape)} on {mask.device}; it must broadcast to {list(full)} on "
+            f"{query.device}, its last two axes being N_q and N_k"
         )
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """One layer at one step, for one image; means over heads.
+
+    Attributes:
+        layer, step, tokens, training_tokens: where and when; `tokens` counts joint text too.
+        query: row and column of the token whose row is kept.
+        entropy: of every query, in nats.
+        weights: of that one query on the tokens of the image; they sum to 1, less what goes to joint text.
+    """
+
+    layer: str
+    step: int
+    tokens: int
+    training_tokens: int
+    query: tuple[int, int]
+    entropy: Float[np.ndarray, "height width"]
+    weights: Float[np.ndarray, "height width"]
+
+    @property
+    def spread(self) -> float:
+        """Over how many tokens that query's attention is spread, e^H."""
+        return float(np.exp(self.entropy[self.query]))

@@ -1,5 +1,4 @@
-"""Fused attention kernels that also give the log-sum-exp of every row, and which of them to trust on this
-machine.
+"""Fused attention kernels that also give the log-sum-exp of every row, and which of them to trust here.
 
 Given the mean-centred keys as values, a kernel returns Σ_j p_j k_j and lse = ln Σ_j exp(s_j), from which the
 entropy of a row is lse - λ q·(Σ_j p_j k_j). Both terms reach b² and more (b: standard deviation of the
@@ -38,9 +37,9 @@ class Kernel(NamedTuple):
     Attributes:
         name: what `attention_entropy(kernel=...)` calls it.
         serves: of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape
-        fit.
-        attend: of query, mean-centred key and λ: Σ_j p_j k_j `[batch, heads, N_q, d]` and lse `[batch, heads,
-            N_q]`.
+            fit.
+        attend: of query, mean-centred key and λ: Σ_j p_j k_j
+            `[batch, heads, N_q, d]` and lse `[batch, heads, N_q]`.
     """
 
     name: str
@@ -66,12 +65,8 @@ def find_kernel(
             return kernel
     if name is None:
         return None
-    reason = (
-        f"does not serve {query.dtype} of shape {list(query.shape)} on {query.device}"
-        if candidates
-        else "is unknown"
-    )
-    names = [kernel.name for kernel in KERNELS]
+    unfit = f"does not serve {query.dtype} of shape {list(query.shape)} on {query.device}"
+    reason, names = unfit if candidates else "is unknown", [kernel.name for kernel in KERNELS]
     raise InvalidInputError(
         f"kernel {name!r} {reason}; give None for the best that works, or one of {[*names, BLOCKS]}"
     )
@@ -85,14 +80,12 @@ def row_entropy(
 ) -> Float[Tensor, "batch head query"]:
     """Entropy of every row in nats, by one call of the kernel; the key must have its mean taken off."""
     mean_key, log_sum = kernel.attend(query, key, scale)
-    return (log_sum - scale * (query * mean_key).sum(-1)).clamp(min=0)
+    return torch.sub(log_sum, (query * mean_key).sum(-1), alpha=scale).clamp(min=0)
 
 
 @cache
 def works(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int) -> bool:
-    """Whether a tiny call gives the entropy of the definition here; where it does not, a warning says so,
-    once.
-    """
+    """Whether a tiny call gives the entropy of the definition here; if not, one warning says so."""
     try:
         with unset_fake_temporarily():
             error = _trial_error(kernel, device, dtype, dim)
@@ -102,10 +95,8 @@ def works(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: int) ->
         if error <= TOLERANCE:
             return True
         reason = f"is off by {error:.2g} nats"
-    message = (
-        f"attention kernel {kernel.name!r} {reason} ({device}, {dtype}, d = {dim}, torch {torch.__version__})"
-    )
-    warnings.warn(f"{message}; it is not used", stacklevel=2)
+    where = f"{device}, {dtype}, d = {dim}, torch {torch.__version__}"
+    warnings.warn(f"attention kernel {kernel.name!r} {reason} ({where}); it is not used", stacklevel=2)
     return False
 
 
@@ -122,11 +113,8 @@ def _trial_error(kernel: Kernel, device: torch.device, dtype: torch.dtype, dim: 
 
 
 def _serves_cpu(query: Tensor, key: Tensor) -> bool:
-    return (
-        query.device.type == "cpu"
-        and query.numel() > 0
-        and hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu")
-    )
+    there = hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu")
+    return there and query.device.type == "cpu" and query.numel() > 0
 
 
 def _attend_cpu(query: Tensor, key: Tensor, scale: float) -> Attended:
@@ -142,9 +130,8 @@ def _serves_efficient(query: Tensor, key: Tensor) -> bool:
 
 def _attend_efficient(query: Tensor, key: Tensor, scale: float) -> Attended:
     query, key = _aligned(query), _aligned(key)
-    mean_key, log_sum, *_ = aten._scaled_dot_product_efficient_attention(
-        query, key, key, None, True, scale=scale
-    )
+    attend = aten._scaled_dot_product_efficient_attention
+    mean_key, log_sum, *_ = attend(query, key, key, None, True, scale=scale)
     return mean_key, log_sum[..., : query.shape[-2]]  # padded to a multiple of 32 rows
 
 

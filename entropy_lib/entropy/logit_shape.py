@@ -2,14 +2,14 @@
 
 Any test rejects normality once a row is long enough, so the size of the deviation is what is measured. For
 one row of N logits with variance s² (divided by N), Eq. 5 says ln N - s²/2. Its error on a layer is split
-exactly into three causes:
+exactly into three causes, b² being the mean of s² over rows:
 
-    H - (ln N - b²/2)  =  finite_tokens + row_spread + non_gaussian            (b² is the mean of s² over rows)
+    H - (ln N - b²/2)  =  finite_tokens + row_spread + non_gaussian
 
-    finite_tokens   exact_entropy at b minus Eq. 5: what Gaussian logits of that spread would have at this N
-    row_spread      mean over rows of exact_entropy at each row's own spread, minus exact_entropy at b (Jensen)
-    non_gaussian    measured entropy minus that mean: what is left is the shape of the logits; for many tokens it is
-                    close to `cumulants` = -κ3/3 - κ4/8 (see `entropy.cumulant_entropy`)
+    finite_tokens   exact_entropy at b minus Eq. 5: what Gaussian logits of that spread have at this N
+    row_spread      mean over rows of exact_entropy at each row's own spread, minus that at b (Jensen)
+    non_gaussian    measured entropy minus that mean: the shape of the logits; for many tokens it is close to
+                    `cumulants` = -κ3/3 - κ4/8 (see `entropy.cumulant_entropy`)
 
 A row's variance divides by N, which takes off b²/N on average; `exact_entropy` is asked for the law that rows
 are drawn from, so it gets s² N/(N - 1).
@@ -38,7 +38,7 @@ STATISTICS = (
     "maximum", "variance_inflation", "response",
 )  # fmt: skip
 SPLINE_STD = 32.0  # largest b of a row; the exact law takes seconds a point beyond it
-# side of the square of neighbouring keys whose mean is compared with the mean of keys drawn anywhere
+# side of the square of neighbouring keys whose mean is compared with the mean of keys from anywhere
 SQUARE = 2
 
 
@@ -85,7 +85,7 @@ def row_statistics(
 
 
 def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """`exact_entropy` for rows of given variance (divided by N), from a cubic spline in b: within 1e-6 nats.
+    """`exact_entropy` for rows of a variance (divided by N), from a cubic spline in b: within 1e-6 nats.
 
     NaN where the variance is, and beyond `SPLINE_STD`.
     """
@@ -108,33 +108,21 @@ def _entropy_spline(tokens: int, highest: float) -> CubicSpline:
 
 
 def _check_logits(logits: Tensor, grid: tuple[int, int]) -> None:
-    if (
-        not isinstance(logits, Tensor)
-        or not logits.is_floating_point()
-        or logits.ndim < 1
-        or not logits.numel()
-    ):
-        given = (
-            f"{logits.dtype} of {list(logits.shape)}"
-            if isinstance(logits, Tensor)
-            else f"of type {type(logits).__name__}"
-        )
+    tensor = isinstance(logits, Tensor)
+    if not tensor or not logits.is_floating_point() or logits.ndim < 1 or not logits.numel():
+        given = f"{logits.dtype} of {list(logits.shape)}" if tensor else f"of type {type(logits).__name__}"
         raise InvalidInputError(
             f"logits are {given}; give a floating-point torch tensor [..., N] with at least one row and key"
         )
-    if (
-        not isinstance(grid, tuple | list)
-        or len(grid) != 2
-        or any(type(side) is not int or side < 0 for side in grid)
-    ):
+    sides = isinstance(grid, tuple | list) and len(grid) == 2
+    if not sides or any(type(side) is not int or side < 0 for side in grid):
         raise InvalidInputError(
             f"grid is {grid!r}; give (height, width) of the keys, for example (16, 16), or (0, 0) for none"
         )
 
 
 def variance_inflation(logits: Float[Tensor, "*batch key"], grid: tuple[int, int]) -> Float[Tensor, "*batch"]:
-    """Variance of the mean of `SQUARE` x `SQUARE` neighbouring keys over that of as many keys drawn anywhere
-    in the row.
+    """Variance of the mean of `SQUARE` x `SQUARE` neighbouring keys over that of as many from anywhere.
 
     1 for keys in random order, more where neighbours are alike; N over it is an effective number of keys, a
     lower bound where likeness reaches beyond a square. NaN on grids with a side below 2 `SQUARE`, and where
@@ -192,9 +180,7 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         `effective_tokens`, and `verdict`.
     """
     if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
-        raise InvalidInputError(
-            f"tolerance is {tolerance!r}; give a positive number of nats, for example 0.05"
-        )
+        raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, as 0.05")
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"by_layer takes a table, of LogitProbe.table(); got {type(table).__name__}")
     needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}
@@ -211,8 +197,8 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
     )
     cells["outside"] = cells.absolute_error > tolerance
     names = [
-        "tokens", "variance", "absolute_error", "error", *PARTS, "cumulants", "unexplained", "outside", "beyond_half_freezing",
-        "response", "effective_tokens",
+        "tokens", "variance", "absolute_error", "error", *PARTS, "cumulants", "unexplained", "outside",
+        "beyond_half_freezing", "response", "effective_tokens",
     ]  # fmt: skip
     result = cells.groupby(list(by), sort=False)[names].mean()
     result.insert(1, "logit_std", result.variance**0.5)

@@ -1,4 +1,4 @@
-"""Tables of the laws, beside simulation: what notebook 01 draws. No model is needed.
+"""Tables of the laws, beside simulation: of notebook 01. No model is needed.
 
 Example:
     >>> table = compare([64], [0.5], rows=2000)
@@ -47,17 +47,17 @@ def compare(tokens: Iterable[int], shares: Sequence[float], rows: int = 1000, se
             exact`.
     """
     tokens, shares = list(tokens), list(shares)
-    for value in tokens:
-        check(tokens=(value, PAIR), rows=(rows, PAIR))
-    for value in shares:
-        check(shares=(value, Domain("a share", 0)))
+    check(rows=(rows, PAIR))
+    for name, values, domain in (("tokens", tokens, PAIR), ("shares", shares, Domain("a share", 0))):
+        for value in values:
+            check(**{name: (value, domain)})
     generator, table = torch.Generator().manual_seed(seed), []
+    laws = {"gaussian": gaussian_law, "finite": finite_law, "exact": exact_entropy}
     for count in tokens:
         normal = torch.randn(max(2, min(rows, SIMULATED_LOGITS // count)), count, generator=generator)
         for share in shares:
             logit_std = share * freezing_std(count)
             simulated, error = simulated_entropy(normal, logit_std)
-            laws = {"gaussian": gaussian_law, "finite": finite_law, "exact": exact_entropy}
             predicted = {name: law(count, logit_std) for name, law in laws.items()}
             point = {"tokens": count, "of_freezing": share, "logit_std": logit_std, "rows": len(normal)}
             table.append(point | {"simulated": simulated, "standard_error": error} | predicted)
@@ -68,10 +68,8 @@ def gaussian_error_map(
     tokens: Sequence[float], logit_std: Sequence[float]
 ) -> Float[np.ndarray, "tokens logit_std"]:
     """Error of Eq. 5 in nats, Gaussian minus exact entropy, over a grid."""
-    count, spread = (
-        as_array("tokens", np.asarray(tokens))[:, None],
-        as_array("logit_std", np.asarray(logit_std))[None],
-    )
+    count = as_array("tokens", np.asarray(tokens))[:, None]
+    spread = as_array("logit_std", np.asarray(logit_std))[None]
     return gaussian_law(count, spread) - exact_entropy(count, spread)
 
 
@@ -83,11 +81,8 @@ def validity_limit(tokens: float, tolerance: float) -> float:
         True
     """
     check(tolerance=(tolerance, Domain("an error in nats", 0, most=10, above=True)))
-    step = 0.01
-    number = next(
-        k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k * step])[0, 0]) > tolerance
-    )
-    return (number - 1) * step
+    beyond = (k for k in itertools.count(1) if abs(gaussian_error_map([tokens], [k / 100])[0, 0]) > tolerance)
+    return (next(beyond) - 1) / 100
 
 
 def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
@@ -97,12 +92,8 @@ def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
         >>> validity_limits([4096], 0.05).of_freezing.between(0.3, 0.7).all()
         np.True_
     """
-    table = pd.DataFrame(
-        {
-            "tokens": (counts := list(tokens)),
-            "logit_std": [validity_limit(each, tolerance) for each in counts],
-        }
-    )
+    limits = [(each, validity_limit(each, tolerance)) for each in tokens]
+    table = pd.DataFrame(limits, columns=["tokens", "logit_std"])
     return table.assign(of_freezing=table.logit_std / freezing_std(table.tokens))
 
 
@@ -117,8 +108,7 @@ def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> 
 
 
 def shipped_layers(model: str = "mini") -> pd.DataFrame:
-    """Tokens and logit_std of each self-attention layer at native size, as measured when the model was
-    trained.
+    """Tokens and logit_std of each self-attention layer at native size, measured after the training.
 
     Returns:
         columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.

@@ -30,12 +30,18 @@ PERCENT = {"share", "outside", "beyond_half_freezing", "mean_change", "largest_c
 
 
 def short_layer(name: str) -> str:
-    """A layer's name short enough for an axis: "down_blocks.0.attentions.1…attn1" → "down 0.1".
+    """A layer's name short enough for an axis: its first word and its numbers; a name without them whole.
+
+    The number of the first of the blocks of one attention is left out.
 
     Example:
         >>> short_layer("mid_block.attentions.0.transformer_blocks.0.attn1")
         'mid 0'
+        >>> short_layer("down_blocks.2.attentions.1.transformer_blocks.7.attn1")
+        'down 2.1.7'
+        >>> short_layer("down_blocks.3.attentions.1"), short_layer("single_transformer_blocks.12.attn")
+        ('down 3.1', 'single 12')
     """
-    before, found, _ = name.partition(".transformer_blocks.")
-    numbers = [part for part in before.split(".") if part.isdigit()] if found else []
-    return f"{before.split('.')[0].split('_')[0]} {'.'.join(numbers)}" if numbers else name
+    parts = name.replace(".transformer_blocks.0.", ".").split(".")
+    numbers, word = [part for part in parts if part.isdigit()], parts[0].strip("_").partition("_")[0]
+    return f"{word} {'.'.join(numbers)}" if numbers and not word.isdigit() else name

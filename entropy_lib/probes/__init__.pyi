@@ -4,11 +4,10 @@ from . import denoiser_call as denoiser_call
 from . import entropy_probe as entropy_probe
 from . import logit_probe as logit_probe
 from . import map_probe as map_probe
-from . import response_probe as response_probe
 from . import watcher as watcher
 from .attention_probe import AttentionProbe as AttentionProbe
 from .entropy_probe import EntropyProbe as EntropyProbe
+from .entropy_probe import ResponseProbe as ResponseProbe
 from .logit_probe import LogitProbe as LogitProbe
 from .map_probe import MapProbe as MapProbe
-from .response_probe import ResponseProbe as ResponseProbe
 from .watcher import AttentionWatcher as AttentionWatcher

@@ -1,5 +1,4 @@
-"""What all probes have in common: statistics of query rows, summed while a model runs, and laid out in one
-tidy table.
+"""What all probes have in common: statistics of query rows, summed while a model runs, in one tidy table.
 
 A probe says what to sum (`statistics`) and what to make of the means (`columns`); which rows, layers, steps,
 branches and images they belong to is kept here.
@@ -26,18 +25,12 @@ class AttentionProbe(AttentionWatcher):
     """Sums statistics of the query rows of every self-attention call made inside a `with` block.
 
     Args:
-        model: a diffusers pipeline, or its denoising network.
+        model, layers, latent_size: as for `AttentionWatcher`.
         rows: query rows to look at in each call: None for all, a number for that many at random, or indices.
-        layers: names or glob patterns of the layers to watch; all self-attention by default.
         per_image: keep the images of a batch apart, in a column `image` that counts all images of the block.
-        latent_size: height and width of the training latents, if neither the network's config nor a patch
-            says them.
 
     Raises:
-        InvalidInputError: when the model has no self-attention or `rows` cannot be had; and, from the model's
-            own call, where an attention mask hides keys.
-        UnknownNameError: when `layers` matches nothing.
-        AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
+        InvalidInputError: when `rows` cannot be had; else as `AttentionWatcher`.
     """
 
     measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
@@ -56,13 +49,11 @@ class AttentionProbe(AttentionWatcher):
         # fail here, not in the middle of a run
         row_indices(min(self.training_tokens[name] for name in self.layers), rows)
         self._names: tuple[str, ...] = ()
-        # [statistic, branch, image, head], the last statistic being the rows summed
-        self._sums: dict[LayerStep, Tensor] = {}
+        # [statistic, branch, image, head], and how many rows they are sums of
+        self._sums: dict[LayerStep, tuple[Tensor, int]] = {}
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
-        """What to sum of one call: by name, `[batch, head, row]`, the rows being those of the query that are
-        looked at.
-        """
+        """What to sum of one call: by name, `[batch, head, row]`, of the rows of the query to look at."""
         raise NotImplementedError
 
     def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
@@ -73,27 +64,27 @@ class AttentionProbe(AttentionWatcher):
         """Add one call to the sums of its place."""
         chosen = row_indices(call.query.shape[-2], self.rows)
         rows = call.query if chosen is None else call.query.index_select(-2, chosen.to(call.query.device))
-        statistics = self.statistics(call, rows)
+        statistics, place = self.statistics(call, rows), call.place
         self._names = tuple(statistics)
-        values = (*statistics.values(), torch.ones_like(rows[..., 0]))
-        sums = torch.stack(values).sum(-1, dtype=torch.float64).cpu()
-        branches, images = len(call.place.call.branches), call.place.call.images
-        self._add(call.place, sums.unflatten(1, (branches, images, -1)).sum(3))
-
-    def _add(self, place: LayerStep, sums: Tensor) -> None:
-        if not self.per_image:
-            place, sums = (
-                replace(place, call=replace(place.call, first_image=0, images=1)),
-                sums.sum(2, keepdim=True),
-            )
-        self._sums[place] = self._sums.get(place, 0) + sums
+        sums = torch.stack(tuple(statistics.values())).sum(-1, dtype=torch.float64).cpu()
+        # [statistic, branch, image, frame, head]
+        sums = sums.unflatten(1, (len(place.call.branches), place.call.images, -1))
+        count = rows.shape[-2] * sums.shape[3]
+        if self.per_image:
+            sums = sums.sum(3)
+        else:
+            sums, count = sums.sum((2, 3)).unsqueeze(2), count * sums.shape[2]
+            place = replace(place, call=replace(place.call, first_image=0, images=1))
+        if place in self._sums:
+            earlier, counted = self._sums[place]
+            sums, count = sums + earlier, count + counted
+        self._sums[place] = sums, count
 
     def table(self, *, shared_steps: bool = False) -> pd.DataFrame:
-        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`); see
-        the probe.
+        """Everything seen so far, one row per layer x step x branch x head (and image, with `per_image`).
 
-        Where a cache lets layers out at some steps a warning says so: means of layers are then over different
-            steps.
+        Where a cache lets layers out at some steps a warning says so: means of layers are then over
+        different steps.
 
         Args:
             shared_steps: keep only steps at which all layers attended.
@@ -102,18 +93,12 @@ class AttentionProbe(AttentionWatcher):
         if skipped and not shared_steps:
             warnings.warn(self._skipped(), stacklevel=2)
         dropped = {step for _, step in skipped} if shared_steps else set()
-        columns = [
-            *PLACE,
-            *(name for name in PARTS if name != "image" or self.per_image),
-            "rows",
-            *self.measured,
-        ]
-        parts = [
-            self._part(place, sums) for place, sums in self._sums.items() if place.call.step not in dropped
-        ]
-        if not parts:
+        parts = [part for part in PARTS if part != "image" or self.per_image]
+        columns = [*PLACE, *parts, "rows", *self.measured]
+        tables = [self._part(place) for place in self._sums if place.call.step not in dropped]
+        if not tables:
             return pd.DataFrame(columns=columns)
-        return self._in_order(pd.concat(parts, ignore_index=True))[columns]
+        return self._in_order(pd.concat(tables, ignore_index=True))[columns]
 
     def _skipped(self) -> str:
         """Which layers attended at how many steps."""
@@ -122,22 +107,20 @@ class AttentionProbe(AttentionWatcher):
         fewest = min(seen, key=lambda name: seen[name])
         many = sum(count < calls for count in seen.values())
         return (
-            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at {seen[fewest]}: a cache handed "
-            "out earlier outputs. Means of layers are over different steps; table(shared_steps=True) keeps those that all "
-            "have, and disable_cache() measures all."
+            f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at "
+            f"{seen[fewest]}: a cache handed out earlier outputs. Means of layers are over different steps; "
+            "table(shared_steps=True) keeps those that all have, and disable_cache() measures all."
         )
 
-    def _part(self, place: LayerStep, sums: Tensor) -> pd.DataFrame:
+    def _part(self, place: LayerStep) -> pd.DataFrame:
         """Table of one layer at one step: one row for each branch, image and head."""
-        numbers = range(place.call.first_image, place.call.first_image + sums.shape[2])
-        index = pd.MultiIndex.from_product([place.call.branches, numbers, range(sums.shape[3])], names=PARTS)
-        rows = sums[-1].flatten().numpy()
-        mean = pd.DataFrame(dict(zip(self._names, sums[:-1].flatten(1).numpy() / rows, strict=True)))
-        at = {name: getattr(place, name, None) for name in PLACE} | {
-            "step": place.call.step,
-            "timestep": place.call.timestep,
-        }
-        return index.to_frame(index=False).assign(**at, rows=rows.astype(int), **self.columns(place, mean))
+        (sums, count), call = self._sums[place], place.call
+        images = range(call.first_image, call.first_image + sums.shape[2])
+        index = pd.MultiIndex.from_product([call.branches, images, range(sums.shape[3])], names=PARTS)
+        mean = pd.DataFrame(dict(zip(self._names, sums.flatten(1).numpy() / count, strict=True)))
+        at = {name: getattr(place, name) for name in PLACE[:-2]}
+        at |= {"step": call.step, "timestep": call.timestep}
+        return index.to_frame(index=False).assign(**at, rows=count, **self.columns(place, mean))
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
         """Images and steps in the order of time, layers in that of execution."""

@@ -13,14 +13,14 @@ Example:
     ((16, 24), 1.0)
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from entropy_lib.entropy.attention import attention_entropy
-from entropy_lib.entropy.maps import AttentionMap
+from entropy_lib.entropy.attention import AttentionMap, attention_entropy
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher
@@ -29,15 +29,13 @@ SHOWN = ("cond", "all")  # branches of guidance that look for what was asked for
 
 
 class MapProbe(AttentionWatcher):
-    """Keep maps of the first image that is drawn inside a `with` block.
+    """Keep maps of the first image that is generated inside a `with` block.
 
     Args:
-        model: a diffusers pipeline, or its denoising network.
+        model, layers, latent_size: as for `EntropyProbe`.
         place: of the query whose row is kept: shares of the height and the width, (0, 0) being the upper left
             corner. None: the query that looks at the fewest tokens.
-        layers: names or glob patterns of the layers to look at; all self-attention by default.
         steps: positions in the schedule, from 0; None for all.
-        latent_size: as for `EntropyProbe`.
 
     Attributes:
         maps: one a layer and step, in the order of calls.
@@ -74,25 +72,13 @@ class MapProbe(AttentionWatcher):
         wanted = self.steps is None or place.call.step in self.steps
         if chosen is None or not wanted or not place.height or place.call.first_image:
             return
-        index = branches.index(chosen) * place.call.images
-        query, key = call.query[index].float(), call.key[index].float()  # [head, tokens, dim]
-        size = place.height * place.width
-        asks, own = (slice(first, first + size) for first in (call.first_query, call.first_key))
-        entropy = (
-            attention_entropy(query[None, :, asks], key[None], call.scale)[0]
-            .mean(0)
-            .reshape(place.height, place.width)
-            .cpu()
-        )
+        image, grid = branches.index(chosen) * place.call.images, (place.height, place.width)
+        query, key = call.query[image].float(), call.key[image].float()  # [head, tokens, dim]
+        asks, own = (slice(each, each + math.prod(grid)) for each in (call.first_query, call.first_key))
+        entropy = attention_entropy(query[:, asks], key, call.scale).mean(0).reshape(grid).cpu()
         row, column = self._token(entropy)
         asking = query[:, call.first_query + row * place.width + column, None]
-        weights = (
-            (asking @ key.mT * call.scale)
-            .softmax(-1)[:, 0, own]
-            .mean(0)
-            .reshape(place.height, place.width)
-            .cpu()
-        )
+        weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(grid).cpu()
         counts = place.tokens, place.training_tokens
         self.maps.append(
             AttentionMap(

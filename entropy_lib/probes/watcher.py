@@ -3,7 +3,7 @@
 The watcher stands at the softmax kernel (`models.kernels`), where query and key arrive exactly as they are
 used: after norms, rotary embeddings, LoRA and any scale rule. What to do with them is left to its children,
 the probes. It changes nothing, so images are the same bit for bit, and it is gone after the `with` block.
-When a call takes place, and for which images, is told by `denoiser_call`.
+Which step a call belongs to, and which images, `denoiser_call` finds out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ class AttentionCall:
         query, key: as used, `[batch, head, tokens, dim]`, without keys that a mask hides.
         scale: λ, as used.
         factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself
-        would have.
+            would have.
         first_query, first_key: where those of the image begin.
     """
 
@@ -88,8 +88,8 @@ class AttentionWatcher(Listener):
             says them.
 
     Raises:
-        ValueError: when the model has no self-attention, or its training size is not known; and, from the
-            model's own call, where a mask hides keys of the image, or others from each query.
+        InvalidInputError: when the model has no self-attention, or its training size is not known; and, from
+            the model's own call, where a mask hides keys of the image, or others from each query.
         UnknownNameError: when `layers` matches nothing.
         AttentionNotSeenError: from the model's own call, when a layer computes its attention some other way.
     """
@@ -107,12 +107,11 @@ class AttentionWatcher(Listener):
         self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
         self.training_tokens = training_tokens(self.network, self.native)
         self.layers = select_layers(list(self.training_tokens), layers)
-        self._tracker = DenoiserCallTracker()
+        self._tracker, self._tokens = DenoiserCallTracker(), CallTokens()
         self._call: DenoiserCall | None = None
-        self._tokens = CallTokens()
         self._steps: dict[tuple, set[str]] = {}  # layers that attended at each call of the denoiser
         self._attended: set[str] = set()  # at the present call
-        # of the batch that each layer has attended for: joint PAG takes its branches in turn
+        # rows of the batch that each layer has attended for: joint PAG takes its branches in turn
         self._rows: dict[str, int] = {}
 
     def measure(self, call: AttentionCall) -> None:
@@ -139,13 +138,8 @@ class AttentionWatcher(Listener):
             caller = Caller(self.model)
         given = (*args, *kwargs.values())
         texts = [each for each in given if isinstance(each, list) or 1 < getattr(each, "ndim", 0) < 4]
-        self._call = self._tracker.advance(
-            caller,
-            self._tokens.batch,
-            timestep_of(self.network, args, kwargs),
-            self._tokens.latent_size,
-            texts,
-        )
+        timestep, tokens = timestep_of(self.network, args, kwargs), self._tokens
+        self._call = self._tracker.advance(caller, tokens.batch, timestep, tokens.latent_size, texts)
         check_turns(caller, sample_of(args, kwargs), self._call.images)
         self._attended = set()
 
@@ -159,26 +153,22 @@ class AttentionWatcher(Listener):
         call = self._call
         if call is None or not self._tokens.is_self(layer, used):
             return
-        if not used.whole:
-            raise AttentionNotSeenError(
-                f"the heads of {layer!r} attend in slices, so that no call of its softmax is whole. Undo attention slicing "
-                "(`disable_attention_slicing()`), and run again."
-            )
-        self._check_mask(layer, used)
+        self._check(layer, used)
         # rows of one image: frames, where they attend by themselves
-        each = self._tokens.layers[layer].rows // used.query.shape[1]
-        count, first = len(used.query) // each, self._rows.get(layer, 0)
-        self._rows[layer] = first + count
-        whole = count == self._tokens.batch
-        if not whole and may_skip(self.network):
-            raise AttentionNotSeenError(
-                f"a cache lets {layer!r} attend for {count} of {self._tokens.batch} rows of the batch (as FasterCache does), and "
-                "which branch of guidance they are is not known. Call disable_cache() on the network."
-            )
-        branches = call.branches[first // call.images : self._rows[layer] // call.images]
-        if branches:
+        frames = self._tokens.layers[layer].rows // used.query.shape[1]
+        first = self._rows.get(layer, 0)
+        self._rows[layer] = last = first + len(used.query) // frames
+        if last - first != self._tokens.batch:
+            if may_skip(self.network):
+                raise AttentionNotSeenError(
+                    f"a cache lets {layer!r} attend for {last - first} of {self._tokens.batch} rows of the "
+                    "batch (as FasterCache does), and which branch of guidance they are is not known. Call "
+                    "disable_cache() on the network."
+                )
+            call = replace(call, branches=call.branches[first // call.images : last // call.images])
+        if call.branches:
             self._attended.add(layer)
-            for part in self._parts(layer, asked, used, replace(call, branches=branches), each):
+            for part in self._parts(layer, asked, used, call, frames):
                 self.measure(part)
 
     def end(self, run: Run) -> None:
@@ -191,45 +181,42 @@ class AttentionWatcher(Listener):
         """Check that the layer's self-attention came by."""
         self._tokens.check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
 
-    def _check_mask(self, layer: str, used: KernelCall) -> None:
+    def _check(self, layer: str, used: KernelCall) -> None:
+        if not used.whole:
+            raise AttentionNotSeenError(
+                f"the heads of {layer!r} attend in slices, so that no call of its softmax is whole. Undo "
+                "attention slicing (`disable_attention_slicing()`), and run again."
+            )
         self._tokens.counts(layer, used)
         if weighs(used):
             raise InvalidInputError(
-                f"the self-attention of {layer!r} was called with a mask that hides or weighs keys: rows then differ in their "
-                "number of keys, and ln N is no longer what their entropy compares with. Call the model without the mask, or leave "
-                "this layer out by `layers`."
+                f"the self-attention of {layer!r} was called with a mask that hides or weighs keys: rows "
+                "then differ in their number of keys, and ln N is no longer what their entropy compares "
+                "with. Call the model without the mask, or leave this layer out by `layers`."
             )
 
     def _parts(
-        self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, each: int
+        self, layer: str, asked: KernelCall, used: KernelCall, call: DenoiserCall, frames: int
     ) -> Iterator[AttentionCall]:
         """The call as a whole, or image by image where a mask leaves them different keys."""
         known, factor = self._tokens.layers[layer], self._factor(layer, asked, used)
         visible, counts = visible_keys(used), self._tokens.counts(layer, used)
         if visible is None:
-            place = self._place(layer, counts[0], call)
-            yield AttentionCall(
-                place, used.query, used.key, used.scale, factor, known.first_query, known.first
-            )
+            at = self._place(layer, counts[0], call)
+            yield AttentionCall(at, used.query, used.key, used.scale, factor, known.first_query, known.first)
             return
         for row, kept in enumerate(visible):
-            branch, image = divmod(row // each, call.images)
-            own = replace(
-                call,
-                branches=call.branches[branch : branch + 1],
-                images=1,
-                first_image=call.first_image + image,
-            )
-            first, part = int(kept[: known.first].sum()), slice(row, row + 1)
-            key = used.key[part, :, kept]
-            first_query = first if known.first_query else 0
+            branch, image = divmod(row // frames, call.images)
+            branches, first_image = call.branches[branch : branch + 1], call.first_image + image
+            own = replace(call, branches=branches, images=1, first_image=first_image)
+            part, first = slice(row, row + 1), int(kept[: known.first].sum())
             yield AttentionCall(
                 self._place(layer, counts[row], own),
                 used.query[part],
-                key,
+                used.key[part, :, kept],
                 used.scale,
                 factor[part],
-                first_query,
+                first if known.first_query else 0,
                 first,
             )
 
@@ -238,13 +225,10 @@ class AttentionWatcher(Listener):
         return LayerStep(layer, known.attends, *grid(known.image, *call.latent_size), *counts, call)
 
     def _factor(self, layer: str, asked: KernelCall, used: KernelCall) -> Tensor:
-        """From a few rows of the query: what the kernel gets over what the network asks for, in the
-        network's own scale.
-        """
+        """From a few rows of the query: what the kernel gets over what the network by itself asks for."""
         scale = used.scale / self._tokens.layers[layer].scale
         if used.query.data_ptr() == asked.query.data_ptr():
             return used.query.new_full(used.query.shape[:2], scale, dtype=torch.float32)
-        lengths = [
-            call.query[..., :FACTOR_ROWS, :].float().square().sum((-1, -2)).sqrt() for call in (used, asked)
-        ]
-        return scale * lengths[0] / lengths[1]
+        rows = (call.query[..., :FACTOR_ROWS, :].float() for call in (used, asked))
+        used_length, asked_length = (each.square().sum((-1, -2)).sqrt() for each in rows)
+        return scale * used_length / asked_length

@@ -9,7 +9,7 @@ from diffusers import DiffusionPipeline
 from entropy_lib.entropy.attention import Rows
 from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
-from entropy_lib.probes.response_probe import ResponseProbe
+from entropy_lib.probes.entropy_probe import ResponseProbe
 from entropy_lib.sampling.generation import images_of
 from entropy_lib.sampling.request import check_requests, native_size
 from entropy_lib.scaling.calibration import (

@@ -1,7 +1,7 @@
 """The scale patch: rules, written as one string, and what puts one into a model and takes it out again.
 
 Knows rules, calibrations that they go by, and where a network's queries are; must not know what is measured
-or drawn with it.
+or generated with it.
 """
 
 import lazy_loader

@@ -1,11 +1,10 @@
-"""How the entropy of every head answers the softmax scale at native size, and the factors that follow from
-it.
+"""How every head's entropy answers the softmax scale at native size, and the factors that follow from it.
 
-At N tokens in place of T a head sees N/T times as many keys of the same kinds, so its entropy is that of
+If a head sees, at N tokens in place of T, N/T times as many keys of the same kinds, its entropy is that of
 native size plus ln(N/T), whatever its logits look like. The factor that gives it back its native entropy is
-therefore read off one curve: the entropy at native size under factors around 1, as `entropy_lib.calibrate`
-measures it. Where no factor on the curve will do, the last one is taken, and `scale_report` says of how many
-heads.
+then read off one curve: the entropy at native size under factors around 1, as `entropy_lib.calibrate`
+measures it. Where no factor on the curve will do, the last one is taken. `scale_report` says of how many
+heads, and by how much the assumption misses at the sizes that are run.
 
 A calibration is a small JSON file. It knows the model by the lengths of the projections that its queries come
 from.
@@ -54,7 +53,7 @@ class LayerFactors:
 
     Attributes:
         factors: one for each head, or a single one for all.
-        clamped: of how many of them the wanted entropy is out of reach.
+        clamped: for how many of them no factor gives the wanted entropy.
     """
 
     factors: tuple[float, ...]
@@ -81,22 +80,18 @@ class LayerResponse:
         factors, count = np.asarray(self.factors, dtype=float), len(self.factors)
         if self.training_tokens < 1:
             raise InvalidInputError(f"training_tokens is {self.training_tokens}; it must be 1 or more")
-        if not (
-            np.isfinite(factors).all()
-            and count > 1
-            and (np.diff(factors) > 0).all()
-            and 0 < factors[0] <= 1 <= factors[-1]
-        ):
+        ascending = count > 1 and np.isfinite(factors).all() and (np.diff(factors) > 0).all()
+        if not ascending or not 0 < factors[0] <= 1 <= factors[-1]:
             raise InvalidInputError(
-                f"factors are {shortened(self.factors)}; they must be numbers above 0, ascending, from below 1 to above it"
+                f"factors are {shortened(self.factors)}; they must be numbers above 0, ascending, from below "
+                "1 to above it"
             )
         heads = [np.asarray(head, dtype=float) for head in self.entropies]
-        if not heads or not all(
-            len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads
-        ):
+        whole = [len(head) == count and np.isfinite(head).all() and min(head) > -ROUNDING for head in heads]
+        if not heads or not all(whole):
             raise InvalidInputError(
-                f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as many as there are "
-                f"factors, {count}"
+                f"entropies are {shortened(self.entropies)}; of each head they must be numbers from 0, as "
+                f"many as there are factors, {count}"
             )
 
     def at_native(self) -> np.ndarray:
@@ -141,9 +136,7 @@ class Calibration:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
-        """Whether it was measured on the weights of a network, or on those whose query projections have
-        these lengths.
-        """
+        """Whether it was measured on the weights of a network, or on query projections of these lengths."""
         own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
         return own is not None and all(
             math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items()
@@ -152,12 +145,11 @@ class Calibration:
     def check_planned(
         self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None
     ) -> None:
-        """InvalidInputError unless it is of a network, which may be without weights, and has all layers that
-        rules need.
+        """InvalidInputError unless it is of a network and has all layers that rules need.
 
         Args:
             rules: calibrated ones.
-            network: configured as the one that will generate; see `models.outline`.
+            network: configured as the one that will generate, with or without weights; see `models.outline`.
             own: lengths of its query projections, None where they are not known yet.
         """
         self.check_shapes(network)
@@ -173,18 +165,13 @@ class Calibration:
                 self.factors(chosen, name, training[name])
 
     def check_shapes(self, network: nn.Module) -> None:
-        """InvalidInputError unless a network, which may be without weights, has these layers with as many
-        heads.
-        """
+        """InvalidInputError unless a network, which may lack weights, has these layers and heads."""
         modules = dict(network.named_modules())
         for name, layer in self.layers.items():
             there, heads = getattr(modules.get(name), "heads", 0), len(layer.entropies)
             if there != heads:
-                has = (
-                    f"{name} has {there} heads and not {heads}"
-                    if there
-                    else f"there is no self-attention {name!r}"
-                )
+                lack = f"there is no self-attention {name!r}"
+                has = f"{name} has {there} heads and not {heads}" if there else lack
                 raise InvalidInputError(f"{OF_ANOTHER}: {has}; {AGAIN}")
 
     def factors(self, chosen: Rule, layer: str, tokens: int) -> LayerFactors:
@@ -201,31 +188,23 @@ class Calibration:
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
-        """InvalidInputError where the entropy that a rule wants at these N is out of reach in every head of
-        its layers.
-        """
+        """InvalidInputError where at these N no head of a rule's layers can have what it wants."""
         training = {name: layer.training_tokens for name, layer in self.layers.items()}
-        concerned = [
-            name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])
-        ]
-        found = [self.factors(chosen, name, tokens[name]) for name in concerned]
+        layers = [name for name in chosen.layers(training) if tokens.get(name, 1) not in (1, training[name])]
+        found = [self.factors(chosen, name, tokens[name]) for name in layers]
         if found and all(each.clamped == len(each.factors) for each in found):
             counts = f"{max(tokens.values())} tokens in place of {max(training.values())}"
             raise InvalidInputError(
-                f"scale rule {chosen.name!r}: at {counts} the entropy that it wants is out of reach in every head of every layer; "
-                "take a size nearer the native one, or another rule"
+                f"scale rule {chosen.name!r}: at {counts} the entropy that it wants is out of reach in every "
+                "head of every layer; take a size nearer the native one, or another rule"
             )
 
     def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
-        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h being entropies over ln T; 1 below T, where
-        nothing was published.
-        """
+        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h: entropies over ln T; 1 below T (unpublished)."""
         if tokens < response.training_tokens:
             return LayerFactors((1.0,))
-        ratios = {
-            name: each.at_native() / math.log(each.training_tokens) for name, each in self.layers.items()
-        }
-        low, high = min(map(np.min, ratios.values())), max(map(np.max, ratios.values()))
+        ratios = [each.at_native() / math.log(each.training_tokens) for each in self.layers.values()]
+        low, high = min(map(np.min, ratios)), max(map(np.max, ratios))
         own = response.at_native() / math.log(response.training_tokens)
         return LayerFactors(tuple((1 + (largest - 1) * ((high - own) / (high - low)) ** 2).tolist()))
 
@@ -251,14 +230,14 @@ class Calibration:
             return TypeAdapter(cls).validate_json(Path(path).read_bytes())
         except ValidationError as error:
             reason = in_words(error.errors()[0])
-            raise InvalidInputError(
-                f"{path} is no calibration that can be read: {reason}; make it again"
-            ) from None
+            lack = f"{path} is no calibration that can be read: {reason}; make it again"
+            raise InvalidInputError(lack) from None
 
 
 def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> LayerFactors:
-    """The factors that give a layer, or each of its heads, its native entropy at N tokens: at T, less by
-    ln(N / T).
+    """The factors that give a layer, or each of its heads, its native entropy at N tokens.
+
+    That is the entropy at T less ln(N / T), on the curve at T.
     """
     curves, logs = np.asarray(response.entropies, dtype=float), np.log(response.factors)
     factors, clamped = [], 0
@@ -271,9 +250,7 @@ def equal_entropy(response: LayerResponse, tokens: int, per_head: bool) -> Layer
 
 
 def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float] | None:
-    """Euclidean length of the projection that each layer's query comes from; None where a layer or its
-    projection is missing.
-    """
+    """Euclidean length of the projection that each layer's query comes from; None where one is missing."""
     modules = dict(network.named_modules())
     try:
         return {name: float(_projection(modules[name]).weight.detach().double().norm()) for name in layers}
@@ -282,20 +259,16 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
 
 
 def _projection(attention: nn.Module) -> nn.Module:
-    """Where query, key and value come from one product, as in PRX, that is it: the first product of the
-    layer.
-    """
+    """The first product of the layer where query, key and value come from one, as in PRX."""
+    products = (part for part in attention.modules() if isinstance(part, nn.Linear))
     own = getattr(attention, "to_q", None)
-    return (
-        own if own is not None else next(part for part in attention.modules() if isinstance(part, nn.Linear))
-    )
+    return own if own is not None else next(products)
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:
-    """Let calibrated rules that are applied to this network from now on take their factors from here; None:
-    from the shipped one.
+    """Let calibrated rules that are applied to this network from now on take their factors from here.
 
-    A calibration of other weights or layers is refused by InvalidInputError.
+    None: from the shipped one. A calibration of other weights or layers is refused by InvalidInputError.
     """
     if calibration is None:
         network.__dict__.pop(ATTRIBUTE, None)
@@ -307,18 +280,13 @@ def use_calibration(network: nn.Module, calibration: Calibration | None) -> None
 
 
 def calibration_of(network: nn.Module, name: str) -> Calibration:
-    """The calibration that a denoiser was given, or else the shipped one of its weights, for the rule of a
-    name.
-    """
-    return getattr(network, ATTRIBUTE, None) or shipped_calibration(
-        lambda shipped: shipped.fits(network), name
-    )
+    """The calibration that a denoiser was given, or else the shipped one of its weights, for a named rule."""
+    own = getattr(network, ATTRIBUTE, None)
+    return own or shipped_calibration(lambda shipped: shipped.fits(network), name)
 
 
 def shipped_calibration(fits: Callable[[Calibration], bool], name: str) -> Calibration:
-    """The first shipped calibration that fits, for the rule of a name; InvalidInputError where there is
-    none.
-    """
+    """The first shipped calibration that fits, for a named rule; InvalidInputError where there is none."""
     for shipped in map(Calibration.read, sorted(SHIPPED.glob("*.json"))):
         if fits(shipped):
             return shipped

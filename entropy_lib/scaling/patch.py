@@ -22,7 +22,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from entropy_lib.errors import ScaleNotAppliedError
+from entropy_lib.entropy.attention import attention_entropy
+from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, is_one, leave, listen
 from entropy_lib.models.layers import (
     CallTokens,
@@ -39,11 +40,13 @@ from entropy_lib.models.layers import (
 )
 from entropy_lib.models.runs import progress
 from entropy_lib.scaling.calibration import Calibration, LayerFactors, calibration_of
-from entropy_lib.scaling.rules import Rule, rule
+from entropy_lib.scaling.rules import FORMULAS, Rule, rule
 
 Model = TypeVar("Model", bound=DiffusionModel)  # what is patched is given back, as what it was
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
 NOTHING = LayerFactors((1.0,))
+CHECKED_ROWS = 32  # of the query, from which the entropy under `equal-entropy` is measured
+COLUMNS = ["layer", "attends", "tokens", "training_tokens", "factor", "calls", "clamped", "missed"]
 
 
 @dataclass
@@ -59,11 +62,17 @@ class LayerScale:
     factors: LayerFactors = NOTHING
     calls: int = 0
     known: dict[tuple[int, int], LayerFactors] = field(default_factory=dict)  # by N and T
+    misses: list[float] = field(default_factory=list)  # nats, of each call
 
     @property
     def factor(self) -> float:
         """Of the latest call; the mean of its heads where they differ."""
         return sum(self.factors.factors) / len(self.factors.factors)
+
+    @property
+    def missed(self) -> float:
+        """Mean entropy less the native one that the rule is to give; NaN where it is not to."""
+        return sum(self.misses) / len(self.misses) if self.misses else math.nan
 
     def factors_at(self, tokens: int, training_tokens: int) -> LayerFactors:
         """Of the heads, or one for all, where a softmax has so many keys."""
@@ -72,14 +81,17 @@ class LayerScale:
         return self.known[tokens, training_tokens]
 
     def _factors(self, tokens: int, training_tokens: int) -> LayerFactors:
-        if self.calibration is not None:
-            measured = (
-                self.calibration.layers[self.name].training_tokens
-                if self.name in self.calibration.layers
-                else tokens
-            )
-            return self.calibration.factors(self.rule, self.name, round(tokens * measured / training_tokens))
-        return LayerFactors((self.rule.factor(tokens, training_tokens),))
+        if self.calibration is None:
+            return LayerFactors((self.rule.factor(tokens, training_tokens),))
+        response = self.calibration.layers.get(self.name)
+        measured = tokens if response is None else round(tokens * response.training_tokens / training_tokens)
+        return self.calibration.factors(self.rule, self.name, measured)
+
+    def check_entropy(self, call: KernelCall) -> None:
+        """Note by how much a call misses the entropy that `equal-entropy` is to give."""
+        assert self.calibration is not None
+        entropy = attention_entropy(call.query, call.key, call.scale, CHECKED_ROWS).mean()
+        self.misses.append(float(entropy) - float(self.calibration.layers[self.name].at_native().mean()))
 
 
 @dataclass
@@ -89,24 +101,33 @@ class ModelScale(Listener):
     network: nn.Module
     arguments: dict
     layers: dict[str, LayerScale]
+    observes: bool = False  # whether the entropy that the rule gives is to be measured
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
-        """Before a forward pass: note whether it is in the rule's window, and what its layers will attend
-        to.
-        """
-        chosen = self.arguments["scale_rule"]
-        inside = chosen.window is None or chosen.holds(progress(self.network, args, kwargs))
-        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), inside
+        """Before a forward pass: note whether it is in the rule's window, and what its layers attend to."""
+        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), self._inside(args, kwargs)
         run.notes[id(self)][0].check(run.station.watched, self.layers, ScaleNotAppliedError)
+
+    def _inside(self, args: tuple, kwargs: dict) -> bool:
+        chosen = self.arguments["scale_rule"]
+        if chosen.window is None:
+            return True
+        place = progress(self.network, args, kwargs)
+        if not 0 <= place <= 1:
+            raise InvalidInputError(
+                f"scale rule {chosen.name!r} holds in a share of the noise schedule, and the timestep of "
+                f"this call is at {place:.3g} of it, outside 0 to 1 (as 250 ln σ of consistency models may "
+                "be). Call the network from a pipeline whose scheduler lists that timestep, or take the rule "
+                "without a window."
+            )
+        return chosen.holds(place)
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a pass within it: note what its layers will attend to."""
         run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), run.notes[id(self)][1]
 
     def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
-        """What to multiply the scale by. At N = T it is 1 and nothing is touched: the images are those of
-        the unpatched model.
-        """
+        """What to multiply the scale by; at N = T it is 1 and nothing is touched."""
         tokens, inside = run.notes[id(self)]
         if not tokens.is_self(layer, call):
             return 1.0
@@ -120,11 +141,16 @@ class ModelScale(Listener):
         multiplier, own = _multiplier(rows, call), tokens.layers[layer].scale
         if not is_one(multiplier) and not math.isclose(call.scale, own, rel_tol=1e-4):
             raise ScaleNotAppliedError(
-                f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself has {own:.4g}: it is "
-                "rescaled already (as LuminaPipeline does by `proportional_attn`), and a rule on top would act twice. Switch "
-                "that off, or take the rule away."
+                f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself "
+                f"has {own:.4g}: it is rescaled already (as LuminaPipeline does by `proportional_attn`), and "
+                "a rule on top would act twice. Switch that off, or take the rule away."
             )
         return multiplier
+
+    def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
+        """Measure the entropy that `equal-entropy` gives, where it acts."""
+        if used is not asked and used.mask is None:
+            self.layers[layer].check_entropy(used)
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""
@@ -134,9 +160,12 @@ class ModelScale(Listener):
     def end(self, run: Run) -> None:
         """After a forward pass: every patched layer must have been called."""
         run.notes[id(self)][0].check_ran(run, self.layers, ScaleNotAppliedError)
-        missed = [name for name, layer in self.layers.items() if layer.calls == 0]
-        if missed:
-            raise ScaleNotAppliedError(_missed(missed, self.layers))
+        if missed := [name for name, layer in self.layers.items() if layer.calls == 0]:
+            raise ScaleNotAppliedError(
+                f"{len(missed)} of {len(self.layers)} patched attention layers did not run, the first being "
+                f"{missed[0]!r}: they were replaced or bypassed after the patch. Call apply_scale again once "
+                "the model is complete."
+            )
 
 
 def _multiplier(rows: list[LayerFactors], call: KernelCall) -> float | Tensor:
@@ -146,18 +175,12 @@ def _multiplier(rows: list[LayerFactors], call: KernelCall) -> float | Tensor:
     heads = call.query.shape[1]
     if not call.whole or {len(each.factors) for each in rows} - {1, heads}:
         raise ScaleNotAppliedError(
-            f"factors of single heads or images cannot be applied to a query of shape {tuple(call.query.shape)}: its heads come "
-            "apart, as under attention slicing. Undo that (`disable_attention_slicing()`), or take a rule of whole layers."
+            "factors of single heads or images cannot be applied to a query of shape "
+            f"{tuple(call.query.shape)}: its heads come apart, as under attention slicing. Undo that "
+            "(`disable_attention_slicing()`), or take a rule of whole layers."
         )
     table = torch.tensor([each.factors if len(each.factors) > 1 else each.factors * heads for each in rows])
     return table.expand(len(call.query), heads)[..., None, None].to(call.query.device)
-
-
-def _missed(missed: list[str], layers: dict) -> str:
-    return (
-        f"{len(missed)} of {len(layers)} patched attention layers did not run, the first being {missed[0]!r}: they "
-        "were replaced or bypassed after the patch. Call apply_scale again once the model is complete."
-    )
 
 
 def apply_scale(
@@ -177,9 +200,9 @@ def apply_scale(
         model: a diffusers pipeline, or its denoising network. Pipelines that share a network share the patch.
         scale_rule: see `entropy_lib.rule`.
         layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by
-        default.
-        attends: what the layers to rescale attend to: "image", "image+text" (as `scale_report` says it), or both,
-            as by default.
+            default.
+        attends: what the layers to rescale attend to: "image", "image+text" (as `scale_report` says it), or
+            both, as by default.
         latent_size: height and width of the training latents, if not those of the network's config. The
             probes go by it too, and so does a patch that is applied over this one without a size of its own.
 
@@ -188,11 +211,11 @@ def apply_scale(
 
     Raises:
         UnknownNameError: for an unknown rule or layer.
-        UnsupportedModelError: when the network is of no known family.
+        UnsupportedModelError: when how the network is called is not known.
         InvalidInputError: when it has no self-attention, or `latent_size` is no height and width; where the
-            rule names a level that the network has not, or needs a calibration and there is none.
-        ScaleNotAppliedError: later, from the model's own call, when the factor cannot reach the attention.
-        InvalidInputError: likewise, at a size where the rule has no factor.
+            rule names a level that the network has not, or needs a calibration and there is none; later, from
+            the model's own call, at a size where the rule has no factor.
+        ScaleNotAppliedError: likewise, when the factor cannot reach the attention.
     """
     chosen_rule, network = rule(scale_rule), sole_denoiser(model)
     latent_size = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
@@ -209,6 +232,7 @@ def apply_scale(
             name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
             for name in names
         },
+        observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
     )
     listen(network, state)
     setattr(network, ATTRIBUTE, state)
@@ -238,10 +262,10 @@ def scaled(
     attends: str | Sequence[str] | None = None,
     latent_size: tuple[int, int] | None = None,
 ) -> Iterator[Model]:
-    """Rescale within a `with` block, which is given the model; on any exit it is as before, an earlier patch
-    included.
+    """Rescale within a `with` block, which is given the model.
 
-    Arguments and errors are those of `apply_scale`.
+    On any exit the model is as before, an earlier patch included. Arguments and errors are those of
+    `apply_scale`.
     """
     network = denoiser(model)
     earlier = getattr(network, ATTRIBUTE, None)
@@ -261,17 +285,19 @@ def applied_rule(model: DiffusionModel) -> Rule:
 
 
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
-    """What the patch did in the latest calls: one row a layer.
+    """What the patch did in the latest calls: one row a layer, none without a patch.
 
     Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens,
     training_tokens, factor` of the latest call (0 and 1.0 before the first; the factor is the mean of the
-    heads where they differ); `calls`; `clamped`, of how many factors the entropy that the rule wants is out
-    of reach. Without a patch the table is empty.
+    heads where they differ); `calls`; `clamped`, for how many factors the entropy that the rule wants cannot
+    be had; `missed`, of `equal-entropy` by layers or heads: by how many nats the entropy at the sizes that
+    were run is above the native one, in the mean of calls. It assumes that N tokens are N / T times as many
+    keys of the same kinds; this is the error of that. NaN for other rules.
     """
     state = getattr(denoiser(model), ATTRIBUTE, None)
-    columns = ["layer", "attends", "tokens", "training_tokens", "factor", "calls", "clamped"]
     layers = [] if state is None else state.layers.values()
     rows = [
-        (s.name, s.attends, s.tokens, s.training_tokens, s.factor, s.calls, s.factors.clamped) for s in layers
+        (s.name, s.attends, s.tokens, s.training_tokens, s.factor, s.calls, s.factors.clamped, s.missed)
+        for s in layers
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=COLUMNS)

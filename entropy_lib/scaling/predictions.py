@@ -11,12 +11,12 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from entropy_lib.entropy import exact_entropy, fraction_of_change_removed
-from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
+from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Domain, Numbers, pointwise
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
 
@@ -26,8 +26,7 @@ STEP = 1e-3  # of ln N, to either side
 def under_rules(
     rules: Sequence[str | Rule], tokens: Sequence[float], training_tokens: float, logit_std: float
 ) -> pd.DataFrame:
-    """Exact entropy over sizes under each rule, for a layer whose logits have standard deviation b before the
-    rule.
+    """Exact entropy over sizes under each rule, for a layer of logits of spread b before the rule.
 
     Returns:
         `rule, tokens, factor, entropy, entropy_ratio, share` (of the change removed); a row is left out where
@@ -52,7 +51,7 @@ def predicted_share(
 
     Args:
         scale_rule: see `entropy_lib.rule`. Its factor counts as it is, that of `gamma` too, which is not 1 at
-        N = T.
+            N = T.
         tokens: N; a number, array or tensor, as the others.
         training_tokens: T.
         logit_std: b before the rule.
@@ -65,18 +64,7 @@ def predicted_share(
         >>> predicted_share("paper", np.array([1024, 9216]), 4096, 1.0).round(3)
         array([0.06, 0.06])
     """
-    chosen = rule(scale_rule)
-
-    def share(count: float, training: float, spread: float) -> float:
-        factor = factor_or_nan(chosen, count, training)
-        return math.nan if math.isnan(factor) else fraction_of_change_removed(count, training, spread, factor)
-
-    given = {
-        "tokens": (tokens, TOKENS),
-        "training_tokens": (training_tokens, TOKENS),
-        "logit_std": (logit_std, SPREAD),
-    }
-    return pointwise(share, **given)
+    return _under(scale_rule, fraction_of_change_removed, tokens, training_tokens, logit_std, TOKENS)
 
 
 def predicted_slope(
@@ -90,8 +78,8 @@ def predicted_slope(
     Args and Returns: as for `predicted_share`; not NaN at N = T.
 
     Example:
-        >>> round(predicted_slope("unscaled", 4096, 4096, 1.0), 3), round(predicted_slope("paper", 4096, 4096, 1.0), 3)
-        (1.0, 0.94)
+        >>> [round(predicted_slope(name, 4096, 4096, 1.0), 3) for name in ("unscaled", "paper")]
+        [1.0, 0.94]
     """
     chosen = rule(scale_rule)
 
@@ -99,21 +87,34 @@ def predicted_slope(
         factor = factor_or_nan(chosen, count, training)
         return math.nan if math.isnan(factor) else exact_entropy(count, factor * spread)
 
-    def slope(count: float, *rest: float) -> float:
-        return (entropy(count * math.exp(STEP), *rest) - entropy(count * math.exp(-STEP), *rest)) / (2 * STEP)
+    def slope(count: float, training: float, spread: float, _: float) -> float:
+        above, below = (entropy(count * math.exp(step), training, spread) for step in (STEP, -STEP))
+        return (above - below) / (2 * STEP)
 
-    given = {
-        "tokens": (tokens, SEVERAL),
-        "training_tokens": (training_tokens, TOKENS),
-        "logit_std": (logit_std, SPREAD),
-    }
-    return pointwise(slope, **given)
+    return _under(chosen, slope, tokens, training_tokens, logit_std, SEVERAL)
+
+
+def _under(
+    scale_rule: str | Rule,
+    law: Callable[[float, float, float, float], float],
+    tokens: Numbers,
+    training_tokens: Numbers,
+    logit_std: Numbers,
+    counts: Domain,
+) -> Numbers:
+    """A law of N, T, b and the rule's factor; NaN where the rule has none."""
+    chosen = rule(scale_rule)
+
+    def value(count: float, training: float, spread: float) -> float:
+        factor = factor_or_nan(chosen, count, training)
+        return math.nan if math.isnan(factor) else law(count, training, spread, factor)
+
+    given = {"tokens": (tokens, counts), "training_tokens": (training_tokens, TOKENS)}
+    return pointwise(value, **given, logit_std=(logit_std, SPREAD))
 
 
 def factor_or_nan(scale_rule: Rule, tokens: float, training_tokens: float) -> float:
-    """The rule's factor, NaN where `equal-entropy` has none. Counts of tokens that cannot be are errors as
-    ever.
-    """
+    """The rule's factor, NaN where `equal-entropy` has none; bad counts of tokens are errors as ever."""
     try:
         return scale_rule.factor(tokens, training_tokens)
     except InvalidInputError:

@@ -5,8 +5,8 @@ name and a table cell. To add one, give its formula, of N, T and a parameter, a 
 
 Any rule can be kept to a part of the network and to a part of the way from noise to image:
 
-    paper[0]         in the layers of level 0, those with the most training tokens; [1,2]: of the two levels below
-    paper@0-0.4      in the first four tenths of the noise schedule, which begins with pure noise
+    paper[0]      in layers of level 0, those with the most training tokens; [1,2]: of the two levels below
+    paper@0-0.4   in the first four tenths of the noise schedule, which begins with pure noise
 """
 
 import functools
@@ -29,8 +29,9 @@ def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> f
     factor = equal_entropy_factor(tokens, training_tokens, logit_std)
     if math.isnan(factor):
         raise InvalidInputError(
-            f"equal-entropy({logit_std:g}): {tokens} tokens cannot have the entropy that {training_tokens} had; even equal weights "
-            f"give only ln {tokens} = {math.log(tokens):.2f} nats. Use a larger size, a larger logit_std, or another rule."
+            f"equal-entropy({logit_std:g}): {tokens} tokens cannot have the entropy that {training_tokens} "
+            f"had; even equal weights give only ln {tokens} = {math.log(tokens):.2f} nats. Use a larger "
+            "size, a larger logit_std, or another rule."
         )
     return factor
 
@@ -66,13 +67,13 @@ FORMULAS = {
     ),
     "power": Formula(
         lambda n, t, p: (math.log(n) / math.log(t)) ** p,
-        "(ln N / ln T)^p; p = 0.5 is the paper's rule, p = 1 the log-n rule of Su (2021), p < 0 the opposite",
+        "(ln N / ln T)^p; p = 0.5: the paper's rule, p = 1: the log-n rule of Su (2021), p < 0: the opposite",
         example=0.75,
         least=-100.0,
     ),
     "equal-entropy": Formula(
         _equal_entropy,
-        "H(N, f b) = H(T, b) for Gaussian logits of standard deviation b at N = T; of layers or heads: as measured",
+        "H(N, f b) = H(T, b), for Gaussian logits of spread b at N = T; of layers or heads: as measured",
         example=1.2,
         default=1.0,
         largest=20.0,
@@ -101,8 +102,7 @@ class Rule:
         name: its string form, e.g. "power(0.75)" or "paper[0]@0-0.4".
         formula: the family it belongs to.
         parameter: the family's parameter, or None.
-        levels: those of the network where it holds, 0 being the one with the most training tokens; None for
-        all.
+        levels: those of the network where it holds, 0 having the most training tokens; None for all.
         window: from where to where in the noise schedule it holds, 0 being pure noise and 1 the image; None
             for all of it.
     """
@@ -120,8 +120,7 @@ class Rule:
 
     @property
     def exponent(self) -> float | None:
-        """p of the family (ln N / ln T)^p, to which "unscaled" (0) and "paper" (0.5) belong; None of a rule
-        that is no part of it.
+        """p of the family (ln N / ln T)^p, with "unscaled" (0) and "paper" (0.5); None of any other rule.
 
         Example:
             >>> rule("paper").exponent, rule("power(-2)").exponent, rule("paper[0]").exponent
@@ -142,26 +141,25 @@ class Rule:
         return rule(re.split(r"[\[@]", self.name)[0])
 
     def holds(self, progress: float) -> bool:
-        """Whether a place in the noise schedule, from 0 to 1, is within the rule's window; 1 belongs to the
-        last one.
-        """
-        return (
-            self.window is None
-            or self.window[0] <= progress < self.window[1]
-            or progress == self.window[1] == 1
-        )
+        """Whether a place in the noise schedule, 0 to 1, is in the rule's window; 1 is in the last one."""
+        if self.window is None:
+            return True
+        start, end = self.window
+        return start <= progress < end or progress == end == 1
 
     def layers(self, training_tokens: Mapping[str, int]) -> list[str]:
-        """The layers on its levels, of all that have these training tokens; InvalidInputError for a level
-        that there is not.
+        """The layers on its levels, of all that have these training tokens.
+
+        Raises:
+            InvalidInputError: for a level that there is not.
         """
         levels = sorted(set(training_tokens.values()), reverse=True)
         if self.levels is None:
             return list(training_tokens)
         if beyond := [level for level in self.levels if level >= len(levels)]:
             raise InvalidInputError(
-                f"scale rule {self.name!r}: there is no level {beyond[0]}; this network has {len(levels)}, numbered from 0, of "
-                f"{', '.join(map(str, levels))} training tokens"
+                f"scale rule {self.name!r}: there is no level {beyond[0]}; this network has {len(levels)}, "
+                f"numbered from 0, of {', '.join(map(str, levels))} training tokens"
             )
         return [layer for layer, tokens in training_tokens.items() if levels.index(tokens) in self.levels]
 
@@ -190,7 +188,8 @@ class Rule:
             return 1.0
         if self.calibrated:
             raise InvalidInputError(
-                f"{self.name}: its factors come from a calibration of the model's layers, not from counts of tokens alone"
+                f"{self.name}: its factors come from a calibration of the model's layers, not from counts "
+                "alone"
             )
         try:
             factor = self.formula.factor(tokens, training_tokens, self.parameter)
@@ -198,12 +197,19 @@ class Rule:
             factor = math.inf
         if not 0 < factor < math.inf:
             raise InvalidInputError(
-                f"{self.name}: the factor at {tokens} tokens, trained on {training_tokens}, is {factor}; take a smaller parameter"
+                f"{self.name}: the factor at {tokens} tokens, trained on {training_tokens}, is {factor}; "
+                "take a smaller parameter"
             )
         return factor
 
     def __str__(self) -> str:
         return self.name
+
+
+SYNTAX = re.compile(
+    r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
+)
+NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", re.IGNORECASE)
 
 
 def rule(text: str | Rule) -> Rule:
@@ -226,11 +232,10 @@ def rule(text: str | Rule) -> Rule:
     """
     if isinstance(text, Rule):
         return text
-    match = re.fullmatch(SYNTAX, text) if isinstance(text, str) else None
+    match = SYNTAX.fullmatch(text) if isinstance(text, str) else None
     if match is None or match["name"] not in FORMULAS:
-        raise UnknownNameError(
-            "scale rule", match["name"] if match else text, (_example(known) for known in FORMULAS)
-        )
+        given = match["name"] if match else text
+        raise UnknownNameError("scale rule", given, (_example(known) for known in FORMULAS))
     formula, name = FORMULAS[match["name"]], match["name"]
     parameter, levels, window = _parameter(text, name, match["parameter"]), None, None
     if parameter is not None:
@@ -242,9 +247,6 @@ def rule(text: str | Rule) -> Rule:
         window = _window(text, match["window"])
         name += f"@{_shortest(window[0])}-{_shortest(window[1])}"
     return Rule(name, formula, parameter, levels, window)
-
-
-SYNTAX = r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
 
 
 def _parameter(text: str, name: str, argument: str | None) -> float | str | None:
@@ -260,7 +262,8 @@ def _parameter(text: str, name: str, argument: str | None) -> float | str | None
         kind = "a positive number" if formula.least >= 0 else f"a number from {formula.least:g}"
         words = "".join(f", or {word!r}" for word in formula.words)
         raise InvalidInputError(
-            f"scale rule {text!r}: {name} needs {kind}, at most {formula.largest:g}{words}; write for example {_example(name)!r}"
+            f"scale rule {text!r}: {name} needs {kind}, at most {formula.largest:g}{words}; write for "
+            f"example {_example(name)!r}"
         )
     return parameter
 
@@ -269,7 +272,8 @@ def _levels(text: str, written: str) -> tuple[int, ...]:
     parts = [part.strip() for part in written.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise InvalidInputError(
-            f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or 'paper[0,1]'"
+            f"scale rule {text!r}: levels are different whole numbers from 0, as in 'paper[0]' or "
+            "'paper[0,1]'"
         )
     return tuple(sorted(map(int, parts)))
 
@@ -279,8 +283,8 @@ def _window(text: str, written: str) -> tuple[float, float]:
     start, end = map(float, match.groups()) if match else (1.0, 0.0)
     if not 0 <= start < end <= 1:
         raise InvalidInputError(
-            f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 being noise and 1 the "
-            "image, as in 'paper@0-0.4'"
+            f"scale rule {text!r}: a window goes from one share of the noise schedule to a larger one, 0 "
+            "being noise and 1 the image, as in 'paper@0-0.4'"
         )
     return start, end
 
@@ -302,9 +306,7 @@ def parsed_list(rules: Sequence, parse: Callable) -> list:
         InvalidInputError: for none, for one string in place of a list, or for one that is repeated.
     """
     if isinstance(rules, str | Rule) or not isinstance(rules, Sequence) or not rules:
-        raise InvalidInputError(
-            f"rules is {rules!r}; give a list of at least one, for example ['unscaled', 'paper']"
-        )
+        raise InvalidInputError(f"rules is {rules!r}; give a list of at least one, as ['unscaled', 'paper']")
     parsed = [parse(text) for text in rules]
     repeated = [name for name, count in Counter(each.name for each in parsed).items() if count > 1]
     if repeated:
@@ -315,7 +317,7 @@ def parsed_list(rules: Sequence, parse: Callable) -> list:
 def distinct_rules(
     rules: Sequence[str | Rule], tokens: Counts, training_tokens: Counts
 ) -> dict[str, list[str]]:
-    """Which rules do the same to a model at one size, so that only one of them has to be drawn.
+    """Which rules do the same to a model at one size, so that only one of them has to be generated by.
 
     Two rules are the same where their factors are, in every layer: at native size all but `gamma`, everywhere
     `paper` and `power(0.5)`.
@@ -332,10 +334,8 @@ def distinct_rules(
         >>> distinct_rules(["unscaled", "paper", "gamma(1.4)"], [256, 64], [256, 64])
         {'unscaled': ['unscaled', 'paper'], 'gamma(1.4)': ['gamma(1.4)']}
     """
-    counts, training = (
-        dict(given) if isinstance(given, Mapping) else dict(enumerate(given))
-        for given in (tokens, training_tokens)
-    )
+    both = (tokens, training_tokens)
+    counts, training = (dict(each if isinstance(each, Mapping) else enumerate(each)) for each in both)
     if not counts or set(counts) != set(training):
         raise InvalidInputError(
             "tokens and training_tokens are not of the same layers; give one count of each for every layer"
@@ -347,17 +347,13 @@ def distinct_rules(
 
 
 def _effect(chosen: Rule, tokens: Mapping, training: Mapping) -> tuple:
-    """What a rule does to layers; equal for rules that do the same. Calibrated ones are taken as unlike
-    others.
-    """
+    """What a rule does to layers, equal for rules that do the same; calibrated ones are unlike any other."""
     native = tokens == training
     if chosen.calibrated and not native:
         return (chosen.name,)
     # a level that is missing does nothing at native size
-    reached = list(training) if native else chosen.layers(training)
-    factors = tuple(
-        chosen.factor(tokens[name], training[name]) if name in reached else 1.0 for name in tokens
-    )
+    held = list(training) if native else chosen.layers(training)
+    factors = tuple(chosen.factor(tokens[name], training[name]) if name in held else 1.0 for name in tokens)
     return (factors, chosen.window if any(factor != 1 for factor in factors) else None)
 
 
@@ -369,7 +365,7 @@ def _example(name: str) -> str:
 
 def _number(text: str, formula: Formula) -> float | None:
     """The number that a parameter is written as, or None where it is none that the formula takes."""
-    if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", text, re.IGNORECASE):
+    if not NUMBER.fullmatch(text):
         return None
     value = float(text) + 0.0  # -0 is 0
     return value if formula.least <= value <= formula.largest and (value or formula.least < 0) else None

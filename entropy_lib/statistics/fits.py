@@ -174,6 +174,8 @@ def fraction_removed(
 
     Share = 1 - (H_rule - H_native) / (H_unscaled - H_native): 1 where the rule brings entropy back to its
     native value, 0 where it changes nothing. A ratio of means, with a delete-one-prompt jackknife interval.
+    Where the change without a rule cannot be told from 0 at this level there is no share: it is NaN, and the
+    `note` says "no change to remove".
 
     Args:
         table: columns `prompt, size, rule, entropy`; the rows of size `native` hold the native entropy (its
@@ -185,8 +187,8 @@ def fraction_removed(
         compared: the column of what is compared, `rule` or `method`; it stands in the result too.
 
     Returns:
-        one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high,
-        clusters`, after `by`.
+        one row for each (size, rule) other than native and unscaled: `size, rule, share, low, high, clusters,
+        note`, after `by`.
     """
     check_level(level)
     _columns(table, ["prompt", "size", compared, value, *([by] if by else [])])
@@ -205,17 +207,20 @@ def fraction_removed(
         if size != native and name != "unscaled" and (size, "unscaled") in wide.columns:
             changes = {"change": wide[size, "unscaled"] - reference, "left": wide[size, name] - reference}
             share = _share(pd.DataFrame(changes).dropna(), level)
-            rows.append((size, name, *share.columns().values(), share.blocks))
-    return pd.DataFrame(rows, columns=["size", compared, "share", "low", "high", "clusters"])
+            note = "no change to remove" if share.blocks and np.isnan(share.estimate) else ""
+            rows.append((size, name, *share.columns().values(), share.blocks, note))
+    return pd.DataFrame(rows, columns=["size", compared, "share", "low", "high", "clusters", "note"])
 
 
 def _share(pair: pd.DataFrame, level: float) -> Interval:
-    """One minus the ratio of the sums of two columns, leaving out one prompt at a time; without limits where
-    there is but one.
+    """One minus the ratio of the sums of two columns, leaving out one prompt at a time.
+
+    NaN where the first cannot be told from 0; without limits where there is but one prompt.
     """
-    total = pair.sum()
+    total, change = pair.sum(), Interval.around(pair.change.mean(), pair.change.sem(), level, len(pair))
     with np.errstate(divide="ignore", invalid="ignore"):  # a share of no change is NaN, and so are its limits
-        share = np.nan if total.change == 0 else 1 - total.left / total.change
+        none = total.change == 0 or change.low <= 0 <= change.high
+        share = np.nan if none else 1 - total.left / total.change
         without = 1 - (total.left - pair.left) / (total.change - pair.change)
     if len(pair) < 2 or not np.isfinite([share, *without]).all():
         return Interval.around(share, np.nan, level, len(pair))

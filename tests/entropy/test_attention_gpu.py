@@ -81,15 +81,6 @@ def test_the_exact_kernel_is_chosen_whatever_the_type_of_the_input(dim):
     assert kernels.find_kernel(query, key).name == "efficient"
 
 
-@pytest.mark.parametrize("kernel", kernels.KERNELS[1:], ids=lambda kernel: kernel.name)
-def test_every_kernel_works_on_a_recent_device(kernel):
-    if torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("older than compute capability 8.0")
-    query, key = sample(16, 16, 64, torch.float32)
-    assert kernel.serves(query, key)
-    assert kernels.works(kernel, query.device, query.dtype, 64)
-
-
 @pytest.mark.parametrize(
     ("heads", "dim"), [(3, 7), (70_000, 8)], ids=["odd dim", "more heads than a grid takes"]
 )

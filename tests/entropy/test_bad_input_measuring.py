@@ -33,15 +33,9 @@ THEORY = {
     "tokens nan": (lambda: theory.gaussian_entropy(nan, 1.0), "tokens is nan"),
     "tokens as a list": (lambda: theory.gaussian_entropy([64, 256], 1.0), "numpy array"),
     "tokens True": (lambda: theory.gaussian_entropy(True, 1.0), "tokens is True"),
-    "complex tensor": (
-        lambda: theory.gaussian_entropy(torch.zeros(2, dtype=torch.complex64), 1.0),
-        "complex64",
-    ),
+    "complex tensor": (lambda: theory.gaussian_entropy(torch.zeros(2).cfloat(), 1.0), "complex64"),
     "negative spread": (lambda: theory.gaussian_entropy(64, -1.0), "logit_std is -1"),
-    "one negative spread of many": (
-        lambda: theory.gaussian_entropy(64, np.array([1.0, -2.0])),
-        "logit_std has 1 values",
-    ),
+    "one negative spread": (lambda: theory.gaussian_entropy(64, np.array([1.0, -2.0])), "has 1 values"),
     "shapes that do not fit": (lambda: theory.gaussian_entropy(np.ones(3), np.ones(4)), "shapes do not fit"),
     "cumulants as a number": (lambda: theory.cumulant_entropy(64, 1.0), "cumulants is 1.0"),
     "a cumulant nan": (lambda: theory.cumulant_entropy(64, [nan]), "κ2"),
@@ -50,7 +44,7 @@ THEORY = {
     "exact law, too many tokens": (lambda: theory.exact_entropy(2e9, 1.0), "at most 1e[+]09"),
     "exact law, spread too large": (lambda: theory.exact_entropy(64, 101.0), "at most 100"),
     "slope at one token": (lambda: predicted_slope("unscaled", 1, 4096, 1.0), "tokens is 1"),
-    "factor out of reach": (lambda: theory.equal_entropy_factor(1e8, 2, 60.0), "out of reach"),
+    "factor out of reach": (lambda: theory.equal_entropy_factor(1e8, 2, 60.0), "near 100 or above"),
     "share of no factor": (lambda: theory.fraction_of_change_removed(64, 16, 1.0, 0.0), "factor is 0"),
     "share of a huge factor": (lambda: theory.fraction_of_change_removed(64, 16, 1.0, 1e6), "factor 1e[+]06"),
     "simulation of one token": (lambda: simulation.compare([1], [0.5]), "tokens is 1"),
@@ -71,10 +65,7 @@ ATTENTION = {
     "a row beyond the queries": (lambda: entropy(rows=[9]), "from 0 to 8"),
     "rows as truth values": (lambda: entropy(rows=[True, False]), "from 0 to 8"),
     "rows as text": (lambda: entropy(rows="all"), "rows must be"),
-    "mask of whole numbers": (
-        lambda: entropy(mask=torch.ones(9, 5, dtype=torch.int64)),
-        "mask is a tensor of torch.int64",
-    ),
+    "mask of whole numbers": (lambda: entropy(mask=torch.ones(9, 5).long()), "tensor of torch.int64"),
     "mask that does not fit": (lambda: entropy(mask=torch.zeros(9, 4)), "must broadcast"),
     "mask elsewhere": (lambda: entropy(mask=torch.zeros(9, 5, device="meta")), "on meta"),
     "unknown kernel": (lambda: entropy(kernel="flush"), "'flush' is unknown"),
@@ -85,37 +76,20 @@ ATTENTION = {
     "shape of whole numbers": (lambda: el.entropy.row_statistics(LOGITS.long(), (4, 4)), "torch.int64"),
     "grid of one side": (lambda: el.entropy.row_statistics(LOGITS, (16,)), r"grid is \(16,\)"),
     "maximum of none": (lambda: el.entropy.expected_maximum(0), "tokens is 0"),
-    "layers of another table": (
-        lambda: el.entropy.by_layer(pd.DataFrame({"layer": ["a"]})),
-        "lacks the columns",
-    ),
+    "layers of another table": (lambda: el.entropy.by_layer(pd.DataFrame([0])), "lacks the columns"),
     "layers, no tolerance": (lambda: el.entropy.by_layer(pd.DataFrame(), tolerance=0), "tolerance is 0"),
 }
 
 
-SAMPLES = pd.DataFrame(
-    {
-        "prompt": list("aabb"),
-        "tokens": [64, 256] * 2,
-        "size": ["s", "l"] * 2,
-        "rule": "unscaled",
-        "entropy": [4.0, 5.3, 4.1, 5.4],
-    }
-)
+SAMPLES = pd.DataFrame({"prompt": list("aabb"), "tokens": [64, 256] * 2, "size": ["s", "l"] * 2})
+SAMPLES = SAMPLES.assign(rule="unscaled", entropy=[4.0, 5.3, 4.1, 5.4])
 statistics = el.statistics
 STATISTICS = {
     "level in per cent": (lambda: statistics.wilson(3, 20, level=95), "level is 95"),
     "more hits than images": (lambda: statistics.wilson(3, 2), "3 hits of 2"),
     "slope, no column": (lambda: statistics.slope_on_log_tokens(SAMPLES, "entropie"), "no column 'entropie'"),
     "slope, one size": (lambda: statistics.slope_on_log_tokens(SAMPLES.assign(tokens=64)), "1 token counts"),
-    "slopes of a rule that is not there": (
-        lambda: statistics.slopes_by_rule(SAMPLES, ["paper"]),
-        "unknown rule 'paper'",
-    ),
-    "level of a mean in per cent": (
-        lambda: statistics.cluster_mean(SAMPLES, "entropy", "size", level=95),
-        "level is 95",
-    ),
+    "slopes of no such rule": (lambda: statistics.slopes_by_rule(SAMPLES, ["paper"]), "unknown rule 'paper'"),
     "share, no such native size": (lambda: statistics.fraction_removed(SAMPLES), "unknown size 'native'"),
 }
 
@@ -145,16 +119,12 @@ def test_probes_refuse(network, probe, options, named):
 
 
 def test_missing_values_in_arrays_stay_missing():
-    """A probe of a model that overflows must give its table, with NaN in it, rather than an error at the end
-    of the run.
-    """
+    """A probe of a model that overflows must give its table, with NaN in it, and no error at the end."""
     for law in (theory.gaussian_entropy, theory.exact_entropy):
         found = law(64, np.array([1.0, nan]))
         assert np.isnan(found).tolist() == [False, True]
-    assert theory.exact_entropy(64, torch.tensor([nan, 1.0], dtype=torch.bfloat16)).isnan().tolist() == [
-        True,
-        False,
-    ]
+    missing = theory.exact_entropy(64, torch.tensor([nan, 1.0], dtype=torch.bfloat16)).isnan()
+    assert missing.tolist() == [True, False]
     assert theory.gaussian_entropy(pd.Series([64, 256]), pd.Series([1.0, 2.0])).tolist() == pytest.approx(
         [theory.gaussian_entropy(64, 1.0), theory.gaussian_entropy(256, 2.0)]
     )
@@ -171,9 +141,7 @@ def test_a_model_that_overflows_gives_a_table_with_nan(network, call, probe):
 
 def test_eq_5_is_returned_as_it_stands_beyond_freezing():
     """Cut off at 0 it would look right where it fails; the exact law stays in its range."""
-    with pytest.warns(
-        theory.BeyondLawWarning,
-        match=r"1 of 1 values are no entropy, the first being -4997.* take exact_entropy",
-    ):
+    said = r"1 of 1 values are no entropy, the first being -4997.* take exact_entropy"
+    with pytest.warns(theory.BeyondLawWarning, match=said):
         assert theory.gaussian_entropy(16, 100) == pytest.approx(np.log(16) - 5000)
     assert 0 <= theory.exact_entropy(16, 8.0) <= np.log(16)

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 
 from entropy_lib import entropy as laws
-from entropy_lib.entropy.exact import exact_entropy
+from entropy_lib.entropy.laws import exact_entropy
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5)  # of the freezing transition
 

@@ -26,24 +26,29 @@ def follow(who, *calls, **variables):
 
 
 GUIDED, PERTURBED = {"do_classifier_free_guidance": True}, {"do_perturbed_attention_guidance": True}
+BOTH, ALL = ("uncond", "cond"), ("all",)
 # what calls, (timestep, batch) of each call, then (step, branches, images of a branch, first image) of each
-# call
 TABLE = {
-    "guided, two steps": (pipeline(900, 400, **GUIDED), [(900, 4), (400, 4)],
-                          [(0, ("uncond", "cond"), 2, 0), (1, ("uncond", "cond"), 2, 0)]),
-    "guidance off": (pipeline(900, do_classifier_free_guidance=False), [(900, 3)], [(0, ("all",), 3, 0)]),
-    "perturbed": (pipeline(900, **GUIDED, **PERTURBED), [(900, 6)], [(0, ("uncond", "cond", "perturbed"), 2, 0)]),
-    "perturbed without guidance": (pipeline(900, **PERTURBED), [(900, 4)], [(0, ("cond", "perturbed"), 2, 0)]),
-    "a batch that does not divide": (pipeline(900, **GUIDED), [(900, 3)], [(0, ("all",), 3, 0)]),
-    "PNDM repeats a timestep": (pipeline(900, 600, 600, 300, **GUIDED), [(900, 2), (600, 2), (600, 2), (300, 2)],
-                                [(step, ("uncond", "cond"), 1, 0) for step in (0, 1, 1, 2)]),
-    "a second call that is not planned": (pipeline(900, 400, do_classifier_free_guidance=False),
-                                          [(900, 2), (900, 2), (400, 2)],
-                                          [(0, ("all",), 2, 0), (0, ("extra",), 2, 0), (1, ("all",), 2, 0)]),
-    "two batches of one run each": (pipeline(900, 400, **GUIDED), [(900, 4), (400, 4), (900, 2), (400, 2)],
-                                    [(0, ("uncond", "cond"), 2, 0), (1, ("uncond", "cond"), 2, 0),
-                                     (0, ("uncond", "cond"), 1, 2), (1, ("uncond", "cond"), 1, 2)]),
-    "a bare network has no branches": (None, [(500, 4), (250, 4)], [(0, ("all",), 4, 0), (1, ("all",), 4, 0)]),
+    "guided": (pipeline(900, 400, **GUIDED), [(900, 4), (400, 4)], [(0, BOTH, 2, 0), (1, BOTH, 2, 0)]),
+    "guidance off": (pipeline(900, do_classifier_free_guidance=False), [(900, 3)], [(0, ALL, 3, 0)]),
+    "perturbed": (pipeline(900, **GUIDED, **PERTURBED), [(900, 6)], [(0, (*BOTH, "perturbed"), 2, 0)]),
+    "perturbed alone": (pipeline(900, **PERTURBED), [(900, 4)], [(0, ("cond", "perturbed"), 2, 0)]),
+    "a batch that does not divide": (pipeline(900, **GUIDED), [(900, 3)], [(0, ALL, 3, 0)]),
+    "PNDM repeats a timestep": (
+        pipeline(900, 600, 600, 300, **GUIDED), [(900, 2), (600, 2), (600, 2), (300, 2)],
+        [(step, BOTH, 1, 0) for step in (0, 1, 1, 2)]),
+    "a second call that is not planned": (
+        pipeline(900, 400, do_classifier_free_guidance=False), [(900, 2), (900, 2), (400, 2)],
+        [(0, ALL, 2, 0), (0, ("extra",), 2, 0), (1, ALL, 2, 0)]),
+    "two batches of one run each": (
+        pipeline(900, 400, **GUIDED), [(900, 4), (400, 4), (900, 2), (400, 2)],
+        [(0, BOTH, 2, 0), (1, BOTH, 2, 0), (0, BOTH, 1, 2), (1, BOTH, 1, 2)]),
+    "a bare network, one batch after the other": (
+        None, [(500, 4), (250, 4), (500, 2), (250, 2)],
+        [(0, ALL, 4, 0), (1, ALL, 4, 0), (0, ALL, 2, 4), (1, ALL, 2, 4)]),
+    "a bare network, two batches step by step": (
+        None, [(500, 4), (500, 2), (250, 4), (250, 2)],
+        [(0, ALL, 4, 0), (0, ALL, 2, 4), (1, ALL, 4, 0), (1, ALL, 2, 4)]),
 }  # fmt: skip
 
 
@@ -74,11 +79,11 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("words", "pictures", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
-def test_branches_are_what_the_pipeline_s_words_and_pictures_account_for(
-    words, pictures, rows, branches, images
+@pytest.mark.parametrize(("words", "latents", "rows", "branches", "images"), WORDS.values(), ids=WORDS)
+def test_branches_are_what_the_pipeline_s_words_and_latents_account_for(
+    words, latents, rows, branches, images
 ):
-    (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(pictures, 4, 8, 12))
+    (found,) = follow(pipeline(900, **words), (900, rows), latents=torch.zeros(latents, 4, 8, 12))
     assert (found.branches, found.images) == (branches, images)
 
 
@@ -107,9 +112,9 @@ def test_continuous_timesteps_are_found_by_the_pipeline_s_own_variable():
 
 
 def test_branches_of_a_modular_pipeline_are_those_of_its_guider():
-    told, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
+    names, branches = ("pred_cond", "pred_uncond", "pred_cond_skip"), []
     tracker, who = DenoiserCallTracker(), pipeline(900)
-    for name in told:
+    for name in names:
         state = SimpleNamespace(**{"__guidance_identifier__": name})
         variables = {"latents": torch.zeros(2, 4, 8, 12), "guider_state_batch": state}
         branches.append(tracker.advance(Caller(who, variables), 2, torch.tensor(900), (8, 12)).branches)

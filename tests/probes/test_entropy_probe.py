@@ -1,10 +1,11 @@
+import warnings
 from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import PNDMScheduler
+from diffusers import PNDMScheduler, UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch.nn import functional
 
@@ -12,10 +13,16 @@ import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, ScaleNotAppliedError, UnknownNameError
 
 COLUMNS = [
-    "layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head", "rows",
-    "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing", "factor",
+    "layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head",
+    "rows", "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing",
+    "factor",
 ]  # fmt: skip
 PROBES = [el.EntropyProbe, el.LogitProbe]
+
+
+def paper_factors(table):
+    counts = zip(table.tokens, table.training_tokens, strict=True)
+    return [el.rule("paper").factor(*count) for count in counts]
 
 
 class FormsTheMap(AttnProcessor):
@@ -99,10 +106,7 @@ def test_patch_and_probe_have_one_source_of_training_tokens(network, call, first
     table = probe.table()
     assert set(table.training_tokens) == {625, 169}
     assert (table.training_tokens == table.layer.map(report)).all()
-    expected = [
-        el.rule("paper").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
-    ]
-    assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-5)
+    assert table.factor.to_numpy() == pytest.approx(paper_factors(table), rel=1e-5)
 
 
 def test_the_training_size_goes_with_the_patch(network):
@@ -140,14 +144,14 @@ def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
 
 
 def test_images_are_the_same_bit_for_bit_with_the_probe(pipe):
-    def draw():
+    def generate():
         return el.generate(pipe, ["a penguin, fluent style"], [0], (32, 48), method="paper", steps=3)
 
-    plain = draw()
+    plain = generate()
     with el.EntropyProbe(pipe):
-        assert np.array_equal(draw(), plain)
+        assert np.array_equal(generate(), plain)
     with el.EntropyProbe(pipe, rows=4, per_image=True):
-        assert np.array_equal(draw(), plain)
+        assert np.array_equal(generate(), plain)
 
 
 def test_branches_steps_and_layers_of_a_guided_run(pipe):
@@ -295,15 +299,16 @@ def test_all_probes_lay_out_their_tables_alike(pipe, probe):
     assert table[table.image == 2].step.is_monotonic_increasing
     assert list(table.layer.unique()) == together.layers
     empty = probe(pipe, per_image=True).table()
+    assert empty.empty
     assert list(empty.columns) == list(table.columns)
 
 
-def test_a_probe_that_is_used_again_goes_on_counting_images(pipe):
+def test_images_are_counted_through_batches_of_one_step_and_further_blocks(pipe):
     probe = el.EntropyProbe(pipe, rows=2, per_image=True)
-    for seed in (0, 1):
+    for seed in (0, 2):
         with probe:
-            el.generate(pipe, ["a penguin"], [seed], (32, 32), steps=1)
-    assert sorted(probe.table().image.unique()) == [0, 1]
+            el.generate(pipe, ["a penguin", "an owl"], [seed, seed + 1], (32, 32), steps=1, batch=1)
+    assert sorted(probe.table().image.unique()) == [0, 1, 2, 3]
 
 
 def test_probes_nest(network, call):
@@ -311,27 +316,6 @@ def test_probes_nest(network, call):
         call(network)
     expected = outer.table().query("layer.str.startswith('mid_block')").entropy
     assert np.array_equal(inner.table().entropy, expected)
-
-
-def test_an_unused_probe_gives_an_empty_table(network):
-    with el.EntropyProbe(network) as probe:
-        pass
-    assert list(probe.table().columns) == COLUMNS
-    assert probe.table().empty
-
-
-def test_random_state_is_left_alone(network, call):
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    with el.EntropyProbe(network, rows=5):
-        call(network)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_batches_of_single_step_runs_are_told_apart(pipe):
-    with el.EntropyProbe(pipe, rows=2, per_image=True) as probe:
-        el.generate(pipe, ["a penguin", "an owl", "a rocket"], [0, 1, 2], (32, 32), steps=1, batch=1)
-    assert sorted(probe.table().image.unique()) == [0, 1, 2]
 
 
 def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
@@ -348,7 +332,46 @@ def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
             el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
         hook.remove()
         assert functional.scaled_dot_product_attention is kernel, (
-            "the attention of the text encoder would be taken for a layer's"
+            "the text encoder's would be taken for a layer's"
         )
         el.generate(pipe, ["a penguin"], [0], (32, 32), steps=1)
-    assert set(probe.table().tokens) == {64, 16, 4}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a call that failed is no step that layers were left out of
+        assert set(probe.table().tokens) == {64, 16, 4}
+
+
+UNCONDITIONAL = {
+    "sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
+    "block_out_channels": (16, 32), "attention_head_dim": 8, "norm_num_groups": 8,
+    "down_block_types": ("AttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "AttnUpBlock2D"),
+}  # fmt: skip
+CLASSES = {
+    "no class": ({}, None),
+    "a class": ({"num_class_embeds": 10}, torch.tensor([3, 4])),
+    "an embedding": ({"class_embed_type": "identity"}, torch.zeros(2, 64)),
+    "a time": ({"class_embed_type": "timestep"}, torch.tensor([3, 4])),
+}
+
+
+@pytest.mark.parametrize(("config", "labels"), CLASSES.values(), ids=CLASSES)
+def test_a_network_without_text_is_measured_and_scaled(config, labels):
+    """Its attention is over images of four axes."""
+    torch.manual_seed(0)
+    network = UNet2DModel(**UNCONDITIONAL, **config).eval()
+    options = {} if labels is None else {"class_labels": labels}
+    assert set(el.training_tokens(network).values()) == {256, 64}
+    with torch.no_grad(), el.scaled(network, "paper"), el.EntropyProbe(network) as probe:
+        network(torch.randn(2, 4, 16, 24), torch.tensor(500), **options)
+    table = probe.table()
+    assert table.factor.to_numpy() == pytest.approx(paper_factors(table), rel=1e-5)
+    with torch.no_grad(), el.EntropyProbe(network) as native:
+        network(torch.randn(2, 4, 16, 16), torch.tensor(500), **options)
+    layers = el.sampling.native_layers(native.table().assign(size="64x64", rule="unscaled"))
+    assert (layers.logit_std > 0).all()
+
+
+def test_batches_of_a_bare_network_are_different_images(network, call):
+    with el.EntropyProbe(network, rows=2, per_image=True) as probe:
+        call(network)
+        call(network)
+    assert sorted(probe.table().image.unique()) == [0, 1, 2, 3]

@@ -27,20 +27,16 @@ class ScalePassed(AttnProcessor2_0):
             layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for layer in (attn.to_q, attn.to_k, attn.to_v)
         )
-        output = functional.scaled_dot_product_attention(
-            query, key, value, scale=self.factor * query.shape[-1] ** -0.5
-        )
+        scale = self.factor * query.shape[-1] ** -0.5
+        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
         return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 24), (25, 13), (32, 16)])
 @pytest.mark.parametrize("name", ["paper", "power(2)", "gamma(1.4)"])
 def test_patched_output_is_that_of_another_softmax_scale(network, call, size, name):
-    unscaled, expected_network, training = (
-        call(network, *size),
-        copy.deepcopy(network),
-        el.training_tokens(network),
-    )
+    unscaled, training = call(network, *size), el.training_tokens(network)
+    expected_network = copy.deepcopy(network)
     with el.scaled(network, name):
         patched = call(network, *size)
         report = el.scale_report(network).set_index("layer")
@@ -73,12 +69,8 @@ def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, 
 
 @pytest.mark.parametrize("model", [None, "mini", 3, object()], ids=lambda model: type(model).__name__)
 def test_what_is_no_model_is_refused(model):
-    for function in (
-        el.remove_scale,
-        el.scale_report,
-        el.training_tokens,
-        lambda model: el.apply_scale(model, "paper"),
-    ):
+    apply = lambda model: el.apply_scale(model, "paper")  # noqa: E731
+    for function in (el.remove_scale, el.scale_report, el.training_tokens, apply):
         with pytest.raises(UnsupportedModelError, match="expected a diffusers pipeline"):
             function(model)
 
@@ -177,9 +169,8 @@ def test_lora_is_scaled_too(network, call, order):
     with el.EntropyProbe(network) as probe:
         call(network, 32, 32)
     table = probe.table()
-    expected = [
-        el.rule("power(2)").factor(n, t) for n, t in zip(table.tokens, table.training_tokens, strict=True)
-    ]
+    counts = zip(table.tokens, table.training_tokens, strict=True)
+    expected = [el.rule("power(2)").factor(*count) for count in counts]
     assert table.factor.to_numpy() == pytest.approx(expected, rel=1e-4)
 
 

@@ -77,8 +77,8 @@ def test_names_of_different_rules_differ():
 
 
 BAD_RULES = [
-    "power", "power()", "power(x)", "power(-101)", "power(101)", "gamma(0)", "gamma(nan)", "paper(2)", "gamma(1e-400)",
-    "equal-entropy(21)", "power(1_0)", "power(\u0663)", "power(1,5)", "power(..)",
+    "power", "power()", "power(x)", "power(-101)", "power(101)", "gamma(0)", "gamma(nan)", "paper(2)",
+    "gamma(1e-400)", "equal-entropy(21)", "power(1_0)", "power(\u0663)", "power(1,5)", "power(..)",
 ]  # fmt: skip
 
 

@@ -97,6 +97,13 @@ def test_share_of_one_prompt_has_no_interval():
     assert fraction_removed(shares(0.5, clusters=1))[["low", "high"]].isna().all(axis=None)
 
 
+def test_a_change_that_cannot_be_distinguished_from_0_leaves_nothing_to_remove():
+    row = fraction_removed(shares(0.5, noise=20.0)).iloc[0]
+    assert row[["share", "low", "high"]].isna().all()
+    assert row.note == "no change to remove"
+    assert fraction_removed(shares(0.5)).note.tolist() == [""]
+
+
 def test_shares_by_layer_are_those_of_each_layer_alone():
     table = pd.concat([shares(removed).assign(layer=name) for name, removed in (("down", 0.1), ("up", 0.6))])
     result = fraction_removed(table, by="layer")

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from entropy_lib.entropy.exact import exact_entropy
-from entropy_lib.entropy.laws import freezing_std
+from entropy_lib.entropy.laws import exact_entropy, freezing_std
 from entropy_lib.entropy.logit_shape import CAUSES
 from entropy_lib.errors import extra
 from entropy_lib.plots.figures.panels import PALETTE, colours, errors_of

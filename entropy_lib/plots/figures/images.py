@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from entropy_lib.entropy.maps import AttentionMap
+from entropy_lib.entropy.attention import AttentionMap
 from entropy_lib.errors import extra
 from entropy_lib.metrics.layout import LEGIBLE
 from entropy_lib.plots.labels import short_layer
