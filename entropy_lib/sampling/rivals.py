@@ -8,6 +8,7 @@ same thing.
     noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
                      best (after NoiseShift, 2510.02307)
     padding          what convolutions see beyond the border, all the positional information that a UNet like SD's has
+    positions        rotary positions, brought into the range of those seen in training (Chen et al. 2023, 2306.15595)
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -17,6 +18,7 @@ Example:
     True
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,7 +28,7 @@ from diffusers.schedulers import SchedulerMixin
 from torch import Tensor, nn
 
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, forget_compiled
 from entropy_lib.models.padding import padding_of, restore_padding, set_padding
 from entropy_lib.sampling.generation import directly
 from entropy_lib.sampling.methods import Images
@@ -77,6 +79,67 @@ def padding(pipe: DiffusionPipeline, asked: Request, rule: str, mode: str) -> Im
     """Generate while all convolutions of the denoiser pad in another way than they were trained with."""
     with padded(denoiser(pipe), mode):
         return directly(pipe, asked, rule)
+
+
+def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) -> Images:
+    """Generate with rotary positions multiplied by (native side / side)^share, height and width apart.
+
+    A share of 1 is position interpolation (Chen et al. 2023): at every size the image covers the coordinates
+    that training saw. A share of 0 would be extrapolation, whole coordinates as the model has them by itself.
+
+    Raises:
+        UnsupportedModelError: for a network whose positions are not coordinates handed to a rotary embedding.
+    """
+    native = native_size(pipe)
+    ratios = [(own / side) ** share for own, side in zip(native, asked.size, strict=True)]
+    with positioned(denoiser(pipe), *ratios):
+        return directly(pipe, asked, rule)
+
+
+@contextmanager
+def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
+    """Let a network's rotary embedding see all coordinates multiplied, text's too where it has any, while
+    the block runs; it is as it was on any exit.
+
+    Args:
+        network: the denoiser.
+        height, width: what to multiply coordinates of rows and of columns by; 1 changes nothing.
+
+    Raises:
+        UnsupportedModelError: for a network whose positions are something else.
+    """
+    embedding = rotary_embedding(network)
+    axes = len(embedding.axes_dim)
+    first = 0 if axes == 2 else 1  # of three or four axes, the first counts images or words
+    multiplier = torch.ones(axes)
+    multiplier[first : first + 2] = torch.tensor([height, width])
+
+    def multiplied(_: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+        return None if height == width == 1 else inputs[0].float() * multiplier.to(inputs[0].device)
+
+    hook = embedding.register_forward_pre_hook(multiplied)
+    forget_compiled()
+    try:
+        yield
+    finally:
+        hook.remove()
+        forget_compiled()
+
+
+def rotary_embedding(network: nn.Module) -> nn.Module:
+    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`.
+
+    Raises:
+        UnsupportedModelError: where there is none.
+    """
+    for module in network.children():
+        parameters = list(inspect.signature(module.forward).parameters)
+        if parameters == ["ids"] and hasattr(module, "axes_dim"):
+            return module
+    raise UnsupportedModelError(
+        f"{type(network).__name__} hands no coordinates to a rotary embedding, so its positions cannot be interpolated; those of "
+        "PRX, FLUX and its kin, Chroma and HiDream can. 'padding' changes what a UNet knows of places"
+    )
 
 
 @contextmanager

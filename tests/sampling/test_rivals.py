@@ -1,21 +1,23 @@
-"""What one would change if attention were not the cause: the schedule, the level that is told, the
-positional information.
-"""
+"""What one would change if attention were not the cause: the noise level of the size, and positions."""
+
+import math
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
+from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import padding_of
 from entropy_lib.sampling.methods import METHODS, method
 from entropy_lib.sampling.noise_level import log_snr
-from entropy_lib.sampling.rivals import padded, retold, shifted
+from entropy_lib.sampling.rivals import padded, positioned, retold, rotary_embedding, shifted
 
 PROMPTS, SEEDS, FEW = ["a zebra on a blue background", "two owls"], [0, 1], {"steps": 3}
-ARMS = ["schedule-shift", "noise-told", "padding(circular)"]
+RIVALS = ["schedule-shift", "noise-told", "padding(circular)"]
 
 
 def state(pipe):
@@ -24,26 +26,26 @@ def state(pipe):
     return padding_of(pipe.unet), "forward" in vars(pipe.unet), id(pipe.scheduler), hooks
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_an_arm_changes_pictures_goes_with_a_rule_and_leaves_nothing_behind(pipe, arm):
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_changes_images_goes_with_a_rule_and_leaves_nothing_behind(pipe, rival):
     before, plain = state(pipe), el.generate(pipe, PROMPTS, SEEDS, "96x96", **FEW)
-    alone = el.generate(pipe, PROMPTS, SEEDS, "96x96", arm, **FEW)
-    ruled = el.generate(pipe, PROMPTS, SEEDS, "96x96", f"{arm} + power(3)", **FEW)
+    alone = el.generate(pipe, PROMPTS, SEEDS, "96x96", rival, **FEW)
+    ruled = el.generate(pipe, PROMPTS, SEEDS, "96x96", f"{rival} + power(3)", **FEW)
     assert not np.array_equal(alone, plain)
     assert not np.array_equal(alone, ruled)
     assert state(pipe) == before
     assert np.array_equal(plain, el.generate(pipe, PROMPTS, SEEDS, "96x96", **FEW))
 
 
-@pytest.mark.parametrize("arm", [name for name in ARMS if METHODS[method(name).kind].identity])
-def test_an_arm_is_nothing_at_native_size(pipe, arm):
+@pytest.mark.parametrize("rival", [name for name in RIVALS if METHODS[method(name).kind].identity])
+def test_a_rival_is_nothing_at_native_size(pipe, rival):
     native = el.native_size(pipe)
-    made = el.generate(pipe, PROMPTS, SEEDS, native, f"{arm} + paper", **FEW)
+    made = el.generate(pipe, PROMPTS, SEEDS, native, f"{rival} + paper", **FEW)
     assert np.array_equal(made, el.generate(pipe, PROMPTS, SEEDS, native, **FEW))
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_an_arm_that_fails_leaves_nothing_behind(pipe, arm, monkeypatch):
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_that_fails_leaves_nothing_behind(pipe, rival, monkeypatch):
     before = state(pipe)
 
     def fail(*_, **__):
@@ -52,7 +54,7 @@ def test_an_arm_that_fails_leaves_nothing_behind(pipe, arm, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(type(pipe.vae), "decode", fail)
         with pytest.raises(RuntimeError, match="in the middle"):
-            el.generate(pipe, PROMPTS, SEEDS, "96x96", arm, **FEW)
+            el.generate(pipe, PROMPTS, SEEDS, "96x96", rival, **FEW)
     assert state(pipe) == before
 
 
@@ -86,6 +88,78 @@ def test_paddings_nest(network):
             assert set(padding_of(network).values()) == {"circular"}
         assert set(padding_of(network).values()) == {"reflect"}
     assert padding_of(network) == before
+
+
+@pytest.fixture(scope="module")
+def dit():
+    """The embedded transformer; its positions are rotary, on the grid of its tokens."""
+    return el.load("mini-dit", device="cpu", dtype="float32")
+
+
+def rotary_factors(positions, dimensions, theta):
+    """Cosine of every angle of one coordinate, by a plain loop."""
+    return [
+        [math.cos(position / theta ** (2 * index / dimensions)) for index in range(dimensions // 2)]
+        for position in positions
+    ]
+
+
+@pytest.mark.parametrize(("share", "height", "width"), [(1.0, 0.5, 1.0), (0.5, 0.5**0.5, 1.0)])
+def test_rotary_factors_are_those_of_multiplied_coordinates(dit, share, height, width):
+    """Of rows and columns apart, at twice the native height: by hand."""
+    seen = []
+    hook = dit.transformer.pe_embedder.register_forward_hook(lambda _, inputs, factors: seen.append(factors))
+    with hook:
+        el.generate(dit, PROMPTS[:1], [0], "128x64", f"positions({share})", steps=1)
+    cosines = seen[0][0, 0, :, :, 0, 0].reshape(16, 8, 16)
+    rows = torch.tensor(rotary_factors([height * row for row in range(16)], 16, 100))
+    columns = torch.tensor(rotary_factors([width * column for column in range(8)], 16, 100))
+    torch.testing.assert_close(cosines[:, 3, :8], rows, atol=1e-6, rtol=0)
+    torch.testing.assert_close(cosines[5, :, 8:], columns, atol=1e-6, rtol=0)
+
+
+def test_positions_are_nothing_at_native_size_and_something_above_and_below(dit):
+    def made(size, method):
+        return el.generate(dit, PROMPTS, SEEDS, size, method, **FEW)
+
+    assert np.array_equal(made("64x64", "positions(interpolated)"), made("64x64", "unscaled"))
+    for size in ("32x64", "96x96"):
+        assert not np.array_equal(made(size, "positions(interpolated)"), made(size, "unscaled"))
+    assert not dit.transformer.pe_embedder._forward_pre_hooks
+
+
+def test_positions_leave_the_factor_to_the_rule(dit):
+    with el.EntropyProbe(dit) as probe:
+        el.generate(dit, PROMPTS, SEEDS, "128x128", "positions(interpolated) + power(2)", steps=1)
+    with el.scaled(dit, "power(2)"):
+        dit(PROMPTS, height=128, width=128, num_inference_steps=1, use_resolution_binning=False)
+        expected = el.scale_report(dit).set_index("layer").factor
+    assert probe.table().groupby("layer").factor.first().to_dict() == pytest.approx(expected.to_dict())
+
+
+def test_positions_are_restored_after_an_error(dit):
+    with pytest.raises(RuntimeError, match="in the middle"), positioned(dit.transformer, 0.5, 0.5):
+        raise RuntimeError("in the middle")
+    assert not dit.transformer.pe_embedder._forward_pre_hooks
+
+
+def test_flux_has_positions_of_three_axes_the_first_of_which_stays():
+    flux = FluxTransformer2DModel(
+        num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=8, pooled_projection_dim=8, in_channels=4, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    places = torch.tensor([[3.0, 4.0, 10.0]])
+    with positioned(flux, 0.5, 0.1):
+        cosines, _ = flux.pos_embed(places)
+    expected = [rotary_factors([at], size, 10000)[0] for at, size in ((3, 4), (2, 6), (1, 6))]
+    assert cosines[0, ::2].tolist() == pytest.approx([*chain(*expected)], abs=1e-6)
+
+
+@pytest.mark.parametrize("model", ["sd15", "pixart", "sd3"])
+def test_positions_of_another_kind_are_refused_before_anything_is_generated(model):
+    network = denoiser(el.load(model, random_weights=True, device="meta"))
+    with pytest.raises(UnsupportedModelError, match="hands no coordinates to a rotary embedding"):
+        rotary_embedding(network)
 
 
 def test_a_size_that_was_not_measured_is_one_clear_error(pipe):
