@@ -70,7 +70,8 @@ def back_projected(
     Example:
         >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
         >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
-        >>> bool(np.abs(np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int) - small).max() <= 3)
+        >>> again = np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int)
+        >>> bool(np.abs(again - small).max() <= 3)
         True
     """
     native = Size(*image.shape[:2])
@@ -109,7 +110,8 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
     """
     if int(asked.steps * strength) < 1:
         raise InvalidInputError(
-            f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either"
+            f"strength {strength:g} of {asked.steps} steps leaves no step to generate over; give more of "
+            "either"
         )
     second = _from_image(pipe)
     first, images = resized(pipe, asked, UNSCALED), []
@@ -136,8 +138,8 @@ def _from_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
         second = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError:
         raise UnsupportedModelError(
-            f"diffusers cannot start {type(pipe).__name__} from an image; pipelines of Stable Diffusion 1 to 3, SDXL, "
-            "PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
+            f"diffusers cannot start {type(pipe).__name__} from an image; pipelines of Stable Diffusion 1 "
+            "to 3, SDXL, PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
         ) from None
     second.set_progress_bar_config(disable=True)
     return second

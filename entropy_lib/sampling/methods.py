@@ -12,14 +12,14 @@ To add one, write its function and give it a line in `METHODS`.
 and what one would change if attention were not the cause:
 
     "schedule-shift"       more noise for more pixels
-    "noise-told + paper"   the network is told the noise level at which it works best at this size
+    "noise-told + paper"   the network is given the noise level at which it works best at this size
     "padding(circular)"    other positional information
     "positions(interpolated) + paper"
-                           rotary positions fitted into the range of the training; "positions(0.5)" half of the way
+                           rotary positions in the range of training; "positions(0.5)" half of the way
 
 Example:
-    >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name, method("direct + paper").name
-    ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
+    >>> [method(text).name for text in ("two-stage( 0.6 )+ paper", "multidiffusion(.5)", "direct + paper")]
+    ['two-stage + paper', 'multidiffusion(0.5)', 'paper']
 """
 
 import re
@@ -176,7 +176,8 @@ def method(text: str | Rule | Method) -> Method:
     if chosen != UNSCALED and not METHODS[kind].ruled:
         able = ", ".join(name for name, known in METHODS.items() if known.ruled)
         raise InvalidInputError(
-            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; rules go with {able}"
+            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; "
+            f"rules go with {able}"
         )
     return Method(kind, _value(text, METHODS[kind], value), chosen)
 
@@ -220,7 +221,8 @@ def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
     if not 0 < number <= kind.largest:
         words = "".join(f"{word!r} or " for word in kind.words)
         raise InvalidInputError(
-            f"method {text!r}: {kind.option} is {given!r}; it must be {words}a number above 0 and at most {kind.largest:g}"
+            f"method {text!r}: {kind.option} is {given!r}; it must be {words}a number above 0 and at most "
+            f"{kind.largest:g}"
         )
     return number
 
@@ -258,6 +260,6 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
     """
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
-            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is {Size(*native)}; leave "
-            "this size out, or this method"
+            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is "
+            f"{Size(*native)}; leave this size out, or this method"
         )

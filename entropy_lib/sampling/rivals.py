@@ -4,11 +4,11 @@ information.
 A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
 same thing.
 
-    schedule-shift   more noise for more pixels, as SD3 and FLUX have it; the network is told the level that it gets
-    noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
-                     best (after NoiseShift, 2510.02307)
-    padding          what convolutions see beyond the border, all the positional information that a UNet like SD's has
-    positions        rotary positions, brought into the range of those seen in training (Chen et al. 2023, 2306.15595)
+    schedule-shift   more noise for more pixels, as in SD3 and FLUX; the network is given its level
+    noise-told       the same noise, but the network is given another level, the one at which it denoises
+                     images of this size best (after NoiseShift, 2510.02307)
+    padding          what convolutions see beyond the border: all that a UNet like SD's knows of places
+    positions        rotary positions, brought into the range of training (Chen et al. 2023, 2306.15595)
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -33,7 +33,7 @@ from entropy_lib.models.padding import padding_of, restore_padding, set_padding
 from entropy_lib.sampling.generation import directly
 from entropy_lib.sampling.methods import Images
 from entropy_lib.sampling.multidiffusion import forward_replaced
-from entropy_lib.sampling.noise_level import log_snr, noise_level_of, told_offset
+from entropy_lib.sampling.noise_level import log_snr, moved, noise_level_of
 from entropy_lib.sampling.request import Request, native_size
 
 
@@ -53,25 +53,24 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
     own, of_the_size = pipe.scheduler, shifted(pipe.scheduler, ratio)
     pipe.scheduler = of_the_size
     try:
-        with retold(denoiser(pipe), _level_of(own, of_the_size)):
+        with timestep_replaced(denoiser(pipe), _level_of(own, of_the_size)):
             return directly(pipe, asked, rule)
     finally:
         pipe.scheduler = own
 
 
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate with the usual noise, the network being told the level at which it denoises images of this
+    """Generate with the usual noise, the network being given the level at which it denoises images of this
     size best.
 
     Raises:
-        InvalidInputError: where the levels of this model and size have not been measured
-        (`calibrate_noise_level`).
+        InvalidInputError: where the levels of this model and size have not been measured.
         UnsupportedModelError: for a scheduler without a schedule of variances.
     """
     if asked.size == native_size(pipe):
         return directly(pipe, asked, rule)
     offsets = noise_level_of(pipe, asked.size)
-    with retold(denoiser(pipe), lambda timestep: told_offset(pipe.scheduler, timestep, offsets)):
+    with timestep_replaced(denoiser(pipe), lambda timestep: moved(pipe.scheduler, timestep, offsets)):
         return directly(pipe, asked, rule)
 
 
@@ -137,8 +136,8 @@ def rotary_embedding(network: nn.Module) -> nn.Module:
         if parameters == ["ids"] and hasattr(module, "axes_dim"):
             return module
     raise UnsupportedModelError(
-        f"{type(network).__name__} hands no coordinates to a rotary embedding, so its positions cannot be interpolated; those of "
-        "PRX, FLUX and its kin, Chroma and HiDream can. 'padding' changes what a UNet knows of places"
+        f"{type(network).__name__} hands no coordinates to a rotary embedding, so its positions cannot be "
+        "interpolated; those of PRX, FLUX and its kin, Chroma and HiDream can"
     )
 
 
@@ -177,26 +176,26 @@ def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
 
 
 def _level_of(own: SchedulerMixin, other: SchedulerMixin) -> Callable[[Tensor], Tensor]:
-    """What a network trained with `own` has to be told at a timestep of `other`."""
+    """What a network trained with `own` is to be given at a timestep of `other`."""
     if getattr(own, "alphas_cumprod", None) is None:
-        return lambda timestep: timestep  # flows are told the level itself
+        return lambda timestep: timestep  # flows are given the level itself
     return lambda timestep: log_snr(own).timestep(log_snr(other).at(timestep))
 
 
 @contextmanager
-def retold(network: nn.Module, retell: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let a network be told other timesteps while the block runs; it is as it was on any exit.
+def timestep_replaced(network: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let a network be given other timesteps while the block runs; it is as it was on any exit.
 
     Args:
         network: the denoiser.
-        retell: timestep → timestep, of any shape.
+        replace: timestep → timestep, of any shape.
     """
     own = network.forward
 
     def forward(*args: object, **kwargs: object) -> object:
         if len(args) > 1 and "timestep" not in kwargs:
-            return own(args[0], retell(torch.as_tensor(args[1])), *args[2:], **kwargs)
-        return own(*args, **kwargs | {"timestep": retell(torch.as_tensor(kwargs["timestep"]))})
+            return own(args[0], replace(torch.as_tensor(args[1])), *args[2:], **kwargs)
+        return own(*args, **kwargs | {"timestep": replace(torch.as_tensor(kwargs["timestep"]))})
 
     with forward_replaced(network, forward):
         yield

@@ -10,7 +10,7 @@ import pandas as pd
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
 from entropy_lib.scenes import scenes
-from entropy_lib.sizes import parse_size
+from entropy_lib.sizes import Size
 from entropy_lib.statistics.resampling import deal_blocks, jackknife
 
 
@@ -31,14 +31,14 @@ def true_layouts(
         columns `size, method, metric, reference, estimate, low, high, images`, as
         `sweep.reduce.Tables.levels`.
     """
-    drawn_from = [scenes.scene(number, "test") for number in range(count)]
+    known_scenes = [scenes.scene(number, "test") for number in range(count)]
     asked, blocks, rows = (
-        detector.captions([one.caption for one in drawn_from]),
+        detector.captions([one.caption for one in known_scenes]),
         deal_blocks(range(count)),
         [],
     )
     for size in sizes:
-        images = np.stack([scenes.draw(one, *parse_size(size)) for one in drawn_from])
+        images = np.stack([scenes.draw(one, *Size.of(size)) for one in known_scenes])
         summaries = detector.pictures(images)
         for metric in (METRICS[name] for name in metrics):
             if isinstance(metric, PictureScore):

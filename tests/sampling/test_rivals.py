@@ -1,5 +1,6 @@
 """What one would change if attention were not the cause: the noise level of the size, and positions."""
 
+import json
 import math
 from itertools import chain
 
@@ -13,8 +14,9 @@ from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import padding_of
 from entropy_lib.sampling.methods import METHODS, method
-from entropy_lib.sampling.noise_level import log_snr
-from entropy_lib.sampling.rivals import padded, positioned, retold, rotary_embedding, shifted
+from entropy_lib.sampling.noise_level import SHIPPED, NoiseLevels, log_snr, moved, noise_level_of
+from entropy_lib.sampling.rivals import padded, positioned, rotary_embedding, shifted, timestep_replaced
+from training import noise_levels
 
 PROMPTS, SEEDS, FEW = ["a zebra on a blue background", "two owls"], [0, 1], {"steps": 3}
 RIVALS = ["schedule-shift", "noise-told", "padding(circular)"]
@@ -66,17 +68,22 @@ def test_a_shifted_schedule_has_its_signal_to_noise_ratio_divided():
     assert np.allclose(difference, np.log(4), atol=0.02)
 
 
+def test_a_scheduler_without_variances_has_no_levels():
+    with pytest.raises(UnsupportedModelError, match="no schedule of variances"):
+        log_snr(FlowMatchEulerDiscreteScheduler())
+
+
 def test_a_flow_is_shifted_by_its_own_shift():
     assert shifted(FlowMatchEulerDiscreteScheduler(shift=3.0), 4.0).config.shift == pytest.approx(6.0)
     with pytest.raises(UnsupportedModelError, match="shifts its schedule by the size itself"):
         shifted(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), 4.0)
 
 
-def test_a_network_is_told_what_retell_says_however_it_is_called(network, call):
+def test_a_network_is_given_other_timesteps_however_it_is_called(network, call):
     expected = call(network)  # at 500
     generator = torch.Generator().manual_seed(1)
     sample, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 7, 24, generator=generator)
-    with torch.no_grad(), retold(network, lambda timestep: timestep + 400):
+    with torch.no_grad(), timestep_replaced(network, lambda timestep: timestep + 400):
         assert torch.equal(network(sample, torch.tensor(100), text).sample, expected)
         assert torch.equal(network(sample, timestep=100, encoder_hidden_states=text).sample, expected)
 
@@ -163,5 +170,28 @@ def test_positions_of_another_kind_are_refused_before_anything_is_generated(mode
 
 
 def test_a_size_that_was_not_measured_is_one_clear_error(pipe):
-    with pytest.raises(InvalidInputError, match="at 80x80 has not been measured"):
+    with pytest.raises(InvalidInputError, match="denoises 80x80 best has not been measured, only for 32x32"):
         el.generate(pipe, PROMPTS, SEEDS, "80x80", "noise-told", **FEW)
+
+
+def test_noise_levels_find_the_level_that_was_hidden():
+    """Between the points of the grid, and at its end where the loss falls to there."""
+    losses = [(offset - 0.3) ** 2 for offset in noise_levels.OFFSETS]
+    assert noise_levels.lowest(losses) == pytest.approx(0.3)
+    assert noise_levels.lowest(sorted(losses)) == noise_levels.OFFSETS[0]
+
+
+def test_a_level_is_the_true_one_where_the_offset_is_nought_and_more_noise_where_it_falls():
+    scheduler, timestep = DDIMScheduler(), torch.tensor([10.0, 500.0, 900.0])
+    assert torch.allclose(moved(scheduler, timestep, [(0, 0.0), (999, 0.0)]), timestep, atol=0.01)
+    assert (moved(scheduler, timestep, [(0, -0.5), (999, -0.5)]) > timestep).all()
+
+
+def test_noise_levels_are_of_a_model_and_a_size(pipe, tmp_path):
+    levels = NoiseLevels.read(SHIPPED / "mini.json")
+    assert levels.fit(pipe)
+    assert NoiseLevels.read(noise_levels.write(levels, tmp_path / "x.json")).offsets == levels.offsets
+    assert noise_level_of(pipe, "96x96") == levels.offsets["96x96"]
+    (tmp_path / "y.json").write_text(json.dumps([1]))
+    with pytest.raises(InvalidInputError, match=r"y\.json holds no noise levels"):
+        NoiseLevels.read(tmp_path / "y.json")
