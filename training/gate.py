@@ -27,7 +27,7 @@ from entropy_lib.sampling.generation import generate
 from entropy_lib.scenes import detection, scenes
 from training.card import share, shown, write_measured
 from training.mini_dit import MODEL, TWINS
-from training.quality import COUNT, NATIVE, SEED, draw_prompts, detected, quality
+from training.quality import COUNT, NATIVE, SEED, detected, draw_prompts, quality
 from training.transformer import PlainProcessor
 
 STEPS, GUIDANCE = 25, 2.5

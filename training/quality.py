@@ -142,9 +142,7 @@ def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float
 
 
 def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
-    """Median distances to the nearest training scene: of generated images, and of test scenes, which were never
-    trained on.
-    """
+    """Median distances to the nearest training scene, of generated images and of test scenes."""
     train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
     return {

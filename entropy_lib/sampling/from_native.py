@@ -7,7 +7,7 @@ Of another shape than the native one, the middle is kept, and nothing is stretch
 import numpy as np
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.sampling.generation import directly, generators, to_uint8, under_rule
@@ -20,20 +20,13 @@ ROUNDS = 10  # of back-projection; what is left to correct is then below a grey 
 
 def resized(pipe: DiffusionPipeline, asked: Request, rule: str, filter: str = FILTER) -> Images:
     """Generate at native size and resize by a filter of Pillow."""
-    return np.stack([_resized(image, asked.size, FILTERS[filter]) for image in _native(pipe, asked)])
+    side = asked.size.width, asked.size.height
+    native = map(Image.fromarray, _native(pipe, asked))
+    return np.stack([np.asarray(ImageOps.fit(image, side, FILTERS[filter])) for image in native])
 
 
 def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
     return directly(pipe, asked.at(native_size(pipe)), UNSCALED)
-
-
-def _resized(image: UInt8[np.ndarray, "height width 3"], size: Size, filter: Image.Resampling) -> np.ndarray:
-    """The middle of an image, in the wanted shape, at the wanted size."""
-    rows, columns = image.shape[:2]
-    share = min(rows / size.height, columns / size.width)
-    down, across = (rows - share * size.height) / 2, (columns - share * size.width) / 2
-    box = (across, down, columns - across, rows - down)
-    return np.asarray(Image.fromarray(image).resize((size.width, size.height), filter, box=box))
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:

@@ -32,11 +32,8 @@ def true_layouts(
         `sweep.reduce.Tables.levels`.
     """
     known_scenes = [scenes.scene(number, "test") for number in range(count)]
-    asked, blocks, rows = (
-        detector.captions([one.caption for one in known_scenes]),
-        deal_blocks(range(count)),
-        [],
-    )
+    asked = detector.captions([one.caption for one in known_scenes])
+    blocks, rows = deal_blocks(range(count)), []
     for size in sizes:
         images = np.stack([scenes.draw(one, *Size.of(size)) for one in known_scenes])
         summaries = detector.pictures(images)
@@ -49,11 +46,6 @@ def true_layouts(
                 continue
             known = np.flatnonzero(np.isfinite(values))
             interval = jackknife(np.mean, values[known], blocks[known], level=level)
-            row = {
-                "size": size,
-                "method": "scenes, drawn",
-                "metric": metric.name,
-                "reference": metric.reference,
-            }
-            rows.append({**row, **interval.columns(), "images": len(known)})
-    return pd.DataFrame(rows)
+            row = {"size": size, "metric": metric.name, "reference": metric.reference, "images": len(known)}
+            rows.append({**row, **interval.columns()})
+    return pd.DataFrame(rows).assign(method="scenes, drawn")
