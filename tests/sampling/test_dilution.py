@@ -31,7 +31,8 @@ def test_mass_and_gap_are_those_of_a_plain_softmax(network, call):
     weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     others = np.delete(np.arange(logits.shape[1]), own)
     within, without = ((weights * logits)[:, part].sum(1) / weights[:, part].sum(1) for part in (own, others))
-    row = probe.table().query("layer == @first.place.layer and head == 0").iloc[0]
+    table = probe.table()
+    row = table[(table.layer == first.place.layer) & (table["head"] == 0)].iloc[0]
     assert row["mass at 1"] == pytest.approx(weights[:, own].sum(1).mean(), abs=1e-5)
     assert row.gap == pytest.approx((within - without).mean(), abs=1e-5)
 
