@@ -265,8 +265,6 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
         on CUDA `allocated` and `reserved`, of the device, weights included; elsewhere `allocated`, of the
         process, `reserved` NaN; and `before`, what was taken before the work, in the same unit.
     """
-    import resource  # not on Windows
-
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -277,6 +275,8 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
         peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         found = {"allocated": peaks[0], "reserved": peaks[1], "before": before}
         return {name: count / MEGABYTE for name, count in found.items()}
+    import resource  # not on Windows
+
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
