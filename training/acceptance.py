@@ -159,7 +159,7 @@ def measure(model: detection.DetectorNetwork, count: int = COUNT) -> dict:
 
 
 def labelled() -> dict:
-    """How far the shipped detector agrees with labels of drawn images, where there are labels."""
+    """How far the shipped detector agrees with labels of generated images, where there are labels."""
     table = pd.read_parquet(labels.PARQUET) if labels.PARQUET.exists() else pd.DataFrame()
     return {"drawn by mini": labels.agreement(detection.detector(), table)} if "things_2" in table else {}
 
@@ -177,7 +177,8 @@ def card_tables(report: dict) -> str:
         less = report["drawn by mini"]["mean difference"]
         interval = f"{less['estimate']:+.3f} [{less['low']:.3f}, {less['high']:.3f}]"
         parts.append(
-            f"In images that `mini` drew, all things that the detector finds less those of the label: {interval}."
+            "In images that `mini` generated, all things that the detector finds less those of the label: "
+            f"{interval}."
         )
     for name, found in report["planted"].items():
         parts.append(f"Planted: {name}, by amount.\n\n{pd.DataFrame(found).to_markdown(index=False)}")

@@ -1,6 +1,6 @@
 """`mini-clip`: a small open_clip model of the project's own, so that metric tables can be made offline.
 
-    python -m training.clip              # train on scenes and write data/mini-clip (`make mini-clip`); resumes
+    python -m training.clip              # train on scenes and write data/mini-clip; resumes
     python -m training.retrieval         # measure it
 
 A ModifiedResNet and a two-layer text transformer with a shared space of 64 dimensions: few enough for a
@@ -54,7 +54,9 @@ def config(vocabulary: int) -> dict:
                 "pool_type": "eos", "eos_id": 1, "pad_id": 1, "hf_tokenizer_name": "mini-clip",
             },
         },
-        "preprocess_cfg": {"mean": [MEAN] * 3, "std": [DEVIATION] * 3, "interpolation": "bicubic", "resize_mode": "squash"},
+        "preprocess_cfg": {
+            "mean": [MEAN] * 3, "std": [DEVIATION] * 3, "interpolation": "bicubic", "resize_mode": "squash",
+        },
     }  # fmt: skip
 
 

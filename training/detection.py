@@ -76,7 +76,7 @@ def focal_loss(
 
 
 def losses(output: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Float[Tensor, ""]]:
-    """One loss for each thing that the detector tells; names count only where a person could name the thing."""
+    """One loss for each output of the detector; names count only where a person could name the thing."""
     result = {"centre": focal_loss(output["centre"][:, 0], wanted["heat"])}
     if len(wanted["where"]):
         picture, row, column = wanted["where"].T
@@ -112,7 +112,7 @@ def batch(step: int) -> tuple[UInt8[np.ndarray, "n height width 3"], list[list[d
 
 
 def softened(pixels: Tensor, vae: nn.Module | None, step: int) -> Tensor:
-    """Half of the batches pass through the autoencoder, as all drawn images do."""
+    """Half of the batches pass through the autoencoder, as all generated images do."""
     if vae is None or step % 2:
         return pixels
     generator = step_generator(step)

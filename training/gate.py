@@ -1,9 +1,9 @@
 """What `mini-dit` is chosen by: what its attention does for its images at native size, and nothing else.
 
-    python -m training.gate               # measure data/mini-dit beside its twin, write quality.json and the card
+    python -m training.gate               # measure data/mini-dit beside its twin, write quality.json
     python -m training.gate --quick 64    # fewer prompts; print, and write nothing
 
-- Quality: images with exactly what was asked for, told by the detector.
+- Quality: images with exactly what was asked for, as the detector finds.
 - Used: with self-attention made uniform, exact images fall to a half or less.
 - Needed: a twin of the same recipe, seed and steps, trained with uniform attention, reaches a half or less.
 
@@ -15,7 +15,6 @@ what each layer is for.
 import argparse
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,12 +23,11 @@ from jaxtyping import UInt8
 
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes import EntropyProbe
-from entropy_lib.sampling.generation import one_batch, to_uint8
+from entropy_lib.sampling.generation import generate
 from entropy_lib.scenes import detection, scenes
-from entropy_lib.sizes import Size
 from training.card import share, shown, write_measured
 from training.mini_dit import MODEL, TWINS
-from training.quality import COUNT, NATIVE, SEED, draw_prompts, judged, quality
+from training.quality import COUNT, NATIVE, SEED, detected, draw_prompts, quality
 from training.transformer import PlainProcessor
 
 STEPS, GUIDANCE = 25, 2.5
@@ -42,12 +40,10 @@ NAMED = MODEL / "named.csv"  # what was seen in the images, without their prompt
 LAYER_PROMPTS, PROBED = 25, 16
 
 
-def pictures(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "image height width 3"]:
+def generated(pipe: PRXPipeline, prompts: Sequence[str]) -> UInt8[np.ndarray, "image height width 3"]:
     """One image for each prompt, seeds from 0."""
-    seeds = range(SEED, SEED + len(prompts))
-    parts = [slice(start, start + BATCH) for start in range(0, len(prompts), BATCH)]
-    drawn = partial(one_batch, pipe, size=Size(*NATIVE), steps=STEPS, guidance=GUIDANCE)
-    return np.concatenate([to_uint8(drawn(prompts[part], seeds[part])) for part in parts])
+    seeds, options = range(SEED, SEED + len(prompts)), {"steps": STEPS, "guidance": GUIDANCE, "batch": BATCH}
+    return generate(pipe, prompts, seeds, NATIVE, **options)
 
 
 @contextmanager
@@ -73,18 +69,18 @@ def measure(
         [scenes.draw(scenes.scene(number, "test", scenes.SIMPLE), *NATIVE) for number in range(2 * COUNT)]
     )
     captions = [scenes.scene(number, "test", scenes.SIMPLE).caption for number in range(2 * COUNT)]
-    native = pictures(pipe, prompts)
+    native = generated(pipe, prompts)
     with uniform(pipe):
-        ablated = judged(pictures(pipe, prompts), prompts, detector)
-    table = judged(native, prompts, detector)
+        ablated = detected(generated(pipe, prompts), prompts, detector)
+    table = detected(native, prompts, detector)
     exact = {"as it is": share(table.exact), "its attention made uniform": share(ablated.exact)}
     if twin is not None:
         with uniform(twin):
-            exact[TWIN] = share(judged(pictures(twin, prompts), prompts, detector).exact)
+            exact[TWIN] = share(detected(generated(twin, prompts), prompts, detector).exact)
     return {
         "sampler": {"steps": STEPS, "guidance": GUIDANCE, "seed": SEED},
         "quality": quality(table),
-        "real scenes": quality(judged(real, captions, detector)),
+        "real scenes": quality(detected(real, captions, detector)),
         "exact": exact,
         "named without the prompt": named(),
         "layers": layers(pipe, prompts[:LAYER_PROMPTS], native[:LAYER_PROMPTS], detector)
@@ -113,16 +109,16 @@ def layers(
         and rows.
     """
     with EntropyProbe(pipe) as probe:
-        pictures(pipe, prompts[:PROBED])
+        generated(pipe, prompts[:PROBED])
     table = probe.table().assign(of_freezing=lambda t: t.logit_std / np.sqrt(2 * np.log(t.tokens)))
     values = ["entropy", "entropy_ratio", "logit_std", "of_freezing"]
     measured = table.groupby("layer", sort=False)[values].mean().to_dict("records")
     rows = []
     for index in range(len(pipe.transformer.blocks)):
         with uniform(pipe, [index]):
-            images = pictures(pipe, prompts)
+            images = generated(pipe, prompts)
         change = float(np.abs(images.astype(float) - native).mean())
-        exact = judged(images, prompts, detector).exact.mean()
+        exact = detected(images, prompts, detector).exact.mean()
         rows.append({"block": index, "change": change, "exact": exact, **measured[index]})
     return pd.DataFrame(rows)
 
@@ -163,13 +159,17 @@ def card_tables(report: dict) -> str:
     holds = "\n".join(f"- {name}: {words[yes]}" for name, yes in gate(report).items())
     sampler = report["sampler"]
     return (
-        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals. "
-        f"The detector makes mistakes of its own, which the column of real scenes shows.\n\n{asked.to_markdown(index=False)}\n\n"
+        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % "
+        "Wilson intervals. The detector makes mistakes of its own, which the column of real scenes "
+        f"shows.\n\n{asked.to_markdown(index=False)}\n\n"
         f"{exact.to_markdown(index=False)}\n\n"
-        f"Named rightly by looking at them without their prompts (`named.csv`): {shown(report['named without the prompt'])} of "
+        "Named rightly by looking at them without their prompts (`named.csv`): "
+        f"{shown(report['named without the prompt'])} of "
         f"{report['named without the prompt']['count']} images.\n\n{holds}\n\n"
-        f"One block's attention made uniform at a time, {LAYER_PROMPTS} images (change in grey levels of 255), and how it is "
-        f"by itself (H in nats, H / ln N, b, b / b_c; {PROBED} images, all steps, text and image in one softmax):\n\n"
+        f"One block's attention made uniform at a time, {LAYER_PROMPTS} images (change in grey levels of "
+        "255), and how it is "
+        f"by itself (H in nats, H / ln N, b, b / b_c; {PROBED} images, all steps, text and image in one "
+        "softmax):\n\n"
         f"{pd.DataFrame(report['layers']).to_markdown(index=False)}\n"
     )
 

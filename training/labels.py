@@ -1,7 +1,7 @@
 """Images that the embedded model drew, labelled by looking at them, and how far the detector agrees.
 
     python -m training.labels --draw           # draw them, write sheets to look at into build/labels
-    python -m training.labels --read FILE      # put labels (CSV: number, pass, things, illegible) beside the images
+    python -m training.labels --read FILE      # put labels beside the images (number, pass, things …)
 
 Things that a person can name are counted, and apart from them what is there and cannot be named; twice, the
 second time in another order and without the first labels. `acceptance` compares them with the detector's.

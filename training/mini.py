@@ -2,7 +2,7 @@
 
     python -m training.mini --parts              # autoencoder and text encoder, into data/mini
     python -m training.mini                      # the denoiser of `mini`, on top of them
-    python -m training.mini --recipe mini-weak   # a control: the same parts, another denoiser, in data/mini-weak
+    python -m training.mini --recipe mini-weak   # a control: another denoiser, in data/mini-weak
     python -m training.mini --export             # write the last checkpoint without training on
 
 Autoencoder and text encoder are trained once and common to all. Checkpoints and loss curves go to

@@ -1,9 +1,9 @@
 """Train `mini-dit` and its twin, and write them as diffusers pipelines.
 
-    python -m training.mini_dit --parts                       # the text encoder; the autoencoder is that of `mini`
-    python -m training.mini_dit                               # the denoiser of `mini-dit`
-    python -m training.mini_dit --recipe mini-dit-uniform     # the twin whose attention cannot choose, into build/
-    python -m training.mini_dit --export                      # write the last checkpoint without training on
+    python -m training.mini_dit --parts                     # the text encoder; `mini` has the autoencoder
+    python -m training.mini_dit                             # the denoiser of `mini-dit`
+    python -m training.mini_dit --recipe mini-dit-uniform   # the twin whose attention cannot choose
+    python -m training.mini_dit --export                    # write the last checkpoint without training on
 
 Checkpoints and loss curves go to `build/mini/`; every training resumes where it stopped.
 """

@@ -1,7 +1,7 @@
 """Can what `mini-dit` makes be named? Sixty images, labelled by looking at them without their prompts.
 
     python -m training.naming --draw          # numbered sheets to look at, in build/naming
-    python -m training.naming --read FILE     # labels (CSV: number, seen) beside what was asked for, into data/mini-dit/named.csv
+    python -m training.naming --read FILE     # labels (number, seen) beside what was asked for, in named.csv
 
 The labels are names of `scenes.SIMPLE`, or "?" where nothing can be named.
 """
@@ -16,7 +16,7 @@ from entropy_lib.files import ROOT, replacing
 from entropy_lib.models.catalogue import load
 from entropy_lib.scenes import scenes
 from training.card import shown
-from training.gate import NAMED, named, pictures
+from training.gate import NAMED, generated, named
 from training.labels import sheet
 from training.mini_dit import MODEL
 
@@ -36,7 +36,7 @@ def asked() -> pd.DataFrame:
 
 def draw() -> None:
     """Write the sheets."""
-    images = pictures(load(str(MODEL)), asked().prompt.tolist())
+    images = generated(load(str(MODEL)), asked().prompt.tolist())
     SHEETS.mkdir(parents=True, exist_ok=True)
     for start in range(0, COUNT, EACH):
         numbers = range(start, start + EACH)

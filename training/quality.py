@@ -5,7 +5,7 @@ for?
     python -m training.quality --model mini-weak   # a control
     python -m training.quality --model FOLDER --quick   # any other folder; print only
 
-This is what a specimen is chosen by. Nothing here looks at another size or at a scale rule.
+This is what a model is chosen by. Nothing here looks at another size or at a scale rule.
 """
 
 import argparse
@@ -72,8 +72,8 @@ def gate(layers: pd.DataFrame) -> dict[str, bool]:
     """Which conditions on live attention hold.
 
     Example:
-        >>> values = {"of_freezing": [0.4, 0.6, 0.5], "beyond_freezing": [0.0, 0.1, 0.3], "entropy_ratio": [0.8, 0.6, 0.7]}
-        >>> layers = pd.DataFrame(values)
+        >>> layers = pd.DataFrame({"of_freezing": [0.4, 0.6, 0.5], "beyond_freezing": [0.0, 0.1, 0.3]})
+        >>> layers["entropy_ratio"] = [0.8, 0.6, 0.7]
         >>> [name for name, holds in gate(layers).items() if not holds]
         ['no layer has more than 20 % of its rows beyond freezing']
     """
@@ -110,7 +110,7 @@ def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
     return list(scenes.COLOURS)[np.bincount(nearest, minlength=len(centres)).argmax()]
 
 
-def judged(images: np.ndarray, prompts: Sequence[str], detector: detection.DetectorNetwork) -> pd.DataFrame:
+def detected(images: np.ndarray, prompts: Sequence[str], detector: detection.DetectorNetwork) -> pd.DataFrame:
     """What the detector finds in each image, beside what its prompt asked for."""
     known, rows = scenes.captions(), []
     for image, prompt, found in zip(images, prompts, detection.find(detector, images), strict=True):
@@ -142,9 +142,7 @@ def nearest(vae: AutoencoderKL, images: np.ndarray, others: np.ndarray) -> Float
 
 
 def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[str, float]:
-    """Median distances to the nearest training scene: of drawn images, and of test scenes, which were never
-    trained on.
-    """
+    """Median distances to the nearest training scene, of generated images and of test scenes."""
     train = pictures.drawn(pictures.TRAIN_COUNT)[:count]
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(len(images))])
     return {
@@ -154,13 +152,13 @@ def copies(vae: AutoencoderKL, images: np.ndarray, count: int = 4000) -> dict[st
 
 
 def measure(pipe: DiffusionPipeline, prompts: Sequence[str], detector: detection.DetectorNetwork) -> dict:
-    """Everything that a specimen is chosen by."""
+    """Everything that a model is chosen by."""
     layers = attention(pipe, prompts[:GATE_PROMPTS])
     seeds = range(SEED, SEED + len(prompts))
     images = generate(
         pipe, list(prompts), seeds, NATIVE, steps=STEPS, guidance=GUIDANCE, batch=20, progress=True
     )
-    table = judged(images, prompts, detector)
+    table = detected(images, prompts, detector)
     test = np.stack([scenes.draw(scenes.scene(number, "test"), *NATIVE) for number in range(500)])
     return {
         "sampler": {"steps": STEPS, "guidance": GUIDANCE, "seed": SEED},
@@ -187,10 +185,13 @@ def card_tables(report: dict) -> str:
     holds = "\n".join(f"- {name}: {'yes' if yes else 'no'}" for name, yes in report["gate"].items())
     sampler, near = report["sampler"], report["nearest_training_scene"]
     return (
-        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % Wilson intervals.\n\n"
+        f"{sampler['steps']} steps, guidance {sampler['guidance']:g}, seeds from {sampler['seed']}; 95 % "
+        "Wilson intervals.\n\n"
         f"{found.to_markdown(index=False)}\n\n"
-        f"Autoencoder: mean absolute error {100 * report['reconstruction_error']:.2f} % of the range on test scenes. Distance to "
-        f"the nearest training scene (median, latents): drawn {near['drawn']:.3f}, test scenes {near['test scenes']:.3f}.\n\n"
+        f"Autoencoder: mean absolute error {100 * report['reconstruction_error']:.2f} % of the range on "
+        "test scenes. Distance to "
+        f"the nearest training scene (median, latents): drawn {near['drawn']:.3f}, test scenes "
+        f"{near['test scenes']:.3f}.\n\n"
         f"Self-attention at native size, all rows:\n\n{layers.to_markdown(index=False)}\n\n{holds}\n"
     )
 

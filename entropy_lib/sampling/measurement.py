@@ -144,8 +144,8 @@ def native_layers(table: pd.DataFrame) -> pd.DataFrame:
             within-row variance.
 
     Raises:
-        InvalidInputError: when native size without a rule is not in the table, or another size cannot be told
-            from it.
+        InvalidInputError: when native size without a rule is not in the table, or another size has the same
+            tokens.
     """
     # one layer alone may have its T elsewhere too
     whole = (table.tokens == table.training_tokens).groupby(table["size"]).all()
@@ -158,8 +158,8 @@ def native_layers(table: pd.DataFrame) -> pd.DataFrame:
     if native.empty:
         sizes, rules = ", ".join(table["size"].unique()), ", ".join(table["rule"].unique())
         raise InvalidInputError(
-            f"the table has no rows at native size without a rule; it has sizes {sizes} and rules {rules}; add native size "
-            "and 'unscaled'"
+            f"the table has no rows at native size without a rule; it has sizes {sizes} and rules {rules}; "
+            "add native size and 'unscaled'"
         )
     grouped = native.assign(variance=native.logit_std**2).groupby("layer", sort=False)
     layers = grouped.agg(training_tokens=("training_tokens", "first"), logit_variance=("variance", "mean"))

@@ -12,17 +12,19 @@ To add one, write its function and give it a line in `METHODS`.
 and what one would change if attention were not the cause:
 
     "schedule-shift"       more noise for more pixels
-    "noise-told + paper"   the network is told the noise level at which it works best at this size
+    "noise-told + paper"   the network is given the noise level at which it works best at this size
     "padding(circular)"    other positional information
+    "positions(interpolated) + paper"
+                           rotary positions in the range of training; "positions(0.5)" half of the way
 
 Example:
-    >>> method("two-stage( 0.6 )+ paper").name, method("multidiffusion(0.5)").name, method("direct + paper").name
-    ('two-stage + paper', 'multidiffusion(0.5)', 'paper')
+    >>> [method(text).name for text in ("two-stage( 0.6 )+ paper", "multidiffusion(.5)", "direct + paper")]
+    ['two-stage + paper', 'multidiffusion(0.5)', 'paper']
 """
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -58,9 +60,9 @@ class Kind:
         function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked
             `Request`, the name of the scale rule, and the value of the option if there is one.
         option: name of the one argument that a method's string may give in brackets, or None.
-        default: its value.
-        largest: for a number, which must be above 0.
-        words: for a text, what it may be.
+        default: its value; None where the string must give it.
+        largest: for a number, which must be above 0; None where only words will do.
+        words: {what a string may say: value}.
         ruled: whether a scale rule can change anything.
         identity: whether it makes what `direct` makes at native size.
         from_native: whether it begins with an image of native size, and so with the noise of one.
@@ -70,8 +72,8 @@ class Kind:
     function: str
     option: str | None = None
     default: float | str | None = None
-    largest: float = 1.0
-    words: Collection[str] = ()
+    largest: float | None = None
+    words: Mapping[str, float | str] = field(default_factory=dict)
     ruled: bool = True
     identity: bool = True
     from_native: bool = False
@@ -81,16 +83,26 @@ class Kind:
 METHODS = {
     DIRECT: Kind("sampling.generation:directly"),
     "resized": Kind(
-        "sampling.from_native:resized", "filter", FILTER, words=FILTERS, ruled=False, from_native=True
+        "sampling.from_native:resized",
+        "filter",
+        FILTER,
+        words={each: each for each in FILTERS},
+        ruled=False,
+        from_native=True,
     ),
     "super-resolved": Kind("sampling.from_native:super_resolved", ruled=False, from_native=True),
-    "multidiffusion": Kind("sampling.multidiffusion:multidiffusion", "overlap", OVERLAP, windows=True),
+    "multidiffusion": Kind(
+        "sampling.multidiffusion:multidiffusion", "overlap", OVERLAP, largest=1.0, windows=True
+    ),
     "two-stage": Kind(
-        "sampling.from_native:two_stage", "strength", STRENGTH, identity=False, from_native=True
+        "sampling.from_native:two_stage", "strength", STRENGTH, largest=1.0, identity=False, from_native=True
     ),
     "schedule-shift": Kind("sampling.rivals:schedule_shift", "strength", SHIFT, largest=4.0),
     "noise-told": Kind("sampling.rivals:noise_told"),
-    "padding": Kind("sampling.rivals:padding", "mode", PADDING, words=PADDINGS, identity=False),
+    "padding": Kind(
+        "sampling.rivals:padding", "mode", PADDING, words={each: each for each in PADDINGS}, identity=False
+    ),
+    "positions": Kind("sampling.rivals:positions", "share", largest=1.0, words={"interpolated": 1.0}),
 }
 
 
@@ -134,13 +146,9 @@ class Method:
         if self.direct:
             return self.rule
         own = METHODS[self.kind]
-        option = (
-            ""
-            if self.value == own.default
-            else f"({self.value:g})"
-            if isinstance(self.value, float)
-            else f"({self.value})"
-        )
+        said = {value: word for word, value in own.words.items()}
+        number = f"{self.value:g}" if isinstance(self.value, float) else self.value
+        option = "" if self.value == own.default else f"({said.get(self.value, number)})"
         return self.kind + option + ("" if self.rule == UNSCALED else f" + {self.rule}")
 
 
@@ -168,7 +176,8 @@ def method(text: str | Rule | Method) -> Method:
     if chosen != UNSCALED and not METHODS[kind].ruled:
         able = ", ".join(name for name, known in METHODS.items() if known.ruled)
         raise InvalidInputError(
-            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; rules go with {able}"
+            f"method {text!r}: {kind!r} generates at native size, where a rule changes nothing; "
+            f"rules go with {able}"
         )
     return Method(kind, _value(text, METHODS[kind], value), chosen)
 
@@ -196,21 +205,24 @@ def _direct(text: object, found: re.Match | None) -> Method:
 
 def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
     """The option of a method's string, of the type of its default and within its range."""
-    if value is None:
-        return kind.default
-    if kind.option is None:
+    if kind.option is None and value is not None:
         raise InvalidInputError(f"method {text!r}: it has no option; leave the brackets out")
-    if kind.words:
-        if value.strip() not in kind.words:
-            raise UnknownNameError(kind.option, value.strip(), kind.words)
-        return value.strip()
+    if kind.option is None or (value is None and kind.default is not None):
+        return kind.default
+    given = (value or "").strip()
+    if given in kind.words:
+        return kind.words[given]
+    if kind.largest is None:
+        raise UnknownNameError(kind.option, given, kind.words)
     try:
-        number = float(value)
+        number = float(given)
     except ValueError:
         number = -1.0
     if not 0 < number <= kind.largest:
+        words = "".join(f"{word!r} or " for word in kind.words)
         raise InvalidInputError(
-            f"method {text!r}: {kind.option} is {value!r}; it must be a number above 0 and at most {kind.largest:g}"
+            f"method {text!r}: {kind.option} is {given!r}; it must be {words}a number above 0 and at most "
+            f"{kind.largest:g}"
         )
     return number
 
@@ -248,6 +260,6 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
     """
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
-            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is {Size(*native)}; leave "
-            "this size out, or this method"
+            f"{method(text).name} at {Size(*size)}: there is no room for one window, which is "
+            f"{Size(*native)}; leave this size out, or this method"
         )

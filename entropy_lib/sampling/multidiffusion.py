@@ -3,8 +3,8 @@ overlap, the mean counts.
 
 The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear
 in it, those that look back included, so averaging the predictions first gives the same, with one state of the
-sampler for the whole image and one draw of its noise. (A sampler that clips its estimate of the image is not
-linear; `check_scheduler` refuses it.)
+sampler for the whole image and one sample of its noise. (A sampler that clips its estimate of the image is
+not linear; `check_scheduler` refuses it.)
 
 Example:
     >>> cover((16, 24), (16, 16), overlap=0.5)
@@ -60,8 +60,8 @@ def check_scheduler(scheduler: object) -> None:
     ]
     if clips:
         raise InvalidInputError(
-            f"{type(scheduler).__name__} has {clips[0]}=True, and windows cannot be averaged before a sampler that clips; take one "
-            f"with {clips[0]}=False"
+            f"{type(scheduler).__name__} has {clips[0]}=True, and windows cannot be averaged before a "
+            f"sampler that clips; take one with {clips[0]}=False"
         )
 
 
@@ -79,20 +79,20 @@ def cover(size: tuple[int, int], window: tuple[int, int], overlap: float) -> lis
     """
     if isinstance(overlap, bool) or not isinstance(overlap, Real) or not 0 < overlap < 1:
         raise InvalidInputError(
-            f"overlap is {overlap!r}; it must be a share of the window, above 0 and below 1: windows that do not overlap leave "
-            "seams, and a whole window of overlap never ends"
+            f"overlap is {overlap!r}; it must be a share of the window, above 0 and below 1: windows that "
+            "do not overlap leave seams, and a whole window of overlap never ends"
         )
     if size[0] < window[0] or size[1] < window[1]:
         raise InvalidInputError(
-            f"the image is {Size(*size)} and a window {Size(*window)} (latent pixels): there is no room for one; ask "
-            "for a size that is no smaller than the native one on either side, or generate it directly"
+            f"the image is {Size(*size)} and a window {Size(*window)} (latent pixels): there is no room for "
+            "one; ask for a size that is smaller than the native one on neither side, or generate it directly"
         )
     strides = [max(1, round(side * (1 - overlap))) for side in window]
     return list(product(*(starts(*sides) for sides in zip(size, window, strides, strict=True))))
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows of one length start so that they cover another; the last one ends where the whole does."""
+    """Where windows of one length start to cover another; the last one ends where the whole does."""
     places = list(range(0, length - window + 1, stride))
     return places if places[-1] + window == length else [*places, length - window]
 
@@ -111,8 +111,8 @@ def windowed(network: nn.Module, window: tuple[int, int], overlap: float = OVERL
     """
     if family(network).packed:
         raise UnsupportedModelError(
-            f"{type(network).__name__} packs its latents and cannot see through windows; networks that take them as "
-            "[batch, channel, height, width] can"
+            f"{type(network).__name__} packs its latents and cannot see through windows; networks that take "
+            "them as [batch, channel, height, width] can"
         )
     own = network.forward
 

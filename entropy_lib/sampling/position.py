@@ -67,7 +67,8 @@ def position_error(
     requests, rows = check_requests(pipe, prompts, seeds, sizes, steps=steps, guidance=guidance, batch=1), []
     if len(prompts) < 2:
         raise InvalidInputError(
-            f"prompts holds {len(prompts)}; the map is tried on other prompts than it is fitted on: give 2 at least"
+            f"prompts holds {len(prompts)}; the map is tried on other prompts than it is fitted on: give at "
+            "least 2"
         )
     for asked in requests:
         with last_features(denoiser(pipe)) as features:

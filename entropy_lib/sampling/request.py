@@ -196,9 +196,9 @@ def _first_step(scheduler: Any) -> Tensor:
 def unseeded(scheduler: object) -> str:
     """What to say of a scheduler whose noise no seed fixes."""
     return (
-        f"{type(scheduler).__name__} takes noise from a source of its own, so that no seed fixes an image and differences between "
-        "methods would be noise. Take a deterministic scheduler, as DPMSolverMultistepScheduler, or one whose step takes a "
-        "generator."
+        f"{type(scheduler).__name__} takes noise from a source of its own, so that no seed fixes an image "
+        "and differences between methods would be noise. Take a deterministic scheduler, as "
+        "DPMSolverMultistepScheduler, or one whose step takes a generator."
     )
 
 
@@ -246,18 +246,16 @@ def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
     there = device_memory(decoder.device)
     if needed > there:
         raise InvalidInputError(
-            f"{size} in batches of {batch} needs at least {needed / 1e9:,.0f} GB, and {decoder.device.type} has "
-            f"{there / 1e9:,.0f} GB; take a smaller size or batch"
+            f"{size} in batches of {batch} needs at least {needed / 1e9:,.0f} GB, and {decoder.device.type} "
+            f"has {there / 1e9:,.0f} GB; take a smaller size or batch"
         )
 
 
 def device_memory(device: torch.device) -> int:
     """All the memory of a device in bytes, in use or not."""
-    return (
-        torch.cuda.get_device_properties(device).total_memory
-        if device.type == "cuda"
-        else psutil.virtual_memory().total
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
 
 
 def native_size(pipe: DiffusionPipeline) -> Size:

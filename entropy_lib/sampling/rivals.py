@@ -4,10 +4,11 @@ information.
 A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
 same thing.
 
-    schedule-shift   more noise for more pixels, as SD3 and FLUX have it; the network is told the level that it gets
-    noise-told       the same noise, but the network is told another level: the one at which it denoises images of this size
-                     best (after NoiseShift, 2510.02307)
-    padding          what convolutions see beyond the border, all the positional information that a UNet like SD's has
+    schedule-shift   more noise for more pixels, as in SD3 and FLUX; the network is given its level
+    noise-told       the same noise, but the network is given another level, the one at which it denoises
+                     images of this size best (after NoiseShift, 2510.02307)
+    padding          what convolutions see beyond the border: all that a UNet like SD's knows of places
+    positions        rotary positions, brought into the range of training (Chen et al. 2023, 2306.15595)
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -17,6 +18,7 @@ Example:
     True
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,12 +28,12 @@ from diffusers.schedulers import SchedulerMixin
 from torch import Tensor, nn
 
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, forget_compiled
 from entropy_lib.models.padding import padding_of, restore_padding, set_padding
 from entropy_lib.sampling.generation import directly
 from entropy_lib.sampling.methods import Images
 from entropy_lib.sampling.multidiffusion import forward_replaced
-from entropy_lib.sampling.noise_level import log_snr, noise_level_of, told_offset
+from entropy_lib.sampling.noise_level import log_snr, moved, noise_level_of
 from entropy_lib.sampling.request import Request, native_size
 
 
@@ -51,25 +53,24 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
     own, of_the_size = pipe.scheduler, shifted(pipe.scheduler, ratio)
     pipe.scheduler = of_the_size
     try:
-        with retold(denoiser(pipe), _level_of(own, of_the_size)):
+        with timestep_replaced(denoiser(pipe), _level_of(own, of_the_size)):
             return directly(pipe, asked, rule)
     finally:
         pipe.scheduler = own
 
 
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate with the usual noise, the network being told the level at which it denoises images of this
+    """Generate with the usual noise, the network being given the level at which it denoises images of this
     size best.
 
     Raises:
-        InvalidInputError: where the levels of this model and size have not been measured
-        (`calibrate_noise_level`).
+        InvalidInputError: where the levels of this model and size have not been measured.
         UnsupportedModelError: for a scheduler without a schedule of variances.
     """
     if asked.size == native_size(pipe):
         return directly(pipe, asked, rule)
     offsets = noise_level_of(pipe, asked.size)
-    with retold(denoiser(pipe), lambda timestep: told_offset(pipe.scheduler, timestep, offsets)):
+    with timestep_replaced(denoiser(pipe), lambda timestep: moved(pipe.scheduler, timestep, offsets)):
         return directly(pipe, asked, rule)
 
 
@@ -77,6 +78,67 @@ def padding(pipe: DiffusionPipeline, asked: Request, rule: str, mode: str) -> Im
     """Generate while all convolutions of the denoiser pad in another way than they were trained with."""
     with padded(denoiser(pipe), mode):
         return directly(pipe, asked, rule)
+
+
+def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) -> Images:
+    """Generate with rotary positions multiplied by (native side / side)^share, height and width apart.
+
+    A share of 1 is position interpolation (Chen et al. 2023): at every size the image covers the coordinates
+    that training saw. A share of 0 would be extrapolation, whole coordinates as the model has them by itself.
+
+    Raises:
+        UnsupportedModelError: for a network whose positions are not coordinates handed to a rotary embedding.
+    """
+    native = native_size(pipe)
+    ratios = [(own / side) ** share for own, side in zip(native, asked.size, strict=True)]
+    with positioned(denoiser(pipe), *ratios):
+        return directly(pipe, asked, rule)
+
+
+@contextmanager
+def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
+    """Let a network's rotary embedding see all coordinates multiplied, text's too where it has any, while
+    the block runs; it is as it was on any exit.
+
+    Args:
+        network: the denoiser.
+        height, width: what to multiply coordinates of rows and of columns by; 1 changes nothing.
+
+    Raises:
+        UnsupportedModelError: for a network whose positions are something else.
+    """
+    embedding = rotary_embedding(network)
+    axes = len(embedding.axes_dim)
+    first = 0 if axes == 2 else 1  # of three or four axes, the first counts images or words
+    multiplier = torch.ones(axes)
+    multiplier[first : first + 2] = torch.tensor([height, width])
+
+    def multiplied(_: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+        return None if height == width == 1 else inputs[0].float() * multiplier.to(inputs[0].device)
+
+    hook = embedding.register_forward_pre_hook(multiplied)
+    forget_compiled()
+    try:
+        yield
+    finally:
+        hook.remove()
+        forget_compiled()
+
+
+def rotary_embedding(network: nn.Module) -> nn.Module:
+    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`.
+
+    Raises:
+        UnsupportedModelError: where there is none.
+    """
+    for module in network.children():
+        parameters = list(inspect.signature(module.forward).parameters)
+        if parameters == ["ids"] and hasattr(module, "axes_dim"):
+            return module
+    raise UnsupportedModelError(
+        f"{type(network).__name__} hands no coordinates to a rotary embedding, so its positions cannot be "
+        "interpolated; those of PRX, FLUX and its kin, Chroma and HiDream can"
+    )
 
 
 @contextmanager
@@ -114,26 +176,26 @@ def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
 
 
 def _level_of(own: SchedulerMixin, other: SchedulerMixin) -> Callable[[Tensor], Tensor]:
-    """What a network trained with `own` has to be told at a timestep of `other`."""
+    """What a network trained with `own` is to be given at a timestep of `other`."""
     if getattr(own, "alphas_cumprod", None) is None:
-        return lambda timestep: timestep  # flows are told the level itself
+        return lambda timestep: timestep  # flows are given the level itself
     return lambda timestep: log_snr(own).timestep(log_snr(other).at(timestep))
 
 
 @contextmanager
-def retold(network: nn.Module, retell: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let a network be told other timesteps while the block runs; it is as it was on any exit.
+def timestep_replaced(network: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let a network be given other timesteps while the block runs; it is as it was on any exit.
 
     Args:
         network: the denoiser.
-        retell: timestep → timestep, of any shape.
+        replace: timestep → timestep, of any shape.
     """
     own = network.forward
 
     def forward(*args: object, **kwargs: object) -> object:
         if len(args) > 1 and "timestep" not in kwargs:
-            return own(args[0], retell(torch.as_tensor(args[1])), *args[2:], **kwargs)
-        return own(*args, **kwargs | {"timestep": retell(torch.as_tensor(kwargs["timestep"]))})
+            return own(args[0], replace(torch.as_tensor(args[1])), *args[2:], **kwargs)
+        return own(*args, **kwargs | {"timestep": replace(torch.as_tensor(kwargs["timestep"]))})
 
     with forward_replaced(network, forward):
         yield

@@ -1,9 +1,9 @@
 """The detector: a small detector that finds, names and measures the things in an image of the scene world.
 
 A fully convolutional network in the manner of CenterNet (Zhou et al. 2019): on a grid of a quarter of the
-image's size it tells where the centre of something visible is, the box of what is visible, which share of the
+image's size it says where the centre of something visible is, the box of what is visible, which share of the
 whole thing that is, its name, and whether a person could name it. It has seen scenes and damaged scenes at
-all sizes and no image that a model drew.
+all sizes and no image that a model generated.
 """
 
 from functools import partial
@@ -84,9 +84,9 @@ class DetectorNetwork(nn.Module):
         return dict(zip(OUTPUTS, self.head(merged).float().split(list(OUTPUTS.values()), 1), strict=True))
 
 
-def pixels(pictures: np.ndarray) -> Float[Tensor, "n 3 height width"]:
+def pixels(images: np.ndarray) -> Float[Tensor, "n 3 height width"]:
     """uint8 `[n, height, width, 3]` as float32 in [-1, 1], channels last in memory."""
-    floats = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    floats = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return floats.contiguous(memory_format=torch.channels_last)
 
 
@@ -122,11 +122,11 @@ def find(
     for start in range(0, len(images), batch):
         output = model(pixels(images[start : start + batch]))
         for index in range(len(output["box"])):
-            found.append(in_picture({name: values[index] for name, values in output.items()}, threshold))
+            found.append(in_image({name: values[index] for name, values in output.items()}, threshold))
     return found
 
 
-def in_picture(output: dict[str, Tensor], threshold: float) -> list[Detection]:
+def in_image(output: dict[str, Tensor], threshold: float) -> list[Detection]:
     """Local maxima of one image's centre map, one for each thing."""
     score = output["centre"][0].sigmoid()
     peak = (score == functional.max_pool2d(score[None], 3, 1, 1)[0]) & (score >= threshold)

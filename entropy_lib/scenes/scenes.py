@@ -20,11 +20,11 @@ Example:
 import colorsys
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
@@ -32,7 +32,8 @@ from entropy_lib.scenes import sprites
 
 SIZE = 64  # pixels a side at which the embedded models are trained
 COLOURS = {  # hue, degrees
-    "red": 355, "orange": 27, "yellow": 50, "green": 105, "teal": 170, "blue": 215, "purple": 270, "pink": 320,
+    "red": 355, "orange": 27, "yellow": 50, "green": 105,
+    "teal": 170, "blue": 215, "purple": 270, "pink": 320,
 }  # fmt: skip
 HUE_SPREAD = 7.0  # degrees to either side of the named hue
 SINGLE, PAIR = (0.50, 0.80), (0.34, 0.46)  # longer side of a thing, of the frame's shorter side
@@ -44,8 +45,8 @@ MARGIN = 0.02  # of the shorter side, between a thing and the border, and betwee
 SPLITS = ("train", "test", "detector")  # a number in another split is another scene
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 PLURALS = {
-    "strawberry": "strawberries", "butterfly": "butterflies", "bus": "buses", "fox": "foxes", "octopus": "octopuses",
-    "cactus": "cacti", "snowman": "snowmen", "mushroom": "mushrooms", "sunflower": "sunflowers",
+    "strawberry": "strawberries", "butterfly": "butterflies", "bus": "buses", "fox": "foxes",
+    "octopus": "octopuses", "cactus": "cacti", "snowman": "snowmen",
 }  # fmt: skip
 
 
@@ -235,16 +236,36 @@ def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width
     for thing, (top, left, bottom, right) in zip(one.things, boxes, strict=True):
         if top < 0 or left < 0 or bottom > height or right > width:
             raise InvalidInputError(
-                f"a {thing.name} of {thing.side:g} of the shorter side does not fit into {height}x{width} px; make it smaller"
+                f"a {thing.name} of {thing.side:g} of the shorter side does not fit into {height}x{width} "
+                "px; make it smaller"
             )
     if not all(apart(*two, 0.0) for two in combinations(boxes, 2)):
         raise InvalidInputError(
-            f"{len(boxes)} things do not fit beside each other into {height}x{width} px; give fewer or smaller ones"
+            f"{len(boxes)} things do not fit beside each other into {height}x{width} px; give fewer or "
+            "smaller ones"
         )
     canvas = ground_pixels(one.background, height, width)
     for thing, box in zip(one.things, boxes, strict=True):
         canvas = with_thing(canvas, thing, box)
     return canvas
+
+
+def inside(one: Scene, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """Which pixels of a scene's image belong to its things."""
+    return (draw(one, height, width) != ground_pixels(one.background, height, width)).any(-1)
+
+
+def of_native_pixels(one: Scene, height: int, width: int) -> Scene:
+    """The scene with things that have, at another size, as many pixels as at native size.
+
+    Example:
+        >>> [thing.side / 2 for thing in scene(7).things] == [
+        ...     thing.side for thing in of_native_pixels(scene(7), 128, 192).things
+        ... ]
+        True
+    """
+    share = SIZE / min(height, width)
+    return replace(one, things=tuple(replace(thing, side=thing.side * share) for thing in one.things))
 
 
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:

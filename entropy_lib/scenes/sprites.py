@@ -28,7 +28,7 @@ HARD_TO_NAME = ("banana", "butterfly", "cactus", "guitar", "rocket", "sailboat",
 
 
 def load(path: Path = PARQUET) -> pd.DataFrame:
-    """The committed table: name, design, codepoint, licence, image (encoded bytes, RGBA), one row a sprite."""
+    """The committed table, one row a sprite: name, design, codepoint, licence, image (encoded, RGBA)."""
     return pd.read_parquet(path)
 
 

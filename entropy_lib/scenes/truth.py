@@ -31,14 +31,11 @@ def true_layouts(
         columns `size, method, metric, reference, estimate, low, high, images`, as
         `sweep.reduce.Tables.levels`.
     """
-    drawn_from = [scenes.scene(number, "test") for number in range(count)]
-    asked, blocks, rows = (
-        detector.captions([one.caption for one in drawn_from]),
-        deal_blocks(range(count)),
-        [],
-    )
+    known_scenes = [scenes.scene(number, "test") for number in range(count)]
+    asked = detector.captions([one.caption for one in known_scenes])
+    blocks, rows = deal_blocks(range(count)), []
     for size in sizes:
-        images = np.stack([scenes.draw(one, *Size.parse(size)) for one in drawn_from])
+        images = np.stack([scenes.draw(one, *Size.parse(size)) for one in known_scenes])
         summaries = detector.pictures(images)
         for metric in (METRICS[name] for name in metrics):
             if isinstance(metric, PictureScore):
@@ -49,11 +46,6 @@ def true_layouts(
                 continue
             known = np.flatnonzero(np.isfinite(values))
             interval = jackknife(np.mean, values[known], blocks[known], level=level)
-            row = {
-                "size": size,
-                "method": "scenes, drawn",
-                "metric": metric.name,
-                "reference": metric.reference,
-            }
-            rows.append({**row, **interval.columns(), "images": len(known)})
-    return pd.DataFrame(rows)
+            row = {"size": size, "metric": metric.name, "reference": metric.reference, "images": len(known)}
+            rows.append({**row, **interval.columns()})
+    return pd.DataFrame(rows).assign(method="scenes, drawn")

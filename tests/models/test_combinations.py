@@ -33,7 +33,7 @@ from entropy_lib.errors import (
 from entropy_lib.files import ROOT
 from entropy_lib.models.architectures import build
 from entropy_lib.models.layers import denoiser
-from entropy_lib.sampling.rivals import padded, retold, shifted
+from entropy_lib.sampling.rivals import padded, shifted, timestep_replaced
 from entropy_lib.scaling.calibration import (
     Calibration,
     LayerResponse,
@@ -556,7 +556,9 @@ def test_rules_of_a_level_a_window_and_each_head_go_with_additions(beside, kind)
 
 INTERVENTIONS = {
     "padding": lambda pipe: padded(denoiser(pipe), "circular"),
-    "noise level": lambda pipe: retold(denoiser(pipe), lambda timestep: (timestep * 0.8).to(timestep.dtype)),
+    "noise level": lambda pipe: timestep_replaced(
+        denoiser(pipe), lambda timestep: (timestep * 0.8).to(timestep.dtype)
+    ),
     "schedule": lambda pipe: scheduled(pipe, 2.0),
 }
 

@@ -26,12 +26,12 @@ STEP = Configuration("mini", "32x32", part="denoiser", device="cpu")
 
 @pytest.mark.slow
 def test_a_configuration_is_measured_in_a_process_of_its_own():
-    table = measure_all([STEP, replace(STEP, part="picture", steps=1)], processes=1, progress=False)
+    table = measure_all([STEP, replace(STEP, part="image", steps=1)], processes=1, progress=False)
     assert (table.seconds > 0).all()
     assert (table.fastest <= table.seconds).all()
     assert (table.seconds <= table.slowest).all()
     assert (table.above < table.megabytes).all()
-    assert table.part.to_list() == ["denoiser", "picture"]
+    assert table.part.to_list() == ["denoiser", "image"]
     assert table.reserved.isna().all()
     assert 0 < table.attention[0] < 1
     assert np.isnan(table.attention[1]), "an image is text, network and decoder"
@@ -48,7 +48,7 @@ def test_a_process_that_fails_says_what_it_said():
 
 @pytest.mark.slow
 def test_one_that_is_killed_is_named_and_the_next_is_measured():
-    """Each configuration has a process of its own, so that what one takes is not in the numbers of the next."""
+    """Each configuration has a process of its own: what one takes is not in the numbers of the next."""
     before = set(psutil.Process().children(recursive=True))
     killer = threading.Thread(target=kill_a_worker, args=(before,))
     killer.start()

@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_said(pipe):
         position.last_features(nn.Linear(2, 2)),
     ):
         pass
-    with pytest.raises(InvalidInputError, match="give 2 at least"):
+    with pytest.raises(InvalidInputError, match="give at least 2"):
         position.position_error(pipe, ["an owl"], [0], [(32, 32)])
     with pytest.raises(InvalidInputError, match="seed"):
         el.sampling.position_error(pipe, ["an owl", "a bus"], [0], [(32, 32)])

@@ -19,7 +19,7 @@ from training import detection as detection_training
 pytestmark = pytest.mark.slow
 
 
-def test_judge_targets_put_one_peak_on_each_thing():
+def test_targets_put_one_peak_on_each_thing():
     _, seen = damaged.damaged(0, 64, 64)
     wanted = detection_training.targets([seen, []], 16, 16)
     assert (wanted["heat"] == 1).sum() == len({tuple(place) for place in wanted["where"].tolist()})
@@ -30,7 +30,7 @@ def test_judge_targets_put_one_peak_on_each_thing():
     assert wanted["heat"][1].max() == 0
 
 
-def test_a_judge_that_says_the_targets_finds_the_truth():
+def test_a_detector_that_gives_the_targets_finds_the_truth():
     thing = damaged.Seen("owl", "fluent", (8.0, 12.0, 40.0, 36.0), 0.75, True)
     wanted = detection_training.targets([[thing]], 16, 16)
     output = {name: torch.full((size, 16, 16), -6.0) for name, size in detection.OUTPUTS.items()}
@@ -40,7 +40,7 @@ def test_a_judge_that_says_the_targets_finds_the_truth():
     output["visible"][0, row, column] = torch.logit(torch.tensor(0.75))
     output["legible"][0, row, column] = 5.0
     output["name"][sprites.NAMES.index("owl"), row, column] = 5.0
-    [found] = detection.in_picture(output, 0.5)
+    [found] = detection.in_image(output, 0.5)
     assert found.name == "owl"
     assert found.box == pytest.approx(thing.box, abs=0.01)
     assert found.visible == pytest.approx(0.75, abs=1e-4)
@@ -79,7 +79,7 @@ def test_the_detector_refuses_what_it_cannot_see(images, message):
         detection.find(detection.DetectorNetwork().eval(), images)
 
 
-def test_a_judge_that_is_not_there_is_named_with_what_to_do(tmp_path):
+def test_a_detector_that_is_not_there_is_named_with_what_to_do(tmp_path):
     with pytest.raises(WeightsError, match=r"no detector in .*training\.detection"):
         detection.load(tmp_path)
 
@@ -165,7 +165,7 @@ def test_sheets_hold_every_picture_twice(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "size", "judged"),
+    ("prompts", "size", "detected"),
     [
         (["an owl", "a bus", "two frogs"], (32, 32), True),
         (["an owl", "a bus", "a dream"], (32, 32), False),
@@ -173,9 +173,9 @@ def test_sheets_hold_every_picture_twice(tmp_path):
     ],
 )
 def test_the_detector_is_asked_where_it_understands_every_prompt_and_sees_every_size(
-    prompts, size, judged, tmp_path
+    prompts, size, detected, tmp_path
 ):
     plan = Plan.of(
         Settings("mini", "1", "own", 2, 2.0, "float32", (64, 64)), prompts, [0], [size], ["unscaled"]
     )
-    assert ("findings" in open_comparison(plan, tmp_path, metrics=["Over-count"]).caches) == judged
+    assert ("findings" in open_comparison(plan, tmp_path, metrics=["Over-count"]).caches) == detected

@@ -1,0 +1,172 @@
+"""Dilution: how much of its attention a thing keeps to itself when the rest of the image grows.
+
+The thing's tokens are known, because the network denoises a scene whose contents are known. With m the mass
+that a query inside a thing puts on the thing's own tokens, the log-odds of m change with a factor f on all
+logits at the rate of the gap Δ between the mean logits inside and outside, each weighted by the attention
+itself. N / T times as many tokens outside lower the log-odds by ln(N / T), so the factor that restores m is
+1 + ln(N / T) / Δ to first order.
+
+Example:
+    >>> round(dilution_factor(280, 88, gap=4.0), 3)
+    1.289
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from entropy_lib.errors import InvalidInputError, UnsupportedModelError
+from entropy_lib.models.layers import DiffusionModel
+from entropy_lib.probes.attention_probe import AttentionProbe
+from entropy_lib.probes.watcher import AttentionCall, LayerStep
+from entropy_lib.sampling.request import check_sizes
+
+FACTORS = tuple(np.geomspace(0.25, 8, 41).round(6).tolist())  # of the scale, at which the mass is looked at
+LEVELS = (800, 500, 200)  # timesteps
+
+
+def dilution_factor(tokens: float, training_tokens: float, gap: float) -> float:
+    """What the logits must be multiplied by, to first order, that a thing keeps its mass among N tokens."""
+    return 1 + math.log(tokens / training_tokens) / gap
+
+
+class ThingProbe(AttentionProbe):
+    """Of queries inside a mask, the mass on keys inside it, and the gap Δ.
+
+    Args:
+        model, layers: as for `EntropyProbe`.
+        inside: which pixels of the image, all images of a batch alike, belong to things; a token belongs
+            where at least half of it does.
+
+    `table()` has, beside the columns of every probe, `gap` in nats, and `mass at f` for each of `FACTORS`.
+    """
+
+    measured = ("gap", *(f"mass at {factor:.4g}" for factor in FACTORS))
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        inside: Bool[np.ndarray, "height width"],
+        layers: Sequence[str] | None = None,
+    ):
+        super().__init__(model, None, layers)
+        self.inside = torch.from_numpy(inside.astype(np.float32))[None]
+
+    def measure(self, call: AttentionCall) -> None:
+        """Add the queries inside, if the layer's grid has any."""
+        if call.place.height and len(own := self._own(call.place)):
+            self.rows = own + call.first_query
+            super().measure(call)
+
+    def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
+        """Mass at each factor, and the gap."""
+        logits = call.scale * rows.float() @ call.key.float().mT
+        own = torch.zeros(logits.shape[-1], dtype=torch.bool)
+        own[call.first_key + self._own(call.place)] = True
+        weights = logits.softmax(-1)
+        means = [(weights * logits)[..., part].sum(-1) / weights[..., part].sum(-1) for part in (own, ~own)]
+        masses = [(factor * logits).softmax(-1)[..., own].sum(-1) for factor in FACTORS]
+        return dict(zip(self.measured, (means[0] - means[1], *masses), strict=True))
+
+    def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
+        """The means as they are."""
+        return {name: mean[name] for name in self.measured}
+
+    def _own(self, place: LayerStep) -> Tensor:
+        share = adaptive_avg_pool2d(self.inside, (place.height, place.width))
+        return (share >= 0.5).flatten().nonzero()[:, 0]
+
+
+def thing_mass(
+    pipe: DiffusionPipeline,
+    images: UInt8[np.ndarray, "image height width 3"],
+    inside: Bool[np.ndarray, "image height width"],
+    captions: Sequence[str],
+    levels: Sequence[int] = LEVELS,
+) -> pd.DataFrame:
+    """Measure, while images of known contents are denoised, what queries inside things put on the things.
+
+    Args:
+        pipe: that learnt a flow, as `mini-dit`; it runs with the rule and the positions that it carries.
+        images: of a size that it can make, such as scenes.
+        inside: which of their pixels belong to things (`scenes.inside`).
+        captions: of the images.
+        levels: timesteps, at each of which an image has the same noise.
+
+    Returns:
+        the table of `ThingProbe`, with `scene` and `level`.
+
+    Raises:
+        UnsupportedModelError: for a scheduler of another kind.
+        InvalidInputError: for a size that the model cannot make, or arguments of different lengths.
+    """
+    if not isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+        raise UnsupportedModelError(
+            f"{type(pipe.scheduler).__name__} is no scheduler of a flow, as mini-dit has"
+        )
+    check_sizes(pipe, [images.shape[1:3]])
+    if not len(images) == len(inside) == len(captions):
+        raise InvalidInputError(
+            f"{len(images)} images, {len(inside)} masks and {len(captions)} captions; give one for each"
+        )
+    parts = []
+    for number, (image, mask, caption) in enumerate(zip(images, inside, captions, strict=True)):
+        for level in levels:
+            with ThingProbe(pipe, mask) as probe:
+                _denoise(pipe, image, caption, level, number)
+            parts.append(probe.table().assign(scene=number, level=level))
+    return pd.concat(parts, ignore_index=True)
+
+
+@torch.no_grad()
+def _denoise(pipe: DiffusionPipeline, image: np.ndarray, caption: str, level: int, seed: int) -> None:
+    """One step from an image with noise on it, without guidance."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(pipe.device, pipe.vae.dtype) / 127.5 - 1
+    clean = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(clean)
+    options = {"guidance_scale": 1.0, "output_type": "latent", "use_resolution_binning": False}
+    sides = dict(zip(("height", "width"), image.shape[:2], strict=True))
+    pipe([caption], latents=torch.lerp(clean, noise, level / 1000), timesteps=[level], **sides, **options)
+
+
+def restoring_factors(
+    native: pd.DataFrame, other: pd.DataFrame, by: Sequence[str] = ("layer",)
+) -> pd.DataFrame:
+    """The factor that gives things the mass of native size again, measured and predicted.
+
+    Args:
+        native, other: of `thing_mass`, at native size and at another.
+        by: what it is measured apart for: layers, or layers and heads, or also levels.
+
+    Returns:
+        one row for each: `mass` at native size, `diluted` at the other, `gap` there, the factor `needed`
+        (nan where no factor from 0.25 to 8 is enough) and the one `predicted`.
+    """
+    masses, rows = [f"mass at {factor:.4g}" for factor in FACTORS], []
+    means = [
+        table.groupby(list(by), sort=False)[[*masses, "gap", "tokens"]].mean() for table in (native, other)
+    ]
+    for (key, before), (_, after) in zip(means[0].iterrows(), means[1].iterrows(), strict=True):
+        wanted = before["mass at 1"]
+        found = np.interp(
+            wanted, np.maximum.accumulate(after[masses]), FACTORS, left=math.nan, right=math.nan
+        )
+        predicted = dilution_factor(after.tokens, before.tokens, after.gap)
+        rows.append(
+            (
+                *(key if isinstance(key, tuple) else (key,)),
+                wanted,
+                after["mass at 1"],
+                after.gap,
+                found,
+                predicted,
+            )
+        )
+    return pd.DataFrame(rows, columns=[*by, "mass", "diluted", "gap", "needed", "predicted"])
