@@ -73,7 +73,8 @@ SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
         "costs": partial(_columns, names=["size", "method", "seconds", "fastest", "slowest", "megabytes"]),
     },
     "09_layout_metrics": {"levels": _levels, "differences": _compared},
-    "10_causes": {"dose": comparisons, "choices": comparisons},
+    "10_dose_response": {"dose": comparisons},
+    "11_rival_explanations": {"choices": comparisons},
 }
 
 

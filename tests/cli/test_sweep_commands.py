@@ -51,15 +51,22 @@ def test_from_plan_to_tables(sweep, tmp_path):
 
 
 def test_notebooks_that_draw_into_one_store_have_a_plan_each(sweep, tmp_path):
-    causes = ["--notebook", "10_causes", "-p", "prompt_count=6", "-p", "methods=[unscaled, paper, power(2)]"]
+    causes = [
+        "--notebook",
+        "11_rival_explanations",
+        "-p",
+        "prompt_count=6",
+        "-p",
+        "methods=[unscaled, paper, power(2)]",
+    ]
     assert "9 images, plan in" in sweep("plan", "--no-measure").output
     assert "24 images, plan in" in sweep("plan", "--no-measure", *causes).output
     assert "9 images drawn" in sweep("sample").output
     assert "15 images drawn" in sweep("sample", *causes).output, "what the other drew is there"
     assert "power(2)" in sweep("status", *causes).output
     assert "power(2)" not in sweep("status").output
-    with pytest.raises(UnknownNameError, match="did you mean '10_causes'"):
-        sweep("plan", "--notebook", "10_cause")
+    with pytest.raises(UnknownNameError, match="did you mean '11_rival_explanations'"):
+        sweep("plan", "--notebook", "11_rival_explanation")
 
 
 def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
@@ -79,7 +86,7 @@ def test_a_calibration_is_measured_and_planned_with(sweep, tmp_path):
     run = CliRunner().invoke(app, command, catch_exceptions=False, env={"COLUMNS": "200"})
     assert f"use it with -p calibration={path}" in run.output
     choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "methods=[unscaled, paper, equal-entropy(layers)]"]
-    causes = ["--notebook", "10_causes", *(part for choice in choices for part in ("-p", choice))]
+    causes = ["--notebook", "11_rival_explanations", *(part for choice in choices for part in ("-p", choice))]
     sweep("plan", "--no-measure", *causes, "-p", f"calibration={path}")
     with pytest.raises(InvalidInputError, match=r"not the one asked for: calibration .., there ."):
         sweep("sample", *causes)
