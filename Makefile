@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 report: setup ## run the notebooks on the embedded model into build/report/index.html
 	$(BIN)/python -m entropy_lib run --profile mini
 
-test: setup ## all tests, in two processes
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: setup ## all tests, in two processes; the longest files begin first
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests that take no more than a second or two each
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
@@ -45,7 +45,7 @@ mini-clip: setup ## train the CLIP of the metric tables again (a quarter of an h
 	$(BIN)/python -m training.clip
 	$(BIN)/python -m training.retrieval
 
-calibrations: setup ## measure what rules and arms need to know of the embedded models (forty minutes)
+calibrations: setup ## measure what rules and interventions need to know of the embedded models (forty minutes)
 	$(BIN)/python -m training.calibrations
 
 bench: setup ## measure time and memory as ratios, and write benchmarks/RESULTS.md (an hour)

@@ -1,5 +1,4 @@
-"""What happens to the attention of a diffusion model at a size it was not trained for, and what rescaling it
-repairs.
+"""What happens to attention at a size that a diffusion model was not trained for, and what rescaling repairs.
 
 The public names are in `__init__.pyi`. They are imported on first use, so that `import entropy_lib` itself
 loads nothing heavy.

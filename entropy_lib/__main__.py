@@ -9,9 +9,7 @@ QUIET = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")  # each is read where i
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C may come while it is imported, too. Where nobody watches, no library
-    draws a progress bar.
-    """
+    """Run the command line; Ctrl-C may come during imports. Progress bars are for those who watch."""
     if not sys.stderr.isatty():
         os.environ |= dict.fromkeys(QUIET, "1")
     with interruptible():

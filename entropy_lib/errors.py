@@ -37,26 +37,22 @@ MUST = {  # what pydantic found wrong, by its own name for it: what is allowed
 
 
 def in_words(problem: Mapping[str, Any]) -> str:
-    """One of the errors of a `pydantic.ValidationError` in a sentence: the parameter, what was given, what is
-    allowed.
+    """An error of a `pydantic.ValidationError` in a sentence: the parameter, what was given, what is allowed.
 
     >>> in_words({"type": "greater_than", "loc": ("tokens", 2), "input": 0, "ctx": {"gt": 0}})
     'tokens[2] is 0; it must be more than 0'
     """
-    name = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]
-    ).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+    name = "".join(parts).removeprefix(".")
     known, context = MUST.get(problem["type"]), problem.get("ctx", {})
     if problem["type"] == "missing":
         return f"parameter {name!r} is missing; is it misspelt?"
     if "error" in context:  # one of the library's own
         return ": ".join(filter(None, (name, str(context["error"]))))
     numbers = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
-    must = (
-        f"it must be {known.format(**numbers)}"
-        if known
-        else problem["msg"].replace("Input should be", "it must be")
-    )
+    must = problem["msg"].replace("Input should be", "it must be")
+    if known:
+        must = f"it must be {known.format(**numbers)}"
     text = ", a text" if isinstance(problem["input"], str) else ""
     return f"{name} is {shortened(problem['input'])}{text}; {must}"
 
@@ -89,9 +85,7 @@ class UnsupportedModelError(EntropyLibError, TypeError):
 
 
 class NotWrittenError(EntropyLibError, OSError):
-    """A disk that is full, may not be written to, or has something else in the place of a file; the message
-    says what to do.
-    """
+    """A disk that is full or may not be written to, or something in a file's place; it says what to do."""
 
 
 class NotFiniteError(EntropyLibError, FloatingPointError):

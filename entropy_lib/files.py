@@ -44,8 +44,7 @@ REFUSALS = {  # what the system says of a disk or a place on it, in words
 
 
 def workplace() -> Path:
-    """The folder that relative paths of output start from: the checkout or, where installed, the folder one
-    stands in.
+    """The folder that relative paths of output start from: the checkout or, where installed, the current one.
 
     A relative path in the environment is made absolute there, once, for this process and those that it
     starts.
@@ -58,11 +57,8 @@ def workplace() -> Path:
 
 def restore_command(folder: str) -> str:
     """How a damaged folder of `data/` is got back."""
-    return (
-        "pip install --force-reinstall --no-deps entropy_lib"
-        if INSTALLED
-        else f"git checkout -- data/{folder}"
-    )
+    again = "pip install --force-reinstall --no-deps entropy_lib"
+    return again if INSTALLED else f"git checkout -- data/{folder}"
 
 
 @contextmanager
@@ -80,15 +76,11 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        named = (
-            place
-            if place and (error.filename is None or Path(error.filename).parent == place.parent)
-            else error.filename
-        )
-        raise NotWrittenError(
-            f"{named or 'a file'} cannot be used: {REFUSALS[error.errno]}; make room or name another place, and start the same "
-            "command again. What was finished before stays"
-        ) from error
+        beside = place and (error.filename is None or Path(error.filename).parent == place.parent)
+        named = (place if beside else error.filename) or "a file"
+        refusal = f"{named} cannot be used: {REFUSALS[error.errno]}"
+        advice = "make room or name another place, and start the same command again"
+        raise NotWrittenError(f"{refusal}; {advice}. What was finished before stays") from error
 
 
 @contextmanager
@@ -117,8 +109,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless a folder, or what it would be made in, can be written to and has room; it is
-    not made.
+    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made.
 
     Args:
         name: whose value it is.
@@ -129,9 +120,8 @@ def check_writable(name: str, folder: Path) -> None:
             file.write(bytes(SPACE))
     except OSError as error:
         reason = REFUSALS.get(error.errno, "no folder can be made there")
-        raise InvalidInputError(
-            f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}; make room or name another"
-        ) from None
+        refusal = f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}"
+        raise InvalidInputError(f"{refusal}; make room or name another") from None
 
 
 def _there(folder: Path) -> Path:

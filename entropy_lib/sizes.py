@@ -19,19 +19,16 @@ def check_size(height: int, width: int, multiple: int = SIZE_MULTIPLE) -> None:
         entropy_lib.errors.InvalidInputError: width is 100; it must be a positive multiple of 8 pixels, ...:
         96 or 104
     """
+    wanted = f"it must be a positive multiple of {multiple} pixels"
     for name, value in (("height", height), ("width", width)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or value <= 0:
-            raise InvalidInputError(
-                f"{name} is {value!r}; it must be a positive multiple of {multiple} pixels, for example 64"
-            )
+            raise InvalidInputError(f"{name} is {value!r}; {wanted}, for example 64")
         if value > LARGEST_SIDE:
             raise InvalidInputError(f"{name} is {value}; it may be at most {LARGEST_SIDE} pixels")
         if value % multiple:
             below = value // multiple * multiple
             near = f"{below} or {below + multiple}" if below else str(multiple)
-            raise InvalidInputError(
-                f"{name} is {value}; it must be a positive multiple of {multiple} pixels, as the model's latents need: {near}"
-            )
+            raise InvalidInputError(f"{name} is {value}; {wanted}, as the model's latents need: {near}")
 
 
 class Size(NamedTuple):
@@ -55,9 +52,8 @@ class Size(NamedTuple):
         """
         match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", str(text).strip())
         if not match:
-            raise InvalidInputError(
-                f"size {text!r} is not written as height x width in pixels, for example '64x96'"
-            )
+            written = "height x width in pixels, for example '64x96'"
+            raise InvalidInputError(f"size {text!r} is not written as {written}")
         return cls.of((int(match[1]), int(match[2])))
 
     @classmethod
@@ -84,14 +80,12 @@ class Size(NamedTuple):
 
 SizeLike: TypeAlias = str | tuple[int, int] | Size
 
-parse_size = Size.parse  # the names of before, for callers that are not moved yet
-
-
-def size_name(height: int, width: int) -> str:
-    """The label of a size."""
-    return str(Size(height, width))
-
 
 def pixel_count(text: str) -> int:
-    """How many pixels a size has."""
+    """How many pixels a size has.
+
+    Example:
+        >>> max(["64x96", "128x64", "64x64"], key=pixel_count)
+        '128x64'
+    """
     return Size.parse(text).pixels

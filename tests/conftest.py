@@ -20,6 +20,14 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import entropy_lib as el
 
+# files whose tests take longest, which are begun first: so no process waits for another at the end
+LONGEST = ("test_notebooks.py", "test_solutions.py", "test_interruption.py", "test_native_models.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files in front; `make test` keeps the order."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def pipe():

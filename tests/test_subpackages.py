@@ -1,13 +1,15 @@
-"""Imports between the subpackages of the library point one way: read from the source, lazy imports included."""
+"""Imports between the subpackages point one way, lazy ones included; names of files and the public face."""
 
 import ast
 import importlib
+from collections import Counter
 from functools import cache
 
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+import entropy_lib
 from entropy_lib.files import ROOT
 
 LIBRARY = ROOT / "entropy_lib"
@@ -148,6 +150,16 @@ SUBPACKAGES = sorted({subpackage(name) for name in modules()} - GROUND)
 def test_the_top_level_holds_subpackages_and_little_else():
     assert {path.stem for path in LIBRARY.glob("*.py")} == {"__init__", "__main__"} | GROUND
     assert set(SUBPACKAGES) == set(ALLOWED)
+
+
+def test_no_two_files_have_one_name():
+    names = Counter(path.stem for path in LIBRARY.rglob("*.py") if path.stem != "__init__")
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_few_names_are_public_at_the_top_and_all_others_by_their_subpackage():
+    assert len(entropy_lib.__all__) <= 35
+    assert set(SUBPACKAGES) - {"__init__", "__main__"} <= set(entropy_lib.__all__)
 
 
 @pytest.mark.parametrize("name", SUBPACKAGES)

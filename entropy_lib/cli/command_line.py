@@ -199,9 +199,7 @@ def sample(
     engine: _option(str, "local: this process; ray: workers of a Ray cluster.") = "local",
     workers: _option(int, "Of the engine ray.", min=1) = 1,
 ) -> None:
-    """Generate what the store has not; may be stopped and started again at any time, in as many processes as
-    one likes.
-    """
+    """Generate what the store has not; may be stopped and started again, in as many processes as you like."""
     checked = _sweep(notebook, profile, parameter)
     if engine not in engines.ENGINES:
         raise UnknownNameError("engine", engine, engines.ENGINES)
@@ -256,9 +254,7 @@ def make(
     output: _option(Path | None, "Folder of the study; build/study/PROFILE by default.") = None,
     title: _option(str, "Of the page.") = TITLE,
 ) -> None:
-    """Generate what is missing, choose and blind pairs, and write the page for raters and the key that must
-    not reach them.
-    """
+    """Generate what is missing, choose and blind pairs, and write the page for raters and the secret key."""
     from entropy_lib.cli.sweeps import plan_of
     from entropy_lib.cli.user_study import study_of
     from entropy_lib.study.page import write_page
@@ -287,9 +283,7 @@ def check(folder: Folder, answers: Answers) -> Checked:
 
 @study.command()
 def analyse(folder: Folder, answers: Answers, level: _option(float, "Of the intervals.") = 0.95) -> None:
-    """Say how much better each method is, with intervals over raters and prompts; tables go into the study's
-    folder.
-    """
+    """Say how much better each method is, with intervals over raters and prompts; write tables."""
     from entropy_lib.study import analysis  # statsmodels is slow to import
 
     _check({"folder": folder})
@@ -322,7 +316,7 @@ def _check(writable: dict[str, Path], device: str | None = None, model: str | No
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    """The parameters of a notebook that draws one plan, from a profile and what was set by `-p`.
+    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`.
 
     Raises:
         UnknownNameError: for another notebook, and as `profile_parameters`.
@@ -335,7 +329,7 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
 
 
 def _file(notebook: str) -> str:
-    """Of the plan: notebooks that draw into one store have a plan each."""
+    """Of the plan: notebooks that share a store have a plan each."""
     return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
 
 
@@ -371,8 +365,7 @@ def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; what the library refuses ends in one line and exit status 2, a bug in its
-    traceback.
+    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback.
 
     Args:
         arguments: those of the process by default.

@@ -1,6 +1,4 @@
-"""What `python -m entropy_lib doctor` prints: what this machine can run, model by model and profile by
-profile, and why not.
-"""
+"""`python -m entropy_lib doctor`: which models and profiles this machine can run, and why not."""
 
 import importlib.util
 import platform
@@ -63,9 +61,7 @@ def free_disk_gb() -> float:
 
 
 def model_verdict(name: str) -> Verdict:
-    """Whether a model of the catalogue can be sampled here: its weights, and the memory and the disk that
-    they need.
-    """
+    """Whether a model of the catalogue can run here: its weights, and the memory and disk that they need."""
     known, cuda = CATALOGUE[name], torch.cuda.is_available()
     disk = known.weights_gb * (2 if known.dtype == "float32" else 1)
     memory = known.memory_gb(None if cuda else "float32")
@@ -85,9 +81,7 @@ def model_verdict(name: str) -> Verdict:
 
 
 def profile_verdict(profile: str) -> Verdict:
-    """Whether a profile can be run here, and how many images its notebooks generate; `sweep plan` measures
-    hours and bytes.
-    """
+    """Whether a profile can be run here, and how many images it has; `sweep plan` measures hours."""
     try:
         every = [profile_parameters(name, profile) for name in NOTEBOOKS]
     except EntropyLibError as error:

@@ -68,9 +68,7 @@ def _revision(model: str) -> str:
 
 
 def _state(place: Path | str) -> str:
-    """Of a file, a folder, or all that a pattern matches; "" where there is nothing. Relative paths are the
-    workplace's.
-    """
+    """Of a file, a folder, or all that a pattern matches, from the workplace; "" where there is nothing."""
     whole = str(workplace() / place)
     found = {Path(path) for pattern in (glob.escape(whole), whole) for path in glob.glob(pattern)}
     inside = [path for top in found for path in (top.rglob("*") if top.is_dir() else [top])]

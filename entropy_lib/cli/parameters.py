@@ -236,16 +236,12 @@ class Parameters(BaseModel):
     output: Folder
 
     def folder(self) -> Path:
-        """Where the notebook writes its figures and tables (made if need be); whoever writes there claims
-        it.
-        """
+        """Where the notebook writes figures and tables, made if need be; whoever writes there claims it."""
         self.claim()
         return workplace() / self.output
 
     def claim(self, **facts: str) -> None:
-        """Record in the folder of output by which parameters its files were made; what was recorded before
-        is void.
-        """
+        """Record in the folder of output by which parameters its files are made; earlier ones are void."""
         path = workplace() / self.output / RECORD
         content = json.dumps({"parameters": self.model_dump()} | facts, indent=1, ensure_ascii=False)
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
@@ -324,9 +320,7 @@ class Sampling(Parameters):
         return self
 
     def native(self) -> str:
-        """The label of the model's native size, from its configuration: no weights are loaded; errors as
-        `outline_size`.
-        """
+        """The label of the model's native size, from its configuration alone; errors as `outline_size`."""
         from entropy_lib.models.outline import outline_size
 
         return str(Size.of(outline_size(self.model)))
@@ -342,8 +336,7 @@ class Sampling(Parameters):
         return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` prompts: of a list in `data/prompts/`, a file of one's own, or the
-        captions of the reference.
+        """The first `prompt_count` prompts: of a list, of a file of one's own, or captions of the reference.
 
         Raises:
             InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
@@ -397,9 +390,7 @@ class Sweep(Sampling):
     level: Level
 
     def parts(self) -> "list[Sweep]":
-        """The comparisons that it is made of: one, or, where there are `methods_below`, one of the sizes that
-        hold a window of native size, and one of the others with the native size.
-        """
+        """Itself, or, with `methods_below`, the sizes that hold a window of native size, and the others."""
         if not hasattr(self, "methods_below"):
             return [self]
         native = Size.parse(self.native())
@@ -494,8 +485,7 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
 
 def check_together(notebook: str, checked: Parameters) -> None:
-    """Make the checks that a notebook makes of its parameters: its calls `el.….check_…(…)` beside
-    `check_parameters`.
+    """Make the checks of parameters that a notebook makes: its calls of `el.….check_…(…)`.
 
     Raises:
         ParameterError: as they say.
@@ -528,9 +518,7 @@ def check_at_least(p: Parameters, **least: int) -> None:
 
 
 def image_count(checked: Parameters) -> int:
-    """Images that a notebook generates: prompts x sizes x methods, also where methods coincide at native
-    size.
-    """
+    """Images that a notebook generates: prompts x sizes x methods, those that coincide at native size too."""
     if not isinstance(checked, Sampling):
         return 0
     beside = hasattr(checked, "small")  # the native size

@@ -1,5 +1,4 @@
-"""What a notebook's file says of its parameters, read without running it: the cell with their values, and the
-checks of them.
+"""A notebook's parameters and their checks, read from its file without running it.
 
 Example:
     >>> implied_type([0.1, 2]), implied_type(3)
@@ -18,8 +17,7 @@ INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
 def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` beside that of
-    `check_parameters`.
+    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` of parameters.
 
     Raises:
         InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain
@@ -81,8 +79,7 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
 
 
 def implied_type(value: Any) -> Any:
-    """The type of a parameter that has this value: a plain one, or a list of one; whole numbers among others
-    are numbers.
+    """The type of such a value: a plain one, or a list of one; whole numbers among others are numbers.
 
     Raises:
         InvalidInputError: for an empty list, a mixed one, and everything else.

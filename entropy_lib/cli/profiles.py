@@ -1,5 +1,4 @@
-"""Profiles: other values of the notebooks' parameters than their cells have, as YAML files in
-`notebooks/profiles/`.
+"""Profiles: other values of the notebooks' parameters, as YAML files in `notebooks/profiles/`.
 
 A section is of one notebook, `common` of all that have such a parameter. A profile with a line `extends:
 other` says only what differs from that one; all that it says wins over all that the other says.
@@ -95,9 +94,7 @@ def output_folder(run: str, notebook: str) -> str:
 
 
 def _values(notebook: str, profile: str) -> dict[str, Any]:
-    """A profile's own section before its `common` values, both before the profile it extends, all before the
-    notebook's cell.
-    """
+    """A profile's own section wins over its `common` one, both over what it extends, all over the cell."""
     values = dict(NOTEBOOKS[notebook].defaults)
     said = [{"output": output_folder(profile, notebook), "store": f"build/sweeps/{profile}"}]
     for content in _files(profile):
@@ -108,9 +105,7 @@ def _values(notebook: str, profile: str) -> dict[str, Any]:
 
 
 def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
-    """The sections of each file that a profile is made of: first that of the profile which extends no other,
-    its own last.
-    """
+    """The sections of each file that a profile is made of: one that extends no other first, its own last."""
     if profile not in available():
         raise UnknownNameError("profile", profile, available())
     if profile in above:
@@ -152,8 +147,7 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters from the command line, each read as YAML; of a name that is given twice the last value
-    counts.
+    """Parameters from the command line, each read as YAML; of a name given twice the last value counts.
 
     Raises:
         ParameterError: for a text that is not written as name=value.
@@ -176,9 +170,7 @@ def overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2; PyYAML's own rules are those of 1.1, by which 1e-3 is a text, `no` is False and 1:30 is
-    90.
-    """
+    """As YAML 1.2; by PyYAML's own rules, of 1.1, 1e-3 is a text, `no` is False and 1:30 is 90."""
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
 
@@ -200,8 +192,7 @@ for _kind, _pattern in {
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML as people mean it: 1e-3 is a number; 0x64, 010, 1:30, yes and dates are text; no key may be
-    repeated.
+    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats.
 
     Raises:
         ParameterError: for text that is no YAML, with the line.

@@ -84,8 +84,7 @@ def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame)
 
 
 def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
-    """Copy the tables that notebooks wrote for a profile to `data/results/`; returns the notebooks that had
-    any.
+    """Copy the tables that notebooks wrote for a profile to `data/results/`; the notebooks that had any.
 
     Args:
         profile: whose values the tables must have been made with, all of them.
@@ -110,9 +109,7 @@ def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:
 
 
 def _check_whose(name: str, profile: str, folder: Path) -> None:
-    """InvalidInputError unless the tables in a folder are of this notebook in this profile, with nothing
-    changed.
-    """
+    """InvalidInputError unless a folder's tables are of this notebook in this profile, nothing changed."""
     wanted, given = profile_parameters(name, profile).model_dump(), claimed(folder).get("parameters")
     again = f"run `entropy_lib run {name} --profile {profile} --force`"
     if not isinstance(given, dict):

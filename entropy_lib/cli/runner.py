@@ -1,5 +1,4 @@
-"""Runs the notebooks with papermill: parameters checked first, failures kept and named, resumed after an
-interruption.
+"""Runs the notebooks with papermill: parameters first, failures saved and named, resumed after a stop.
 
     python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
     python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
@@ -81,9 +80,7 @@ def result_file(name: str, folder: Path) -> Path:
 
 
 def read_result(path: Path) -> Result | None:
-    """An earlier result, or None where there is none; one that cannot be read is named and left out, and so
-    is one without its executed notebook.
-    """
+    """An earlier result; None where there is none, or it, or its notebook, cannot be read, which is said."""
     if not path.exists():
         return None
     executed = path.with_name(path.name.replace(".result.json", ".ipynb"))
@@ -212,9 +209,7 @@ def _cores() -> int:
 
 
 def _jobs() -> int:
-    """Half of a notebook's time goes into imports, tables and figures, which one processor does while the
-    other generates images.
-    """
+    """Half of a notebook's time is imports, tables and figures: one processor, while another generates."""
     return 1 if torch.cuda.is_available() else min(2, _cores())
 
 
@@ -245,9 +240,7 @@ def _execute_all(runs: Sequence[_Run], jobs: int) -> dict[str, Result]:
 
 
 class _Kernels:
-    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are; all can be
-    ended.
-    """
+    """Processes of notebooks in the interpreter that was called, whatever kernelspecs there are."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment, self.managers, self.stopped = environment, [], False

@@ -56,9 +56,7 @@ def write_report(output: Path) -> Path:
 
 
 def gather(output: Path, source: Path) -> None:
-    """Write the sources of the site: guides, saved results, reference, the notebooks that were run, and the
-    front page.
-    """
+    """Write the sources of the site: guides, results, reference, executed notebooks, the front page."""
     handbook(source)
     runs: dict[Path, list[Result]] = {}
     for path in sorted(output.glob("*/*.result.json")):
@@ -110,9 +108,7 @@ def _page(result: Result, folder: Path, place: Path) -> dict[str, Any]:
 
 
 def card_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """Title and question, the first two lines; the answer, that it wrote when it had run; its first figure,
-    or "".
-    """
+    """Title and question, the first two lines; the answer; the first figure, or ""."""
     lines = [line for cell in notebook.cells for line in cell.source.splitlines() if line.strip()] or [
         "no title"
     ]

@@ -1,5 +1,4 @@
-"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had on this
-machine.
+"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had here.
 
 Notebooks and the command line both come this way.
 """
@@ -39,8 +38,7 @@ ABOUT_LAYOUT = [
 
 
 def check_ready(checked: Parameters) -> None:
-    """Whether a notebook with these parameters has what it needs: folders, device, weights, rules that have a
-    factor, images.
+    """Whether a notebook has what it needs: folders, device, weights, rules that have a factor, images.
 
     `parameters` looks at the values alone, so that a laptop can check what a cluster will run; this looks
     around.
@@ -66,9 +64,7 @@ def check_ready(checked: Parameters) -> None:
 
 
 def _check_rules(checked: Sampling) -> None:
-    """Whether every rule has its levels, and a factor at every size; tokens are rounded up, so nothing that
-    works is refused.
-    """
+    """Whether every rule has its levels, and a factor at every size, with tokens rounded up."""
     if (known := CATALOGUE.get(checked.model)) is None:
         return
     chosen = [rule(method(name).rule) for name in checked.rule_names()]
@@ -81,8 +77,7 @@ def _check_rules(checked: Sampling) -> None:
 
 
 def check_against_unscaled(p: Sweep) -> None:
-    """Whether methods can be compared with the unscaled model and with the paper's rule, and sizes with the
-    native one.
+    """Whether there are the unscaled model and the paper's rule to compare with, and the native size.
 
     Raises:
         InvalidInputError: for methods that do not begin with "unscaled" or lack "paper", and for a size that
@@ -124,8 +119,7 @@ def own_calibration(p: Sweep) -> Calibration | None:
 
 
 def plan_of(p: Sweep, model: str | None = None) -> Plan:
-    """What is to be generated, by the model of the parameters or another. Nothing is loaded but captions, and
-    nothing written.
+    """What is to be generated, by this model or another. Only captions are loaded, and nothing written.
 
     Raises:
         ValueError, WeightsError: as `make_plan`; ValueError also for too few prompts, and for a calibration

@@ -45,11 +45,9 @@ def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
     for (size, method), units in plan.cells.items():
         for unit in units:
             if unit.key not in done:
-                again = "generate it with: entropy_lib sweep sample"
-                raise InvalidInputError(
-                    f"there is no image of {unit.prompt!r} at {size} by {method!r}; {again}"
-                )
-            images.setdefault((size, unit.prompt), {}).setdefault(method, store.read(unit))
+                missing = f"there is no image of {unit.prompt!r} at {size} by {method!r}"
+                raise InvalidInputError(f"{missing}; generate it with: entropy_lib sweep sample")
+            found.setdefault((size, unit.prompt), {}).setdefault(method, unit)
     away, native = [], []
     for (size, prompt), units in found.items():
         images = {method: store.read(unit) for method, unit in units.items()}

@@ -61,8 +61,8 @@ class Extractor:
         mean, deviation: of the normalisation, a channel each.
         encode_text: captions to embeddings `[n, d]` in the same space; None where there is no text tower.
         scaling: of the features, in words.
-        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids `[n,
-        context_length]`.
+        tokenizer: of the text tower, as open_clip's: captions (and a `context_length`) to ids
+            `[n, context_length]`.
         digest: sha256 of all weights.
     """
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
-from entropy_lib.models.arguments import FIXED_TEXT, SAMPLES, Arguments
+from entropy_lib.models.forward_arguments import FIXED_TEXT, SAMPLES, Arguments
 
 Config = dict
 Size = tuple[int, int]

@@ -1,13 +1,10 @@
-"""How numbers are written in tables, figures and sentences: as many digits as their interval gives them,
-never more.
-"""
+"""How numbers are written everywhere: as many digits as their interval gives them, never more."""
 
 import math
 
 
 def decimals(low: float, high: float, otherwise: int = 3) -> int:
-    """Decimals that show two significant figures of an interval's half-width; `otherwise` where there is no
-    interval.
+    """Decimals for two significant figures of an interval's half-width; `otherwise` without an interval.
 
     Example:
         >>> decimals(8.6, 14.4), decimals(1.0003, 1.005), decimals(math.nan, math.nan)
@@ -20,8 +17,7 @@ def decimals(low: float, high: float, otherwise: int = 3) -> int:
 
 
 def interval(value: float, low: float, high: float, otherwise: int = 3) -> str:
-    """A value with its interval, to two significant figures of the half-width; without bounds, the value
-    alone.
+    """A value with its interval, to two significant figures of the half-width, or the value alone.
 
     Args:
         otherwise: decimals of a value without bounds.
@@ -64,8 +60,7 @@ def significant(p_value: float, level: float) -> bool:
 
 
 def side(low: float, high: float, of: float) -> str:
-    """Whether an interval lies "above" or "below" a value or "holds" it, all as they are shown; "" without an
-    interval.
+    """Whether an interval, as it is shown, lies "above" or "below" a value or "holds" it; "" without one.
 
     Rounded first, so that what is said never contradicts what is printed.
 

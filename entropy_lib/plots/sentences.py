@@ -1,6 +1,4 @@
-"""A sentence of a summary: a person writes it, the run fills in its numbers, and it is printed only if they
-bear it out.
-"""
+"""A sentence of a summary: written by a person, filled in by the run, and printed if that bears it out."""
 
 import re
 import string
@@ -64,7 +62,8 @@ def sentence(
             shown += [f"{_written(row, 'p_holm')} after Holm's correction"] if "p_holm" in row else []
             said = {"": "cannot test", "=": "does not show"}.get(found, "contradicts")
             limit = f"{limit} ({row[limit]:.3g})" if limit in row else limit
-            return f"**The run {said} its summary**, which expects {name} {relation} {limit}: {', '.join(shown)}."
+            expected = f"which expects {name} {relation} {limit}"
+            return f"**The run {said} its summary**, {expected}: {', '.join(shown)}."
     fields = string.Formatter().parse(template)
     return "".join(text + (_written(row, name, form) if name else "") for text, name, form, _ in fields)
 
@@ -73,18 +72,16 @@ def _claims(template: str, expectation: str, row: Mapping[str, Any]) -> list[tup
     """What can be tested; InvalidInputError for what cannot."""
     found = [CLAIM.fullmatch(part.strip()) for part in expectation.split(" and ")]
     if None in found:
-        raise InvalidInputError(
-            f"the expectation {expectation!r} cannot be tested; write claims as 'estimate < 0', joined by 'and'"
-        )
+        wanted = "write claims as 'estimate < 0', joined by 'and'"
+        raise InvalidInputError(f"the expectation {expectation!r} cannot be tested; {wanted}")
     claims = [match.groups() for match in found if match is not None]
     shown = {name for _, name, _, _ in string.Formatter().parse(template) if name}
     needed = shown | {part for name, _, limit in claims for part in (name, limit) if part.isidentifier()}
     if missing := sorted(needed - set(row)):
         raise InvalidInputError(f"the row has no column {missing[0]!r}; it has {', '.join(map(str, row))}")
     if hidden := sorted({name for name, _, _ in claims} - shown):
-        raise InvalidInputError(
-            f"the sentence {template!r} does not show {hidden[0]!r}, of which it expects {expectation!r}"
-        )
+        hides = f"does not show {hidden[0]!r}, of which it expects {expectation!r}"
+        raise InvalidInputError(f"the sentence {template!r} {hides}")
     return claims
 
 
@@ -95,23 +92,15 @@ def _bounds(row: Mapping[str, Any], name: str) -> tuple[float, float] | None:
 
 
 def _relation(row: Mapping[str, Any], name: str, limit: float, level: float) -> str:
-    """How a number lies to a limit: <, > or =, which is no significant difference; "" where that cannot be
-    told.
-    """
+    """How a number lies to a limit: < or >, = for no significant difference, "" where none can be told."""
     value, bounds = row[name], _bounds(row, name)
     if bounds is None:
-        return (
-            ""
-            if pd.isna(value) or pd.isna(limit)
-            else "<"
-            if value < limit
-            else ">"
-            if value > limit
-            else "="
-        )
+        found = {"<": value < limit, ">": value > limit, "=": value == limit}
+        return next((relation for relation, holds in found.items() if holds), "")  # NaN is in none
     if limit == 0 and name in MAIN and "p_holm" in row:
-        different = "<" if value < 0 else ">"
-        return "" if pd.isna(row["p_holm"]) else different if significant(row["p_holm"], level) else "="
+        if pd.isna(row["p_holm"]) or not significant(row["p_holm"], level):
+            return "" if pd.isna(row["p_holm"]) else "="
+        return "<" if value < 0 else ">"
     return SIDES.get(side(*bounds, limit), "")
 
 

@@ -21,13 +21,13 @@ with extra("notebooks"):
     from pandas.io.formats.style import Styler
 
 CAPTION_WIDTH = 130  # letters a line: a longer one would push columns off the page
-CAPTION = "caption-side: bottom; font-size: 0.8em; color: #666; text-align: left; white-space: pre; padding-top: 4px"
-CELLS = "text-align: left; padding: 3px 14px 3px 0"
+LEFT = "text-align: left; "
+CAPTION = f"{LEFT}caption-side: bottom; font-size: 0.8em; color: #666; white-space: pre; padding-top: 4px"
+CELLS = f"{LEFT}padding: 3px 14px 3px 0"
 
 
 def styled(table: pd.DataFrame, provenance: str) -> Styler:
-    """A table for a page: columns and layers in words, text to the left, no index, and underneath where its
-    numbers come from.
+    """A table for a page: columns and layers in words, and underneath where its numbers come from.
 
     Names of files and columns are shown as they are: no HTML in cells, headings or caption has any effect.
 
@@ -36,25 +36,25 @@ def styled(table: pd.DataFrame, provenance: str) -> Styler:
         True
     """
     numbers = set(table.select_dtypes("number"))
-    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}") | dict.fromkeys(
-        PERCENT & numbers, lambda share: f"{100 * share:.1f} %"
-    )
+    forms = dict.fromkeys(COUNTS & numbers, "{:,.0f}")
+    forms |= dict.fromkeys(PERCENT & numbers, lambda share: f"{100 * share:.1f} %")
+    forms = {HEADINGS.get(name, name): form for name, form in forms.items()}
     if "layer" in table:
         table = table.assign(layer=table.layer.map(short_layer))
-    return (
-        table.rename(columns=HEADINGS)
-        .style.hide(axis="index")
-        .format(
-            {HEADINGS.get(name, name): form for name, form in forms.items()},
-            precision=3,
-            thousands=",",
-            escape="html",
-            na_rep="–",
-        )
-        .format_index(escape="html", axis="columns")
-        .set_caption(html.escape("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH))))
-        .set_table_styles([{"selector": "caption", "props": CAPTION}, {"selector": "th, td", "props": CELLS}])
-    )
+    shown = table.rename(columns=HEADINGS).style.hide(axis="index")
+    shown = shown.format(forms, precision=3, thousands=",", escape="html", na_rep="–")
+    shown = shown.format_index(escape="html", axis="columns")
+    shown = shown.set_caption(html.escape("\n".join(textwrap.wrap(provenance, CAPTION_WIDTH))))
+    looks = {"caption": CAPTION, "th, td": CELLS}
+    return shown.set_table_styles([{"selector": tag, "props": look} for tag, look in looks.items()])
+
+
+def _written(
+    table: pd.DataFrame, value: str = "estimate", write: Callable[..., str] = interval, times: float = 1
+) -> list[str]:
+    """A column with its interval, `low` to `high`, row by row; a dash where there is no value."""
+    numbers = (table[[value, "low", "high"]] * times).itertuples(index=False, name=None)
+    return ["–" if pd.isna(row[0]) else write(*row) for row in numbers]
 
 
 def entropies(measured: Mapping[tuple[str, str], pd.DataFrame], native: str) -> pd.DataFrame:
@@ -88,14 +88,10 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
             predicted.
     """
     found = {"above": "lies above it", "below": "lies below it", "holds": "holds it", "": "–"}
-    bounds = [(row.low, row.high) for row in table.itertuples()]
-    said = [found[side(*pair, expected)] for pair, expected in zip(bounds, table.predicted, strict=True)]
-    expected = [f"{value:.{decimals(*pair)}f}" for value, pair in zip(table.predicted, bounds, strict=True)]
-    shown = table[["rule"]].assign(
-        slope=[interval(value, *pair) for value, pair in zip(table.slope, bounds, strict=True)]
-    )
-    shown["predicted"] = pd.Series(expected, table.index).where(table.predicted.notna(), "–")
-    return shown.assign(**{"the interval": said}, prompts=table.clusters)
+    rows = list(table[["low", "high", "predicted"]].itertuples(index=False, name=None))
+    expected = ["–" if pd.isna(row[2]) else f"{row[2]:.{decimals(*row[:2])}f}" for row in rows]
+    shown = table[["rule"]].assign(slope=_written(table, "slope"), predicted=expected)
+    return shown.assign(**{"the interval": [found[side(*row)] for row in rows]}, prompts=table.clusters)
 
 
 def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str] = interval) -> pd.DataFrame:
@@ -105,31 +101,28 @@ def means(table: pd.DataFrame, rows: str, columns: str, write: Callable[..., str
         table: columns `estimate, low, high` (of `statistics.cluster_mean`) and those named.
         write: how a number is written: `numbers.interval` or `numbers.percent`.
     """
-    text = [write(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
-    wide = table.assign(text=text).pivot(index=rows, columns=columns, values="text")
-    return (
-        wide.reindex(index=table[rows].unique(), columns=table[columns].unique())
-        .rename_axis(columns=None)
-        .reset_index()
-    )
+    return _wide(table.assign(text=_written(table, write=write)), [rows], columns, table[columns].unique())
+
+
+def _wide(table: pd.DataFrame, rows: list[str], columns: str, order: Sequence[str]) -> pd.DataFrame:
+    """The column `text`, laid out; rows in order of appearance."""
+    wide = table.pivot(index=rows, columns=columns, values="text")
+    names = table[rows].drop_duplicates()
+    index = pd.MultiIndex.from_frame(names) if len(rows) > 1 else pd.Index(names[rows[0]])
+    return wide.reindex(index=index, columns=order).rename_axis(columns=None).reset_index()
 
 
 def preferences(table: pd.DataFrame) -> pd.DataFrame:
-    """How much better the second method is (from `study.compare`), with the tests of three kinds beside it."""
-    shown = [interval(*values) for values in table[["estimate", "low", "high"]].itertuples(index=False)]
+    """How much better the second method is (from `study.compare`), with tests of three kinds beside it."""
+    shown = table[["size", "second", "first", "raters", "pairs"]].copy()
+    shown["second less first"] = _written(table)
     tests = {"p": "p_value", "p of the sign test": "sign_p", "p of Wilcoxon's test": "wilcoxon_p"}
-    written = {heading: table[name].map("{:.3f}".format) for heading, name in tests.items()}
-    return table[["size", "second", "first", "raters", "pairs"]].assign(
-        **{"second less first": shown}, **written
-    )
+    return shown.assign(**{heading: table[name].map("{:.3f}".format) for heading, name in tests.items()})
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """The fraction of the entropy change that each rule removes, in per cent (from
-    `statistics.fraction_removed`).
-    """
-    shown = [percent(*values) for values in table[["share", "low", "high"]].itertuples(index=False)]
-    return table[["size", "rule"]].assign(share=shown, prompts=table.clusters)
+    """The fraction of the entropy change that each rule removes, of `statistics.fraction_removed`."""
+    return table[["size", "rule"]].assign(share=_written(table, "share", percent), prompts=table.clusters)
 
 
 def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,27 +131,19 @@ def shares_by_layer(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: columns `layer, size, rule, share, low, high, predicted`; fractions, not per cent.
     """
-    measured = table.assign(
-        text=[percent(*row) for row in table[["share", "low", "high"]].itertuples(index=False)]
-    )
+    measured = table.assign(text=_written(table, "share", percent))
     expected = table.assign(text=["–" if pd.isna(value) else percent(value) for value in table.predicted])
     both = pd.concat([measured, expected.assign(size=expected["size"] + ", predicted")])
     order = [f"{size}{part}" for size in table["size"].unique() for part in ("", ", predicted")]
-    wide = both.pivot(index=["layer", "rule"], columns="size", values="text")
-    rows = table[["layer", "rule"]].drop_duplicates().itertuples(index=False, name=None)
-    return wide.reindex(index=list(rows), columns=order).rename_axis(columns=None).reset_index()
+    return _wide(both, ["layer", "rule"], "size", order)
 
 
 def factors(report: pd.DataFrame) -> pd.DataFrame:
     """What the patch did, one row for each number of training tokens (from `scale_report`)."""
-    grouped = (
-        report.groupby(["training_tokens", "tokens", "factor"], sort=False)
-        .agg(layers=("layer", "size"))
-        .reset_index()
-    )
-    return grouped.assign(factor=grouped.factor.map("{:.4f}".format)).sort_values(
-        "training_tokens", ascending=False
-    )
+    grouped = report.groupby(["training_tokens", "tokens", "factor"], sort=False)
+    table = grouped.agg(layers=("layer", "size")).reset_index()
+    table = table.assign(factor=table.factor.map("{:.4f}".format))
+    return table.sort_values("training_tokens", ascending=False)
 
 
 def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
@@ -167,16 +152,17 @@ def accepted(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> pd.Data
     Args:
         report: {on what: {what was right: share, low, high, count}}; other entries are passed over.
     """
-    every = [(where, what, value) for where, values in report.items() for what, value in values.items()]
-    found = [row for row in every if isinstance(row[2], Mapping) and "share" in row[2]]
-    right = [percent(value["share"], value["low"], value["high"]) for _, _, value in found]
-    table = pd.DataFrame(found, columns=["on", "what", "of"]).assign(right=right)
-    return table.assign(of=[int(value["count"]) for value in table.of])[["on", "what", "right", "of"]]
+    found = [
+        (where, what, percent(value["share"], value["low"], value["high"]), int(value["count"]))
+        for where, values in report.items()
+        for what, value in values.items()
+        if isinstance(value, Mapping) and "share" in value
+    ]
+    return pd.DataFrame(found, columns=["on", "what", "right", "of"])
 
 
 def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") -> pd.DataFrame:
-    """One metric of all methods, sizes as rows, methods as columns, each with its interval (the paper's
-    Tables 1 and 2).
+    """One metric, sizes as rows, methods as columns, each with its interval (the paper's Tables 1, 2).
 
     Args:
         levels: of `sweep.reduce.Tables`.
@@ -184,14 +170,12 @@ def metric_levels(levels: pd.DataFrame, metric: str, reference: str = "real") ->
         reference: "real", "native", or "prompts" for scores.
     """
     part = levels[(levels.metric == metric) & (levels.reference == reference)]
-    times = METRICS[metric].times
-    shown = part.assign(**{name: part[name] * times for name in ("estimate", "low", "high")})
-    return means(shown, "size", "method").fillna("–")
+    shown = part.assign(text=_written(part, times=METRICS[metric].times))
+    return _wide(shown, ["size"], "method", shown.method.unique()).fillna("–")
 
 
 def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> str:
-    """What a difference shows after Holm's correction: "better", "worse" or "n.s."; "more" or "less" where
-    neither is better.
+    """What a difference shows after Holm's correction: better, worse, n.s.; or more, less, if undirected.
 
     Example:
         >>> result(-0.01, 0.001, "KID"), result(-0.01, 0.06, "KID")
@@ -207,8 +191,7 @@ def result(estimate: float, p_holm: float, metric: str, level: float = 0.95) -> 
 def comparisons(
     differences: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS), level: float = 0.95
 ) -> pd.DataFrame:
-    """What differences show, a line for each metric, size and method: better, worse, or no significant
-    difference (n.s.).
+    """What differences show, a line for each metric, size and method: better, worse, or n.s.
 
     Interval and `p` are each by itself, without a correction; `p (Holm)`, by which the last column goes, is
     corrected for all differences that were tested together.
@@ -221,47 +204,44 @@ def comparisons(
         level: of the intervals.
     """
     order = [name for name in METRICS if name in metrics]
-    table = differences[differences.metric.isin(order)].sort_values(
-        "metric", key=lambda names: names.map(order.index), kind="stable"
-    )
+    table = differences[differences.metric.isin(order)]
+    table = table.sort_values("metric", key=lambda names: names.map(order.index), kind="stable")
     times = np.array([METRICS[name].times for name in table.metric], dtype=float)
-    numbers = table[["estimate", "low", "high"]].mul(times, axis="index").itertuples(index=False)
     shown = table[[name for name in ("size", "method", "against") if name in table]].copy()
     shown.insert(0, "metric", [METRICS[name].label for name in table.metric])
-    shown[f"difference [{level:.0%}, unadjusted]"] = [interval(*row) for row in numbers]
+    numbers = table[["estimate", "low", "high"]].mul(times, axis="index")
+    shown[f"difference [{level:.0%}, unadjusted]"] = _written(numbers)
     shown["p (unadjusted)"], shown["p (Holm)"] = table.p_value.map(chance), table.p_holm.map(chance)
     tested = table[["estimate", "p_holm", "metric"]].itertuples(index=False)
     shown["result (Holm)"] = [result(*row, level) for row in tested]
     if "effect" in table:
         shown["in standard deviations"] = table.effect.map("{:+.2f}".format).where(table.effect.notna(), "–")
-        improved = table[["share_improved", "share_low", "share_high"]].itertuples(index=False)
-        shown["prompts improved"] = ["–" if pd.isna(row[0]) else percent(*row) for row in improved]
+        named = {"share_improved": "share", "share_low": "low", "share_high": "high"}
+        improved = table[list(named)].rename(columns=named)
+        shown["prompts improved"] = _written(improved, "share", percent)
     return shown.reset_index(drop=True)
 
 
 def preregistration() -> str:
-    """What was decided before anything was generated: the outcomes that tell of degradation above and below
-    the native size.
+    """The outcomes that tell of degradation above and below native size, decided before any image was.
 
     Example:
         >>> "above the native size" in preregistration()
         True
     """
     parts = []
-    for side_of, names in PRIMARY.items():
-        listed = [
-            " and ".join(f"{name} ({METRICS[name].unit})" for name in group)
-            for group in (names, UNCOUNTED[side_of])
-            if group
-        ]
-        otherwise = f", or {listed[1]} where nothing counts things" if len(listed) > 1 else ""
-        parts.append(f"{side_of} the native size: {listed[0]}{otherwise}")
+    for side_of, primary in PRIMARY.items():
+        counted, uncounted = (
+            " and ".join(f"{name} ({METRICS[name].unit})" for name in names)
+            for names in (primary, UNCOUNTED[side_of])
+        )
+        otherwise = f", or {uncounted} where nothing counts things" if uncounted else ""
+        parts.append(f"{side_of} the native size: {counted}{otherwise}")
     return f"Primary outcomes {'; '.join(parts)}."
 
 
 def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Every method for one size on a line: the metrics of its images, and the cost of one (Supplement Tables
-    1 and 2).
+    """Every method for one size on a line: metrics of its images, cost of one (Supplement Tables 1, 2).
 
     Args:
         levels: of `sweep.reduce.Tables`; where a metric has several references, the first of them that is
@@ -275,22 +255,19 @@ def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Seque
     table = pd.DataFrame({"method": part.method.drop_duplicates()}).set_index("method")
     for name in (each for each in metrics if each in set(part.metric)):
         own = part[part.metric == name]
-        own = own[own.reference == own.reference.iloc[0]].set_index("method")
-        numbers = (own[["estimate", "low", "high"]] * METRICS[name].times).itertuples()
-        table[METRICS[name].label] = pd.Series(
-            {row.Index: interval(row.estimate, row.low, row.high) for row in numbers}
-        )
+        own = own[own.reference == own.reference.iloc[0]]
+        table[METRICS[name].label] = pd.Series(_written(own, times=METRICS[name].times), own.method)
     own = costs[costs["size"] == size].set_index("method")
-    table["seconds an image"] = own.apply(
-        lambda row: f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})", axis=1
-    )
+    times = [
+        f"{row.seconds:.3g} ({row.fastest:.3g} to {row.slowest:.3g})" for row in own.itertuples(index=False)
+    ]
+    table["seconds an image"] = pd.Series(times, own.index, dtype=object)
     table["MB at the peak"] = own.megabytes.map("{:,.0f}".format)
     return table.fillna("–").reset_index()
 
 
 def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far images under each rule are from those under the first, same prompts and seeds, as fractions of
-    the grey range.
+    """How far images under each rule are from those under the first, as fractions of the grey range.
 
     Args:
         images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.
@@ -299,10 +276,10 @@ def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFram
         columns `size, rule, against, mean_change, largest_change` (over prompts), `prompts`.
     """
     first, rows = {}, []
-    for (size, name), pictures in images.items():
-        against, known = first.setdefault(size, (name, pictures))
+    for (size, name), shown in images.items():
+        against, known = first.setdefault(size, (name, shown))
         if name != against:
-            change = np.abs(pictures.astype(float) - known).mean((1, 2, 3)) / 255
+            change = np.abs(shown.astype(float) - known).mean((1, 2, 3)) / 255
             numbers = {"mean_change": change.mean(), "largest_change": change.max(), "prompts": len(change)}
             rows.append({"size": size, "rule": name, "against": against, **numbers})
     return pd.DataFrame(rows, columns=["size", "rule", "against", "mean_change", "largest_change", "prompts"])

@@ -10,7 +10,7 @@ import pandas as pd
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
 from entropy_lib.scenes import scenes
-from entropy_lib.sizes import parse_size
+from entropy_lib.sizes import Size
 from entropy_lib.statistics.resampling import deal_blocks, jackknife
 
 
@@ -38,7 +38,7 @@ def true_layouts(
         [],
     )
     for size in sizes:
-        images = np.stack([scenes.draw(one, *parse_size(size)) for one in drawn_from])
+        images = np.stack([scenes.draw(one, *Size.parse(size)) for one in drawn_from])
         summaries = detector.pictures(images)
         for metric in (METRICS[name] for name in metrics):
             if isinstance(metric, PictureScore):

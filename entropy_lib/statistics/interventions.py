@@ -42,8 +42,7 @@ def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float 
         level: of the t intervals.
 
     Returns:
-        one row for each size, metric and method: `size, metric, method, estimate, low, high, p_value,
-            p_holm`.
+        one row for each size, metric and method, with its names, `estimate, low, high, p_value, p_holm`.
     """
     rows = []
     for (size, metric), part in table.groupby(["size", "metric"], sort=False):

@@ -1,4 +1,4 @@
-"""Bad input to the command line: one clear line, exit status 2, before anything starts, and no file is changed."""
+"""Bad input to the command line: one clear line, exit status 2, before anything starts or is changed."""
 
 import json
 import re
@@ -80,7 +80,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "sizes=[32x32, 32x32]": "'32x32' occurs twice",
         "rules=[papper]": "did you mean 'paper'",
         "rules=[power(1), power(1.0)]": "occurs twice",
-        "rules=[equal-entropy(1e9)]": "its number may be at most 10",
+        "rules=[power(50)]": "its number may be at most 10",
         "rules=['[/x]']": r"\[/x\]",
         "output=../x": "leads out of",
         f"output={'build/' + 'o' * 300}": "output: 'build/ooo.* is too long for the name of a file",
@@ -149,8 +149,8 @@ COMMANDS = {
     "sweep status --profile smoke": "no plan in",
     "sweep reduce --profile smoke": "no plan in",
     "sweep plan -p bach=3": "did you mean 'batch'",
-    "sweep plan -p 'methods=[unscaled, paper[7]]'": "there is no level 7; this network has 3",
-    f"{TINY} -p 'methods=[paper[2]]'": "no level 2; this network has 2, .* 64, 16",
+    """sweep plan -p 'methods=[unscaled, "paper[7]"]' """: "there is no level 7; this network has 3",
+    f"""{TINY} -p 'methods=["paper[2]"]' """: "no level 2; this network has 2, .* 64, 16",
     f"{TINY} -p sizes=[32x32]": "native size 64x64 is not among",
     f"sweep plan -p model=sd21-base {NEEDS_ONE} -p sizes=[512x512]": "there is none for these weights",
     "sweep plan --notebook 11_rival_explanations -p calibration=HERE/own/weak.json": "measured on other weights",

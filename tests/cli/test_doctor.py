@@ -2,21 +2,20 @@
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from entropy_lib.cli import doctor
-from entropy_lib.cli.command_line import app
 from entropy_lib.cli.profiles import available
 from entropy_lib.models import catalogue
 from entropy_lib.models.catalogue import CATALOGUE
 
 
-def test_the_command_prints_every_model_and_profile():
-    run = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
-    assert run.exit_code == 0
+def test_the_command_prints_every_model_and_profile(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = command("doctor")
+    assert ended.code == 0
     for name in [*CATALOGUE, *available(), "CUDA device", "free disk", "mini: 298 images"]:
-        assert name in run.output
-    assert "weights in data/mini, checksums right" in run.output
+        assert name in ended.out
+    assert "weights in data/mini, checksums right" in ended.out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

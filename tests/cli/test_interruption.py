@@ -1,16 +1,19 @@
-"""Ctrl-C at any moment: one line, exit status 130, and what was finished before stays."""
+"""Ctrl-C at any moment, and again: one line, exit status 130, and what was finished before stays."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from entropy_lib.cli import parameters, runner
 from entropy_lib.files import ROOT, WORKPLACE
 
 MAIN = """
@@ -46,16 +49,10 @@ def write_notebooks(folder, seconds):
 def start(arguments, workplace):
     """A command in a process group of its own, as a terminal starts it."""
     environment = os.environ | {WORKPLACE: str(workplace), "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env=environment,
-        cwd=workplace,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    own = {"process_group": 0, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    line = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(line, env=environment, cwd=workplace, **said, **own)
 
 
 def ended(process, presses=1, group=True):
@@ -81,9 +78,11 @@ def finished(tmp_path_factory):
     """A report of two notebooks that have run."""
     folder = tmp_path_factory.mktemp("notebooks")
     write_notebooks(folder, 0)
-    process = start(["-c", MAIN, folder, *COMMAND, folder / "report"], folder)
-    assert process.communicate(timeout=240)[1] == ""
-    assert process.returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (parameters, runner):
+            patch.setattr(module, "FOLDER", folder)
+        patch.setenv(WORKPLACE, str(folder))
+        assert all(result.ok for result in runner.run(NAMES, output=folder / "report"))
     write_notebooks(folder, 60)
     for name in NAMES:
         (mark,) = folder.rglob(f"*{name}.begun")
@@ -91,15 +90,10 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "jobs", "presses", "group"),
-    [
-        ("kernels are started", 2, 1, True),
-        ("kernels are started + 0.7", 2, 2, False),
-        ("in a cell", 2, 1, True),
-        ("in a cell", 1, 2, True),
-        ("in a cell", 1, 1, False),
-    ],
+    [("kernels are started + 0.7", 2, 2, False), ("in a cell", 2, 1, True), ("in a cell", 1, 1, False)],
 )
 def test_an_interrupted_run_leaves_the_earlier_pages(finished, moment, jobs, presses, group):
     before = files(finished / "report")
@@ -117,6 +111,35 @@ def test_an_interrupted_run_leaves_the_earlier_pages(finished, moment, jobs, pre
     assert files(finished / "report") == before
 
 
+def test_however_often_it_is_pressed_the_notebooks_are_ended(monkeypatch):
+    """Also where it is pressed again before the first press has been dealt with."""
+    begun, ended, seen = threading.Event(), threading.Event(), []
+
+    def press():
+        begun.wait()
+        while not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.001)
+
+    def execute(run, kernels):
+        begun.set()
+        deadline = time.monotonic() + 5
+        while not kernels.stopped and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append(kernels.stopped)
+        time.sleep(0.2)
+        ended.set()
+        pressing.join()
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    monkeypatch.setattr(runner, "_execute", execute)
+    with pytest.raises(KeyboardInterrupt):
+        runner._execute_all([SimpleNamespace(checked=None)], jobs=1)
+    assert seen == [True]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.1, 2.0])
 def test_a_command_may_be_interrupted_while_it_is_imported_and_asked(tmp_path, seconds):
     begun = "from entropy_lib.__main__ import main; print('begun', flush=True); main()"
@@ -127,12 +150,13 @@ def test_a_command_may_be_interrupted_while_it_is_imported_and_asked(tmp_path, s
     assert not list(tmp_path.rglob("*.result.json"))
 
 
-def test_an_interrupted_sweep_says_how_many_images_are_safe(tmp_path):
-    sweep = ["-m", "entropy_lib", "sweep"]
+@pytest.mark.slow
+def test_an_interrupted_sweep_says_how_many_images_are_safe(tmp_path, command, monkeypatch):
+    monkeypatch.setenv(WORKPLACE, str(tmp_path))
     values = ["--profile", "smoke", "-p", "prompt_count=90", "-p", "batch=1", "-p", "steps=5"]
-    planned = start([*sweep, "plan", "--no-measure", *values], tmp_path)
-    count = re.search(r"(\d+) images, plan in", planned.communicate(timeout=240)[0])[1]
-    process = start([*sweep, "sample", *values], tmp_path)
+    planned = command("sweep", "plan", "--no-measure", *values).out
+    count = re.search(r"(\d+) images, plan in", planned)[1]
+    process = start(["-m", "entropy_lib", "sweep", "sample", *values], tmp_path)
     while len(list(tmp_path.rglob("records/*/[0-9a-f]*.json"))) < 3:
         assert process.poll() is None
         time.sleep(0.05)

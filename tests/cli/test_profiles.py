@@ -1,3 +1,5 @@
+"""Profiles: what a file says, what it extends, and folders of runs with other values."""
+
 import shutil
 
 import pytest
@@ -74,30 +76,10 @@ def test_the_profiles_of_the_paper_ask_for_200_prompts_where_they_do_not_say_oth
     assert counts["06"] >= 10_000
 
 
-def test_all_notebooks_of_a_profile_cannot_be_given_one_folder(mine):
-    mine("mine", "common: {output: build/mine}\n")
-    with pytest.raises(UnknownNameError, match="section 'common' of profile 'mine' 'output'"):
-        profile_parameters("06_metric_tables", "mine")
-
-
 def test_numbers_and_words_are_those_of_yaml_1_2():
-    found = profiles.load_yaml("[1e-3, 2., -.5, -2, true, ~, 0x64, 010, 1:30, 1_0, no, on, 2026-11-24, .inf]")
-    assert found == [
-        0.001,
-        2.0,
-        -0.5,
-        -2,
-        True,
-        None,
-        "0x64",
-        "010",
-        "1:30",
-        "1_0",
-        "no",
-        "on",
-        "2026-11-24",
-        float("inf"),
-    ]
+    numbers, words = "1e-3, 2., -.5, -2, true, ~, .inf", "0x64, 010, 1:30, 1_0, no, on, 2026-11-24"
+    assert profiles.load_yaml(f"[{numbers}]") == [0.001, 2.0, -0.5, -2, True, None, float("inf")]
+    assert profiles.load_yaml(f"[{words}]") == words.split(", ")
     with pytest.raises(ParameterError, match="'a' occurs twice in line 1"):
         profiles.load_yaml("{a: 1, a: 2}")
 
@@ -107,17 +89,11 @@ def test_other_parameters_have_folders_of_their_own(tmp_path, monkeypatch):
         return profile_run("00_quickstart", "smoke", overrides)
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.txt").write_text("a zebra\na bus\n", encoding="utf-8")
     (tmp_path / "below").mkdir()
-    (tmp_path / "below" / "mine.txt").write_text("a bus\na zebra\n", encoding="utf-8")
-    runs = [
-        run(),
-        run(steps=1),
-        run(steps=3),
-        run(guidance=1.0),
-        run(steps=1, guidance=1.0),
-        run(prompts="mine.txt"),
-    ]
+    for folder in (tmp_path, tmp_path / "below"):
+        (folder / "mine.txt").write_text("a zebra\na bus\n", encoding="utf-8")
+    changes = [{}, {"steps": 1}, {"steps": 3}, {"guidance": 1.0}, {"steps": 1, "guidance": 1.0}]
+    runs = [run(**change) for change in [*changes, {"prompts": "mine.txt"}]]
     monkeypatch.chdir(tmp_path / "below")
     runs.append(run(prompts="mine.txt"))
     assert len({one.name for one in runs}) == len({one.parameters.output for one in runs}) == len(runs)

@@ -79,8 +79,8 @@ def run(workshop, instantly):
 
 
 def test_a_failing_notebook_is_saved_and_named_and_the_others_run(tmp_path, monkeypatch, command):
-    """In kernels of the interpreter that was called, whatever python3 is elsewhere, and in a workplace that is
-    meant from where the command is given.
+    """In kernels of the interpreter that was called, whatever python3 is elsewhere, and in a workplace meant
+    from where the command is given.
     """
     folder, elsewhere = write_workshop(tmp_path, monkeypatch), tmp_path / "jupyter" / "kernels" / "python3"
     elsewhere.mkdir(parents=True)

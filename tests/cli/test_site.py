@@ -2,7 +2,6 @@
 file system.
 """
 
-import base64
 import importlib
 import inspect
 import re
@@ -15,15 +14,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from entropy_lib.cli import runner, site
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PIXEL = base64.b64encode(
-    bytes.fromhex(
-        "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8ffff3f0005fe02fe0def46b8"
-    )
-    + bytes.fromhex("0000000049454e44ae426082")
-).decode()
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNg+P//PwAF/gL+De9GuAAAAABJRU5ErkJggg=="
 PROPORTIONS = """[...document.querySelectorAll('.cell_output img')].map(
     one => (one.clientWidth / one.clientHeight) / (one.naturalWidth / one.naturalHeight))"""
 NAME = "03_entropy_vs_tokens"
+PAGES = ["index.html", f"smoke/{NAME}.html", "smoke/index.html", "guides/lessons.html"]
+PAGES += ["reference/entropy.html", "results.html"]
 ODD = "<img src=x onerror=alert(1)>"
 HEAD = f"""# 03 · A "title"
 
@@ -35,26 +31,26 @@ $$
 
 \\begin{{equation}}a < b\\end{{equation}}
 
-but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/README.md), [the paper](https://arxiv.org/abs/2306.08645)."""
+but `$HOME` is none. {ODD} Next: [grids](05_image_grids.ipynb), [data](../data/README.md),
+[the paper](https://arxiv.org/abs/2306.08645)."""
 
 
 def executed(answer="**Summary.** `paper` removes 2 % " + ODD):
-    shown = [new_output("display_data", {"text/markdown": answer})] if answer else []
-    widget = new_output("display_data", {site.WIDGET: {"model_id": "a"}, "text/plain": "drawing: 0%"})
-    figure = new_output(
-        "display_data", {"image/png": PIXEL}, metadata={"image/png": {"width": 600, "height": 600}}
-    )
+    def display(data, **metadata):
+        return new_output("display_data", data, metadata=metadata)
+
+    widget = display({site.WIDGET: {"model_id": "a"}, "text/plain": "generating: 0%"})
+    figure = display({"image/png": PIXEL}, **{"image/png": {"width": 600, "height": 600}})
+    shown = [display({"text/markdown": answer})] if answer else []
     cells = [
         new_markdown_cell(HEAD),
         new_code_cell("hidden()", metadata={"tags": ["summary"]}, outputs=shown),
         new_code_cell("steps = 3", metadata={"tags": ["parameters"]}),
         new_code_cell("shown()", outputs=[widget, figure]),
     ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return new_notebook(
-        cells=cells,
-        metadata=kernel | {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}},
-    )
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "widgets": widgets})
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +59,7 @@ def built(tmp_path_factory):
     output = tmp_path_factory.mktemp("report")
     (output / "smoke").mkdir()
     for name, error in ((NAME, ""), ("05_image_grids", "ValueError: not [b](c) `d`")):
-        runner.Result(name, "smoke", {}, ok=not error, seconds=1.0, fingerprint="", error=error).write(
-            output / "smoke"
-        )
+        runner.Result(name, "smoke", {}, not error, 1.0, "", error).write(output / "smoke")
         (output / "smoke" / f"{name}.log").write_text("said", encoding="utf-8")
         nbformat.write(executed(), output / "smoke" / f"{name}.ipynb")
     site.write_report(output)
@@ -91,16 +85,14 @@ def test_a_page_shows_no_widget_and_the_parameters_that_were_given():
 
 
 @pytest.mark.slow
-def test_links_lead_to_pages_or_elsewhere_in_the_world_and_others_are_text(built):
+def test_building_warns_of_nothing_and_links_lead_to_pages_or_into_the_world(built):
+    assert (built / site.DOCTREES / "warnings.txt").read_text(encoding="utf-8") == ""
     page = (built / "smoke" / f"{NAME}.html").read_text(encoding="utf-8")
     found = re.findall(r'href="([^"]+)"[^>]*>(?:<span[^>]*>)?(grids|data|the paper)<', page)
     links = {text: address for address, text in found}
     assert links == {"grids": "05_image_grids.html", "the paper": "https://arxiv.org/abs/2306.08645"}
-
-
-@pytest.mark.slow
-def test_building_warns_of_nothing(built):
-    assert (built / site.DOCTREES / "warnings.txt").read_text(encoding="utf-8") == ""
+    (image,) = re.findall(r"<img[^>]*_images/[^>]*>", page)
+    assert 'alt="A figure of 03 · A &quot;title&quot;"' in image, "what it belongs to"
 
 
 @pytest.mark.slow
@@ -108,11 +100,9 @@ def test_pages_ask_for_nothing_that_is_elsewhere_or_missing(built):
     """In scripts, styles, images and links; what a script fetches is for the test in a browser."""
     pages = [path for path in built.rglob("*.html") if not {site.SOURCE, "_static"} & {*path.parts}]
     assert len(pages) > 20
+    named = r"<(script|link|img|iframe|a|source)\b[^>]*?(?:src|href)=[\"']([^\"']*)"
     for page in pages:
-        html = page.read_text(encoding="utf-8")
-        for tag, address in re.findall(
-            r"<(script|link|img|iframe|a|source)\b[^>]*?(?:src|href)=[\"']([^\"']*)", html
-        ):
+        for tag, address in re.findall(named, page.read_text(encoding="utf-8")):
             if "://" in address:
                 assert tag == "a", (page.name, tag, address)
             elif not address.startswith(("#", "data:", "mailto:")) and address:
@@ -120,24 +110,14 @@ def test_pages_ask_for_nothing_that_is_elsewhere_or_missing(built):
 
 
 @pytest.mark.slow
-def test_figures_of_a_page_say_what_they_belong_to(built):
-    page = (built / "smoke" / f"{NAME}.html").read_text(encoding="utf-8")
-    (picture,) = re.findall(r"<img[^>]*_images/[^>]*>", page)
-    assert 'alt="A figure of 03 · A &quot;title&quot;"' in picture
-
-
-@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(built):
-    for room in ("statistics", "scaling", "study"):
-        html = (built / "reference" / f"{room}.html").read_text(encoding="utf-8")
-        module = importlib.import_module(f"entropy_lib.{room}")
-        names = [
-            name
-            for name in module.__all__
-            if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
-        ]
+    for listed in ("statistics", "scaling", "study"):
+        html = (built / "reference" / f"{listed}.html").read_text(encoding="utf-8")
+        module = importlib.import_module(f"entropy_lib.{listed}")
+        public = {name: getattr(module, name) for name in module.__all__}
+        names = [name for name, one in public.items() if inspect.isfunction(one) or inspect.isclass(one)]
         assert len(names) > 5
-        assert not [name for name in names if f'id="entropy_lib.{room}.{name}"' not in html]
+        assert not [name for name in names if f'id="entropy_lib.{listed}.{name}"' not in html]
 
 
 @pytest.mark.slow
@@ -149,28 +129,16 @@ def test_the_site_works_in_a_browser(built, screen):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab, said, asked = browser.new_page(viewport=size), [], []
-        tab.on(
-            "console",
-            lambda message: said.append(message.text) if message.type in ("error", "warning") else None,
-        )
+        tab.on("console", lambda said_by: said_by.type in ("error", "warning") and said.append(said_by.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: asked.append(request.url))
         tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        for page in (
-            "index.html",
-            f"smoke/{NAME}.html",
-            "smoke/index.html",
-            "guides/lessons.html",
-            "reference/entropy.html",
-            "results.html",
-        ):
+        for page in PAGES:
             tab.goto((built / page).as_uri())
-            shapes = tab.evaluate(PROPORTIONS)
-            assert all(0.98 < shape < 1.02 for shape in shapes), "an image is stretched"
-            assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
-                f"{page} is wider than the screen"
-            )
+            assert all(0.98 < shape < 1.02 for shape in tab.evaluate(PROPORTIONS)), "an image is stretched"
+            fits = tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert fits, f"{page} is wider than the screen"
         tab.goto((built / f"smoke/{NAME}.html").as_uri())
         tab.wait_for_selector("mjx-container")
         assert tab.locator("mjx-container").count() == 3, "three formulas"

@@ -1,4 +1,4 @@
-"""Sentences of a summary: filled in from one row of a table, and printed only where the row bears them out."""
+"""Sentences of a summary: filled in from a row of a table, and printed only where it bears them out."""
 
 import math
 import re
@@ -25,9 +25,8 @@ def bounds_shown(text: str) -> tuple[float, float]:
 def test_a_side_is_what_the_printed_bounds_say(value, half, of):
     low, high = bounds_shown(interval(value, value - half, value + half))
     shown = round(of, decimals(value - half, value + half))
-    assert side(value - half, value + half, of) == (
-        "above" if low > shown else "below" if high < shown else "holds"
-    )
+    expected = "above" if low > shown else "below" if high < shown else "holds"
+    assert side(value - half, value + half, of) == expected
     assert abs((high - low) / 2 - half) <= 0.11 * half + 1e-12, "two figures of the half-width"
 
 
@@ -55,11 +54,7 @@ def test_a_sentence_is_printed_exactly_where_its_interval_bears_it_out(value, ha
     ("p_holm", "expectation", "said"),
     [
         (0.388, "estimate = 0", r"paper: -0.052 \[-0.099, -0.004\], p = 0.388."),
-        (
-            0.388,
-            "estimate < 0",
-            "does not show its summary.*estimate is -0.052.*p = 0.388 after Holm's correction",
-        ),
+        (0.388, "estimate < 0", "does not show its summary.*is -0.052.*p = 0.388 after Holm's correction"),
         (0.0004, "estimate < 0", "paper: -0.052 .*p < 0.001."),
         (0.0004, "estimate > 0", "contradicts its summary"),
         (0.0004, "estimate = 0", "contradicts its summary"),
@@ -74,32 +69,17 @@ def test_where_there_is_a_corrected_p_value_the_sentence_goes_by_it(p_holm, expe
 
 
 def test_claims_are_about_other_columns_other_intervals_and_exact_numbers_too():
-    row = {
-        "slope": 1.0,
-        "low": 0.98,
-        "high": 1.02,
-        "predicted": 0.92,
-        "change": -0.08,
-        "change_low": -0.09,
-        "change_high": -0.07,
-    }
-    row |= {"held": 4, "layers": 10, "p_holm": 0.9}
-    text = sentence(
-        "{slope} > {predicted:.2f}, {change}, {held} of {layers}.",
-        "slope > predicted and change < 0 and held < layers",
-        row,
-    )
+    row = {"slope": 1.0, "low": 0.98, "high": 1.02, "predicted": 0.92, "held": 4, "layers": 10, "p_holm": 0.9}
+    row |= {"change": -0.08, "change_low": -0.09, "change_high": -0.07}
+    claims = "slope > predicted and change < 0 and held < layers"
+    text = sentence("{slope} > {predicted:.2f}, {change}, {held} of {layers}.", claims, row)
     assert text == "1.000 [0.980, 1.020] > 0.92, -0.080 [-0.090, -0.070], 4 of 10."
     text = sentence("{slope}", "slope < predicted", row)
-    assert (
-        "contradicts its summary**, which expects slope < predicted (0.92): slope is 1.000 [0.980, 1.020]"
-        in text
-    )
+    said = "contradicts its summary**, which expects slope < predicted (0.92): slope is 1.000 [0.980, 1.020]"
+    assert said in text
     assert "cannot test" in sentence("{share:%}", "share > 0", {"share": math.nan})
-    assert (
-        sentence("{share:%}", "share > 0", {"share": 0.123, "low": 0.1, "high": 0.146})
-        == "12.3 % [10.0, 14.6]"
-    )
+    share = {"share": 0.123, "low": 0.1, "high": 0.146}
+    assert sentence("{share:%}", "share > 0", share) == "12.3 % [10.0, 14.6]"
 
 
 def test_a_metric_is_shown_as_its_table_shows_it():

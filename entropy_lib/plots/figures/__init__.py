@@ -5,7 +5,7 @@ Every function draws with the theme of `theme()`, and never shows or saves. Figu
 
     entropy   against tokens, by layer, the laws
     metrics   against size, against time, paired differences, doses, recovery beside entropy
-    images  grids, what was found in them, what attention looks at
+    images    grids, what was found in them, what attention looks at
     people    what raters prefer
     panels    what they share
 """

@@ -7,6 +7,10 @@ from .entropy import predicted_and_measured as predicted_and_measured
 from .entropy import quantile_plot as quantile_plot
 from .entropy import under_rules as under_rules
 from .entropy import validity_map as validity_map
+from .images import attention_of_a_query as attention_of_a_query
+from .images import entropy_maps as entropy_maps
+from .images import found_things as found_things
+from .images import image_grid as image_grid
 from .metrics import dose_response as dose_response
 from .metrics import forest as forest
 from .metrics import metrics_by_size as metrics_by_size
@@ -15,7 +19,3 @@ from .metrics import recovery_against_entropy as recovery_against_entropy
 from .panels import colours as colours
 from .panels import theme as theme
 from .people import preferences as preferences
-from .pictures import attention_of_a_query as attention_of_a_query
-from .pictures import entropy_maps as entropy_maps
-from .pictures import found_things as found_things
-from .pictures import image_grid as image_grid

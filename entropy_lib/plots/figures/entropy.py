@@ -1,6 +1,4 @@
-"""Figures of entropy: against tokens, by layer, the laws, and how far Gaussian logits go (notebooks 01 to
-04).
-"""
+"""Figures of entropy: against tokens, by layer, the laws, how far Gaussian logits go (notebooks 01 to 04)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,8 +27,7 @@ ORDER = "self-attention layer, in order of execution"
 def entropy_vs_tokens(
     table: pd.DataFrame, fits: Mapping[str, SlopeFit], predicted: Mapping[str, float], training_tokens: int
 ) -> Figure:
-    """Mean entropy against the number of tokens (the paper's Figure 5), and less ln N beside it, where slope
-    1 is level.
+    """Mean entropy against tokens (the paper's Figure 5), and less ln N beside it, where slope 1 is level.
 
     Args:
         table: columns `tokens, rule, estimate, low, high`, as `statistics.cluster_mean` gives them.
@@ -52,20 +49,13 @@ def entropy_vs_tokens(
             ax.plot(grid, fit.predict(grid) - less(grid), lw=1, **style)
             if name in predicted:
                 line = fit.predict(training_tokens) + predicted[name] * np.log(grid / training_tokens)
-                ax.plot(
-                    grid,
-                    line - less(grid),
-                    ":",
-                    lw=1.2,
-                    label=f"{name}: predicted {predicted[name]:.3f}",
-                    **style,
-                )
+                said = f"{name}: predicted {predicted[name]:.3f}"
+                ax.plot(grid, line - less(grid), ":", lw=1.2, label=said, **style)
         ax.plot(grid, unit - less(grid), "k--", lw=1, label="slope 1")
         _against_tokens(ax, training_tokens)
         ax.set_ylabel(f"{label} (nats)")
-    figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(fits), fontsize="small"
-    )
+    look = {"loc": "outside upper center", "ncols": len(fits), "fontsize": "small"}
+    figure.legend(*ax.get_legend_handles_labels(), **look)
     return figure
 
 
@@ -97,9 +87,8 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.errorbar(place, part.estimate, yerr=errors_of(part), label=f"{size} {name}", **style)
     ax.set_xticks(position, [short_layer(layer) for layer in layers])
     ax.set(xlabel=ORDER, ylabel="mean entropy (nats)")
-    ax.legend(
-        frameon=True, fontsize="small", ncols=len(sizes), loc="upper center", bbox_to_anchor=(0.5, 1.22)
-    )
+    above = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.22), "ncols": len(sizes)}
+    ax.legend(frameon=True, fontsize="small", **above)
     return ax
 
 
@@ -117,11 +106,8 @@ def entropy_laws(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         style = {"fmt": "o", "ms": 4.5, "color": colour, "label": f"{count:,}"}
         ax.errorbar(part.of_freezing, part.simulated / unit, yerr=4 * part.standard_error / unit, **style)
     ax.plot(shares, np.clip(1 - shares**2, 0, None), "k--", lw=1.2, label="Eq. 5")
-    ax.set(
-        xlabel="$b\\,/\\,b_c$, spread of logits in units of the freezing transition",
-        ylabel="entropy / ln N",
-        ylim=(0, 1.05),
-    )
+    ax.set(ylabel="entropy / ln N", ylim=(0, 1.05))
+    ax.set_xlabel("$b\\,/\\,b_c$, spread of logits in units of the freezing transition")
     ax.legend(title="tokens N", frameon=True, fontsize="small", ncols=2)
     return ax
 
@@ -134,8 +120,7 @@ def validity_map(
     tolerance: float,
     ax: Axes | None = None,
 ) -> Axes:
-    """Where Eq. 5 can be used: its error over N and b, the line of the tolerance, the freezing transition,
-    and real layers.
+    """Where Eq. 5 can be used: its error over N and b, the tolerance, the freezing transition, real layers.
 
     Args:
         tokens, logit_std, error: of `entropy.simulation.gaussian_error_map`.
@@ -152,9 +137,8 @@ def validity_map(
     ax.annotate("frozen: a few keys have it all", (middle, freezing_std(middle)), **beside)
     own = layers.groupby("tokens").tokens
     spread = 1.12 ** (own.cumcount() - (own.transform("size") - 1) / 2)
-    ax.plot(
-        layers.tokens * spread, layers.logit_std, "o", color=PALETTE[1], ms=6, mec="w", label="layers of mini"
-    )
+    look = {"color": PALETTE[1], "ms": 6, "mec": "w", "label": "layers of mini"}
+    ax.plot(layers.tokens * spread, layers.logit_std, "o", **look)
     _against_tokens(ax)
     ax.set(ylabel="spread of logits b", ylim=(logit_std[0], logit_std[-1]))
     ax.figure.colorbar(filled, ax=ax, label=f"error of Eq. 5 (nats); black: {tolerance:g}")
@@ -170,9 +154,8 @@ def under_rules(table: pd.DataFrame, training_tokens: int) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained")
     palette = colours(table.rule)
-    for ax, value, label in zip(
-        axes, ("entropy", "entropy_ratio"), ("entropy H (nats)", "H / ln N"), strict=True
-    ):
+    shown = {"entropy": "entropy H (nats)", "entropy_ratio": "H / ln N"}
+    for ax, (value, label) in zip(axes, shown.items(), strict=True):
         for name, part in table.groupby("rule", sort=False):
             ax.plot(part.tokens, part[value], color=palette[name], label=name, lw=2)
         _against_tokens(ax, training_tokens)
@@ -182,23 +165,17 @@ def under_rules(table: pd.DataFrame, training_tokens: int) -> Figure:
 
 
 def predicted_and_measured(table: pd.DataFrame, tolerance: float) -> Figure:
-    """Measured entropy against Eq. 5, one panel a size, one point a layer x timestep x head (means over
-    prompts).
+    """Measured entropy against Eq. 5, a panel a size, a point a layer x timestep x head (means over prompts).
 
     Args:
         table: columns `size, training_tokens, layer, step, branch, head, entropy, gaussian_entropy`.
         tolerance: nats; a band around the line of identity.
     """
     values = ["gaussian_entropy", "entropy"]
-    cells = (
-        table.groupby(["size", "training_tokens", "layer", "step", "branch", "head"], sort=False)[values]
-        .mean()
-        .reset_index()
-    )
-    sizes = list(dict.fromkeys(table["size"]))
-    figure, axes = plt.subplots(
-        1, len(sizes), squeeze=False, figsize=(3.4 * len(sizes) + 0.6, 3.6), layout="constrained"
-    )
+    one = ["size", "training_tokens", "layer", "step", "branch", "head"]
+    cells, sizes = table.groupby(one, sort=False)[values].mean().reset_index(), table["size"].unique()
+    shape = {"squeeze": False, "figsize": (3.4 * len(sizes) + 0.6, 3.6), "layout": "constrained"}
+    figure, axes = plt.subplots(1, len(sizes), **shape)
     for ax, size in zip(axes[0], sizes, strict=True):
         part = cells[cells["size"] == size]
         for colour, (level, own) in zip(PALETTE, part.groupby("training_tokens"), strict=False):
@@ -233,8 +210,7 @@ def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) 
 
 
 def quantile_plot(quantiles: pd.DataFrame, layers: Sequence[str]) -> Figure:
-    """Mean quantiles of rows of logits against normal quantiles, one panel a layer; the upper tail decides
-    the entropy.
+    """Mean quantiles of logits against normal ones, a panel a layer; the upper tail decides the entropy.
 
     Args:
         quantiles: of `probes.LogitProbe.quantiles()`, one size and one rule.

@@ -1,6 +1,4 @@
-"""Figures of metrics: against size, against time, differences, doses, recovery beside entropy (notebooks 06,
-07, 09 and 10).
-"""
+"""Figures of metrics: against size and time, differences, doses, recovery (notebooks 06, 07, 09 and 10)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from entropy_lib.plots.figures.panels import (
 )
 
 with extra("notebooks"):
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -31,8 +30,7 @@ def forest(
     against: str = "",
     panels: Sequence[str] = ("metric",),
 ) -> Figure:
-    """Paired differences with their unadjusted intervals, a line for each size and method; the better side is
-    tinted.
+    """Paired differences, their intervals unadjusted, a line a size and method; the better side is tinted.
 
     Args:
         differences: columns `size, method, metric, estimate, low, high`, and `against` unless that is given:
@@ -54,10 +52,11 @@ def forest(
         difference_lines(ax, part.set_index("line").reindex(lines.index), key[0], list(lines))
         ax.set_title(" at ".join(key) if len(key) > 1 else METRICS[key[0]].title)
         ax.set_yticks(range(len(lines)), lines.index, fontsize="small")
-    first = next(iter(palette)) if len(palette) == 1 else "each method"
-    figure.supxlabel(
-        f"{first} less {against or table.against.iloc[0]}, same prompts and noise", fontsize="medium"
+    first, other = (
+        next(iter(palette)) if len(palette) == 1 else "each method",
+        against or table.against.iloc[0],
     )
+    figure.supxlabel(f"{first} less {other}, same prompts and noise", fontsize="medium")
     return figure
 
 
@@ -78,16 +77,18 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
         for offset, (name, look) in enumerate(looks.items()):
             own = part[part.method == name].set_index("size").reindex(sizes)
             place = np.arange(len(sizes)) + 0.12 * (offset - (len(looks) - 1) / 2)
-            ax.errorbar(
-                place, times * own.estimate, yerr=errors_of(own, times), ms=6, capsize=3, label=name, **look
-            )
+            style = {"ms": 6, "capsize": 3, "label": name, **look}
+            ax.errorbar(place, times * own.estimate, yerr=errors_of(own, times), **style)
         ax.set_xticks(range(len(sizes)), sizes, fontsize="small")
         ax.set(title=METRICS[metric].title, ylabel=textwrap.fill(METRICS[metric].unit, 24))
-    columns = int(figure.get_figwidth() / 1.6)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize="small"
-    )
+    _legend_above(figure, columns=int(figure.get_figwidth() / 1.6))
     return figure
+
+
+def _legend_above(figure: Figure, columns: int) -> None:
+    """One for all panels: that of the first."""
+    shown, place = figure.axes[0].get_legend_handles_labels(), "outside upper center"
+    figure.legend(*shown, loc=place, ncols=columns, fontsize="small")
 
 
 def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str) -> Figure:
@@ -106,40 +107,32 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str)
     for ax, size in zip(axes, sizes, strict=True):
         part = judged[judged["size"] == size]
         low, high = part.fastest.min() / 1.3, part.slowest.max() * 1.9  # room for the names
-        ax.set(
-            title=size,
-            xscale="log",
-            xlim=(low, max(high, 4 * low)),
-            xlabel="seconds an image",
-            ylabel=METRICS[metric].label,
-        )
+        ax.set(title=size, xlabel="seconds an image", ylabel=METRICS[metric].label)
+        ax.set(xscale="log", xlim=(low, max(high, 4 * low)))
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
         across = np.abs(part[["fastest", "slowest"]].to_numpy().T - part.seconds.to_numpy())
-        bars = zip(
+        for name, x, y, *bars in zip(
             part.method, part.seconds, times * part.estimate, errors_of(part, times).T, across.T, strict=True
-        )
-        for name, x, y, above, beside in bars:
-            ax.errorbar(
-                [x],
-                [y],
-                yerr=above[:, None],
-                xerr=beside[:, None],
-                ms=6,
-                capsize=2,
-                elinewidth=1,
-                **looks[name],
-            )
+        ):
+            _point(ax, x, y, *bars, **looks[name])
         label_points(ax, part.method, part.seconds, times * part.estimate, colours(costs.method))
     return figure
 
 
+def _point(
+    ax: Axes, x: float, y: float, above: np.ndarray, beside: np.ndarray | None = None, **look: str
+) -> None:
+    """A point with the bars of its interval, and of its range across."""
+    across = None if beside is None else beside[:, None]
+    ax.errorbar([x], [y], yerr=above[:, None], xerr=across, ms=6, capsize=2, elinewidth=1, **look)
+
+
 def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
-    """Outcomes against the exponent of the rule, a panel for each size and outcome; that of native size as a
-    band.
+    """Outcomes against the exponent of the rule, a panel a size and outcome; that of native size as a band.
 
     Args:
         levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in
@@ -153,19 +146,9 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
     rules = colours(["unscaled", "paper"])
     for ax, (size, metric) in zip(axes, (key for key, _ in cells), strict=True):
         for name, colour in palette.items():
-            own = levels[
-                (levels["size"] == size) & (levels.metric == metric) & (levels.profile == name)
-            ].sort_values("exponent")
-            ax.errorbar(
-                own.exponent,
-                own.estimate,
-                yerr=errors_of(own),
-                fmt="o-",
-                ms=4,
-                capsize=2,
-                color=colour,
-                label=name,
-            )
+            chosen = (levels["size"] == size) & (levels.metric == metric) & (levels.profile == name)
+            own, style = levels[chosen].sort_values("exponent"), {"fmt": "o-", "ms": 4, "capsize": 2}
+            ax.errorbar(own.exponent, own.estimate, errors_of(own), color=colour, label=name, **style)
             for row in native[(native.metric == metric) & (native.profile == name)].itertuples():
                 ax.axhspan(row.low, row.high, color=colour, alpha=0.2, lw=0)
         for exponent, name, where in ((0, "unscaled", "right"), (0.5, "paper", "left")):
@@ -179,8 +162,7 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
 
 
 def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
-    """The fraction of the degradation that each method removes against that of the change of entropy; were
-    entropy the cause, a line.
+    """The fraction of the degradation removed against that of entropy: a line, if entropy is the cause.
 
     Args:
         shares: columns `size, metric, method, share, low, high, entropy`; the first four of the degradation,
@@ -199,9 +181,8 @@ def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
         ax.axhline(0, color="0.7", lw=1)
         ax.set(title=f"{metric} at {size}")
         for row, above in zip(part.itertuples(), errors_of(part).T, strict=True):
-            style = {"ms": 6, "capsize": 2, "elinewidth": 1, "label": row.method, **looks[row.method]}
-            ax.errorbar([row.entropy], [row.estimate], yerr=above[:, None], **style)
+            _point(ax, row.entropy, row.estimate, above, label=row.method, **looks[row.method])
     figure.supxlabel("fraction of the change of entropy removed", fontsize="medium")
     figure.supylabel("fraction of the degradation removed", fontsize="medium")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize="small")
+    _legend_above(figure, columns=5)
     return figure

@@ -18,33 +18,18 @@ with extra("notebooks"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = (
-    "#4c72b0",
-    "#dd8452",
-    "#55a868",
-    "#c44e52",
-    "#8172b3",
-    "#937860",
-    "#da8bc3",
-    "#2f9e9e",
-    "#b8a02c",
-    "#64b5cd",
-)
-KNOWN = {
-    name: PALETTE[index]
-    for index, name in enumerate(("unscaled", "paper", "power(2)", "power(4)", "equal-entropy(heads)"))
-}
+PALETTE = tuple(f"#{code}" for code in (
+    "4c72b0", "dd8452", "55a868", "c44e52", "8172b3", "937860", "da8bc3", "2f9e9e", "b8a02c", "64b5cd"
+))  # fmt: skip
+FIRST = ("unscaled", "paper", "power(2)", "power(4)", "equal-entropy(heads)")
+KNOWN = dict(zip(FIRST, PALETTE, strict=False))
 KNOWN |= {"real, resized": "#555555", "native, resized": "#999999"}
 
 
 def theme() -> None:
-    """Fonts and grid of all figures; call it once in a notebook, whose figures it makes sharp on any screen."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette=PALETTE,
-        rc={"figure.dpi": 110, "axes.titlesize": "medium"},
-    )
+    """Fonts and grid of all figures; call it once in a notebook: its figures are then sharp on any screen."""
+    sizes = {"figure.dpi": 110, "axes.titlesize": "medium"}
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=sizes)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         with extra("notebooks"):
             from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -76,9 +61,7 @@ def looks_of(names: Iterable[str]) -> dict[str, dict[str, str]]:
 def panels_of(
     count: int, width: float, height: float, most: int = 4, **shared: bool
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of that many panels, each so many inches, at most four beside each other, the rows as full as
-    can be.
-    """
+    """A figure of that many panels, each so many inches, the rows as full as can be."""
     rows = math.ceil(count / most)
     columns = math.ceil(count / rows)
     size = max(width * columns, 6) + 0.6, height * rows + 0.4
@@ -90,9 +73,8 @@ def panels_of(
 
 def errors_of(table: pd.DataFrame, times: float = 1) -> np.ndarray:
     """Lengths of the bars of an interval, below and above the estimate."""
-    return times * np.abs(
-        table[["low", "high"]].to_numpy(dtype=float).T - table.estimate.to_numpy(dtype=float)
-    )
+    bounds = table[["low", "high"]].to_numpy(dtype=float).T
+    return times * np.abs(bounds - table.estimate.to_numpy(dtype=float))
 
 
 def label_points(
@@ -111,24 +93,23 @@ def label_points(
         ax.annotate(name, place, xytext=(6, (height - y) * 72 / ax.figure.dpi), **style)
 
 
+def interval_line(
+    ax: Axes, position: float, value: float, low: float, high: float, colour: str, label: str | None = None
+) -> None:
+    """A value as a point on the line of its interval, across."""
+    ax.plot([low, high], [position] * 2, color=colour, lw=2, solid_capstyle="butt")
+    ax.plot(value, position, "o", ms=5, color=colour, label=label)
+
+
 def difference_lines(ax: Axes, table: pd.DataFrame, metric: str, palette: Sequence[str]) -> None:
-    """Differences with their intervals below each other, a row of the table a line; the better side is
-    tinted.
-    """
+    """Differences with their intervals below each other, a row a line; the better side is tinted."""
     times = METRICS[metric].times
     for position, (row, colour) in enumerate(zip(table.itertuples(), palette, strict=True)):
-        ax.plot(
-            [times * row.low, times * row.high], [position] * 2, color=colour, lw=2, solid_capstyle="butt"
-        )
-        ax.plot(times * row.estimate, position, "o", ms=5, color=colour)
+        interval_line(ax, position, times * row.estimate, times * row.low, times * row.high, colour)
     half = 1.15 * times * np.nanmax(np.abs(table[["low", "high"]].to_numpy())) or 1.0  # of nothing but zeros
     if METRICS[metric].directed:
-        ax.axvspan(
-            *((0, half) if METRICS[metric].higher_is_better else (-half, 0)),
-            color="#55a868",
-            alpha=0.08,
-            lw=0,
-        )
+        better = (0, half) if METRICS[metric].higher_is_better else (-half, 0)
+        ax.axvspan(*better, color="#55a868", alpha=0.08, lw=0)
     ax.axvline(0, color="k", lw=1)
     ax.set(xlim=(-half, half), ylim=(len(palette) - 0.5, -0.5))
     ax.locator_params(axis="x", nbins=4)

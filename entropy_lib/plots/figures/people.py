@@ -3,7 +3,7 @@
 import pandas as pd
 
 from entropy_lib.errors import extra
-from entropy_lib.plots.figures.panels import colours
+from entropy_lib.plots.figures.panels import PALETTE, colours, interval_line
 
 with extra("notebooks"):
     import matplotlib.pyplot as plt
@@ -22,22 +22,18 @@ def preferences(table: pd.DataFrame, labels: str = "size", ax: Axes | None = Non
     names = list(dict.fromkeys(table[labels])) if labels else list(range(len(table)))
     inches = (0.22 * len(raters) + 0.25 if labels else 0.14) * len(names) + 1
     ax = ax or plt.subplots(figsize=(6.5, inches), layout="constrained")[1]
-    palette = colours(raters) if "rater" in table else {"": "#4c72b0"}
+    palette = colours(raters) if "rater" in table else {"": PALETTE[0]}
     for line, row in enumerate(table.to_dict("records")):
         rater = row.get("rater", "")
-        place = (names.index(row[labels]) if labels else line) + 0.6 * (
-            (raters.index(rater) + 0.5) / len(raters) - 0.5
-        )
-        ax.plot([row["low"], row["high"]], [place] * 2, color=palette[rater], lw=2, solid_capstyle="butt")
+        aside = 0.6 * ((raters.index(rater) + 0.5) / len(raters) - 0.5)
+        place = (names.index(row[labels]) if labels else line) + aside
         label = rater if labels and row[labels] == names[0] else None
-        ax.plot(row["estimate"], place, "o", ms=5, color=palette[rater], label=label)
+        interval_line(ax, place, row["estimate"], row["low"], row["high"], palette[rater], label)
     second, first, nothing = table[["second", "first", "nothing"]].iloc[0]
     ax.axvline(nothing, color="k", lw=1)
-    question = (
-        f"fraction of choices of {second} over {first}"
-        if nothing
-        else f"points that {second} scores more than {first}"
-    )
+    question = f"points that {second} scores more than {first}"
+    if nothing:
+        question = f"fraction of choices of {second} over {first}"
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=question)
     ax.set_yticks(range(len(names)) if labels else [], names if labels else [])
     ax.grid(visible=False, axis="y")

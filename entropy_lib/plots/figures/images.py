@@ -1,6 +1,4 @@
-"""Figures of images: grids, what was found in them, and what attention looks at (notebooks 00, 04, 05, 07
-and 09).
-"""
+"""Figures of images: grids, what was found, what attention looks at (notebooks 00, 04, 05, 07, 09)."""
 
 import math
 import re
@@ -41,18 +39,13 @@ def image_grid(
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
     beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
-    figure = plt.figure(
-        figsize=(sum(widths) * scale + beside, sum(heights) * scale + room), layout="constrained"
-    )
-    axes = figure.subplots(
-        len(images),
-        len(columns),
-        squeeze=False,
-        gridspec_kw={"height_ratios": heights, "width_ratios": widths},
-    )
-    for row, (label, pictures) in zip(axes, images.items(), strict=True):
-        for ax, picture, width in zip(row, pictures, widths, strict=True):
-            _picture(ax, picture, width)
+    inches = sum(widths) * scale + beside, sum(heights) * scale + room
+    figure = plt.figure(figsize=inches, layout="constrained")
+    ratios = {"height_ratios": heights, "width_ratios": widths}
+    axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw=ratios)
+    for row, (label, shown) in zip(axes, images.items(), strict=True):
+        for ax, image, width in zip(row, shown, widths, strict=True):
+            _centred(ax, image, width)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small", parse_math=False)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize="small", parse_math=False)
@@ -60,11 +53,11 @@ def image_grid(
     return figure
 
 
-def _picture(ax: Axes, picture: np.ndarray, width: int) -> None:
+def _centred(ax: Axes, image: np.ndarray, width: int) -> None:
     """Draw an image in the middle of its column, at the scale of the widest one."""
-    ax.imshow(picture, interpolation="nearest")
-    left = (width - picture.shape[1]) / 2
-    ax.set(xlim=(-left - 0.5, picture.shape[1] + left - 0.5), xticks=[], yticks=[])
+    ax.imshow(image, interpolation="nearest")
+    left = (width - image.shape[1]) / 2
+    ax.set(xlim=(-left - 0.5, image.shape[1] + left - 0.5), xticks=[], yticks=[])
     ax.grid(visible=False)
     sns.despine(ax=ax, left=True, bottom=True)
 
@@ -78,8 +71,7 @@ def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
 def found_things(
     images: Sequence[np.ndarray], found: pd.DataFrame, columns: Sequence[str], zoom: float = 1.5
 ) -> Figure:
-    """Images with a box around each thing that was found in them: named, or dashed where nobody could name
-    it.
+    """Images with a box around each thing that was found in them: named, or dashed where it has no name.
 
     Args:
         images: uint8 `[height, width, 3]`, one a column.
@@ -92,27 +84,17 @@ def found_things(
         ax.set_anchor("S")  # what room is left belongs to the text above
     for row in found.itertuples():
         ax, named = figure.axes[row.picture], row.legible >= LEGIBLE
-        size = row.right - row.left, row.bottom - row.top
-        box = plt.Rectangle(
-            (row.left - 0.5, row.top - 0.5), *size, fill=False, ls="-" if named else ":", ec="w", lw=1.5
-        )
-        ax.add_patch(box).set_in_layout(False)
-        name = ax.text(
-            row.left,
-            max(row.top, 0),
-            row.name if named else "?",
-            color="w",
-            fontsize="x-small",
-            va="top",
-            clip_on=True,
-        )
-        name.set_in_layout(False)
+        size, line = (row.right - row.left, row.bottom - row.top), "-" if named else ":"
+        box = plt.Rectangle((row.left - 0.5, row.top - 0.5), *size, fill=False, ls=line, ec="w", lw=1.5)
+        look = {"color": "w", "fontsize": "x-small", "va": "top", "clip_on": True}
+        name = ax.text(row.left, max(row.top, 0), row.name if named else "?", **look)
+        for drawn in (ax.add_patch(box), name):
+            drawn.set_in_layout(False)
     return figure
 
 
-def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str, np.ndarray]) -> Figure:
-    """Where one query looks, a row a size or rule: the image with its place, its weights, and the entropy of
-    all queries.
+def attention_of_a_query(maps: Mapping[str, AttentionMap], images: Mapping[str, np.ndarray]) -> Figure:
+    """Where one query looks, a row a size or rule: the image, the weights, and the entropy of all queries.
 
     Args:
         maps: {size: map of one layer at one step}.
@@ -121,12 +103,12 @@ def attention_of_a_query(maps: Mapping[str, AttentionMap], pictures: Mapping[str
     figure = plt.figure(figsize=(8.4, 2.5 * len(maps) + 0.4), layout="constrained")
     axes = figure.subplots(len(maps), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for (size, found), row in zip(maps.items(), axes, strict=True):
-        height, width = pictures[size].shape[:2]
+        height, width = images[size].shape[:2]
         # laid over the image, in its pixels
         over = {"extent": (0, width, height, 0), "interpolation": "nearest", "vmin": 0}
         sides = zip(found.query, (height, width), found.weights.shape, strict=True)
         down, across = ((place + 0.5) * side / count for place, side, count in sides)
-        row[0].imshow(pictures[size], interpolation="nearest")
+        row[0].imshow(images[size], interpolation="nearest")
         row[1].imshow(found.weights, cmap="magma", **over)
         shown = row[2].imshow(found.entropy / math.log(found.tokens), cmap="viridis", vmax=1, **over)
         for ax in row[:2]:
@@ -152,9 +134,8 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
     for column, (size, found) in zip(axes.T, maps.items(), strict=True):
         column[0].set_title(size, fontsize="medium")
         for ax, one in zip(column, found, strict=True):
-            shown = ax.imshow(
-                one.entropy / math.log(one.tokens), cmap="viridis", interpolation="nearest", vmin=0, vmax=1
-            )
+            look = {"cmap": "viridis", "interpolation": "nearest", "vmin": 0, "vmax": 1}
+            shown = ax.imshow(one.entropy / math.log(one.tokens), **look)
     for ax, name in zip(axes[:, 0], layers, strict=True):
         ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
