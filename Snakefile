@@ -3,7 +3,8 @@
 PROFILE, SHARDS = config.get("profile", "mini"), int(config.get("shards", 2))
 NOTEBOOKS = config.get("notebooks", "").split() or sorted(glob_wildcards("notebooks/{name,[^/]+}.ipynb").name)
 RUN, DONE = f"{config.get('python', '.venv/bin/python')} -m entropy_lib", f"build/snakemake/{PROFILE}"
-SWEEPS = {"06_metric_tables", "08_user_study", "09_layout_metrics", "10_causes"}  # these generate one plan by the hundred
+# these generate one plan by the hundred
+SWEEPS = {"06_metric_tables", "08_user_study", "09_layout_metrics", "10_dose_response", "11_rival_explanations"}
 
 rule site:
     input: expand(f"{DONE}/{{name}}.run", name=NOTEBOOKS)

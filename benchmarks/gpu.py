@@ -108,14 +108,17 @@ def main():
         return 2
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     print(
-        f"{name}, compute capability {capability[0]}.{capability[1]}, torch {torch.__version__}, {HEADS} heads, d = {DIM}, b = 4."
+        f"{name}, compute capability {capability[0]}.{capability[1]}, torch {torch.__version__}, "
+        f"{HEADS} heads, d = {DIM}, b = 4."
     )
     print(
-        f"TF32 {'is' if torch.backends.cuda.matmul.allow_tf32 else 'is not'} allowed. Bold: chosen when no kernel is named."
+        f"TF32 {'is' if torch.backends.cuda.matmul.allow_tf32 else 'is not'} allowed. "
+        "Bold: chosen when no kernel is named."
     )
     for dtype in DTYPES:
         print(
-            f"\n{dtype}\n\n| tokens | way | time | time / plain | peak memory | largest error (nats) |\n|---|---|---|---|---|---|"
+            f"\n{dtype}\n\n| tokens | way | time | time / plain | peak memory | largest error (nats) |\n"
+            "|---|---|---|---|---|---|"
         )
         for tokens in TOKENS:
             print(*measure(tokens, dtype), sep="\n", flush=True)

@@ -75,7 +75,8 @@ def crossover(tokens, share, at=0.5):
 
 def main():
     print(
-        "| model | size | tokens | seconds (median of 5) | range | attention's share of time | GFLOP | attention's share of them |"
+        "| model | size | tokens | seconds (median of 5) | range | attention's share of time | GFLOP "
+        "| attention's share of them |"
     )
     print("|---|---|---|---|---|---|---|---|")
     lines = []
@@ -83,7 +84,8 @@ def main():
         table = measured(model, sides)
         for row in table.itertuples():
             print(
-                f"| {model} | {row.size} | {row.tokens:,} | {row.seconds:.3f} | {row.fastest:.3f} to {row.slowest:.3f} | "
+                f"| {model} | {row.size} | {row.tokens:,} | {row.seconds:.3f} "
+                f"| {row.fastest:.3f} to {row.slowest:.3f} | "
                 f"{row.attention:.1%} | {row.gigaflops:,.1f} | {row.of_attention:.1%} |",
                 flush=True,
             )
@@ -96,7 +98,8 @@ def main():
         by_count = crossover(table.tokens, table.of_attention)
         counted = f"at {by_count:,.0f}" if np.isfinite(by_count) else "not within these sizes"
         lines.append(
-            f"- {model}: time grows as N^{whole} in all, attention's as N^{own}; attention takes half of the time {where}, half "
+            f"- {model}: time grows as N^{whole} in all, attention's as N^{own}; "
+            f"attention takes half of the time {where}, half "
             f"of the operations {counted}."
         )
     print("\nIntervals: 95 %, over sizes, of the line through the logarithms.\n")

@@ -129,7 +129,8 @@ def main(kills):
         expected = {path.stem: sha256(path) for path in (REFERENCE.folder / "images").rglob("*.png")}
         print(f"mini, 8 steps, {len(plan.units)} images in batches of {BATCH}, one thread each\n")
         print(
-            "| way | kills | images | same bytes | largest difference (grey levels) | temporary files left before cleaning |"
+            "| way | kills | images | same bytes | largest difference (grey levels) "
+            "| temporary files left before cleaning |"
         )
         print("|---|---|---|---|---|---|")
         compare("undisturbed", plan, REFERENCE.folder, expected, 0)

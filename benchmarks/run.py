@@ -36,8 +36,8 @@ SCRIPTS = {  # name: arguments
 COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal
 HEAD = """# Measured
 
-Written by `make bench`: each section is what its command printed, on the machine and the day that it names. Ratios are taken
-within one run.
+Written by `make bench`: each section is what its command printed, on the machine and the day that it
+names. Ratios are taken within one run.
 """
 
 

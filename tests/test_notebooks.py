@@ -46,6 +46,8 @@ def test_a_notebook_is_written_as_contributing_asks(notebook):
     headings = [line for cell in text for line in cell.source.splitlines() if line.startswith("# ")]
     assert headings == [notebook.cells[0].source.splitlines()[0]], "exactly one title, and it comes first"
     assert sum("## Exercises" in cell.source for cell in text) <= 1
+    cells = [cell.source.splitlines() for cell in code if "parameters" not in cell.metadata.get("tags", [])]
+    assert max(map(len, cells)) <= 12, "a cell of more lines"
     source = "\n".join(cell.source for cell in code)
     assert not re.search(r"pip install|sys\.path|except:|/home/|/tmp/", source)
     assert notebook.metadata.kernelspec.name == "python3"
@@ -67,13 +69,13 @@ def test_links_of_a_notebook_lead_somewhere(notebook):
 
 
 def test_the_answer_of_a_notebook_comes_first_and_is_not_typed_by_hand(notebook):
-    assert tagged(notebook, "in-short") == [notebook.cells[1]]
+    assert tagged(notebook, "summary") == [notebook.cells[1]]
     text = "\n".join(cell.source for cell in of_type(notebook, "markdown"))
     assert "Summary" not in text
     assert not re.search(r"\d %? ?\[-?\d", text), "a number with its interval"
     code = "\n".join(cell.source for cell in of_type(notebook, "code"))
-    assert code.count("in_short.update(") == 1
-    filled_in = re.search(r"in_short\.update\(Markdown\(f\"\*\*Summary\.\*\* [^\n]*\{", code)
+    assert code.count("summary.update(") == 1
+    filled_in = re.search(r"summary\.update\(Markdown\(f\"\*\*Summary\.\*\* [^\n]*\{", code)
     assert filled_in, "from the run's own numbers"
     assert "el.tables.sentence(" in code
 

@@ -8,7 +8,6 @@ from .parameters import check_at_least as check_at_least
 from .parameters import check_parameters as check_parameters
 from .profiles import profile_parameters as profile_parameters
 from .results import kept_tables as kept_tables
-from .results import write_tables as write_tables
 from .sweeps import IN_TABLES as IN_TABLES
 from .sweeps import check_against_unscaled as check_against_unscaled
 from .sweeps import check_calibration as check_calibration

@@ -53,7 +53,7 @@ def _argument(kind: Any, text: str) -> Any:
 Profile = _option(str, "A file of notebooks/profiles/, without ending.")
 Values = _option(list[str] | None, "name=value, read as YAML; may be repeated.", "-p")
 Report = _option(Path | None, "Folder of the report; build/report by default.")
-Notebook = _option(str, "Whose section: 06_metric_tables, 09_layout_metrics or 10_causes.")
+Notebook = _option(str, "Whose section: 06_metric_tables or another that measures images.")
 Folder = _argument(Path, "Of the study, with its key study.json.")
 Answers = _argument(Path, "The folder with the files that raters saved, or one file.")
 

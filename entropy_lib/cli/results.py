@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from entropy_lib.cli.parameters import RECORD, Sampling, claimed
+from entropy_lib.cli.parameters import RECORD, claimed
 from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.files import DATA, ROOT, replacing
@@ -23,7 +23,7 @@ from entropy_lib.plots.labels import HEADINGS, short_layer
 from entropy_lib.plots.tables import comparisons, means, shares, slopes
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline  # slow to import
+    pass  # slow to import
 
 RESULTS, PAGE = DATA / "results", ROOT / "docs" / "results.md"
 CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
@@ -73,13 +73,9 @@ SHOWN: dict[str, dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
         "costs": partial(_columns, names=["size", "method", "seconds", "fastest", "slowest", "megabytes"]),
     },
     "09_layout_metrics": {"levels": _levels, "differences": _compared},
-    "10_causes": {"dose": comparisons, "choices": comparisons},
+    "10_dose_response": {"dose": comparisons},
+    "11_rival_explanations": {"choices": comparisons},
 }
-
-
-def write_tables(p: Sampling, pipe: "DiffusionPipeline", **tables: pd.DataFrame) -> None:
-    """As `p.save`, with the line of provenance."""
-    p.save(**tables, provenance=p.provenance(pipe))
 
 
 def keep(profile: str, output: Path, results: Path = RESULTS) -> list[str]:

@@ -114,7 +114,7 @@ def card_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
     ]
     shown = [(cell, output.get("data", {})) for cell in notebook.cells for output in cell.get("outputs", [])]
     answers = [
-        data.get("text/markdown", "") for cell, data in shown if "in-short" in cell.metadata.get("tags", [])
+        data.get("text/markdown", "") for cell, data in shown if "summary" in cell.metadata.get("tags", [])
     ]
     return {
         "title": lines[0].lstrip("# "),
@@ -129,7 +129,7 @@ def for_a_page(notebook: nbformat.NotebookNode, title: str) -> nbformat.Notebook
     notebook.metadata.pop("widgets", None)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tags = [tag for cell in code for tag in cell.metadata.get("tags", [])]
-    hidden = {"in-short": "remove-input"}
+    hidden = {"summary": "remove-input"}
     if "injected-parameters" in tags:
         hidden["parameters"] = "hide-input"  # their defaults; what was given stands below
     for cell in code:

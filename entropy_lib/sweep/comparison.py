@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
@@ -24,7 +24,8 @@ from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size, SizeLike
-from entropy_lib.sweep.plan import Plan, Unit
+from entropy_lib.sweep.engines import local
+from entropy_lib.sweep.plan import BATCH, Plan, Unit
 from entropy_lib.sweep.references import Reference, open_reference
 from entropy_lib.sweep.store import Store
 
@@ -59,6 +60,29 @@ class Comparison:
         """The metrics, or those of one kind, that are wanted and that there are features for."""
         chosen = [METRICS[name] for name in self.metrics or METRICS if isinstance(METRICS[name], kind)]
         return [metric for metric in chosen if getattr(metric, "features", None) in (None, *self.caches)]
+
+    def generate(self, batch: int = BATCH, device: str = "auto", progress: bool = True) -> int:
+        """Generate, in this process, what the store does not have; returns how many images that were.
+
+        Raises:
+            InvalidInputError: as `engines.local`.
+        """
+        return local(self.plan.groups(batch), self.store, device=device, progress=progress)
+
+    def images(
+        self, size: str, method: str, prompts: Sequence[str]
+    ) -> UInt8[np.ndarray, "prompt height width 3"]:
+        """One image of each of some prompts, that of its first seed.
+
+        Raises:
+            InvalidInputError: where a prompt has no usable image.
+        """
+        units = {unit.prompt: unit for unit in reversed(self.usable(size, method)[0])}
+        if missing := [prompt for prompt in prompts if prompt not in units]:
+            raise InvalidInputError(
+                f"no image of {missing[0]!r} at {size} by {method} is usable; generate it, or leave it out"
+            )
+        return np.stack([self.store.read(units[prompt]) for prompt in prompts])
 
     def usable(self, size: str, method: str) -> tuple[Images, Counter[str]]:
         """The images of one size by one method, in the order of the plan, and why others are left out.

@@ -119,7 +119,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "sizes=[64x64]": "at the native size the methods change nothing",
         "answers=nowhere": "answers is 'nowhere', which is not there",
     },
-    "10_causes": {
+    "11_rival_explanations": {
         "calibration=nowhere.json": "no calibration at .*nowhere.json",
         "calibration=HERE/afile": "is no calibration that can be read",
         "calibration=HERE/own/weak.json": "measured on other weights; calibrate this model",
@@ -134,11 +134,12 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "measured_prompts=99": "measured_prompts is 99, of 6 prompts",
     },
 }
+RIVALS = "run 11_rival_explanations"
 NEEDS_ONE = "-p 'methods=[unscaled, paper, ultraimage]'"
 TINY = "sweep plan --profile smoke -p model=HERE/models/tiny -p reference= -p prompts=mini"
 COMMANDS = {
-    f"run 10_causes -p calibration=HERE/own/few.json {NEEDS_ONE}": "'down_blocks.* is not in the calibration",
-    f"run 10_causes -p model=HERE/models/tiny {NEEDS_ONE}": "there is none for these weights",
+    f"{RIVALS} -p calibration=HERE/own/few.json {NEEDS_ONE}": "'down_blocks.* is not in the calibration",
+    f"{RIVALS} -p model=HERE/models/tiny {NEEDS_ONE}": "there is none for these weights",
     "run 05_image_grid": "did you mean '05_image_grids'",
     "run '[/b]'": r"\[/b\]",
     "run 05_image_grids 01_theory -p stepz=4": "did you mean 'steps'",
@@ -153,8 +154,8 @@ COMMANDS = {
     f"""{TINY} -p 'methods=["paper[2]"]' """: "no level 2; this network has 2, .* 64, 16",
     f"{TINY} -p sizes=[32x32]": "native size 64x64 is not among",
     f"sweep plan -p model=sd21-base {NEEDS_ONE} -p sizes=[512x512]": "there is none for these weights",
-    "sweep plan --notebook 10_causes -p calibration=HERE/own/weak.json": "measured on other weights",
-    "sweep plan --notebook 10_cause": "did you mean '10_causes'",
+    "sweep plan --notebook 11_rival_explanations -p calibration=HERE/own/weak.json": "on other weights",
+    "sweep plan --notebook 11_rival_explanation": "did you mean '11_rival_explanations'",
     "sweep sample --engine rey": "did you mean 'ray'",
     "sweep sample --shard 3/3": "i/n",
     "sweep sample -p device=mps": "device is 'mps'",

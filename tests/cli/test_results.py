@@ -52,7 +52,7 @@ def answers() -> list[str]:
     ]
     removed = table("04_entropy_per_layer", "fraction_removed", "mini").query("size == '128x128'")
     changed = table("09_layout_metrics", "differences").query(LARGEST)
-    restored = table("10_causes", "shares").query("metric == @over").nlargest(1, "entropy")
+    restored = table("11_rival_explanations", "shares").query("metric == @over").nlargest(1, "entropy")
     more = "estimate > native"
     expected = [more, more, "share > 0 and share < 0.5", "estimate = 0", "entropy > 0.9 and share < 0"]
     return list(map(sentence, SENTENCES, expected, [*counts, removed, changed, restored]))
@@ -75,7 +75,7 @@ def kept(tmp_path):
 @pytest.fixture
 def output(kept, tmp_path):
     """What runs of three notebooks in profile mini-full wrote, as its kept tables say."""
-    for name in ("06_metric_tables", "07_cost_and_baselines", "10_causes"):
+    for name in ("06_metric_tables", "07_cost_and_baselines", "11_rival_explanations"):
         shutil.copytree(kept / "mini-full" / name, tmp_path / "output" / name)
         recorded = json.dumps({"parameters": profile_parameters(name, "mini-full").model_dump()})
         (tmp_path / "output" / name / RECORD).write_text(recorded, encoding="utf-8")
@@ -89,7 +89,7 @@ def contents(folder):
 
 
 def test_tables_are_kept_with_their_provenance_and_parameters(kept, output):
-    there = ["06_metric_tables", "07_cost_and_baselines", "10_causes"]
+    there = ["06_metric_tables", "07_cost_and_baselines", "11_rival_explanations"]
     assert results.keep("mini-full", output, kept) == there, "an empty folder is passed over"
     for name in there:
         names = {path.name for path in (output / name).iterdir()}
@@ -100,7 +100,7 @@ def test_tables_are_kept_with_their_provenance_and_parameters(kept, output):
         results.keep("mini", output / "nothing", kept)
 
 
-LEVELS, CAUSES = "06_metric_tables/levels.csv", f"10_causes/{RECORD}"
+LEVELS, CAUSES = "06_metric_tables/levels.csv", f"11_rival_explanations/{RECORD}"
 COSTS = "07_cost_and_baselines/provenance.txt"
 DAMAGES = [  # file; text, and what it becomes; what is said
     (COSTS, None, None, "provenance.txt cannot be read"),
@@ -108,11 +108,11 @@ DAMAGES = [  # file; text, and what it becomes; what is said
     (LEVELS, None, None, "levels.csv cannot be read"),
     (LEVELS, r"\n(.|\n)*", "\n", "levels.csv holds no rows"),
     (LEVELS, "size", "seize", "levels.csv cannot be read"),
-    ("10_causes/dose.csv", r"(.|\n)+", 'a,"b\nc', "dose.csv cannot be read"),
-    ("10_causes/shares.csv", r"(.|\n)+", "", "shares.csv cannot be read"),
+    ("11_rival_explanations/choices.csv", r"(.|\n)+", 'a,"b\nc', "choices.csv cannot be read"),
+    ("11_rival_explanations/shares.csv", r"(.|\n)+", "", "shares.csv cannot be read"),
     (CAUSES, None, None, "is missing or does not say"),
     (CAUSES, r"(.|\n)+", "[]", "is missing or does not say"),
-    (CAUSES, '"seed": 0', '"seed": 1', "10_causes is not of.*seed is 1, not 0"),
+    (CAUSES, '"seed": 0', '"seed": 1', "11_rival_explanations is not of.*seed is 1, not 0"),
     (CAUSES, '"seed": 0', '"seeed": 0', "seed is None, not 0"),
 ]
 

@@ -44,7 +44,7 @@ def executed(answer="**Summary.** `paper` removes 2 % " + ODD):
     shown = [display({"text/markdown": answer})] if answer else []
     cells = [
         new_markdown_cell(HEAD),
-        new_code_cell("hidden()", metadata={"tags": ["in-short"]}, outputs=shown),
+        new_code_cell("hidden()", metadata={"tags": ["summary"]}, outputs=shown),
         new_code_cell("steps = 3", metadata={"tags": ["parameters"]}),
         new_code_cell("shown()", outputs=[widget, figure]),
     ]

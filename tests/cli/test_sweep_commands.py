@@ -50,7 +50,14 @@ def test_from_plan_to_tables(sweep, tmp_path):
 
 
 def test_notebooks_that_share_a_store_have_a_plan_each(sweep):
-    causes = ["--notebook", "10_causes", "-p", "prompt_count=6", "-p", "methods=[unscaled, paper, power(2)]"]
+    causes = [
+        "--notebook",
+        "11_rival_explanations",
+        "-p",
+        "prompt_count=6",
+        "-p",
+        "methods=[unscaled, paper, power(2)]",
+    ]
     assert "9 images, plan in" in sweep("plan", "--no-measure")
     assert "24 images, plan in" in sweep("plan", "--no-measure", *causes)
     assert "9 images generated" in sweep("sample")
@@ -64,7 +71,7 @@ def test_a_calibration_is_measured_and_planned_with(sweep, command, tmp_path):
     options = ["--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
     assert f"use it with -p calibration={path}" in command("calibrate", "mini", *options).out
     choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "methods=[unscaled, paper, equal-entropy(layers)]"]
-    causes = ["--notebook", "10_causes", *(part for choice in choices for part in ("-p", choice))]
+    causes = ["--notebook", "11_rival_explanations", *(part for choice in choices for part in ("-p", choice))]
     sweep("plan", "--no-measure", *causes, "-p", f"calibration={path}")
     assert re.search("not the one asked for: calibration .., there .", sweep("sample", *causes))
     assert "24 images generated" in sweep("sample", *causes, "-p", f"calibration={path}")

@@ -77,7 +77,9 @@ def test_parameters_and_plans_load_no_model_and_write_nothing(tmp_path, monkeypa
     checked = profile_parameters("07_cost_and_baselines", "smoke", places)
     assert checked.native() == plan_of(checked.parts()[0]).native == "64x64"
     own = profile_parameters(
-        "10_causes", "smoke", {"store": places["store"], "calibration": str(SHIPPED / "mini.json")}
+        "11_rival_explanations",
+        "smoke",
+        {"store": places["store"], "calibration": str(SHIPPED / "mini.json")},
     )
     assert plan_of(own).units[-1].calibration == ""
     assert not (tmp_path / "store").exists()

@@ -171,5 +171,5 @@ def test_a_sampler_that_clips_is_refused(pipe, monkeypatch):
 
 def test_packed_latents_are_refused():
     network = build("flux", device="meta").transformer
-    with pytest.raises(UnsupportedModelError, match="Flux.* packs its latents"), windowed(network, (8, 8)):
+    with pytest.raises(UnsupportedModelError, match=r"Flux.* packs its latents"), windowed(network, (8, 8)):
         pass

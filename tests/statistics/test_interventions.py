@@ -140,7 +140,7 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert own.mean() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["09_layout_metrics", "10_causes"])
+@pytest.mark.parametrize("name", ["09_layout_metrics", "10_dose_response", "11_rival_explanations"])
 def test_what_is_decided_beforehand_stands_in_one_place(name):
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     assert any(
