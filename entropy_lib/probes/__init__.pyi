@@ -2,6 +2,7 @@
 from . import attention_probe as attention_probe
 from . import denoiser_call as denoiser_call
 from . import entropy_probe as entropy_probe
+from . import importance as importance
 from . import logit_probe as logit_probe
 from . import map_probe as map_probe
 from . import response_probe as response_probe
