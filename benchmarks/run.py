@@ -30,6 +30,7 @@ SCRIPTS = {  # name: arguments
     "growth": [],
     "interruptions": ["20"],
     "evaluation": [],
+    "importance": ["mini", "mini-dit"],
     "gpu": [],
 }
 COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal
