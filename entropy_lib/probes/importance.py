@@ -320,7 +320,7 @@ def with_importance(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame
 def means_over_layers(
     table: pd.DataFrame, by: Sequence[str] = ("prompt",), value: str = "entropy", dead: float = DEAD
 ) -> pd.DataFrame:
-    """A mean over layers in three ways: each layer has one vote, votes by importance, and no vote for the dead.
+    """A mean over layers in three ways: one vote each, votes by importance, and no votes for the dead.
 
     Where they differ, a statement about "the attention" of a network is one about layers that do nothing.
 
@@ -349,8 +349,8 @@ def means_over_layers(
         raise InvalidInputError(f"the table has no column {missing[0]!r}; see with_importance")
     if not (table.importance >= 0).all() or table.importance.max() < dead:
         raise InvalidInputError(
-            f"importance must be a number from 0 for every layer, and {dead:g} at least for one; it lies between "
-            f"{table.importance.min():.3g} and {table.importance.max():.3g}"
+            f"importance must be a number from 0 for every layer, and {dead:g} at least for one; it lies "
+            f"between {table.importance.min():.3g} and {table.importance.max():.3g}"
         )
     layers = table.groupby([*keys, "layer"], sort=False, observed=True)[[value, "importance"]].mean()
     votes = {"all": 1.0, "by importance": layers.importance, "without dead": layers.importance >= dead}
