@@ -31,6 +31,7 @@ SCRIPTS = {  # name: arguments
     "interruptions": ["20"],
     "evaluation": [],
     "coverage": ["32", "200"],
+    "importance": ["mini", "mini-dit"],
     "gpu": [],
 }
 COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal

@@ -8,6 +8,7 @@ from . import layers as layers
 from . import networks as networks
 from . import padding as padding
 from . import runs as runs
+from . import terrain as terrain
 from . import trace as trace
 from .catalogue import recognise as recognise
 from .catalogue import sampling_defaults as sampling_defaults

@@ -58,6 +58,19 @@ class KernelCall:
         return self.key.shape[-2]
 
 
+@dataclass(frozen=True)
+class Change:
+    """What is done to one kernel call beyond its scale.
+
+    Attributes:
+        key: in place of its own, `[batch, head, tokens, dim]`; None leaves them.
+        kept: what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`.
+    """
+
+    key: Tensor | None = None
+    kept: float | Tensor = 1.0
+
+
 class Listener:
     """What stands by at a network's kernels. `layers`: the modules whose calls it is told of."""
 
@@ -73,6 +86,9 @@ class Listener:
     def factor(self, run: "Run", layer: str, call: KernelCall) -> float | Tensor:
         """What to multiply the scale by: a number, or `[batch, head or 1, 1, 1]`."""
         return 1.0
+
+    def change(self, run: "Run", layer: str, call: KernelCall) -> Change | None:
+        """What to do to the call beyond its scale; asked after `factor`."""
 
     def observe(self, run: "Run", layer: str, asked: KernelCall, used: KernelCall) -> None:
         """Look at a call, as the network asks for it and as the kernel gets it."""
@@ -362,16 +378,21 @@ class Kind:
     def rescale(self, arguments: dict, heads: int, factor: float | Tensor) -> dict:
         """The same arguments with another scale."""
         query, scale = arguments["query"], arguments.get("scale")
+        if not isinstance(factor, Tensor) and ("scale" in arguments or self is TORCH):
+            return arguments | {"scale": (query.shape[-1] ** -0.5 if scale is None else scale) * factor}
+        return arguments | {"query": self.times(query, heads, factor)}
+
+    def times(self, tensor: Tensor, heads: int, factor: float | Tensor) -> Tensor:
+        """What the kernel takes or gives, each head multiplied by its factor."""
         if not isinstance(factor, Tensor):
-            if "scale" in arguments or self is TORCH:
-                return arguments | {"scale": (query.shape[-1] ** -0.5 if scale is None else scale) * factor}
-            return arguments | {"query": query * factor}
-        scaled = self._by_head(query, heads) * factor.to(query)
-        if query.ndim == 3:
-            scaled = scaled.flatten(0, 1)
-        elif self.heads == "last":
-            scaled = scaled.transpose(1, 2)
-        return arguments | {"query": scaled}
+            return tensor * factor
+        return self.laid_out(self._by_head(tensor, heads) * factor.to(tensor), tensor)
+
+    def laid_out(self, by_head: Tensor, like: Tensor) -> Tensor:
+        """`[batch, head, tokens, dim]` in the order of axes of what the kernel takes."""
+        if like.ndim == 3:
+            return by_head.flatten(0, 1)
+        return by_head.transpose(1, 2) if self.heads == "last" else by_head
 
     def _by_head(self, tensor: Tensor, heads: int) -> Tensor:
         if tensor.ndim == 3:
@@ -423,12 +444,19 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     ]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
+    changes = [change for each in listeners if (change := each.change(run, layer, asked)) is not None]
+    for change in changes:
+        if change.key is not None:
+            arguments = arguments | {"key": kind.laid_out(change.key, arguments["key"])}
     observers = [listener for listener in listeners if listener.observes]
-    if factors and observers:
+    if (factors or changes) and observers:
         used = kind.read(arguments, heads)
     for listener in observers:
         listener.observe(run, layer, asked, used)
-    return original(**arguments) if factors else original(*args, **kwargs)
+    answer = original(**arguments) if factors or changes else original(*args, **kwargs)
+    for change in changes:
+        answer = answer if is_one(change.kept) else kind.times(answer, heads, change.kept)
+    return answer
 
 
 def is_one(factor: float | Tensor) -> bool:

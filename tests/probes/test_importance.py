@@ -1,0 +1,227 @@
+"""Disabled attention, against processors of diffusers that never look at a query."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import UNet2DModel
+from diffusers.models.attention_processor import AttnProcessor
+
+import entropy_lib as el
+from entropy_lib.errors import InvalidInputError, NotFiniteError, UnknownNameError
+from entropy_lib.models.catalogue import load
+from entropy_lib.probes.importance import (
+    INTERVENTIONS,
+    ablated,
+    branch_over_stream,
+    importance,
+    means_over_layers,
+    with_importance,
+)
+from entropy_lib.statistics import cluster_mean, slope_on_log_tokens
+from training.transformer import PlainProcessor
+
+
+class WithoutQueries:
+    """Gives every query the mean of the values, or zeros, in some heads or in all."""
+
+    def __init__(self, share, heads):
+        self.share, self.heads = share, heads
+
+    def __call__(self, attention, hidden, encoder_hidden_states=None, attention_mask=None, **_):
+        query, key, value = (
+            part(hidden).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            for part in (attention.to_q, attention.to_k, attention.to_v)
+        )
+        answer = (query @ key.mT * attention.scale).softmax(-1) @ value
+        answer[:, self.heads] = self.share * value.mean(2, keepdim=True).expand_as(value)[:, self.heads]
+        return attention.to_out[0](answer.transpose(1, 2).flatten(2))
+
+
+def called_in_double(network):
+    generator, wide = torch.Generator().manual_seed(1), torch.float64
+    sample, text = (
+        torch.randn(*shape, generator=generator, dtype=wide) for shape in ((2, 4, 16, 16), (2, 7, 24))
+    )
+    with torch.no_grad():
+        return network(sample, torch.tensor(500), text).sample
+
+
+@pytest.mark.parametrize(
+    ("intervention", "share"), [("uniform", 1.0), ("mean key", 1.0), ("removed", 0.0)], ids=str
+)
+@pytest.mark.parametrize("heads", [None, [1]], ids=["all heads", "one head"])
+@pytest.mark.parametrize("old", [False, True], ids=["fused", "written out"])
+def test_it_is_what_a_plain_processor_does(network, intervention, share, heads, old):
+    """In double precision: the order of sums alone makes 1e-6 of difference in single."""
+    call, network = called_in_double, network.double()
+    layers, before = list(el.training_tokens(network))[:3], call(network)
+    for layer in layers:
+        if old:
+            network.set_attn_processor(AttnProcessor())
+        with ablated(network, intervention, layer, heads):
+            found = call(network)
+        module = network.get_submodule(layer)
+        processor = module.processor
+        module.set_processor(WithoutQueries(share, slice(None) if heads is None else heads))
+        expected = call(network)
+        module.set_processor(processor)
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert not torch.equal(found, before)
+
+
+def test_joint_text_keeps_its_keys_under_the_mean_key():
+    """The processor with which twins of `mini-dit` are trained."""
+    pipe = load("mini-dit")
+    network, layers = pipe.transformer, list(el.training_tokens(pipe))[2:4]
+
+    def latents():
+        generator = torch.Generator().manual_seed(0)
+        options = {"num_inference_steps": 2, "output_type": "latent", "use_resolution_binning": False}
+        return pipe("a lemon", generator=generator, **options).images
+
+    with ablated(pipe, "mean key", layers):
+        found = latents()
+    for layer in layers:
+        network.get_submodule(layer).set_processor(PlainProcessor(uniform=True))
+    assert found == pytest.approx(latents(), abs=1e-4)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_on_any_exit_the_model_is_as_before(network, call, failure):
+    before = call(network)
+    with pytest.raises(failure), ablated(network, "removed"):
+        call(network)
+        raise failure
+    assert torch.equal(call(network), before)
+
+
+def test_it_stands_beside_a_rule_and_a_probe(network, call):
+    with el.scaled(network, "power(3)"), ablated(network), el.EntropyProbe(network) as probe:
+        call(network, 32, 32)
+    assert probe.table().entropy_ratio.to_numpy() == pytest.approx(1)
+    assert probe.table().logit_std.to_numpy() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("by", ["layer", "level", "head"])
+def test_importance_has_a_row_for_each_part_and_picture(network, call, by):
+    table = importance(network, lambda: call(network), by=by)
+    layers = el.training_tokens(network)
+    parts = {"layer": len(layers), "level": len(set(layers.values())), "head": 2 * len(layers)}[by]
+    keys = ["layer", "head"] if by == "head" else [by]
+    assert len(table) == 2 * parts
+    means = cluster_mean(table, "change", keys, "image")
+    assert (means.estimate > 0).all()
+    assert (means.low <= means.estimate).all()
+    if by == "layer":
+        with ablated(network, "uniform", means.layer[0]):
+            apart = (call(network) - call_without(network, call)).flatten(1)
+        spread = call(network).flatten(1).std(1, correction=0)
+        expected = apart.square().mean(1).sqrt() / spread
+        assert table.change[:2].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def call_without(network, call):
+    """What the network gives as it is, from a copy that nobody listens to."""
+    copy = type(network)(**network.config)
+    copy.load_state_dict(network.state_dict())
+    return call(copy.eval())
+
+
+def test_the_cheap_estimate_is_the_norm_of_what_is_added(network, call):
+    layer = next(iter(el.training_tokens(network)))
+    seen = {}
+    block = network.get_submodule(layer.rpartition(".")[0])
+    block.register_forward_pre_hook(lambda _, args: seen.update(stream=args[0]))
+    network.get_submodule(layer).register_forward_hook(lambda *each: seen.update(branch=each[2]))
+    found = branch_over_stream(network, lambda: call(network), layer)
+    expected = (seen["branch"].flatten(1).norm(dim=1) / seen["stream"].flatten(1).norm(dim=1)).mean()
+    assert found[layer] == pytest.approx(float(expected), rel=1e-5)
+    assert len(branch_over_stream(network, lambda: call(network))) == len(el.training_tokens(network))
+
+
+@pytest.mark.parametrize("arguments", [{"intervention": "none"}, {"layers": "nowhere.*"}], ids=str)
+def test_unknown_names_are_named(network, arguments):
+    with pytest.raises(UnknownNameError, match="unknown"), ablated(network, **arguments):
+        pass
+
+
+def test_what_cannot_be_measured_is_said_before_or_at_once(network, call):
+    def drawn():
+        raise AssertionError("nothing may be generated")
+
+    with pytest.raises(UnknownNameError, match="unknown part 'step'"):
+        importance(network, drawn, by="step")
+    with pytest.raises(InvalidInputError, match="has heads 0 to 1"), ablated(network, heads=[2]):
+        pass
+    with pytest.raises(InvalidInputError, match="fix prompts, seeds and noise"):
+        importance(network, lambda: torch.randn(2, 4, 4))
+    with pytest.raises(NotFiniteError):
+        importance(network, lambda: torch.full((2, 4), torch.nan))
+    with pytest.raises(InvalidInputError, match="one flat colour"):
+        importance(network, lambda: torch.ones(2, 4))
+
+
+def test_a_network_without_self_attention_is_refused_in_one_sentence():
+    plain = UNet2DModel(
+        sample_size=16,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        add_attention=False,
+    )
+    for intervention in INTERVENTIONS:
+        with pytest.raises(InvalidInputError, match="has no self-attention"), ablated(plain, intervention):
+            pass
+
+
+@pytest.fixture
+def rows():
+    """Three layers of two steps, two prompts, two sizes; the dead one follows ln N, the others do not."""
+    table = pd.DataFrame(product("ab", (64, 256), ("dead", "alive", "lively"), (0, 1)))
+    table.columns = ["prompt", "tokens", "layer", "step"]
+    own = table.layer.map({"dead": 1.0, "alive": 0.25, "lively": 0.0})
+    measured = pd.DataFrame(
+        {"layer": ["dead", "alive", "lively"] * 2, "change": [0.0, 0.5, 1.0, 0.0, 0.7, 1.4]}
+    )
+    table["entropy"] = own * np.log(table.tokens) + (table.prompt == "b") + 0.1 * table.step
+    return with_importance(table, measured)
+
+
+def test_three_means_against_a_plain_loop(rows):
+    found = means_over_layers(rows, ["prompt", "tokens"])
+    assert len(found) == 3 * 2 * 2
+    for (prompt, tokens), part in rows.groupby(["prompt", "tokens"]):
+        own = {layer: (each.entropy.mean(), each.importance.iloc[0]) for layer, each in part.groupby("layer")}
+        expected = {
+            "all": np.mean([entropy for entropy, _ in own.values()]),
+            "by importance": sum(entropy * weight for entropy, weight in own.values())
+            / sum(weight for _, weight in own.values()),
+            "without dead": np.mean([entropy for entropy, weight in own.values() if weight > 0]),
+        }
+        here = found[(found.prompt == prompt) & (found.tokens == tokens)]
+        assert dict(zip(here.layers, here.entropy, strict=True)) == pytest.approx(expected)
+
+
+def test_the_three_means_have_slopes_of_their_own(rows):
+    means = means_over_layers(rows, ["prompt", "tokens"])
+    slopes = {
+        name: slope_on_log_tokens(part).slope.estimate for name, part in means.groupby("layers", sort=False)
+    }
+    assert slopes == pytest.approx(
+        {"all": 1.25 / 3, "by importance": 0.25 * 0.6 / 1.8, "without dead": 0.125}
+    )
+
+
+def test_means_that_cannot_be_had_are_refused(rows):
+    with pytest.raises(InvalidInputError, match="no column 'importance'"):
+        means_over_layers(rows.drop(columns="importance"))
+    for importance_of in (rows.importance * 0, rows.importance - 1, rows.importance.where(rows.step == 0)):
+        with pytest.raises(InvalidInputError, match="must be a number from 0"):
+            means_over_layers(rows.assign(importance=importance_of))
+    with pytest.raises(InvalidInputError, match="'lively' was not measured"):
+        with_importance(rows, pd.DataFrame({"layer": ["dead", "alive"], "change": [0.0, 1.0]}))
