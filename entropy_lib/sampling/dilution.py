@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -147,26 +147,24 @@ def restoring_factors(
 
     Returns:
         one row for each: `mass` at native size, `diluted` at the other, `gap` there, the factor `needed`
-        (nan where no factor from 0.25 to 8 is enough) and the one `predicted`.
+        (nan where no factor from 0.25 to 8 is enough) and the one `predicted` (nan where the gap is no gap).
     """
     masses, rows = [f"mass at {factor:.4g}" for factor in FACTORS], []
     means = [
         table.groupby(list(by), sort=False)[[*masses, "gap", "tokens"]].mean() for table in (native, other)
     ]
     for (key, before), (_, after) in zip(means[0].iterrows(), means[1].iterrows(), strict=True):
-        wanted = before["mass at 1"]
-        found = np.interp(
-            wanted, np.maximum.accumulate(after[masses]), FACTORS, left=math.nan, right=math.nan
-        )
-        predicted = dilution_factor(after.tokens, before.tokens, after.gap)
-        rows.append(
-            (
-                *(key if isinstance(key, tuple) else (key,)),
-                wanted,
-                after["mass at 1"],
-                after.gap,
-                found,
-                predicted,
-            )
-        )
+        wanted, keys = before["mass at 1"], key if isinstance(key, tuple) else (key,)
+        needed = _crossing(after[masses].to_numpy(float), wanted)
+        predicted = dilution_factor(after.tokens, before.tokens, after.gap) if after.gap > 0 else math.nan
+        rows.append((*keys, wanted, after["mass at 1"], after.gap, needed, predicted))
     return pd.DataFrame(rows, columns=[*by, "mass", "diluted", "gap", "needed", "predicted"])
+
+
+def _crossing(mass: Float[np.ndarray, " factor"], wanted: float) -> float:
+    """The factor nearest to 1 that gives the mass that is wanted; nan without one."""
+    above = mass >= wanted
+    steps = np.flatnonzero(above[1:] != above[:-1])
+    logs = np.log(FACTORS)
+    found = logs[steps] + (wanted - mass[steps]) / (mass[steps + 1] - mass[steps]) * np.diff(logs)[steps]
+    return math.exp(min(found, key=abs)) if len(found) else math.nan

@@ -32,7 +32,7 @@ BATCH = 16  # images generated together
 OWN = "own"  # the scheduler that the weights come with
 AGAIN = "python -m entropy_lib sweep plan"
 STAY = "images that are generated stay"
-# one more whenever the same unit gives another image (`tests/sweep/test_generation.py` notices)
+# one more whenever the same unit gives another image (`tests/sweep/test_generation_version.py` notices)
 GENERATION_VERSION = 1
 
 

@@ -4,7 +4,7 @@ Where `test_images_are_those_of_the_version` fails, a unit of the sweep gives an
 that is not what you meant, find out why. If it is, or if a new torch or diffusers does it:
 
     1. add 1 to `GENERATION_VERSION` in entropy_lib/sweep/plan.py: stores then generate anew, and mix nothing;
-    2. python tests/sweep/test_generation.py writes tests/sweep/images/generation-<version>.png: look at it,
+    2. python tests/sweep/test_generation_version.py writes tests/sweep/images/generation-<version>.png: look,
        commit it, drop the old;
     3. say in CHANGELOG.md what changed.
 """
