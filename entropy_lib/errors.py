@@ -50,9 +50,8 @@ def in_words(problem: Mapping[str, Any]) -> str:
     if "error" in context:  # one of the library's own
         return ": ".join(filter(None, (name, str(context["error"]))))
     numbers = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
-    must = problem["msg"].replace("Input should be", "it must be")
-    if known:
-        must = f"it must be {known.format(**numbers)}"
+    said = f"Input should be {known.format(**numbers)}" if known else problem["msg"]
+    must = said.replace("Input should be", "it must be")
     text = ", a text" if isinstance(problem["input"], str) else ""
     return f"{name} is {shortened(problem['input'])}{text}; {must}"
 

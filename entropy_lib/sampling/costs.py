@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -38,7 +37,7 @@ from entropy_lib.sizes import Size, SizeLike
 PARTS = ("image", "denoiser")
 TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
-CLEAR = Path("/proc/self/clear_refs")  # Linux
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
 COLUMNS = [
     "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved",
@@ -275,16 +274,25 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
         peaks = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         found = {"allocated": peaks[0], "reserved": peaks[1], "before": before}
         return {name: count / MEGABYTE for name, count in found.items()}
-    import resource  # not on Windows
-
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
-    before = psutil.Process().memory_info().rss / MEGABYTE
+    before = _resident("VmRSS")
     work()
+    return {"allocated": _resident("VmHWM"), "reserved": math.nan, "before": before}
+
+
+def _resident(field: str) -> float:
+    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak
+    so far, which on Linux would be that of the process that started it.
+    """
+    if STATUS.exists():
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
-    return {"allocated": peak, "reserved": math.nan, "before": before}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:

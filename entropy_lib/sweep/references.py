@@ -2,6 +2,7 @@
 
     scenes                   2,000 test scenes, of the kind that the embedded model was trained on, and never
                              seen by it; scenes:300 the first 300 of them
+    simple-scenes            likewise of the simpler world that mini-dit was trained on
     path/to/folder           images, captions in metadata.csv (file_name, caption), see `sweep.image_sources`
     path/to/*.parquet        a column of images and one of captions
     path/to/*.tar            WebDataset shards
@@ -221,8 +222,8 @@ def load_reference(source: str) -> Reference:
         InvalidInputError: for a source of another kind, one that cannot be read, or one without a column of
             images.
     """
-    if match := re.fullmatch(r"scenes(?::([0-9]{1,6}))?", source):
-        return _scenes(int(match[1] or SCENES))
+    if match := re.fullmatch(r"((?:simple-)?scenes)(?::([0-9]{1,6}))?", source):
+        return _scenes(match[1], int(match[2] or SCENES))
     with extra("metrics"):
         import datasets
 
@@ -239,14 +240,15 @@ def load_reference(source: str) -> Reference:
 
 def _rows(source: str, path: Path) -> "datasets.Dataset":
     """The table of a reference, by the kind of its source."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     kind = path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
     if kind not in (".parquet", ".tar", "hub") and not path.is_dir():
         raise InvalidInputError(
-            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', a folder of images, a "
-            ".parquet, a .tar, a state (.safetensors), or hub:owner/name[:split]; relative paths are taken "
-            f"from {workplace()}"
+            f"reference {source!r} is not there: it may be 'scenes', 'scenes:300', 'simple-scenes', a folder "
+            "of images, a .parquet, a .tar, a state (.safetensors), or hub:owner/name[:split]; relative "
+            f"paths are taken from {workplace()}"
         )
     files = [] if path.is_dir() or kind == "hub" else _existing(path)
     try:
@@ -268,7 +270,8 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the rows say."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     if not rows:
         raise InvalidInputError("it holds no images")
@@ -324,14 +327,14 @@ def _existing(pattern: Path) -> list[Path]:
 
 
 @cache
-def _scenes(count: int) -> Reference:
+def _scenes(name: str, count: int) -> Reference:
     from entropy_lib.scenes import scenes, sprites
 
     verify(sprites.PARQUET.parent, required=True)
-    rows = []
-    for one in (scenes.scene(number, "test") for number in range(count)):
+    world, rows = {"scenes": scenes.FULL, "simple-scenes": scenes.SIMPLE}[name], []
+    for one in (scenes.scene(number, "test", world) for number in range(count)):
         encoded = io.BytesIO()
         # BMP: without loss, and without the time that compression takes
         Image.fromarray(scenes.draw(one, scenes.SIZE, scenes.SIZE)).save(encoded, format="BMP")
         rows.append({"image": encoded.getvalue(), "caption": one.caption})
-    return Reference("scenes", rows, "image", "caption")
+    return Reference(name, rows, "image", "caption")

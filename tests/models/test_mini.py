@@ -209,9 +209,10 @@ def test_patches_are_the_squares_of_the_latents_row_by_row():
     assert torch.equal(patches[1, GRID + 2], second_row_third_column.flatten())
 
 
-def test_prompts_are_captions_of_test_scenes():
-    prompts = (PROMPTS / "mini.txt").read_text(encoding="utf-8").splitlines()
-    assert prompts == quality.draw_prompts()
+@pytest.mark.parametrize(("model", "world"), [("mini", scenes.FULL), ("mini-dit", scenes.SIMPLE)])
+def test_prompts_are_captions_of_test_scenes(model, world):
+    prompts = (PROMPTS / f"{model}.txt").read_text(encoding="utf-8").splitlines()
+    assert prompts == quality.draw_prompts(world=world)
     assert len(set(prompts)) == 200
 
 

@@ -400,11 +400,12 @@ def test_halves_share_nothing_and_are_the_same_every_time():
 
 
 def test_scenes_lose_nothing_and_fewer_are_the_first_ones():
-    few, all_of_them = load_reference("scenes:12"), load_reference("scenes")
+    few, all_of_them, simple = map(load_reference, ("scenes:12", "scenes", "simple-scenes:12"))
     assert (len(few), len(all_of_them)) == (12, SCENES)
     for reference in (few, all_of_them):
         assert (reference.read(7) == scenes.draw(scenes.scene(7, "test"), 64, 64)).all()
         assert reference.captions([7]) == [scenes.scene(7, "test").caption]
+    assert simple.captions([7]) == [scenes.scene(7, "test", scenes.SIMPLE).caption]
 
 
 def test_a_state_is_a_reference_too(tmp_path):
@@ -418,7 +419,11 @@ def test_a_state_is_a_reference_too(tmp_path):
     [
         ("nowhere/*.parquet", MissingFileError, "no file matches"),
         ("nowhere/images.tar", MissingFileError, "no file matches"),
-        ("scene", InvalidInputError, "'scene' is not there: it may be 'scenes', 'scenes:300', a folder"),
+        (
+            "scene",
+            InvalidInputError,
+            "'scene' is not there: it may be 'scenes', 'scenes:300', 'simple-scenes', a folder",
+        ),
         ("data/no_such_folder", InvalidInputError, "is not there"),
     ],
 )
