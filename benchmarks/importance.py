@@ -1,6 +1,6 @@
 """Which layers follow ln N, and which of them the image depends on.
 
-    python benchmarks/importance.py mini mini-dit --prompts 8 --steps 25
+    python benchmarks/importance.py mini mini-dit terrain --prompts 8 --steps 25
 
 Entropy of every layer at native size beside its importance: how far the image changes, in its own standard
 deviations, when the layer's attention is made uniform, with an interval over images. The slope of entropy on
@@ -15,6 +15,7 @@ import pandas as pd
 import entropy_lib as el
 from entropy_lib.entropy import freezing_std
 from entropy_lib.files import PROMPTS
+from entropy_lib.models import terrain
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes.importance import branch_over_stream, importance, means_over_layers, with_importance
 from entropy_lib.sampling.request import native_size
@@ -23,6 +24,15 @@ from entropy_lib.statistics import cluster_mean, rank_correlation, slope_on_log_
 
 ROWS = 64  # query rows of each call whose entropy is measured
 SHARES = (0.5, 1, 2)  # of the native side
+
+
+def opened(model):
+    """A pipeline, and prompts that it knows; `terrain` is fetched where it is asked for."""
+    if model == "terrain":
+        return terrain.load(), [str(difficulty) for difficulty in range(1, 101)]
+    listed = PROMPTS / f"{model}.txt"
+    known = listed if listed.exists() else PROMPTS / "mini.txt"
+    return load(model), known.read_text(encoding="utf-8").splitlines()
 
 
 def requests(pipe, prompts, steps):
@@ -67,10 +77,9 @@ def main():
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--steps", type=int)
     given = parser.parse_args()
-    listed = (PROMPTS / "mini.txt").read_text(encoding="utf-8").splitlines()
-    prompts = [listed[place] for place in np.linspace(0, len(listed) - 1, given.prompts).astype(int)]
     for model in given.models:
-        pipe = load(model)
+        pipe, listed = opened(model)
+        prompts = [listed[place] for place in np.linspace(0, len(listed) - 1, given.prompts).astype(int)]
         sizes, options = requests(pipe, prompts, given.steps)
         native = native_size(pipe)
         table = el.entropy_by_size(pipe, sizes=sizes, rows=ROWS, **options)

@@ -176,7 +176,7 @@ def card_tables(report: dict) -> str:
         {
             "asked for": list(report["quality"]),
             "found": [shown(value) for value in report["quality"].values()],
-            "pictures": [v["count"] for v in report["quality"].values()],
+            "images": [v["count"] for v in report["quality"].values()],
         }
     )
     layers = pd.DataFrame(report["attention"])[

@@ -103,7 +103,7 @@ def card_table(report: dict) -> str:
     rows = []
     for name, kinds in report["retrieval"].items():
         texts = {kind: shown(value, 1) for kind, value in kinds.items()}
-        rows.append({"pictures": name, **texts})
+        rows.append({"images": name, **texts})
     return f"{report['model']}; 95 % Wilson intervals.\n\n{pd.DataFrame(rows).to_markdown(index=False)}\n"
 
 

@@ -249,7 +249,10 @@ def _interval(
             f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', "
             f"which needs {CLOSED_FORM * width} images and {LABELS} labels; take way='blocks'"
         )
-    if way == "blocks" or not enough:
+    still = any(FeatureState.of(each).covariance.trace() == 0 for each in methods) or (
+        _state(reference).covariance.trace() == 0
+    )
+    if way == "blocks" or not enough or still:  # what does not vary has no derivative
         return _by_deletion(methods, reference, blocks, level)
     first, *second = [_measured(features, reference, blocks) for features in methods]
     for other in second:

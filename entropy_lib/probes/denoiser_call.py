@@ -166,6 +166,8 @@ def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
         return
     if latents.shape[0] != images or latents.shape[2:] != sample.shape[2:]:
         return
+    if sample.shape[1] < latents.shape[1]:  # the first of a list, as Z-Image hands over
+        return
     # other channels are masks and images; lengths differ as schedulers scale what the network gets
     flat = (each[:, : latents.shape[1]].flatten(1).float() for each in (sample, latents))
     rows, own = (torch.nn.functional.normalize(each, dim=1) for each in flat)

@@ -31,10 +31,10 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    denoiser,
     forget_compiled,
     native_latent_size,
     select_layers,
+    sole_denoiser,
     training_tokens,
 )
 
@@ -136,7 +136,7 @@ def ablated(
     """
     if intervention not in INTERVENTIONS:
         raise UnknownNameError("intervention", intervention, INTERVENTIONS)
-    network = denoiser(model)
+    network = sole_denoiser(model)
     native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
     names = select_layers(list(training_tokens(network, native)), layers)
     for name in names if heads is not None else []:
@@ -179,17 +179,17 @@ def importance(
     """
     if by not in PARTS:
         raise UnknownNameError("part", by, PARTS)
+    native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
     with ablated(model, intervention, layers, latent_size=latent_size):
-        pass  # wrong arguments are known before anything is generated
+        parts = list(_parts(sole_denoiser(model), by, layers, native))  # wrong arguments are known before
     plain, again = _checked(generate()), _checked(generate())
     if plain.shape != again.shape or relative_change(plain, again).max() > SAME:
         raise InvalidInputError(
             "generate gave two different sets of images; fix prompts, seeds and noise, so that what changes "
             "is due to attention alone"
         )
-    native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
     tables = []
-    for labels, names, heads in _parts(denoiser(model), by, layers, native):
+    for labels, names, heads in parts:
         with ablated(model, intervention, names, heads, latent_size=latent_size):
             change = relative_change(plain, _checked(generate()))
         rows = {"intervention": intervention, "image": range(len(change)), "change": change}
@@ -227,8 +227,11 @@ def branch_over_stream(
 
     Returns:
         a mean over calls and rows for each layer.
+
+    Raises:
+        AttentionNotSeenError: for a layer that did not run.
     """
-    network = denoiser(model)
+    network = sole_denoiser(model)
     names = select_layers(list(training_tokens(network, native_latent_size(model))), layers)
     streams: dict[str, Tensor] = {}
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -242,7 +245,11 @@ def branch_over_stream(
                 module.register_forward_hook(hooks[1]),
             ):
                 stack.callback(handle.remove)
+        stack.callback(forget_compiled)
+        forget_compiled()
         generate()
+    if unseen := [name for name, each in found.items() if not each]:
+        raise AttentionNotSeenError(f"{unseen[0]!r} did not run; let generate run the model")
     return pd.Series({name: float(np.mean(each)) for name, each in found.items()}, name="branch_over_stream")
 
 
@@ -309,8 +316,10 @@ def with_importance(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame
         measured: of `importance`, by layer.
 
     Raises:
-        InvalidInputError: where a layer of the table was not measured.
+        InvalidInputError: where a layer of the table was not measured; for heads, or several interventions.
     """
+    if "head" in measured or measured.intervention.nunique() > 1:
+        raise InvalidInputError("give one intervention, measured by layer: importance(…, by='layer')")
     means = measured.groupby("layer", sort=False).change.mean()
     if missing := sorted(set(table.layer) - set(means.index)):
         raise InvalidInputError(f"the importance of {missing[0]!r} was not measured; measure it by layer")
@@ -336,7 +345,7 @@ def means_over_layers(
 
     Raises:
         InvalidInputError: for missing columns, an importance that is negative or NaN, and where no layer is
-            alive.
+            alive in one of the groups. Rows without a value have no vote.
 
     Example:
         >>> rows = [("a", "dead", 0.0, 6.0), ("a", "alive", 0.5, 2.0), ("a", "lively", 1.5, 3.0)]
@@ -347,12 +356,15 @@ def means_over_layers(
     keys = list(by)
     if missing := [name for name in ("layer", "importance", value, *keys) if name not in table]:
         raise InvalidInputError(f"the table has no column {missing[0]!r}; see with_importance")
-    if not (table.importance >= 0).all() or table.importance.max() < dead:
-        raise InvalidInputError(
-            f"importance must be a number from 0 for every layer, and {dead:g} at least for one; it lies "
-            f"between {table.importance.min():.3g} and {table.importance.max():.3g}"
-        )
+    if not keys or not (table.importance >= 0).all():
+        raise InvalidInputError("by must name a column, and importance be a number from 0 for every layer")
     layers = table.groupby([*keys, "layer"], sort=False, observed=True)[[value, "importance"]].mean()
+    layers = layers.dropna(subset=[value])
+    strongest = layers.importance.groupby(level=keys, sort=False).max()
+    if strongest.min() < dead:
+        raise InvalidInputError(
+            f"no layer of {strongest.idxmin()} has an importance of {dead:g}; measure it with more images"
+        )
     votes = {"all": 1.0, "by importance": layers.importance, "without dead": layers.importance >= dead}
     groups, means = [layers.index.get_level_values(key) for key in keys], []
     for name, vote in votes.items():

@@ -26,6 +26,10 @@ from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher
 
 BLOCK = 1 << 22  # weights formed at a time
+COLUMNS = [
+    "layer", "step", "branch", "image", "head", "height", "width", "tokens", "edge_share", "edge_area",
+    "largest", "largest_row", "largest_column", "distance", "uniform_distance",
+]  # fmt: skip
 
 
 class MassProbe(AttentionWatcher):
@@ -38,13 +42,11 @@ class MassProbe(AttentionWatcher):
     Attributes:
         rows: one a layer, step, branch, image and head, as in `table()`, with `mass`, the map.
 
-    `table()` has the columns
-        layer, step, branch, image, head, height, width, tokens: where.
-        edge_share, edge_area: shares of the mass and of the tokens that lie on the outermost ring.
-        largest, largest_row, largest_column: the share of the key that gets most, and where it lies, from 0
-            (top, left) to 1: whether a sink moves with the size.
-        distance, uniform_distance: mean distance from query to key in tokens, by weight and for equal
-            weights.
+    `table()` has, beside where (`layer, step, branch, image, head, height, width, tokens`), `edge_share` and
+    `edge_area`: shares of the mass and of the tokens that lie on the outermost ring; `largest, largest_row,
+    largest_column`: the share of the key that gets most, and where it lies, from 0 (top, left) to 1, so
+    whether a sink moves with the size; `distance, uniform_distance`: mean distance from query to key in
+    tokens, by weight and for equal weights.
     """
 
     def __init__(
@@ -72,9 +74,9 @@ class MassProbe(AttentionWatcher):
         mass, distance, uniform = _mass(
             call.query[:, :, asks].float() * call.scale, call.key.float(), own, place.height, place.width
         )
-        images = step.images * (len(mass) // (step.images * len(step.branches)))
+        frames = len(mass) // (step.images * len(step.branches))
         for row, heads in enumerate(mass):
-            branch, image = divmod(row, images)
+            branch, image = divmod(row // frames, step.images)
             for head, values in enumerate(heads):
                 self.rows.append(
                     {
@@ -88,7 +90,7 @@ class MassProbe(AttentionWatcher):
 
     def table(self) -> pd.DataFrame:
         """Everything seen so far, without the maps."""
-        return pd.DataFrame([{key: row[key] for key in row if key != "mass"} for row in self.rows])
+        return pd.DataFrame(self.rows, columns=COLUMNS)
 
 
 def where(mass: Float[np.ndarray, "height width"]) -> dict[str, float]:

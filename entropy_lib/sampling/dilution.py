@@ -148,12 +148,14 @@ def restoring_factors(
     Returns:
         one row for each: `mass` at native size, `diluted` at the other, `gap` there, the factor `needed`
         (nan where no factor from 0.25 to 8 is enough) and the one `predicted` (nan where the gap is no gap).
+        Of what only one of the tables has, there is none.
     """
     masses, rows = [f"mass at {factor:.4g}" for factor in FACTORS], []
-    means = [
+    first, second = (
         table.groupby(list(by), sort=False)[[*masses, "gap", "tokens"]].mean() for table in (native, other)
-    ]
-    for (key, before), (_, after) in zip(means[0].iterrows(), means[1].iterrows(), strict=True):
+    )
+    for key in first.index.intersection(second.index, sort=False):
+        before, after = first.loc[key], second.loc[key]
         wanted, keys = before["mass at 1"], key if isinstance(key, tuple) else (key,)
         needed = _crossing(after[masses].to_numpy(float), wanted)
         predicted = dilution_factor(after.tokens, before.tokens, after.gap) if after.gap > 0 else math.nan

@@ -143,8 +143,14 @@ def rotary_embedding(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def padded(network: nn.Module, mode: str) -> Iterator[None]:
-    """Another padding while the block runs; every convolution is as it was on any exit."""
+    """Another padding while the block runs; every convolution is as it was on any exit.
+
+    Raises:
+        UnsupportedModelError: for a network without convolutions that see a border, as transformers are.
+    """
     before = padding_of(network)
+    if not before:
+        raise UnsupportedModelError(f"{type(network).__name__} has no convolution that sees a border")
     set_padding(network, mode)
     try:
         yield

@@ -223,6 +223,11 @@ def apply_scale(
     found = layers_at(network, *latent_size)
     chosen_layers = choose_layers(found, layers, attends)
     names = [name for name in chosen_rule.layers(training) if name in chosen_layers]
+    if not names:
+        raise InvalidInputError(
+            f"rule {chosen_rule.name!r} is for none of the chosen layers: layers is {layers!r}, attends is "
+            f"{attends!r}; el.training_tokens lists the layers"
+        )
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
     remove_scale(network)
     state = ModelScale(

@@ -196,8 +196,8 @@ def lumina():
     )
     pipe.vae_scale_factor, pipe.default_sample_size, pipe.default_image_size = 8, 8, 64
     pipe.set_progress_bar_config(disable=True)
-    states = {"embeds": torch.randn(1, 7, 32), "attention_mask": torch.ones(1, 7)}
-    text = {f"{sign}prompt_{name}": each for sign in ("", "negative_") for name, each in states.items()}
+    text = {f"{sign}prompt_embeds": torch.randn(1, 7, 32) for sign in ("", "negative_")}
+    text |= {f"{sign}prompt_attention_mask": torch.ones(1, 7) for sign in ("", "negative_")}
 
     def run(height, width, **options):
         torch.manual_seed(0)

@@ -167,10 +167,13 @@ def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
     Args:
         shares: columns `size, metric, method, share, low, high, entropy`; the first four of the degradation,
             `entropy` the fraction of its change. 1 is all of it; beyond -2 and 2 the vertical axis is cut.
+            Where there is nothing to remove (NaN), no point stands.
     """
-    shares = shares.rename(columns={"share": "estimate"})
+    shares = shares.rename(columns={"share": "estimate"}).dropna(subset=["estimate", "entropy"])
     cells, looks = list(shares.groupby(["size", "metric"], sort=False)), looks_of(shares.method)
-    figure, axes = panels_of(len(cells), 4.6, 3.8, most=3)
+    figure, axes = panels_of(max(len(cells), 1), 4.6, 3.8, most=3)
+    if not cells:
+        axes[0].text(0.5, 0.5, "no degradation to remove", ha="center")
     for ax, ((size, metric), part) in zip(axes, cells, strict=True):
         low, high = part[["low", "estimate"]].min().min(), part[["high", "estimate"]].max().max()
         ends = part.entropy.min(), part.entropy.max()
