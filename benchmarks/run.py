@@ -31,7 +31,7 @@ SCRIPTS = {  # name: arguments
     "interruptions": ["20"],
     "evaluation": [],
     "coverage": ["32", "200"],
-    "importance": ["mini", "mini-dit"],
+    "importance": ["mini", "mini-dit", "terrain"],
     "gpu": [],
 }
 COLOURED = "\x1b["  # how a line begins that a library, Ray for one, prints for a terminal

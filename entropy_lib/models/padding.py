@@ -49,5 +49,5 @@ def _convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     return {
         name: module
         for name, module in named
-        if isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+        if isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid")
     }

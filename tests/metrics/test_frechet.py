@@ -350,6 +350,14 @@ def test_methods_of_equal_distance_differ_in_one_comparison_of_twenty():
     assert np.mean([interval.low > 0 for interval in worse]) > 0.9
 
 
+def test_images_that_are_all_alike_have_a_distance_too():
+    varied, labels = mixed(80, 4, 0), deal_blocks(range(80))
+    still = torch.zeros(80, 4)
+    for pair in ((still, varied), (varied, still)):
+        found, blocks = (frechet_interval(*pair, labels, way=way) for way in (None, "blocks"))
+        assert found == blocks
+
+
 def test_levels_are_refused_where_there_are_too_few_images():
     features, labels = mixed(39, 20, 0), deal_blocks(range(39), blocks=13)
     real = mixed(60, 20, 1)

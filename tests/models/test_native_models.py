@@ -140,12 +140,12 @@ def test_generate_guides_patches_and_measures(made):
 
 
 def test_branches_are_those_of_the_prompts(made):
-    """Z-Image puts its prompts before the negative ones, others call their network twice; FLUX.2 gets a
-    number.
+    """Z-Image puts its prompts before the negative ones, and is guided from 0 on, not from 1; others call
+    their network twice; FLUX.2 gets a number.
     """
     pipe, _, side = made
     tables = []
-    for guidance in (3.0, 1.0):
+    for guidance in (3.0, 0.0 if isinstance(pipe, diffusers.ZImagePipeline) else 1.0):
         with el.EntropyProbe(pipe, latent_size=(side // 8, side // 8), per_image=True) as probe:
             draw(pipe, side, side, guidance)
         table = probe.table()

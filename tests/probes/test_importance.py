@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, NotFiniteError, UnknownNameError
+from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, NotFiniteError, UnknownNameError
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes.importance import (
     INTERVENTIONS,
@@ -187,7 +187,7 @@ def rows():
     own = table.layer.map({"dead": 1.0, "alive": 0.25, "lively": 0.0})
     measured = pd.DataFrame(
         {"layer": ["dead", "alive", "lively"] * 2, "change": [0.0, 0.5, 1.0, 0.0, 0.7, 1.4]}
-    )
+    ).assign(intervention="uniform")
     table["entropy"] = own * np.log(table.tokens) + (table.prompt == "b") + 0.1 * table.step
     return with_importance(table, measured)
 
@@ -220,8 +220,39 @@ def test_the_three_means_have_slopes_of_their_own(rows):
 def test_means_that_cannot_be_had_are_refused(rows):
     with pytest.raises(InvalidInputError, match="no column 'importance'"):
         means_over_layers(rows.drop(columns="importance"))
-    for importance_of in (rows.importance * 0, rows.importance - 1, rows.importance.where(rows.step == 0)):
-        with pytest.raises(InvalidInputError, match="must be a number from 0"):
+    for importance_of in (rows.importance - 1, rows.importance.where(rows.step == 0)):
+        with pytest.raises(InvalidInputError, match="importance be a number from 0"):
             means_over_layers(rows.assign(importance=importance_of))
     with pytest.raises(InvalidInputError, match="'lively' was not measured"):
-        with_importance(rows, pd.DataFrame({"layer": ["dead", "alive"], "change": [0.0, 1.0]}))
+        with_importance(
+            rows, pd.DataFrame({"layer": ["dead", "alive"], "intervention": "uniform", "change": 1.0})
+        )
+
+
+def test_heads_within_heads_are_both_changed(network):
+    name = next(iter(el.training_tokens(network)))
+    network = network.double()
+    with ablated(network, "mean key", name, heads=[0, 1]):
+        both = called_in_double(network)
+    with ablated(network, "mean key", name, heads=[0]), ablated(network, "mean key", name, heads=[1]):
+        assert torch.allclose(called_in_double(network), both)
+
+
+def test_values_that_are_missing_have_no_vote_and_each_group_has_a_live_layer():
+    table = pd.DataFrame(
+        {"prompt": "a", "layer": ["x", "y", "z"], "importance": 1.0, "entropy": [np.nan, 2, 4]}
+    )
+    assert means_over_layers(table).entropy.tolist() == [3.0, 3.0, 3.0]
+    dead = pd.concat([table, table.assign(prompt="b", importance=0.001)])
+    with pytest.raises(InvalidInputError, match=r"no layer of b has an importance of 0\.01"):
+        means_over_layers(dead)
+    with pytest.raises(InvalidInputError, match="by must name a column"):
+        means_over_layers(table, by=[])
+
+
+def test_importance_of_heads_is_none_of_layers_and_what_did_not_run_has_none(network):
+    heads = pd.DataFrame({"layer": ["x"], "head": [0], "intervention": "uniform", "change": 1.0})
+    with pytest.raises(InvalidInputError, match="measured by layer"):
+        with_importance(pd.DataFrame({"layer": ["x"]}), heads)
+    with pytest.raises(AttentionNotSeenError, match="did not run"):
+        branch_over_stream(network, lambda: None)

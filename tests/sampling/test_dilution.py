@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import entropy_lib as el
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.sampling.dilution import ThingProbe, dilution_factor, restoring_factors, thing_mass
+from entropy_lib.sampling.dilution import FACTORS, ThingProbe, dilution_factor, restoring_factors, thing_mass
 from entropy_lib.scenes import scenes
 
 SCENES = [scenes.scene(number, "test", scenes.SIMPLE) for number in range(2)]
@@ -69,3 +70,12 @@ def test_a_thing_of_the_same_pixels_keeps_less_in_a_larger_image():
 def test_it_takes_a_flow(pipe):
     with pytest.raises(UnsupportedModelError, match="DDIMScheduler is no scheduler of a flow"):
         measured(pipe, 64)
+
+
+def test_layers_are_paired_by_name():
+    masses = {f"mass at {factor:.4g}": 0.5 for factor in FACTORS}
+    rows = [{"layer": name, "gap": gap, "tokens": 64} | masses for name, gap in (("fine", 1.0), ("mid", 2.0))]
+    native = pd.DataFrame(rows)
+    found = restoring_factors(native, native[::-1].assign(tokens=128)).set_index("layer")
+    assert found.gap.to_dict() == {"fine": 1.0, "mid": 2.0}
+    assert restoring_factors(native, native[:1]).layer.tolist() == ["fine"]

@@ -195,3 +195,8 @@ def test_noise_levels_are_of_a_model_and_a_size(pipe, tmp_path):
     (tmp_path / "y.json").write_text(json.dumps([1]))
     with pytest.raises(InvalidInputError, match=r"y\.json holds no noise levels"):
         NoiseLevels.read(tmp_path / "y.json")
+
+
+def test_a_padding_that_no_convolution_has_is_refused(dit):
+    with pytest.raises(UnsupportedModelError, match="no convolution that sees a border"):
+        el.generate(dit, ["an owl"], [0], "64x64", "padding(circular)", steps=1)

@@ -13,6 +13,7 @@ from entropy_lib.errors import (
     UnknownNameError,
     UnsupportedModelError,
 )
+from entropy_lib.scaling.patch import applied_rule
 
 
 class ScalePassed(AttnProcessor2_0):
@@ -226,3 +227,10 @@ def test_unknown_names_are_refused_before_anything_changes(network):
     with pytest.raises(UnknownNameError, match="unknown layer"):
         el.apply_scale(network, "paper", "down_block.*")
     assert hooks(network) == before
+
+
+def test_a_rule_for_none_of_the_layers_is_refused_and_an_earlier_one_stays(network, call):
+    el.apply_scale(network, "paper")
+    with pytest.raises(InvalidInputError, match="for none of the chosen layers: layers is 'mid_block"):
+        el.apply_scale(network, "power(2)[0]", layers="mid_block*")
+    assert applied_rule(network).name == "paper"

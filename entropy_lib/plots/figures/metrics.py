@@ -174,7 +174,7 @@ def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
     figure, axes = panels_of(max(len(cells), 1), 4.6, 3.8, most=3)
     if not cells:
         axes[0].text(0.5, 0.5, "no degradation to remove", ha="center")
-    for ax, ((size, metric), part) in zip(axes, cells, strict=True):
+    for ax, ((size, metric), part) in zip(axes, cells, strict=False):
         low, high = part[["low", "estimate"]].min().min(), part[["high", "estimate"]].max().max()
         ends = part.entropy.min(), part.entropy.max()
         room = 0.05 * (high - low), 0.1 + 0.1 * (ends[1] - ends[0])
