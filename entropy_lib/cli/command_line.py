@@ -32,7 +32,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 LOOKS = {"no_args_is_help": True, "rich_markup_mode": None}
-SWEEP = "`sweep plan | sample | status | reduce`: notebooks 06, 09 and 10 without the notebook."
+SWEEP = "`sweep plan | sample | status | reduce`: notebooks 06 and 08 to 11 without the notebook."
 STUDY = "`study make | check | analyse`: a pairwise user study of the images of a sweep."
 app = typer.Typer(cls=_Commands, help=__doc__, add_completion=False, pretty_exceptions_enable=False, **LOOKS)
 sweep, study = typer.Typer(help=SWEEP, **LOOKS), typer.Typer(help=STUDY, **LOOKS)
@@ -128,7 +128,7 @@ def calibrate(
     device: _option(str, "auto, cpu, cuda, mps.") = "auto",
     dtype: _option(str, "auto, float32, float16, bfloat16.") = "auto",
 ) -> None:
-    """Measure what equal-entropy and ultraimage need to know of a model; notebook 10 takes the file."""
+    """Measure what equal-entropy and ultraimage need to know of a model; notebook 11 takes the file."""
     from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
     from entropy_lib.sampling.calibration_run import calibrate as measure  # diffusers is slow to import
 

@@ -1,4 +1,4 @@
-"""From the parameters of notebooks 06 to 10 to a plan and a comparison, and whether they can be had here.
+"""From the parameters of notebooks 06 to 11 to a plan and a comparison, and whether they can be had here.
 
 Notebooks and the command line both come this way.
 """

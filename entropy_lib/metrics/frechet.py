@@ -143,7 +143,7 @@ def frechet_interval(
     if count < ENOUGH * width:
         raise InvalidInputError(
             f"{count} images for {width} features: too few for the level of a Fréchet distance, no interval "
-            f"would cover it. Draw at least {ENOUGH * width} (in each part), or report KID, or the paired "
+            f"would cover it. Generate at least {ENOUGH * width} (in each part), or report KID or the paired "
             "difference of two methods"
         )
     return _interval([features], known, (labels, reference_labels), level, way)

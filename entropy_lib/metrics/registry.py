@@ -194,7 +194,7 @@ METRICS: dict[str, Distance | Score | PictureScore] = {
 }  # fmt: skip
 
 # The preregistration: outcomes that were chosen before anything was generated to tell of repetition above the
-# native size and of incompleteness below it. Notebooks 09 and 10, their summaries and
+# native size and of incompleteness below it. Notebooks 09 to 11, their summaries and
 # `sweep.primary_outcomes` take them from here.
 PRIMARY = {"above": ("Over-count",), "below": ("Under-count", "Completeness")}
 # instead, where nothing counts things

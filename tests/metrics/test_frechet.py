@@ -362,7 +362,7 @@ def test_levels_are_refused_where_there_are_too_few_images():
     features, labels = mixed(39, 20, 0), deal_blocks(range(39), blocks=13)
     real = mixed(60, 20, 1)
     with pytest.raises(
-        ValueError, match=r"39 images for 20 features: too few .* Draw at least 40 .* or report KID"
+        ValueError, match=r"39 images for 20 features: too few .* Generate at least 40 .* or report KID"
     ):
         frechet_interval(features, real, labels)
     with pytest.raises(ValueError, match=r"39 images of 13 labels for 20 features.* take way='blocks'"):
