@@ -97,8 +97,8 @@ def main():
             f"\nrank correlation of branch / stream with importance: {correlation:.2f} (p = {p_value:.2g})\n"
         )
         means = means_over_layers(with_importance(table, measured), ["prompt", "size"])
-        area = {str(size): size.pixels for size in sizes}
-        for name, part in means.assign(tokens=means["size"].map(area)).groupby("layers", sort=False):
+        tokens = table.groupby("size").tokens.mean()  # of joint attention, text too
+        for name, part in means.assign(tokens=means["size"].map(tokens)).groupby("layers", sort=False):
             print(f"slope of entropy on ln N, {name}: {slope_on_log_tokens(part)}")
 
 
