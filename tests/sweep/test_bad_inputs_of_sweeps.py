@@ -251,7 +251,7 @@ def broken_sprites(path):
     (path / "SHA256SUMS").write_bytes((sprites.PARQUET.parent / "SHA256SUMS").read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sprites, "PARQUET", path / sprites.PARQUET.name)
-        return _scenes.__wrapped__(8)
+        return _scenes.__wrapped__("scenes", 8)
 
 
 def foreign_state(path):
