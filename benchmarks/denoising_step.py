@@ -1,5 +1,4 @@
-"""One denoising step of the Stable Diffusion 2.1-base architecture: what the patch and the probe cost, and
-forming the maps.
+"""One denoising step of the Stable Diffusion 2.1-base architecture: patch, probe, and forming the maps.
 
     python benchmarks/denoising_step.py [rounds]
 

@@ -1,5 +1,4 @@
-"""What metric tables cost: the share of drawing outside the model, cached features, and memory by the number
-of images.
+"""What metric tables cost: time outside the model, cached features, memory, and the price of an interval.
 
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py beside 10000 2048      # one row of the ratios; or "table", "memory"
