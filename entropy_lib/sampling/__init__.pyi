@@ -13,7 +13,6 @@ from . import rivals as rivals
 from .calibration_run import calibrate as calibrate
 from .calibration_run import out_of_reach as out_of_reach
 from .generation import generate as generate
-from .generation import own_options as own_options
 from .measurement import entropy_by_size as entropy_by_size
 from .measurement import logit_shape_by_size as logit_shape_by_size
 from .measurement import native_layers as native_layers

@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 from entropy_lib.errors import InvalidInputError, NotFiniteError
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.models.runs import call_options, returned_images
-from entropy_lib.models.runs import own_options as own_options
 from entropy_lib.sampling.methods import METHODS, UNSCALED, Images, Method
 from entropy_lib.sampling.methods import method as parsed
 from entropy_lib.sampling.request import Request, check_requests, distinct_rules_at, unseeded

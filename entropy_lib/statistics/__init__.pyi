@@ -3,7 +3,6 @@ from . import fits as fits
 from . import interval as interval
 from . import interventions as interventions
 from . import resampling as resampling
-from . import sides as sides
 from . import two_way as two_way
 from .fits import SlopeFit as SlopeFit
 from .fits import check_shares as check_shares
@@ -11,6 +10,7 @@ from .fits import cluster_mean as cluster_mean
 from .fits import fraction_removed as fraction_removed
 from .fits import slope_on_log_tokens as slope_on_log_tokens
 from .fits import slopes_by_rule as slopes_by_rule
+from .fits import slopes_on_sides as slopes_on_sides
 from .interval import Interval as Interval
 from .interval import wilson as wilson
 from .interventions import best_on_tuning as best_on_tuning
@@ -23,7 +23,6 @@ from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together
 from .resampling import jackknife as jackknife
 from .resampling import jackknife_difference as jackknife_difference
-from .sides import slopes_on_sides as slopes_on_sides
 from .two_way import Components as Components
 from .two_way import mixed_model as mixed_model
 from .two_way import power as power

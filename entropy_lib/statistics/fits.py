@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, extra
 from entropy_lib.statistics.interval import Interval, check_level
@@ -57,9 +58,6 @@ def slope_on_log_tokens(
         value, tokens, cluster: column names.
         level: of the interval.
     """
-    with extra("metrics"):
-        import statsmodels.api as sm
-
     check_level(level)
     data = _columns(table, [value, tokens, cluster])
     if missing := int(data.isna().any(axis=1).sum()):
@@ -74,13 +72,64 @@ def slope_on_log_tokens(
             f"{sizes} token counts and {clusters} clusters of {cluster!r}; "
             "a slope with an interval needs two of each"
         )
-    design = sm.add_constant(np.log(data[tokens].to_numpy(float)))
-    groups = pd.factorize(data[cluster])[0]
-    result = sm.OLS(data[value].to_numpy(float), design).fit(
-        cov_type="cluster", cov_kwds={"groups": groups}, use_t=True
-    )
-    slope = Interval.around(result.params[1], result.bse[1], level, clusters)
-    return SlopeFit(slope, float(result.params[0]))
+    fitted, errors = _clustered_slopes(np.log(data[[tokens]].to_numpy(float)), data, value, cluster)
+    slope = Interval.around(fitted[1], errors[1], level, clusters)
+    return SlopeFit(slope, float(fitted[0]))
+
+
+def slopes_on_sides(
+    table: pd.DataFrame, value: str = "entropy", cluster: str = "prompt", level: float = 0.95
+) -> dict[str, Interval]:
+    """Fit `value` = a + b ln `height` + c ln `width` with cluster-robust intervals.
+
+    Args:
+        table: one row a measurement, with columns `height, width`; sizes of several shapes.
+        value, cluster: column names.
+        level: of the intervals.
+
+    Returns:
+        {"height": b, "width": c}.
+
+    Raises:
+        InvalidInputError: for missing values, one cluster, and where height and width do not vary apart.
+
+    Example:
+        >>> sizes = [(8, 8), (8, 16), (16, 8), (16, 16)]
+        >>> rows = [(p, h, w, p + 0.5 * np.log(h)) for p in range(3) for h, w in sizes]
+        >>> fit = slopes_on_sides(pd.DataFrame(rows, columns=["prompt", "height", "width", "entropy"]))
+        >>> round(fit["height"].estimate, 3), abs(round(fit["width"].estimate, 3))
+        (0.5, 0.0)
+    """
+    check_level(level)
+    names = ["height", "width", value, cluster]
+    if missing := [name for name in names if name not in table or table[name].isna().any()]:
+        raise InvalidInputError(f"column {missing[0]!r} is not in the table, or has missing values")
+    sides = table[["height", "width"]].to_numpy(float)
+    if not (sides > 0).all():
+        raise InvalidInputError(f"height and width go down to {sides.min():g}; they must be above 0")
+    clusters = table[cluster].nunique()
+    if np.linalg.matrix_rank(np.column_stack([np.ones(len(sides)), np.log(sides)])) < 3 or clusters < 2:
+        sizes = sorted({f"{height}x{width}" for height, width in zip(table.height, table.width, strict=True)})
+        raise InvalidInputError(
+            f"{clusters} clusters of {cluster!r} and sizes {', '.join(sizes)}; slopes apart need two "
+            "clusters, and sizes of several shapes, as 64x64, 64x128 and 128x64"
+        )
+    slopes, errors = _clustered_slopes(np.log(sides), table, value, cluster)
+    named = zip(("height", "width"), slopes[1:], errors[1:], strict=True)
+    return {name: Interval.around(slope, error, level, clusters) for name, slope, error in named}
+
+
+def _clustered_slopes(
+    logs: Float[np.ndarray, "row side"], table: pd.DataFrame, value: str, cluster: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Constant and slopes of least squares, and their cluster-robust standard errors."""
+    with extra("metrics"):
+        import statsmodels.api as sm
+
+    groups = {"groups": pd.factorize(table[cluster])[0]}
+    design = sm.add_constant(logs, has_constant="add")
+    fit = sm.OLS(table[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds=groups, use_t=True)
+    return fit.params, fit.bse
 
 
 def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:

@@ -4,9 +4,8 @@ import torch
 from diffusers import UNet2DModel
 from hypothesis import given
 from hypothesis import strategies as st
+from largest_tensor import LargestTensor
 from tiny_networks import tiny
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
@@ -143,30 +142,18 @@ def test_networks_of_other_names_are_named():
         el.apply_scale(Cascade(*(tiny("WanTransformer3DModel") for _ in range(2))), "paper")
 
 
-class OffMeta(TorchDispatchMode):
-    """Remembers the elements of the largest tensor that is made anywhere but on the meta device."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        made = [
-            leaf.numel()
-            for leaf in tree_leaves(result)
-            if isinstance(leaf, torch.Tensor) and not leaf.is_meta
-        ]
-        self.elements = max([self.elements, *made])
-        return result
+def is_off_meta(tensor):
+    return not tensor.is_meta
 
 
 def test_tracing_takes_no_memory(network):
     """Neither for weights nor for the 262,144 tokens of this size."""
     for cached in (_layers, trace.trace_at, trace._structure, trace._twin):
         cached.cache_clear()
-    with OffMeta() as made:
+    with LargestTensor(is_off_meta) as made:
         tokens_at(network, 512, 512)
     assert made.elements <= 100, "places and masks, which networks count by"
-    with OffMeta() as made:
+    with LargestTensor(is_off_meta) as made:
         network.conv_in(torch.zeros(1, 4, 8, 8))
     assert made.elements > 1, "a real run is noticed"
     assert torch.is_grad_enabled()

@@ -7,8 +7,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from largest_tensor import LargestTensor
 
 from entropy_lib import metrics
 from entropy_lib.metrics.samples import ROWS
@@ -209,20 +208,8 @@ def test_wilson_limits_are_those_of_scipy(hits, count):
     )
 
 
-class Largest(TorchDispatchMode):
-    """Remembers the number of elements of the largest float64 tensor that is made."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        made = [
-            leaf.numel()
-            for leaf in tree_leaves(result)
-            if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64
-        ]
-        self.elements = max([self.elements, *made])
-        return result
+def is_float64(tensor):
+    return tensor.dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -241,7 +228,7 @@ def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width)
     """
     count = 3 * ROWS // 2
     features = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
-    with Largest() as largest:
+    with LargestTensor(is_float64) as largest:
         reduce(features, deal_blocks(range(count)))
     assert largest.elements <= (ROWS * 64 if width == 64 else ROWS * (ROWS + 5))
 
