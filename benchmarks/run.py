@@ -31,6 +31,7 @@ SCRIPTS = {  # name: arguments
     "interruptions": ["20"],
     "evaluation": [],
     "coverage": ["32", "200"],
+    "positions": [],
     "importance": ["mini", "mini-dit", "terrain"],
     "gpu": [],
 }
