@@ -29,7 +29,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError, shortened
-from entropy_lib.files import DATA, restore_command, sha256
+from entropy_lib.files import DATA, INSTALLED, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser, note_native_size
@@ -327,7 +327,7 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
     known = CATALOGUE.get(model) if "/" in model else entry(model)
     source = known.source if known else model
     if "/" not in source:
-        raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
+        raise _missing(source)
     own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
     chosen = {"revision": revision} if revision else {}
     local = {"local_files_only": offline or not hub_answers()}
@@ -563,8 +563,16 @@ def weights_are_here(model: str) -> bool:
         return True
     source, revision = on_hub(model)
     if "/" not in source:
-        raise WeightsError(f"data/{source} is missing; restore it with `{restore_command(source)}`")
+        raise _missing(source)
     return isinstance(try_to_load_from_cache(source, "model_index.json", revision=revision), str)
+
+
+def _missing(source: str) -> WeightsError:
+    """For an embedded model that is not there: the wheel leaves out those that have the parts of another."""
+    again = f"restore it with `{restore_command(source)}`"
+    control = INSTALLED and CATALOGUE[source].parts is not None
+    again = "the wheel leaves controls out, so work in a clone of the repository" if control else again
+    return WeightsError(f"data/{source} is missing; {again}")
 
 
 def on_hub(model: str) -> tuple[str, str | None]:
