@@ -23,6 +23,7 @@ Example:
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -141,6 +142,11 @@ class Method:
         return replace(self, rule=rule(self.rule).whole.name).name
 
     @property
+    def base(self) -> str:
+        """Name of the same without a rule."""
+        return replace(self, rule=UNSCALED).name
+
+    @property
     def name(self) -> str:
         """The shortest string that means it."""
         if self.direct:
@@ -225,6 +231,24 @@ def _value(text: str, kind: Kind, value: str | None) -> float | str | None:
             f"{kind.largest:g}"
         )
     return number
+
+
+def doses(methods: Sequence[str | Rule | Method]) -> list[dict[str, str | float]]:
+    """Which methods are doses of the rule (ln N / ln T)^p, all else being equal.
+
+    Returns:
+        A row each, `method, base, dose`: `base` is the same method without a rule, `dose` the exponent p. A
+        base of fewer than two doses is left out, and so is a rule for some layers or a part of the way.
+
+    Example:
+        >>> rows = doses(["unscaled", "paper", "power(2)[0]", "padding + paper", "resized(lanczos)"])
+        >>> [tuple(row.values()) for row in rows]
+        [('unscaled', 'unscaled', 0.0), ('paper', 'unscaled', 0.5)]
+    """
+    chosen = [(each, rule(each.rule).exponent) for each in method_list(methods) if METHODS[each.kind].ruled]
+    rows = [{"method": each.name, "base": each.base, "dose": p} for each, p in chosen if p is not None]
+    count = Counter(row["base"] for row in rows)
+    return [row for row in rows if count[row["base"]] > 1]
 
 
 def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[str]]:

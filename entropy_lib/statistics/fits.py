@@ -170,9 +170,18 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
 
 
 def cluster_mean(
-    table: pd.DataFrame, value: str, by: str | list[str], cluster: str = "prompt", level: float = 0.95
+    table: pd.DataFrame,
+    value: str,
+    by: str | list[str],
+    cluster: str = "prompt",
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
 ) -> pd.DataFrame:
     """Mean of `value` in each group of `by` with a t interval over cluster means.
+
+    Args:
+        bounds: what the values lie between, as shares and counts do: then the limits do too, see
+            `Interval.within`.
 
     Returns:
         columns of `by`, then `estimate, low, high, clusters`. With one cluster the limits are NaN.
@@ -186,6 +195,7 @@ def cluster_mean(
     )
     grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"])
     means = [Interval.around(*row[:2], level, int(row[2])) for row in grouped.itertuples(index=False)]
+    means = [mean.within(*bounds) for mean in means] if bounds else means
     rows = pd.DataFrame(
         [mean.columns() for mean in means], index=grouped.index, columns=["estimate", "low", "high"]
     )

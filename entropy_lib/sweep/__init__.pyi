@@ -14,6 +14,7 @@ from .plan import Unit as Unit
 from .reduce import Tables as Tables
 from .reduce import evaluate as evaluate
 from .reduce import image_outcomes as image_outcomes
+from .reduce import outcome_means as outcome_means
 from .reduce import primary_outcomes as primary_outcomes
 from .reduce import things_found as things_found
 from .references import open_reference as open_reference

@@ -40,6 +40,7 @@ from entropy_lib.metrics.registry import (
 )
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.sizes import Size
+from entropy_lib.statistics.fits import cluster_mean
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import (
@@ -306,6 +307,24 @@ def image_outcomes(comparison: Comparison) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def outcome_means(outcomes: pd.DataFrame, by: Sequence[str] = (), level: float = 0.95) -> pd.DataFrame:
+    """The mean of each outcome over prompts; limits of shares and counts are shares and counts.
+
+    Args:
+        outcomes: of `image_outcomes`.
+        by: columns whose values have means of their own, beside `metric`.
+
+    Returns:
+        as `statistics.cluster_mean`.
+    """
+    keys = ["metric", *by]
+    parts = [
+        cluster_mean(part, "value", keys, level=level, bounds=METRICS[name].bounds)
+        for name, part in outcomes.groupby("metric", sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def things_found(comparison: Comparison) -> pd.DataFrame:

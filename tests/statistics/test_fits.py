@@ -71,6 +71,13 @@ def test_cluster_means_are_t_intervals_over_prompts():
     assert (row.estimate, row.low, row.high, row.clusters) == pytest.approx((values.mean(), *expected, 6))
 
 
+def test_limits_of_a_mean_of_shares_are_shares():
+    table = pd.DataFrame({"size": "64x96", "prompt": range(8), "exact": [0.0] * 7 + [1.0]})
+    plain = cluster_mean(table, "exact", "size").iloc[0]
+    row = cluster_mean(table, "exact", "size", bounds=(0, 1)).iloc[0]
+    assert plain.low < 0 < row.low < row.estimate < row.high < 1
+
+
 def shares(removed, clusters=6, noise=0.1):
     generator = np.random.default_rng(3)
     rows = []

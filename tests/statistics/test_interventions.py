@@ -133,11 +133,11 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
     assert len(table) == 3 * len(plan.units)
     assert el.sweep.primary_outcomes(comparison) == {"64x96": ["Over-count"]}
     means = el.sweep.evaluate(comparison).levels.set_index(["size", "method", "metric"]).estimate
+    alone = el.sweep.outcome_means(table, ["size", "method"]).set_index(["size", "method", "metric"])
+    assert (alone.low >= 0).all()
+    assert set(alone.index) == set(zip(table["size"], table.method, table.metric, strict=True))
     expected = means["64x96", "padding(circular)", "Repetition"]
-    own = table[
-        (table["size"] == "64x96") & (table.method == "padding(circular)") & (table.metric == "Repetition")
-    ].value
-    assert own.mean() == pytest.approx(expected, rel=1e-6)
+    assert alone.estimate["64x96", "padding(circular)", "Repetition"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["09_layout_metrics", "10_dose_response", "11_rival_explanations"])
@@ -176,11 +176,12 @@ def test_figures_of_interventions_have_a_panel_for_each_outcome():
     rows = [("96x96", "Over-count", e, 1.0 - e / 10, 0.8, 1.2) for e in (-2, 0, 0.5, 4)]
     levels = pd.DataFrame(rows, columns=["size", "metric", "exponent", "estimate", "low", "high"])
     native = pd.DataFrame([("Over-count", 0.1, 0.05, 0.15)], columns=["metric", "estimate", "low", "high"])
+    levels = levels.assign(line="unscaled")
     figure = figures.dose_response(pd.concat([levels, levels.assign(size="128x128")]), native)
     assert [ax.get_title() for ax in figure.axes] == ["Over-count at 96x96", "Over-count at 128x128"]
-    models = pd.concat([levels.assign(profile=name) for name in ("mini", "mini-weak")])
-    (ax,) = figures.dose_response(models, native.assign(profile="mini")).axes
-    assert {"mini", "mini-weak"} <= set(ax.get_legend_handles_labels()[1])
+    models = pd.concat([levels.assign(line=name) for name in ("mini", "mini-dit")])
+    (ax,) = figures.dose_response(models, native.assign(line="mini")).axes
+    assert {"mini", "mini-dit"} <= set(ax.get_legend_handles_labels()[1])
     names = ["paper", "power(4)", "padding(circular)"]
     changes = pd.DataFrame(
         {"size": "96x96", "metric": "Over-count", "method": names, "estimate": -0.1, "low": -0.3, "high": 0.1}

@@ -135,26 +135,25 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
     """Outcomes against the exponent of the rule, a panel a size and outcome; that of native size as a band.
 
     Args:
-        levels: columns `size, metric, exponent, estimate, low, high`, and `profile` for several models in
-        their colours.
-        native: columns `metric, estimate, low, high`, and `profile` where `levels` has it.
+        levels: columns `size, metric, exponent, estimate, low, high` and `line`, which the legend names where
+            there are several.
+        native: columns `metric, estimate, low, high`, and `line` where each line has a band of its own.
     """
-    several, cells = "profile" in levels, list(levels.groupby(["size", "metric"], sort=False))
-    levels, native = (table if several else table.assign(profile="") for table in (levels, native))
+    cells, several = list(levels.groupby(["size", "metric"], sort=False)), levels.line.nunique() > 1
     figure, axes = panels_of(len(cells), 3.6, 2.9)
-    palette = colours(levels.profile) if several else {"": PALETTE[0]}
-    rules = colours(["unscaled", "paper"])
+    palette = colours(levels.line) if several else dict.fromkeys(levels.line, PALETTE[0])
+    bands = native if "line" in native else native.assign(line="")
     for ax, (size, metric) in zip(axes, (key for key, _ in cells), strict=True):
         for name, colour in palette.items():
-            chosen = (levels["size"] == size) & (levels.metric == metric) & (levels.profile == name)
+            chosen = (levels["size"] == size) & (levels.metric == metric) & (levels.line == name)
             own, style = levels[chosen].sort_values("exponent"), {"fmt": "o-", "ms": 4, "capsize": 2}
             ax.errorbar(own.exponent, own.estimate, errors_of(own), color=colour, label=name, **style)
-            for row in native[(native.metric == metric) & (native.profile == name)].itertuples():
-                ax.axhspan(row.low, row.high, color=colour, alpha=0.2, lw=0)
+        for row in bands[bands.metric == metric].itertuples():
+            ax.axhspan(row.low, row.high, color=palette.get(row.line, "0.6"), alpha=0.2, lw=0)
         for exponent, name, where in ((0, "unscaled", "right"), (0.5, "paper", "left")):
-            ax.axvline(exponent, color=rules[name], lw=1.2, zorder=0)
+            ax.axvline(exponent, color="0.5", lw=1.2, zorder=0)
             beside = {"xycoords": ("data", "axes fraction"), "ha": where, "fontsize": "x-small"}
-            ax.annotate(f" {name} ", (exponent, 0.02), color=rules[name], **beside)
+            ax.annotate(f" {name} ", (exponent, 0.02), color="0.4", **beside)
         ax.set(title=f"{metric} at {size}", xlabel="exponent p")
     if several:
         axes[0].legend(fontsize="x-small", frameon=True)
