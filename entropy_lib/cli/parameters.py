@@ -212,6 +212,7 @@ TYPES: dict[str, Any] = {  # of parameters by name, beside those that the classe
     "rows": _whole(0),  # query rows; 0 takes all
     "rule": _text(_rule_name),
     "rules": _several(_text(_rule_name)),
+    "methods": Methods,
     "methods_below": Methods,  # at sizes where no window of native size fits
     "score_extractor": _text(_knows_text),  # of the CLIP score
     "shares": _several(Annotated[float, Field(gt=0, le=3)]),  # of b_c

@@ -266,14 +266,14 @@ def methods(levels: pd.DataFrame, costs: pd.DataFrame, size: str, metrics: Seque
     return table.fillna("–").reset_index()
 
 
-def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far images under each rule are from those under the first, as fractions of the grey range.
+def image_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    """How far images by each method are from those by the first, as fractions of the grey range.
 
     Args:
-        images: {(size, rule): uint8 `[prompt, height, width, 3]`}; sizes that only one rule has are left out.
+        images: {(size, method): uint8 `[prompt, height, width, 3]`}; sizes of one method are left out.
 
     Returns:
-        columns `size, rule, against, mean_change, largest_change` (over prompts), `prompts`.
+        columns `size, method, against, mean_change, largest_change` (over prompts), `prompts`.
     """
     first, rows = {}, []
     for (size, name), shown in images.items():
@@ -281,5 +281,7 @@ def picture_changes(images: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFram
         if name != against:
             change = np.abs(shown.astype(float) - known).mean((1, 2, 3)) / 255
             numbers = {"mean_change": change.mean(), "largest_change": change.max(), "prompts": len(change)}
-            rows.append({"size": size, "rule": name, "against": against, **numbers})
-    return pd.DataFrame(rows, columns=["size", "rule", "against", "mean_change", "largest_change", "prompts"])
+            rows.append({"size": size, "method": name, "against": against, **numbers})
+    return pd.DataFrame(
+        rows, columns=["size", "method", "against", "mean_change", "largest_change", "prompts"]
+    )

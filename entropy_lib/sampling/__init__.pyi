@@ -18,6 +18,7 @@ from .measurement import logit_shape_by_size as logit_shape_by_size
 from .measurement import native_layers as native_layers
 from .methods import METHODS as METHODS
 from .methods import Method as Method
+from .methods import distinct_at_native_size as distinct_at_native_size
 from .methods import doses as doses
 from .methods import method as method
 from .position import position_error as position_error

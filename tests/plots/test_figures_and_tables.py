@@ -132,13 +132,13 @@ def test_columns_are_named_in_words_counts_are_whole_and_shares_per_cent():
     assert "beyond_half_freezing" not in html
 
 
-def test_picture_changes_are_those_of_each_rule_to_the_first_of_its_size():
+def test_image_changes_are_those_of_each_method_to_the_first_of_its_size():
     dark, grey = np.zeros((2, 8, 8, 3), np.uint8), np.full((2, 8, 8, 3), 51, np.uint8)
     grey[1] = 102
     images = {("8x8", "unscaled"): dark, ("8x8", "paper"): grey, ("8x8", "power(2)"): dark}
     images["16x16", "unscaled"] = dark
-    table = tables.picture_changes(images)
-    assert table.rule.tolist() == ["paper", "power(2)"]
+    table = tables.image_changes(images)
+    assert table.method.tolist() == ["paper", "power(2)"]
     assert table.mean_change.tolist() == pytest.approx([0.3, 0.0])
     assert table.largest_change.tolist() == pytest.approx([0.4, 0.0])
     assert set(table.against) == {"unscaled"}
