@@ -32,6 +32,7 @@ SCRIPTS = {  # name: arguments
     "evaluation": [],
     "coverage": ["32", "200"],
     "positions": [],
+    "dilution": [],
     "importance": ["mini", "mini-dit", "terrain"],
     "gpu": [],
 }

@@ -7,7 +7,6 @@ it all costs.
     from_native      an image of native size, made larger: resized, given finer pixels, or generated over
     rivals           the noise schedule of the size, another noise level, other positional information
     measurement      entropy and logits in tidy tables; `calibration_run` measures what rules need of a model
-    dilution         how much of its attention a thing keeps to itself when the rest of the image grows
     costs            seconds, memory and the share of attention, each configuration in a fresh process
 
 Knows pipelines, the patch and the probes; must not know a sweep, a notebook or a figure, nor any files but

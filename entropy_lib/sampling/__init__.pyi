@@ -1,7 +1,6 @@
 # pyright: reportAttributeAccessIssue=error
 from . import calibration_run as calibration_run
 from . import costs as costs
-from . import dilution as dilution
 from . import from_native as from_native
 from . import generation as generation
 from . import measurement as measurement

@@ -1,18 +1,18 @@
 """Dilution: how much of its attention a thing keeps to itself when the rest of the image grows.
 
-The thing's tokens are known, because the network denoises a scene whose contents are known. With m the mass
-that a query inside a thing puts on the thing's own tokens, the log-odds of m change with a factor f on all
-logits at the rate of the gap Δ between the mean logits inside and outside, each weighted by the attention
-itself. N / T times as many tokens outside lower the log-odds by ln(N / T), so the factor that restores m is
-1 + ln(N / T) / Δ to first order.
+    python benchmarks/dilution.py [scenes] [prompts]
 
-Example:
-    >>> round(dilution_factor(280, 88, gap=4.0), 3)
-    1.289
+Of the embedded transformer at 64x64 and 128x128. The thing's tokens are known, because the network denoises a
+scene whose contents are known. With m the mass that a query inside a thing puts on the thing's own tokens,
+the log-odds of m change with a factor f on all logits at the rate of the gap Δ between the mean logits inside
+and outside, each weighted by the attention itself. N / T times as many tokens outside lower the log-odds by
+ln(N / T), so the factor that restores m is 1 + ln(N / T) / Δ to first order. Masses and factors are medians
+over layers and heads. Then images are generated under the median factor.
 """
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,16 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+import entropy_lib as el
+from benchmarks.positions import BATCH, GUIDANCE, SIZE, STEPS, row
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.attention_probe import AttentionProbe
 from entropy_lib.probes.watcher import AttentionCall, LayerStep
 from entropy_lib.sampling.request import check_sizes
+from entropy_lib.scenes import detection, scenes
+from entropy_lib.statistics import rank_correlation
+from training.quality import draw_prompts
 
 FACTORS = tuple(np.geomspace(0.25, 8, 41).round(6).tolist())  # of the scale, at which the mass is looked at
 LEVELS = (800, 500, 200)  # timesteps
@@ -170,3 +175,46 @@ def _crossing(mass: Float[np.ndarray, " factor"], wanted: float) -> float:
     logs = np.log(FACTORS)
     found = logs[steps] + (wanted - mass[steps]) / (mass[steps + 1] - mass[steps]) * np.diff(logs)[steps]
     return math.exp(min(found, key=abs)) if len(found) else math.nan
+
+
+def measured(
+    pipe: DiffusionPipeline, side: int, count: int, brought: Callable, levels: Sequence[int] = LEVELS
+) -> pd.DataFrame:
+    """The table of `thing_mass` for the first test scenes, brought to a side of so many pixels."""
+    some = [brought(scenes.scene(number, "test", scenes.SIMPLE), side, side) for number in range(count)]
+    images = np.stack([scenes.draw(one, side, side) for one in some])
+    masks = np.stack([scenes.inside(one, side, side) for one in some])
+    return thing_mass(pipe, images, masks, [one.caption for one in some], levels)
+
+
+def main() -> None:
+    count, prompts = (int(text) for text in (*sys.argv[1:], "12", "32")[:2])
+    pipe = el.load("mini-dit")
+    print(f"{count} scenes at {len(LEVELS)} noise levels, native size to {SIZE}\n")
+    print("| things | mass | at 128x128 | factor needed | predicted | rank correlation over heads |")
+    print("|---|---|---|---|---|---|")
+    factors = {}
+    for name, brought in {"of as many pixels": scenes.of_native_pixels, "of the same share": _same}.items():
+        tables = [measured(pipe, side, count, brought) for side in (64, 128)]
+        found = restoring_factors(*tables, by=("layer", "head"))
+        known = found.dropna()
+        agree = rank_correlation(known.needed, known.predicted)[0]
+        middle = found[["mass", "diluted", "needed", "predicted"]].median()
+        factors[name] = middle.predicted
+        numbers = " | ".join(f"{number:.2f}" for number in middle)
+        print(f"| {name} | {numbers} | {agree:.2f}, {len(known)} of {len(found)} heads |", flush=True)
+    tokens = tables[1].tokens.iloc[0], tables[0].tokens.iloc[0]
+    power = math.log(factors["of as many pixels"]) / math.log(math.log(tokens[0]) / math.log(tokens[1]))
+    chosen = draw_prompts(prompts, scenes.SIMPLE)
+    print(f"\n{SIZE}, {prompts} prompts, {STEPS} steps, guidance {GUIDANCE}, batches of {BATCH}\n")
+    print("| method | exact | over-count | under-count |\n|---|---|---|---|")
+    for method in ("unscaled", "paper", f"power({power:.2f})", "equal-entropy(heads)"):
+        row(f"`{method}`", pipe, chosen, detection.detector(), method)
+
+
+def _same(scene: scenes.Scene, height: int, width: int) -> scenes.Scene:
+    return scene
+
+
+if __name__ == "__main__":
+    main()
