@@ -562,3 +562,9 @@ def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
     while height * width > tokens and (height > 1 or width > 1):
         height, width = -(-height // 2), -(-width // 2)
     return (height, width) if height * width == tokens else (0, 0)
+
+
+def query_product(attention: nn.Module) -> str:
+    """Name of the linear part that makes the query: the first, where query, key and value come from one."""
+    linear = [name for name, part in attention.named_modules() if isinstance(part, nn.Linear)]
+    return "to_q" if hasattr(attention, "to_q") else linear[0]

@@ -20,7 +20,7 @@ from entropy_lib.errors import UnsupportedModelError, WeightsError
 from entropy_lib.models.architectures import ARCHITECTURES
 from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.models.layers import native_latent_size, note_native_size, training_tokens
+from entropy_lib.models.layers import native_latent_size, note_native_size, query_product, training_tokens
 
 DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
 
@@ -44,7 +44,11 @@ def outline(model: str) -> nn.Module:
         return network
     name, kind = _part(model, DENOISERS)
     with torch.device("meta"):
-        return kind.from_config(_config(model, f"{name}/config.json"))
+        network = kind.from_config(_config(model, f"{name}/config.json"))
+    if model in CATALOGUE and network.config.get("sample_size") is None:  # its pipeline says it, as PRX's
+        height, width = (side // _enlarging(model) for side in CATALOGUE[model].native_size)
+        note_native_size(network, (height, width))
+    return network
 
 
 def outline_size(model: str) -> tuple[int, int]:
@@ -56,15 +60,20 @@ def outline_size(model: str) -> tuple[int, int]:
     """
     if model in CATALOGUE:
         return CATALOGUE[model].native_size
+    height, width = native_latent_size(outline(model))
+    factor = _enlarging(model)
+    return height * factor, width * factor
+
+
+def _enlarging(model: str) -> int:
+    """Pixels for each latent pixel, along a side."""
     name, kind = _part(model, DECODERS)
     blocks = _config(model, f"{name}/config.json").get("block_out_channels")
     if not blocks:
         raise UnsupportedModelError(
             f"{model!r} has a {kind.__name__}, which does not say by how much it enlarges; give `latent_size`"
         )
-    height, width = native_latent_size(outline(model))
-    factor = 2 ** (len(blocks) - 1)
-    return height * factor, width * factor
+    return 2 ** (len(blocks) - 1)
 
 
 def outline_levels(model: str) -> dict[str, int]:
@@ -83,13 +92,14 @@ def outline_levels(model: str) -> dict[str, int]:
 
 
 def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None:
-    """Euclidean length of the query projection of each layer, read from the files; None where there are none
-    in safetensors.
+    """Euclidean length of the product that each layer's query comes from, read from the files; None where
+    there are none in safetensors.
     """
-    folder, found = _folder_of_weights(model), {}
+    folder, found, modules = _folder_of_weights(model), {}, dict(outline(model).named_modules())
+    there = {layer: modules[layer] for layer in layers if layer in modules}
+    keys = {f"{layer}.{query_product(module)}.weight": layer for layer, module in there.items()}
     for path in sorted(folder.glob("*.safetensors")) if folder else ():
         with safe_open(path, "pt") as file:
-            keys = {f"{layer}.to_q.weight": layer for layer in layers}
             names = keys.keys() & set(file.keys())
             found |= {keys[name]: float(file.get_tensor(name).double().norm()) for name in names}
     return found or None

@@ -33,7 +33,7 @@ from torch import nn
 
 from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
-from entropy_lib.models.layers import training_tokens
+from entropy_lib.models.layers import query_product, training_tokens
 from entropy_lib.scaling.rules import FORMULAS, Rule
 
 SHIPPED = DATA / "calibrations"
@@ -253,16 +253,10 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
     """Euclidean length of the projection that each layer's query comes from; None where one is missing."""
     modules = dict(network.named_modules())
     try:
-        return {name: float(_projection(modules[name]).weight.detach().double().norm()) for name in layers}
-    except (KeyError, AttributeError, StopIteration):
+        products = {name: modules[name].get_submodule(query_product(modules[name])) for name in layers}
+        return {name: float(product.weight.detach().double().norm()) for name, product in products.items()}
+    except (KeyError, AttributeError, IndexError):
         return None
-
-
-def _projection(attention: nn.Module) -> nn.Module:
-    """The first product of the layer where query, key and value come from one, as in PRX."""
-    products = (part for part in attention.modules() if isinstance(part, nn.Linear))
-    own = getattr(attention, "to_q", None)
-    return own if own is not None else next(products)
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:

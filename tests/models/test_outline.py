@@ -8,6 +8,7 @@ import entropy_lib as el
 from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.cli.sweeps import keep_calibration, plan_of
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError, WeightsError
+from entropy_lib.files import DATA
 from entropy_lib.models import outline as module
 from entropy_lib.models.architectures import TINY, build
 from entropy_lib.models.catalogue import CATALOGUE
@@ -36,7 +37,7 @@ def test_a_folder_is_outlined_as_it_is_loaded(saved):
 def test_a_network_that_does_not_say_its_size_is_refused_by_the_parameter_that_tells_it():
     """PRX's native size is said by its pipeline, and an outline is of the network alone."""
     with pytest.raises(InvalidInputError, match="latent_size"):
-        el.training_tokens(outline("mini-dit"))
+        el.training_tokens(outline(str(DATA / "mini-dit")))
 
 
 @pytest.mark.parametrize("model", ["mini", "mini-circular", "sd15", "z-image"])
@@ -46,6 +47,13 @@ def test_the_catalogue_is_outlined_as_it_says(model):
     assert sorted(set(el.training_tokens(network).values()), reverse=True) == list(known.training_tokens)
     assert outline_size(model) == known.native_size
     assert list(outline_levels(model).values()) == list(known.training_tokens)
+
+
+def test_a_query_that_comes_from_one_product_with_key_and_value_has_its_length():
+    pipe, network = el.load("mini-dit", device="cpu"), outline("mini-dit")
+    training = el.training_tokens(network)
+    assert stored_lengths("mini-dit", training) == pytest.approx(lengths(denoiser(pipe), training), rel=1e-3)
+    assert outline_size("mini-dit") == el.native_size(pipe)
 
 
 def test_the_lengths_of_a_control_are_its_own():
