@@ -1,5 +1,6 @@
 import functools
 import operator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,17 +175,15 @@ def test_influences_and_bias_are_derivatives_of_the_distance(of_state):
     images, real = mixed(60, 4, 0), mixed(50, 4, 1)
     labels, real_labels = np.arange(60) // 3, np.arange(50) % 20
     samples = [(images, labels)] if of_state else [(images, labels), (real, real_labels)]
-    maps_of = frechet._common_coordinates(
-        *(torch.from_numpy(np.cov(rows.T, bias=True)) for rows in (images, real))
-    )
+    # covariances of 1/n, as those that `towards` moves
+    state, known = (replace(FeatureState.of(rows), count=len(rows) + 1) for rows in (images, real))
+    roots, maps = frechet._common_coordinates(state, frechet._root(known), torch.float64)
     away = torch.from_numpy(images.mean(0) - real.mean(0))
     sides = [
-        frechet.Side(
-            torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps_of[1][i], sign * away, sign
-        )
+        frechet.Side(torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps[i], sign * away, sign)
         for i, ((rows, own), sign) in enumerate(zip(samples, (1, -1), strict=False))
     ]
-    influences, _, of_covariances = frechet._derivatives(sides, maps_of[0], np.arange(20))
+    influences, _, of_covariances = frechet._derivatives(sides, roots, np.arange(20))
 
     def moved(label, step):
         other = towards(real, real_labels == label, 0 if of_state else step)
