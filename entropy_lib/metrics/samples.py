@@ -9,7 +9,7 @@ of both shows in the deletions.
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics.interval import Interval
 from entropy_lib.statistics.resampling import Labels, check_labels, deal_blocks, from_deletions
-
-if TYPE_CHECKING:
-    from entropy_lib.metrics.state import FeatureState  # which stands on this module
 
 # The number of images is left open: two sets need not have as many.
 FeatureRows = Float[Tensor, "_ dim"] | Float[np.ndarray, "_ dim"]
@@ -35,19 +32,17 @@ Found = TypeVar("Found")
 _KEPT = WeakIdKeyDictionary()  # {sample: {sample: {key: what was found}}}
 
 
-def kept(
-    first: "Tensor | FeatureState",
-    second: "Tensor | FeatureState",
-    key: Hashable,
-    compute: Callable[[], Found],
-) -> Found:
+def kept(first: object, second: object, key: Hashable, compute: Callable[[], Found]) -> Found:
     """What `compute` finds of two samples, or found before in these very ones, unchanged since.
 
     A table asks for the distance of a method and for its differences from others, and measures all to one
     reference. What is kept lives no longer than either sample, and must not hold them.
     """
+    tensors = [each for each in (first, second) if isinstance(each, Tensor)]
+    if any(each.is_inference() for each in tensors):  # whether they change is not known
+        return compute()
     found = _KEPT.setdefault(first, WeakIdKeyDictionary()).setdefault(second, {})
-    key = key, getattr(first, "_version", 0), getattr(second, "_version", 0)
+    key = key, *(each._version for each in tensors)
     if key not in found:
         found[key] = compute()
     return found[key]
@@ -166,7 +161,7 @@ class Blocks:
 
     @property
     def key(self) -> tuple[bytes, bytes]:
-        """By which to know them again."""
+        """What `kept` knows them by."""
         return self.images.tobytes(), self.reference.tobytes()
 
     @property

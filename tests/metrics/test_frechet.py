@@ -238,16 +238,31 @@ def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
         torch.from_numpy(mixed(99, 4, 1)),
         deal_blocks(range(99)),
     )
-    measured = []
-    monkeypatch.setattr(
-        frechet, "_measure", lambda *given, known=frechet._measure: measured.append(1) or known(*given)
-    )
+    measured, halved = [], []
+    for name, calls in (("_measure", measured), ("_halves", halved)):
+        known = getattr(frechet, name)
+        monkeypatch.setattr(
+            frechet, name, lambda *given, known=known, calls=calls: calls.append(given[0]) or known(*given)
+        )
     before = frechet_interval(images, real, labels)
     frechet_difference(images, images + 1, real, labels)
     assert len(measured) == 2
+    assert sum(each is real for each in halved) == 1, "halves of the reference are those of every method"
     images += 1
     assert frechet_interval(images, real, labels).estimate != before.estimate
     assert len(measured) == 3
+    with torch.inference_mode():
+        assert frechet_interval(images * 1, real, labels) == frechet_interval(images, real, labels)
+
+
+def test_images_that_have_their_prompt_in_common_count_as_fewer():
+    """Five images a feature, four of a prompt that are nearly the same: influences cover too little."""
+    content, noise = mixed(40, 8, 0), mixed(160, 8, 1)
+    images, labels = content.repeat(4, axis=0) + noise / 9, deal_blocks(np.arange(160) // 4)
+    assert frechet_interval(images, noise, labels).way == "blocks"
+    assert frechet_interval(images[::-1], noise, deal_blocks(range(160))).way == "influence"
+    with pytest.raises(ValueError, match="needs 3 independent images a feature"):
+        frechet_interval(images, noise, labels, way="influence")
 
 
 def test_subtracting_states_is_deleting_images():
