@@ -57,7 +57,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.metrics.samples import PART, Blocks, FeatureRows, feature_matrix, kept
+from entropy_lib.metrics.samples import PART, Blocks, FeatureRows, feature_matrix, kept, same_width
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.resampling import Labels, check_pairs
@@ -254,6 +254,8 @@ def _interval(
     if way not in (None, "influence", "blocks"):
         raise UnknownNameError("way", way, ["influence", "blocks"])
     sampled = isinstance(reference, Tensor)
+    for features in methods:
+        same_width(features, reference if sampled else reference.mean)
     blocks = Blocks.of(labels[0], len(methods[0]), labels[1], len(reference) if sampled else None)
     samples = [(features, blocks.images) for features in methods]
     samples += [(reference, blocks.reference)] if sampled else []

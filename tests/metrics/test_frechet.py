@@ -146,6 +146,9 @@ def test_features_of_different_extractors_do_not_mix():
     assert (inception + FeatureState.of(mixed(30, 6, 1))).extractor == "inception"
     with pytest.raises(ValueError, match=r"5 columns and .* 6"):
         frechet_distance(mixed(30, 5, 0), inception)
+    for reference in (mixed(30, 6, 0), inception):
+        with pytest.raises(ValueError, match=r"5 columns and .* 6"):
+            frechet_interval(mixed(30, 5, 0), reference, deal_blocks(range(30)))
     with pytest.raises(ValueError, match=r"5 columns and .* 6"):
         frechet_distance(mixed(30, 5, 0), mixed(30, 6, 0))
 
