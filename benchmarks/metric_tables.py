@@ -23,6 +23,7 @@ import torch
 from denoising_step import resident
 from PIL import Image
 
+from entropy_lib.files import sha256
 from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
