@@ -44,6 +44,9 @@ influence / blocks, in %; * where blocks are taken):
 Where the two disagree, blocks are right: images of a prompt that both samples show are too few for a
 derivative long before the images are. (At two images a feature and d = 128 influences covered 62 %.)
 `benchmarks/coverage.py` repeats it.
+
+**Memory** beside the features, of which a part is read at a time, is ten matrices of d x d in float64,
+whatever the number of images. Two of them, of the reference's halves, are kept for the next distance.
 """
 
 import warnings
