@@ -4,21 +4,27 @@
 
 The images have 1.3 times the standard deviations of the reference and another mean; blocks are 20, of whole
 prompts, or as many as there are prompts. The reference is the distribution itself ("state") or as many
-images of it ("sample"); with prompts, four images show each, two thirds of their variance is the prompt's,
-and both samples have all or half of the prompts in common.
+images of it ("sample"); with prompts, one or four images show each, two thirds of their variance is the
+prompt's, and both samples have all or half of the prompts in common.
 """
 
 import sys
+from unittest import mock
 
 import numpy as np
 import torch
 
-from entropy_lib.metrics import FeatureState, frechet_interval
+from entropy_lib.metrics import FeatureState, frechet, frechet_interval
 from entropy_lib.statistics.resampling import BLOCKS, deal_together
 
 SPREAD, SHIFT = 1.3, 0.5
 PER_FEATURE = (2, 3, 5, 10, 30)
-SHARED = {"": None, ", 4 images a prompt, shared": 1.0, ", 4 images a prompt, half shared": 0.5}
+PROMPTS = {  # images of each, and which share of the prompts both samples have
+    "": (1, 0.0),
+    ", shared prompts": (1, 1.0),
+    ", 4 images a prompt, shared": (4, 1.0),
+    ", 4 images a prompt, half shared": (4, 0.5),
+}
 
 
 def normal(prompts, width, generator):
@@ -31,48 +37,46 @@ def normal(prompts, width, generator):
     return (2 / 3) ** 0.5 * content + (1 / 3) ** 0.5 * own
 
 
-def samples(count, deviations, shared, seed):
+def samples(count, deviations, each, shared, seed):
     """Images and reference, and the prompt of each."""
     generator, width = torch.Generator().manual_seed(seed), len(deviations)
-    prompts = np.arange(count) if shared is None else np.arange(count) // 4
-    others = prompts + (prompts.max() + 1 if shared is None else int((1 - shared) * (prompts.max() + 1)))
+    prompts = np.arange(count) // each
+    others = prompts + int((1 - shared) * (prompts.max() + 1))
     both = normal(np.concatenate([prompts, others]), width, generator) * deviations
     images, reference = SPREAD * both[:count], both[count:]
     images[:, 0] += SHIFT
     return images, reference, prompts, others
 
 
-def row(width, falling, reference, shared, repetitions):
-    """Share of intervals that hold the truth, of either way, at each number of images per feature."""
-    variances = 1 / torch.arange(1, width + 1).double() if falling else torch.ones(width).double()
+def cell(count, variances, reference, prompts, repetitions):
+    """Share of intervals that hold the truth, of either way; a star where the library takes blocks."""
     truth = float((SPREAD - 1) ** 2 * variances.sum() + SHIFT**2)
-    known = FeatureState(10**9, torch.zeros(width).double(), variances.diag() * (10**9 - 1))
-    cells = []
-    for per_feature in PER_FEATURE:
-        held = {"influence": [], "blocks": []}
-        for seed in range(repetitions):
-            images, real, prompts, others = samples(per_feature * width, variances.sqrt(), shared, seed)
-            labels, real_labels = deal_together(prompts, others, min(BLOCKS, len(set(prompts))))
-            for way, found in held.items():
-                options = {"reference_labels": real_labels} if reference == "sample" else {}
-                target = real if reference == "sample" else known
+    known = FeatureState(10**9, 0 * variances, variances.diag() * (10**9 - 1))
+    held, chosen = {"influence": [], "blocks": []}, []
+    for seed in range(repetitions):
+        images, target, shown, others = samples(count, variances.sqrt(), *PROMPTS[prompts], seed)
+        labels, real_labels = deal_together(shown, others, min(BLOCKS, len(set(shown))))
+        options = {"reference_labels": real_labels} if reference == "sample" else {}
+        target = target if reference == "sample" else known
+        chosen.append(frechet_interval(images, target, labels, **options).way)
+        for way, found in held.items():
+            with mock.patch.object(frechet, "CLOSED_FORM", 0):
                 interval = frechet_interval(images, target, labels, way=way, **options)
-                found.append(interval.low <= truth <= interval.high)
-        cells.append(" / ".join(f"{np.mean(found):.0%}" for found in held.values()))
-    return cells
+            found.append(interval.low <= truth <= interval.high)
+    star = "*" if chosen.count("blocks") > repetitions / 2 else ""
+    return f"{np.mean(held['influence']):.0%}{star} / {np.mean(held['blocks']):.0%}"
 
 
 def main():
     width, repetitions = (int(value) for value in (*sys.argv[1:], *("32", "200")[len(sys.argv) - 1 :]))
-    print(f"d = {width}, {repetitions} repetitions; by influences / by deleting blocks\n")
+    print(f"d = {width}, {repetitions} repetitions; by influences / by deleting blocks")
+    print("(* where the library takes blocks)\n")
     print(f"| variances, reference | {' | '.join(map(str, PER_FEATURE))} |\n|---|{'---|' * len(PER_FEATURE)}")
-    for falling in (False, True):
-        for reference, prompts in (("state", ""), *(("sample", name) for name in SHARED)):
-            name = f"{'like 1/k' if falling else 'equal'}, {reference}{prompts}"
-            print(
-                f"| {name} | {' | '.join(row(width, falling, reference, SHARED[prompts], repetitions))} |",
-                flush=True,
-            )
+    ones = torch.ones(width, dtype=torch.float64)
+    for name, variances in {"equal": ones, "like 1/k": 1 / ones.cumsum(0)}.items():
+        for reference, prompts in (("state", ""), *(("sample", prompts) for prompts in PROMPTS)):
+            cells = [cell(n * width, variances, reference, prompts, repetitions) for n in PER_FEATURE]
+            print(f"| {name}, {reference}{prompts} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

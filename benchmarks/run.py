@@ -29,7 +29,7 @@ SCRIPTS = {  # name: arguments
     "denoising_step": ["3"],
     "growth": [],
     "interruptions": ["20"],
-    "evaluation": [],
+    "metric_tables": [],
     "coverage": ["32", "200"],
     "positions": [],
     "dilution": [],

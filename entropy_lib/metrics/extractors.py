@@ -22,6 +22,7 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,12 +102,21 @@ class Extractor:
         Raises:
             InvalidInputError, UnknownNameError: as `views.squares`.
         """
-        tiles = squares(pictures, self.side, view)
         device = next(self.network.parameters()).device
         mean, deviation = (torch.tensor(values)[:, None, None] for values in (self.mean, self.deviation))
-        flat = ((tiles - mean) / deviation).flatten(0, 1)
-        features = torch.cat([self.encode(part.to(device)).float().cpu() for part in flat.split(BATCH)])
-        return features.unflatten(0, tiles.shape[:2]).mean(1)
+
+        def seen(start: int) -> Float[Tensor, "image tile 3 side side"]:
+            tiles = squares(pictures[start : start + BATCH], self.side, view)
+            return tiles.sub_(mean).div_(deviation)
+
+        found = []
+        with ThreadPoolExecutor() as workers:  # which resize a batch while the one before is encoded
+            for tiles in workers.map(seen, range(0, max(len(pictures), 1), BATCH)):
+                parts = [
+                    self.encode(part.to(device)).float().cpu() for part in tiles.flatten(0, 1).split(BATCH)
+                ]
+                found.append(torch.cat(parts).unflatten(0, tiles.shape[:2]).mean(1))
+        return torch.cat(found)
 
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption dim"]:
         """Embeddings of captions, on the CPU.

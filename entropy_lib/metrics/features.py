@@ -20,6 +20,8 @@ Example:
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +40,7 @@ from entropy_lib.precision import full_precision
 # called. Whoever changes what any of them gives raises it; `tests/metrics/test_features.py` fails where it
 # was forgotten.
 VERSION = 1
-CHUNK = 256  # images in memory at a time, and rows of a file
+CHUNK = 256  # images that are read together, and rows of a file
 Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
@@ -81,11 +83,11 @@ class FeatureCache:
         return self.extractor.captions(distinct)[[place[caption] for caption in captions]]
 
     def matrix(self, keys: Sequence[str], read: Reader) -> Float[Tensor, "image dim"]:
-        """Rows in the order of `keys`, float32; what is missing is computed, a chunk in memory at a time.
+        """Rows in the order of `keys`, float32; what is missing is computed, two chunks in memory at a time.
 
         Args:
             keys: what identifies each image's bytes, e.g. their checksum.
-            read: gives the image of a key; called for missing keys only.
+            read: gives the image of a key; called for missing keys only, in several threads.
         """
         if not len(keys):
             raise InvalidInputError("no images; give at least one")
@@ -109,11 +111,14 @@ class FeatureCache:
             for key in part:
                 missing.pop(key, None)
             yield part, rows
-        for start in range(0, len(missing), CHUNK):
-            part = list(missing)[start : start + CHUNK]
-            rows = self._computed([read(key) for key in part])
-            self._save(part, rows)
-            yield part, rows
+        parts = [list(missing)[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        with ThreadPoolExecutor() as workers:  # which read a chunk while the one before is computed
+            coming = workers.map(read, parts[0] if parts else [])
+            for part, after in zip_longest(parts, parts[1:], fillvalue=[]):
+                pictures, coming = list(coming), workers.map(read, after)
+                rows = self._computed(pictures)
+                self._save(part, rows)
+                yield part, rows
 
     @full_precision()
     def _computed(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "image dim"]:

@@ -21,44 +21,52 @@ diag(s) the term of second order is ½ Σ_ij (dS1 - dS2)_ij² / (s_i + s_j): sum
 order 1/n. What this leaves, of order 1/n², is taken off by Richardson's extrapolation from halves.
 
 **Deleting blocks** (`way="blocks"`) does both without any derivative, at one eigenvalue problem for each
-block. It is what the closed form is tested against, and what paired differences rest on where there are fewer
-than `CLOSED_FORM` images a feature.
+block. It is what the closed form is tested against, and what is taken where there are fewer than
+`CLOSED_FORM` independent images a feature. Those of a prompt count as one as far as they are alike: as the
+sums over labels vary more than those of independent images would, in whole numbers.
 
 A reference that is a matrix is a sample too: its bias is taken off and its error counts. A reference that is
 a state is taken as it is: the distance is that to *these* images.
 
-How often 95 % intervals held the true distance where the reference is a distribution or a sample of as many
-images (Gaussian features of equal variances, d = 32, 20 blocks, 60 repetitions; influence / blocks):
+How often 95 % intervals held the true distance (Gaussian features, d = 32, 20 blocks, 200 repetitions;
+influence / blocks, in %; * where blocks are taken):
 
-    images per feature                     2           3           5           10          30
-    reference a state                100*/ 95 %  100 / 100 %  98 / 98 %    98 / 93 %   93 / 95 %
-    reference a sample                93*/ 95 %  100 / 100 %  98 / 100 %   98 / 92 %   92 / 93 %
+    images per feature                        2          3           5          10         30
+    equal variances, reference a state     99*/90     99/94      100/96      98/96      96/98
+    reference a sample                     96*/97     96/99       98/100     98/96      97/98
+      of the same prompts                  96*/98     95/98       96/96      96/96      96/95
+      four images of each, in both         14*/85     44*/96      78*/95     93/96      98/98
+      half of these prompts in both        99*/100    94*/100     74*/98     94/98      97/96
+    variances like 1/k, a state            94*/91     95/94       94/94      94/93      94/94
+    reference a sample                     96*/94     94/96       96/94      94/94      96/96
+      of the same prompts                  96*/94     92/92       96/96      95/95      92/92
 
-(* Not taken: with d = 128 influences covered 62 % there, and 98 % at three.) `benchmarks/coverage.py` repeats
-it, for falling variances and for prompts that both samples share too.
+Where the two disagree, blocks are right: images of a prompt that both samples show are too few for a
+derivative long before the images are. (At two images a feature and d = 128 influences covered 62 %.)
+`benchmarks/coverage.py` repeats it.
+
+**Memory** beside the features, of which a part is read at a time, is ten matrices of d x d in float64,
+whatever the number of images. Two of them, of the reference's halves, are kept for the next distance.
 """
 
-import operator
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
-from entropy_lib.metrics.samples import ROWS, Blocks, FeatureRows, feature_matrix
+from entropy_lib.metrics.samples import PART, Blocks, FeatureRows, feature_matrix, kept, same_width
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.resampling import Labels, check_pairs
 
 ENOUGH = 2  # images per feature, below which no interval of a level covers (see above)
-CLOSED_FORM = 3  # images per feature, below which influences cover too little: 62 % at 2 and d = 128
+CLOSED_FORM = 3  # independent images per feature, below which influences cover too little
 GROUPS = 32  # of labels, which second derivatives are averaged over: each costs a pass over a d x d matrix
 LABELS = 8  # fewer are not halved
 NULL = (
@@ -101,7 +109,7 @@ def frechet_distance(features: FeatureRows | FeatureState, reference: FeatureRow
     state = _state(_checked(features, "features"))
     known = _state(_checked(reference, "the reference")).to(state.mean.device)
     state.check(known)
-    return _distance(state, known, _roots_to(known)(state))
+    return _distance(state, known, _roots(state, _root(known)))
 
 
 def frechet_interval(
@@ -122,7 +130,8 @@ def frechet_interval(
             prompt's number.
         reference_labels: as for `kernel_interval`.
         level: of the interval.
-        way: "influence" or "blocks" (see above); None: influence, from three images a feature on either side.
+        way: "influence" or "blocks" (see above); None: influence, from three independent images a feature on
+            either side. The interval says which.
 
     Raises:
         InvalidInputError: with fewer than two images for each feature: no interval would cover. Also as
@@ -217,13 +226,23 @@ def _distance(state: FeatureState, reference: FeatureState, roots: Float64[Tenso
     return max(0.0, float((reference.mean - state.mean).square().sum() + traces - 2 * roots.sum()))
 
 
-def _roots_to(reference: FeatureState) -> Callable[[FeatureState], Float64[Tensor, " dim"]]:
-    """What gives the roots of the eigenvalues of S1^½ S2 S1^½ for a state, at one eigenvalue problem each."""
-    root, failed = torch.linalg.cholesky_ex(reference.covariance)  # root rootᵀ is the covariance
+def _root(state: FeatureState) -> Float64[Tensor, "dim dim"]:
+    """A matrix whose product with its transpose is the covariance."""
+    root, failed = torch.linalg.cholesky_ex(state.covariance)
     if failed:  # of fewer images than features
-        values, vectors = torch.linalg.eigh(reference.covariance)
+        values, vectors = torch.linalg.eigh(state.covariance)
         root = vectors * values.clamp(min=0).sqrt()
-    return lambda state: torch.linalg.eigvalsh(root.T @ state.covariance @ root).clamp(min=0).sqrt()
+    return root
+
+
+def _product(state: FeatureState, root: Float64[Tensor, "dim dim"]) -> Float64[Tensor, "dim dim"]:
+    """Of the covariance with another's root on both sides: its eigenvalues are those of S1^½ S2 S1^½."""
+    return (root.T @ state.scatter @ root).div_(state.count - 1)
+
+
+def _roots(state: FeatureState, root: Float64[Tensor, "dim dim"]) -> Float64[Tensor, " dim"]:
+    """The roots of the eigenvalues of S1^½ S2 S1^½, at one eigenvalue problem."""
+    return torch.linalg.eigvalsh(_product(state, root)).clamp(min=0).sqrt()
 
 
 def _interval(
@@ -237,29 +256,65 @@ def _interval(
     check_level(level)
     if way not in (None, "influence", "blocks"):
         raise UnknownNameError("way", way, ["influence", "blocks"])
-    images, width = methods[0].shape
-    others = None if isinstance(reference, FeatureState) else len(reference)
-    blocks = Blocks.of(labels[0], images, labels[1], others)
-    groups = _groups(blocks)
-    halves = [np.bincount(groups[own] % 2, minlength=2).min() for own in (blocks.images, blocks.reference)]
-    fewest = min(images, images if others is None else others)
-    enough = fewest >= CLOSED_FORM * width and min(halves) > 1 and blocks.count >= LABELS
-    if way == "influence" and not enough:
+    sampled = isinstance(reference, Tensor)
+    for features in methods:
+        same_width(features, reference if sampled else reference.mean)
+    blocks = Blocks.of(labels[0], len(methods[0]), labels[1], len(reference) if sampled else None)
+    samples = [(features, blocks.images) for features in methods]
+    samples += [(reference, blocks.reference)] if sampled else []
+    # what does not vary has no derivative
+    varied = all(_varies(features) for features in (*methods, reference))
+    enough = varied and all(_covered(*sample, blocks) for sample in samples)
+    if way == "influence" and varied and not enough:
         raise InvalidInputError(
-            f"{fewest} images of {blocks.count} labels for {width} features: too few for way='influence', "
-            f"which needs {CLOSED_FORM * width} images and {LABELS} labels; take way='blocks'"
+            f"{min(len(features) for features, _ in samples)} images of {blocks.count} labels for "
+            f"{methods[0].shape[1]} features: too few for way='influence', which needs {CLOSED_FORM} "
+            f"independent images a feature and {LABELS} labels; take way='blocks'"
         )
-    still = any(FeatureState.of(each).covariance.trace() == 0 for each in methods) or (
-        _state(reference).covariance.trace() == 0
-    )
-    if way == "blocks" or not enough or still:  # what does not vary has no derivative
+    if way == "blocks" or not enough:
         return _by_deletion(methods, reference, blocks, level)
-    first, *second = [_measured(features, reference, blocks) for features in methods]
+    first, *second = [
+        kept(reference, features, blocks.key, lambda features=features: _measure(features, reference, blocks))
+        for features in methods
+    ]
     for other in second:
         first = Measured(first.estimate - other.estimate, first.influences - other.influences)
     count = blocks.count
     error = np.sqrt(count / (count - 1) * np.square(first.influences).sum())
-    return Interval.around(first.estimate, error, level, count)
+    return replace(Interval.around(first.estimate, error, level, count), way="influence")
+
+
+def _varies(features: Tensor | FeatureState) -> bool:
+    """Whether not all images are alike."""
+    if isinstance(features, FeatureState):
+        return bool(features.scatter.trace() > 0)
+    return not all(bool((part == features[0]).all()) for part in features.split(PART))
+
+
+def _covered(features: Tensor, labels: Labels, blocks: Blocks) -> bool:
+    """Whether a sample is large enough for influences.
+
+    Where images of a label have something in common, as many count as one as their sum varies more than that
+    of independent ones would.
+    """
+    count, width = features.shape
+    halves = np.bincount(_groups(blocks)[labels] % 2, minlength=2)
+    if count < CLOSED_FORM * width or min(halves) < 2 or blocks.count < LABELS:
+        return False
+    as_one = kept(features, features, labels.tobytes(), lambda: _images_as_one(features, labels))
+    return count >= CLOSED_FORM * width * round(as_one)
+
+
+def _images_as_one(features: Tensor, labels: Labels) -> float:
+    """How much more sums over labels vary than those of as many independent images would; 1 at least."""
+    sums, squares = torch.zeros(labels.max() + 1, features.shape[1], dtype=torch.float64), 0.0
+    for rows in torch.arange(len(features)).split(PART):
+        part = (features[rows].double() - features[0]).cpu()
+        sums.index_add_(0, torch.from_numpy(labels)[rows], part)
+        squares += float(part.square().sum())
+    mean, sizes = sums.sum(0) / len(features), torch.from_numpy(np.bincount(labels))[:, None]
+    alone = squares - len(features) * mean.square().sum()
+    return max(1.0, float((sums - sizes * mean).square().sum() / alone))
 
 
 def _by_deletion(
@@ -268,13 +323,14 @@ def _by_deletion(
     """The jackknife: the state of each block is subtracted from that of all."""
     device = methods[0].device
     states, known = [FeatureState.of(features) for features in methods], _state(reference)
-    roots, compared, found = _roots_to(known.to(device)), known.to(device), []
+    compared, found = known.to(device), []
+    root = _root(compared)
     for block in range(-1, blocks.count):
         if isinstance(reference, Tensor) and block >= 0:
             compared = _without(known, reference, blocks.reference == block).to(device)
-            roots = _roots_to(compared)
-        kept = [_without(*pair, blocks.images == block) for pair in zip(states, methods, strict=True)]
-        found.append([_distance(state, compared, roots(state)) for state in kept])
+            root = _root(compared)
+        left = [_without(*pair, blocks.images == block) for pair in zip(states, methods, strict=True)]
+        found.append([_distance(state, compared, _roots(state, root)) for state in left])
     first, *second = np.array(found).T
     return blocks.interval(first - sum(second), level, correct_bias=True)
 
@@ -283,13 +339,11 @@ def _without(
     state: FeatureState, features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]
 ) -> FeatureState:
     """The state of a matrix less some of its rows."""
-    return state - _state_of_rows(features, chosen) if chosen.any() else state
+    return state - FeatureState.of(features, rows=_places(chosen)) if chosen.any() else state
 
 
-def _state_of_rows(features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]) -> FeatureState:
-    """The state of some rows, a part of them in memory at a time."""
-    rows = torch.from_numpy(np.flatnonzero(chosen)).split(ROWS)
-    return reduce(operator.add, (FeatureState.of(features[part]) for part in rows))
+def _places(chosen: Bool[np.ndarray, " image"]) -> Int[Tensor, " row"]:
+    return torch.from_numpy(np.flatnonzero(chosen))
 
 
 def _groups(blocks: Blocks) -> Labels:
@@ -311,41 +365,32 @@ class Measured:
     influences: Float64[np.ndarray, " label"]
 
 
-# {reference: {features: {labels: Measured}}}: a table asks for a method's distance and for its differences
-# from others. An entry lives no longer than the tensors that it is of.
-_KEPT = WeakIdKeyDictionary()
-
-
-def _measured(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks) -> Measured:
-    """`_measure`, or what it found before for the same tensors, unchanged since."""
-    kept = _KEPT.setdefault(reference, WeakIdKeyDictionary()).setdefault(features, {})
-    key = features._version, getattr(reference, "_version", 0)
-    key += blocks.images.tobytes(), blocks.reference.tobytes()
-    if key not in kept:
-        kept[key] = _measure(features, reference, blocks)
-    return kept[key]
-
-
 def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks) -> Measured:
     """The distance, the influences on it and its bias."""
     groups, sampled = _groups(blocks), isinstance(reference, Tensor)
-    own = _halves(features, groups[blocks.images])
-    others = _halves(reference, groups[blocks.reference]) if sampled else [reference] * 2
-    others = [other.to(features.device) for other in others]
+    others, own = [reference.to(features.device)] * 2, []
+    if sampled:
+        others = kept(
+            reference, reference, blocks.key, lambda: list(_halves(reference, groups[blocks.reference]))
+        )
+        others = [other.to(features.device) for other in others]
     half_distance = half_curvature = 0.0
-    for half, other in zip(own, others, strict=True):
-        roots = _roots_to(other)(half)
+    for half, other in zip(_halves(features, groups[blocks.images]), others, strict=True):
+        roots = _roots(half, _root(other))
         half_distance += _distance(half, other, roots) / 2
         half_curvature += _curvature(roots) / 2
+        own.append(half)
     state, known = own[0] + own[1], others[0] + others[1] if sampled else others[0]
-    del own, others  # matrices of d x d
-    roots, maps = _common_coordinates(state.covariance, known.covariance)
-    samples = [Side(features, blocks.images, state.mean, maps[0], state.mean - known.mean, 1)]
+    del own, half, others, other  # matrices of d x d
+    double = torch.float64 in (features.dtype, getattr(reference, "dtype", None))
+    roots, maps = _common_coordinates(state, _root(known), torch.float64 if double else torch.float32)
+    whole = _distance(state, known, roots)
+    away, means = state.mean - known.mean, (state.mean, known.mean)
+    del state, known
+    samples = [Side(features, blocks.images, means[0], maps[0], away, 1)]
     if sampled:
         reference = reference.to(features.device)
-        samples.append(Side(reference, blocks.reference, known.mean, maps[1], known.mean - state.mean, -1))
-    whole = _distance(state, known, roots)
-    del state, known, maps
+        samples.append(Side(reference, blocks.reference, means[1], maps[1], -away, -1))
     influences, of_means, of_covariances = _derivatives(samples, roots, groups)
     # Halves have twice the bias of means, and of covariances by as much more as their curvature is higher;
     # (4 F(n) - F(n/2)) / 3 is without the next order.
@@ -354,26 +399,23 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     return Measured((4 * whole - half_distance - left) / 3, influences)
 
 
-def _halves(features: Tensor, groups: Labels) -> list[FeatureState]:
+def _halves(features: Tensor, groups: Labels) -> Iterator[FeatureState]:
     """The states of the images of even and of odd groups."""
-    return [_state_of_rows(features, groups % 2 == half) for half in range(2)]
+    return (FeatureState.of(features, rows=_places(groups % 2 == half)) for half in range(2))
 
 
 def _common_coordinates(
-    covariance: Float64[Tensor, "dim dim"], reference: Float64[Tensor, "dim dim"]
-) -> tuple[Float64[Tensor, " rank"], list[Float64[Tensor, "dim rank"]]]:
+    state: FeatureState, root: Float64[Tensor, "dim dim"], dtype: torch.dtype
+) -> tuple[Float64[Tensor, " rank"], list[Float[Tensor, "dim rank"]]]:
     """The roots s, and what takes the features of either sample to coordinates of covariance 1.
 
     In these T and T⁻¹ are diag(s). Directions in which either has no variance are left out.
     """
-    values, vectors = torch.linalg.eigh(reference)
-    kept = values > NULL * values[-1]
-    vectors, scale = vectors[:, kept], values[kept].sqrt()
-    root = vectors * scale
-    squares, turn = torch.linalg.eigh(root.T @ covariance @ root)
-    kept = squares > NULL * squares[-1]
-    turn, roots = turn[:, kept], squares[kept].sqrt()
-    return roots, [root @ turn / roots, vectors / scale @ turn]
+    squares, turn = torch.linalg.eigh(_product(state, root))
+    found = squares > NULL * squares[-1]
+    roots = squares[found].sqrt()
+    own = root @ turn[:, found] / roots
+    return roots, [own.to(dtype), (state.scatter @ own).div_((state.count - 1) * roots).to(dtype)]
 
 
 def _kernel(roots: Float[Tensor, " rank"]) -> Float[Tensor, "rank rank"]:
@@ -403,32 +445,29 @@ class Side:
     features: Tensor
     labels: Labels
     mean: Float64[Tensor, " dim"]
-    map: Float64[Tensor, "dim rank"]
+    map: Float[Tensor, "dim rank"]
     away: Float64[Tensor, " dim"]
     sign: int
 
-    def parts(self, chosen: Bool[np.ndarray, " image"], dtype: torch.dtype):
+    def parts(self, chosen: Bool[np.ndarray, " image"]):
         """Labels, centred features and coordinates of some images, a part in memory at a time."""
-        map_ = self.map.to(dtype)
-        for rows in torch.from_numpy(np.flatnonzero(chosen)).split(ROWS):
-            centred = (self.features[rows].double() - self.mean).to(dtype)
-            yield torch.from_numpy(self.labels)[rows], centred, centred @ map_
+        for rows in _places(chosen).split(PART):
+            centred = (self.features[rows].double() - self.mean).to(self.map.dtype)
+            yield torch.from_numpy(self.labels)[rows], centred, centred @ self.map
 
 
 def _derivatives(
     samples: Sequence[Side], roots: Float64[Tensor, " rank"], groups: Labels
 ) -> tuple[Float64[np.ndarray, " label"], float, float]:
     """The influence of each label, and the bias of order 1/n from means and from covariances, in one pass."""
-    double = any(side.features.dtype == torch.float64 for side in samples)
-    dtype = torch.float64 if double else torch.float32
-    s = roots.to(dtype)
+    s = roots.to(samples[0].map.dtype)
     kernel, influences = _kernel(s), torch.zeros(len(samples), len(groups), dtype=torch.float64)
     of_means = of_covariances = 0.0
     for group in range(int(groups.max()) + 1):
         shift, change = torch.zeros_like(samples[0].mean), torch.zeros_like(kernel)
         for number, side in enumerate(samples):
             count, moved, turned = len(side.features), torch.zeros_like(shift), torch.zeros_like(s)
-            for labels, centred, u in side.parts(groups[side.labels] == group, dtype):
+            for labels, centred, u in side.parts(groups[side.labels] == group):
                 gain = (centred.square().sum(1) - u.square() @ s).double()
                 own = (gain + 2 * centred.double() @ side.away) / count
                 influences[number].index_add_(0, labels, own.cpu())

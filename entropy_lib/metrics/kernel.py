@@ -27,7 +27,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from entropy_lib.metrics.clip import unit_rows
-from entropy_lib.metrics.samples import Blocks, FeatureRows, feature_matrix, parts_of_rows, same_width
+from entropy_lib.metrics.samples import Blocks, FeatureRows, feature_matrix, kept, parts_of_rows, same_width
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.resampling import Labels, check_pairs
 
@@ -197,11 +197,16 @@ def _matrices(features: FeatureRows, reference: FeatureRows) -> tuple[Tensor, Te
 def _times(
     first: Tensor, second: Tensor, kernel: KernelFunction, weights: Float64[Tensor, "other weight"]
 ) -> Float64[Tensor, "image weight"]:
-    """The kernel matrix times `weights`, tile by tile."""
+    """The kernel matrix times `weights`, tile by tile; of one sample, each pair of tiles once."""
     sums = weights.new_zeros(len(first), weights.shape[1])
     for row, some in parts_of_rows(first):
         for column, others in parts_of_rows(second):
-            sums[row] += kernel(some, others) @ weights[column]
+            if first is second and column.start < row.start:
+                continue
+            tile = kernel(some, others)
+            sums[row] += tile @ weights[column]
+            if first is second and column.start > row.start:
+                sums[column] += tile.T @ weights[row]
     return sums
 
 
@@ -215,9 +220,14 @@ def _to_reference(
 def _between(first: Sample, second: Sample, kernel: KernelFunction) -> Float64[np.ndarray, " deletion"]:
     """Mean kernel over pairs of images in different blocks: of all, and with each block left out of both."""
     count = 1 + int(max(first[1].max(), second[1].max()))
-    left, right = (_members(labels, count, features.device) for features, labels in (first, second))
-    sums, pairs = left.T @ _times(first[0], second[0], kernel, right), torch.outer(left.sum(0), right.sum(0))
-    return (_off_diagonal(sums) / _off_diagonal(pairs)).cpu().numpy()
+
+    def compute() -> Float64[np.ndarray, " deletion"]:
+        left, right = (_members(labels, count, features.device) for features, labels in (first, second))
+        sums = left.T @ _times(first[0], second[0], kernel, right)
+        pairs = torch.outer(left.sum(0), right.sum(0))
+        return (_off_diagonal(sums) / _off_diagonal(pairs)).cpu().numpy()
+
+    return kept(first[0], second[0], (kernel, first[1].tobytes(), second[1].tobytes()), compute)
 
 
 def _off_diagonal(values: Float64[Tensor, "block block"]) -> Float64[Tensor, " deletion"]:

@@ -7,13 +7,15 @@ block of both, is right in either case: the interval counts the error of both sa
 of both shows in the deletions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics.interval import Interval
@@ -22,8 +24,28 @@ from entropy_lib.statistics.resampling import Labels, check_labels, deal_blocks,
 # The number of images is left open: two sets need not have as many.
 FeatureRows = Float[Tensor, "_ dim"] | Float[np.ndarray, "_ dim"]
 
-ROWS = 2048  # read at a time: a tile of two such parts has 32 MiB in float64
+ROWS = 2048  # of a tile: one of two such parts has 32 MiB in float64
+PART = 512  # rows in float64 at a time, where the features of many images are read
 LEAST = 3  # blocks: with one left out, images of two different ones must stay
+
+Found = TypeVar("Found")
+_KEPT = WeakIdKeyDictionary()  # {sample: {sample: {key: what was found}}}
+
+
+def kept(first: object, second: object, key: Hashable, compute: Callable[[], Found]) -> Found:
+    """What `compute` finds of two samples, or found before in these very ones, unchanged since.
+
+    A table asks for the distance of a method and for its differences from others, and measures all to one
+    reference. What is kept lives no longer than either sample, and must not hold them.
+    """
+    tensors = [each for each in (first, second) if isinstance(each, Tensor)]
+    if any(each.is_inference() for each in tensors):  # whether they change is not known
+        return compute()
+    found = _KEPT.setdefault(first, WeakIdKeyDictionary()).setdefault(second, {})
+    key = key, *(each._version for each in tensors)
+    if key not in found:
+        found[key] = compute()
+    return found[key]
 
 
 def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) -> Float[Tensor, "image dim"]:
@@ -54,8 +76,10 @@ def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) 
         raise InvalidInputError(f"{name} have shape {tuple(values.shape)}; they must be [images, features]")
     if len(values) < least:
         raise InvalidInputError(f"{name} hold {len(values)} images; this needs at least {least}")
-    broken = sum(int((~part.isfinite()).any(1).sum()) for part in values.split(ROWS))
-    if broken:
+    # a sum, which costs little, is finite only where all are
+    if not all(part.sum().isfinite() for part in values.split(ROWS)) and (
+        broken := sum(int((~part.isfinite()).any(1).sum()) for part in values.split(ROWS))
+    ):
         raise InvalidInputError(
             f"{name} hold NaN or infinity in {broken} of {len(values)} rows; leave those images out"
         )
@@ -134,6 +158,11 @@ class Blocks:
                     "take three prompts or more"
                 )
         return blocks
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """What `kept` knows them by."""
+        return self.images.tobytes(), self.reference.tobytes()
 
     @property
     def count(self) -> int:

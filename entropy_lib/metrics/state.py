@@ -2,20 +2,18 @@
 add up.
 """
 
-import operator
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, MissingFileError
 from entropy_lib.files import replacing
-from entropy_lib.metrics.samples import FeatureRows, feature_matrix, parts_of_rows, same_width
+from entropy_lib.metrics.samples import PART, FeatureRows, feature_matrix, same_width
 
 FORMAT = "entropy_lib feature state 1"
 
@@ -45,32 +43,31 @@ class FeatureState:
     extractor: str = ""
 
     @classmethod
-    def of(cls, features: FeatureRows, extractor: str = "") -> "FeatureState":
-        """State of a feature matrix `[n, d]`, read some rows at a time.
+    def of(
+        cls, features: FeatureRows, extractor: str = "", rows: Int[Tensor, " row"] | None = None
+    ) -> "FeatureState":
+        """State of a feature matrix `[n, d]`, or of some of its rows, read some at a time.
 
         Raises:
             InvalidInputError: if it is not a matrix, is empty, or holds NaN or infinity.
         """
-        return reduce(
-            operator.add,
-            (cls._of_part(part, extractor) for _, part in parts_of_rows(feature_matrix(features))),
-        )
-
-    @classmethod
-    def _of_part(cls, rows: Float64[Tensor, "row dim"], extractor: str) -> "FeatureState":
-        mean = rows.mean(0)
-        return cls(len(rows), mean, (rows - mean).T @ (rows - mean), extractor)
+        features = feature_matrix(features)
+        rows = torch.arange(len(features)) if rows is None else rows
+        mean = sum(features[part].double().sum(0) for part in rows.split(PART)) / len(rows)
+        scatter = mean.new_zeros(len(mean), len(mean))
+        for part in rows.split(PART):
+            centred = features[part].double() - mean
+            scatter.addmm_(centred.T, centred)
+        return cls(len(rows), mean, scatter, extractor)
 
     def __add__(self, other: "FeatureState") -> "FeatureState":
         """Chan, Golub and LeVeque (1983): no sum of squares is ever formed, so nothing cancels."""
         self.check(other)
         count = self.count + other.count
         shift = other.mean - self.mean
-        between = self.count * other.count / count * torch.outer(shift, shift)
+        scatter = (self.scatter + other.scatter).addr_(shift, shift, alpha=self.count * other.count / count)
         mean = self.mean + other.count / count * shift
-        return FeatureState(
-            count, mean, self.scatter + other.scatter + between, self.extractor or other.extractor
-        )
+        return FeatureState(count, mean, scatter, self.extractor or other.extractor)
 
     def __sub__(self, part: "FeatureState") -> "FeatureState":
         """What is left when the images of `part` are taken out again.

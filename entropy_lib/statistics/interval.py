@@ -25,6 +25,7 @@ class Interval:
         standard_error: of the estimate; NaN where the limits come another way.
         blocks: on how many independent units it rests (clusters, or blocks deleted in turn); t has one degree
             of freedom fewer. None: normal limits.
+        way: how the error was found, where there are several ways: "influence" or "blocks".
     """
 
     estimate: float
@@ -33,6 +34,7 @@ class Interval:
     level: float
     standard_error: float = math.nan
     blocks: int | None = None
+    way: str = ""
 
     @classmethod
     def around(

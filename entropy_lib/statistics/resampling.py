@@ -22,6 +22,7 @@ Example:
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -226,4 +227,5 @@ def from_deletions(
     corrected = len(sizes) * whole - ((1 - 1 / share) * without).sum()
     pseudo = share * whole - (share - 1) * without
     error = math.sqrt(((pseudo - corrected) ** 2 / (share - 1)).mean())
-    return Interval.around(corrected if correct_bias else whole, error, level, len(sizes))
+    found = Interval.around(corrected if correct_bias else whole, error, level, len(sizes))
+    return replace(found, way="blocks")

@@ -54,6 +54,7 @@ from entropy_lib.sweep.comparison import LEAST_PROMPTS, NATIVE, Comparison, Imag
 from entropy_lib.sweep.references import Reference
 
 REAL = "real, resized"
+WAYS = {"influence": "influences of images", "blocks": "deleting blocks of prompts"}  # to an interval
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Tables:
     """What `evaluate` returns.
 
     Attributes:
-        levels: columns `size, method, metric, reference, estimate, low, high, images, prompts`.
-        differences: columns `size, method, against, metric, estimate, low, high, p_value, p_holm, effect,
-            share_improved, share_low, share_high, pairs`; `estimate` is that of the method less that of the
-            first method.
+        levels: columns `size, method, metric, reference, estimate, low, high, way, images, prompts`; `way` is
+            that to the interval, "influence" of images or deleting "blocks" of prompts.
+        differences: columns `size, method, against, metric, estimate, low, high, way, p_value, p_holm,
+            effect, share_improved, share_low, share_high, pairs`; `estimate` is that of the method less that
+            of the first method.
         exclusions: columns `size, method, reason, images`.
         label: of the features: network, weights, resize, view.
         provenance: model, sampler, samples and reference, in one line.
@@ -121,7 +123,8 @@ def evaluate(comparison: Comparison, progress: Callable[[str], None] = lambda si
     if len(changes):
         changes = holm(changes, by=["method", "metric"])
     excluded = pd.DataFrame(exclusions, columns=["size", "method", "reason", "images"])
-    return Tables(pd.DataFrame(levels), changes, excluded, _label(comparison), _provenance(comparison))
+    provenance = _provenance(comparison, [*levels, *differences])
+    return Tables(pd.DataFrame(levels), changes, excluded, _label(comparison), provenance)
 
 
 def _targets(comparison: Comparison) -> dict[str, Sample | FeatureState]:
@@ -192,7 +195,7 @@ def _levels(
         ]
         for metric, reference, interval, counts in [*found, *_score_levels(sample)]:
             row = {"method": method, "metric": metric, "reference": reference}
-            yield {**row, **interval.columns(), **counts}
+            yield {**row, **interval.columns(), "way": interval.way, **counts}
 
 
 def _score_levels(sample: Sample) -> Iterator[tuple[str, str, Interval, dict[str, int]]]:
@@ -223,7 +226,7 @@ def _differences(
         for name, target in [*targets.items()][:1]:
             found = {} if native and name == "native" else _distances(sample, target, first)
             for metric, interval in found.items():
-                yield {**pair, "metric": metric, **interval.columns(), "p_value": interval.p_value}
+                yield {**pair, "metric": metric, **_tested(interval)}
         for metric, values in sample.scores.items():
             known = _known(sample, values, first.scores[metric])
             if known is not None:
@@ -243,11 +246,14 @@ def _score_difference(metric: str, sample: Sample, first: Sample, rows: np.ndarr
     )
     deviation = float(np.std(new - old, ddof=1))
     return {
-        **interval.columns(),
-        "p_value": interval.p_value,
+        **_tested(interval),
         "effect": float(interval.estimate / deviation) if deviation else 0.0,
         **{f"share_{name}": improved.get(name, np.nan) for name in ("improved", "low", "high")},
     }
+
+
+def _tested(interval: Interval) -> dict:
+    return {**interval.columns(), "way": interval.way, "p_value": interval.p_value}
 
 
 def _known(sample: Sample, *values: Float[np.ndarray, " image"]) -> np.ndarray | None:
@@ -272,7 +278,7 @@ def _label(comparison: Comparison) -> str:
     return "; ".join(f"{' and '.join(purposes)}: {label}" for label, purposes in labels.items())
 
 
-def _provenance(comparison: Comparison) -> str:
+def _provenance(comparison: Comparison, rows: Sequence[Mapping]) -> str:
     real, parts = comparison.reference, [comparison.plan.provenance]
     texts = list(comparison.plan.prompts)
     if real is None:
@@ -282,7 +288,9 @@ def _provenance(comparison: Comparison) -> str:
     else:
         parts.append(f"reference {real.summary()}, counted as a sample")
         texts += real.captions(real.halves()[0]) if real.caption is not None else []
-    parts.append(f"{comparison.level:.0%} interval, jackknife over prompts")
+    names = {way: dict.fromkeys(row["metric"] for row in rows if row["way"] == way) for way in WAYS}
+    found = [f"{said} ({', '.join(names[way])})" for way, said in WAYS.items() if names[way]]
+    parts.append(f"{comparison.level:.0%} interval by {' and '.join(found)}")
     # prompts that it knows the beginning of only
     if any(metric.features == CAPTIONS for metric in comparison.wanted(Score)):
         parts.append(comparison.caches[CAPTIONS].extractor.cut_off(list(dict.fromkeys(texts))))

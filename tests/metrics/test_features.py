@@ -2,9 +2,11 @@
 
 import dataclasses
 import socket
+import threading
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -18,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
+from entropy_lib.metrics import features
 from entropy_lib.metrics.extractors import CutCaptionWarning, Extractor, extractor, known_extractor
 from entropy_lib.metrics.features import VERSION, FeatureCache
 from entropy_lib.metrics.layout import Detection, Detector
@@ -286,6 +289,20 @@ def test_features_are_computed_once_in_the_order_asked_for(own, counted):
     again = FeatureCache(cache.folder.parent, own, "pad").matrix(["key 1", *keys], read)
     assert seen[3:] == ["key 1"]
     assert torch.equal(again[1:], first)
+
+
+def test_images_are_read_while_those_before_are_computed(own, counted, monkeypatch):
+    cache, read, _, stock = counted
+    monkeypatch.setattr(features, "CHUNK", 2)
+    last = threading.Event()
+
+    def pictures(images, view):
+        assert last.wait(9), "the second chunk was not read"
+        return own.pictures(images, view)
+
+    cache.extractor = SimpleNamespace(pictures=pictures)
+    found = cache.matrix(list(stock)[:4], lambda key: (key == "key 3" and last.set()) or read(key))
+    assert torch.equal(found, FeatureCache(cache.folder, own, "pad").matrix(list(stock)[:4], read))
 
 
 def test_another_view_or_network_never_finds_them(own, counted):

@@ -1,5 +1,6 @@
 import functools
 import operator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,9 @@ def test_features_of_different_extractors_do_not_mix():
     assert (inception + FeatureState.of(mixed(30, 6, 1))).extractor == "inception"
     with pytest.raises(ValueError, match=r"5 columns and .* 6"):
         frechet_distance(mixed(30, 5, 0), inception)
+    for reference in (mixed(30, 6, 0), inception):
+        with pytest.raises(ValueError, match=r"5 columns and .* 6"):
+            frechet_interval(mixed(30, 5, 0), reference, deal_blocks(range(30)))
     with pytest.raises(ValueError, match=r"5 columns and .* 6"):
         frechet_distance(mixed(30, 5, 0), mixed(30, 6, 0))
 
@@ -174,17 +178,15 @@ def test_influences_and_bias_are_derivatives_of_the_distance(of_state):
     images, real = mixed(60, 4, 0), mixed(50, 4, 1)
     labels, real_labels = np.arange(60) // 3, np.arange(50) % 20
     samples = [(images, labels)] if of_state else [(images, labels), (real, real_labels)]
-    maps_of = frechet._common_coordinates(
-        *(torch.from_numpy(np.cov(rows.T, bias=True)) for rows in (images, real))
-    )
+    # covariances of 1/n, as those that `towards` moves
+    state, known = (replace(FeatureState.of(rows), count=len(rows) + 1) for rows in (images, real))
+    roots, maps = frechet._common_coordinates(state, frechet._root(known), torch.float64)
     away = torch.from_numpy(images.mean(0) - real.mean(0))
     sides = [
-        frechet.Side(
-            torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps_of[1][i], sign * away, sign
-        )
+        frechet.Side(torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps[i], sign * away, sign)
         for i, ((rows, own), sign) in enumerate(zip(samples, (1, -1), strict=False))
     ]
-    influences, _, of_covariances = frechet._derivatives(sides, maps_of[0], np.arange(20))
+    influences, _, of_covariances = frechet._derivatives(sides, roots, np.arange(20))
 
     def moved(label, step):
         other = towards(real, real_labels == label, 0 if of_state else step)
@@ -239,16 +241,31 @@ def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
         torch.from_numpy(mixed(99, 4, 1)),
         deal_blocks(range(99)),
     )
-    measured = []
-    monkeypatch.setattr(
-        frechet, "_measure", lambda *given, known=frechet._measure: measured.append(1) or known(*given)
-    )
+    measured, halved = [], []
+    for name, calls in (("_measure", measured), ("_halves", halved)):
+        known = getattr(frechet, name)
+        monkeypatch.setattr(
+            frechet, name, lambda *given, known=known, calls=calls: calls.append(given[0]) or known(*given)
+        )
     before = frechet_interval(images, real, labels)
     frechet_difference(images, images + 1, real, labels)
     assert len(measured) == 2
+    assert sum(each is real for each in halved) == 1, "halves of the reference are those of every method"
     images += 1
     assert frechet_interval(images, real, labels).estimate != before.estimate
     assert len(measured) == 3
+    with torch.inference_mode():
+        assert frechet_interval(images * 1, real, labels) == frechet_interval(images, real, labels)
+
+
+def test_images_that_have_their_prompt_in_common_count_as_fewer():
+    """Ten images a feature, four of a prompt that are nearly the same: influences cover too little."""
+    content, noise = mixed(20, 8, 0), mixed(80, 8, 1)
+    images, labels = content.repeat(4, axis=0) + noise / 9, deal_blocks(np.arange(80) // 4)
+    assert frechet_interval(images, noise, labels).way == "blocks"
+    assert frechet_interval(images, noise, deal_blocks(range(80))).way == "influence"
+    with pytest.raises(ValueError, match="needs 3 independent images a feature"):
+        frechet_interval(images, noise, labels, way="influence")
 
 
 def test_subtracting_states_is_deleting_images():

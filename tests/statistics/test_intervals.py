@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from largest_tensor import LargestTensor
 
 from entropy_lib import metrics
-from entropy_lib.metrics.samples import ROWS
+from entropy_lib.metrics.samples import PART, ROWS
 from entropy_lib.statistics.interval import Interval, wilson
 from entropy_lib.statistics.resampling import deal_blocks, from_deletions, jackknife, jackknife_difference
 
@@ -230,7 +230,7 @@ def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width)
     features = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
     with LargestTensor(is_float64) as largest:
         reduce(features, deal_blocks(range(count)))
-    assert largest.elements <= (ROWS * 64 if width == 64 else ROWS * (ROWS + 5))
+    assert largest.elements <= (PART * 64 if width == 64 else ROWS * (ROWS + 5))
 
 
 def test_importing_the_metrics_loads_nothing_heavy():

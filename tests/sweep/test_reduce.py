@@ -265,12 +265,16 @@ def test_captions_of_real_images_that_the_score_cuts_count_too(made, reference):
 def test_a_state_as_reference_gives_frechet_distances_only(made, own, tmp_path):
     features = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
     state = FeatureState.of(features, made.caches[DISTANCES].label)
-    plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(33)], range(4), ["48x48"], METHODS)
+    plan = Plan.of(SETTINGS, [f"prompt {i}" for i in range(33)], range(6), ["48x48"], METHODS)
     noise = replace(made, plan=plan, store=Store(tmp_path), reference=state)
     for unit in plan.units:
         noise.store.commit(unit, noise_of(unit))
     tables = evaluate(noise)
     assert set(tables.levels.metric) == {"FD", *(name for name, _ in SCORES)}
+    for table in (tables.levels, tables.differences):
+        assert (table.way == np.where(table.metric == "FD", "influence", "blocks")).all()
+    said = "95% interval by influences of images (FD) and deleting blocks of prompts (CLIP score, Repetition)"
+    assert said in tables.provenance
     with pytest.raises(InvalidInputError, match="the reference holds features of 'another'"):
         evaluate(replace(noise, reference=FeatureState.of(features, "another")))
     cell = plan.cells["48x48", "paper"]

@@ -1,27 +1,34 @@
 """What metric tables cost: time outside the model, cached features, memory, and the price of an interval.
 
-    python benchmarks/evaluation.py
-    python benchmarks/evaluation.py beside 10000 2048      # one row of the ratios; or "table", "memory"
+    python benchmarks/metric_tables.py
+    python benchmarks/metric_tables.py beside 10000 2048  # one row: "table", "memory", "extraction"
 
 Memory is the growth of a fresh process's resident peak, with synthetic features. torchmetrics computes from
 the same features, in the same process, on one thread: its FID, and its KID of 100 subsets of 1,000.
+torch-fidelity reads the same files and runs the same Inception-v3, of random weights.
 """
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
 from denoising_step import resident
+from PIL import Image
 
-from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_interval
+from entropy_lib.files import sha256
+from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
+from entropy_lib.metrics.picture_files import read_picture
+from entropy_lib.metrics.views import resize_pictures
 from entropy_lib.sampling import generation
 from entropy_lib.statistics.interventions import holm
 from entropy_lib.statistics.resampling import deal_blocks
@@ -114,23 +121,71 @@ def beside_torchmetrics(images, width):
 
 
 def table_beside_torchmetrics(images, width):
-    """Six sizes by two rules: distances, paired differences, Holm's correction; and one plain FID."""
-    real, labels, rows = features(images, width, 0), deal_blocks(range(images)), []
-    fid = seconds_of(lambda: plain_fid(1.1 * real, real))
+    """Six sizes by two rules: distances, paired differences, Holm's correction; and one plain FID and KID."""
+    real, labels = features(images, width, 0), deal_blocks(range(images))
+    cells = []
+    for size in range(6):
+        common = features(images, width, size + 1)
+        cells.append([scale * common + features(images, width, size + 9) / 9 for scale in (1.1, 1.2)])
 
-    def table():
-        for size in range(6):
-            common = features(images, width, size + 1)
-            rules = [scale * common + features(images, width, size + 9) / 9 for scale in (1.1, 1.2)]
-            for rule in rules:
-                frechet_interval(rule, real, labels)
-            rows.append(frechet_difference(*rules, real, labels).p_value)
-        holm(pd.DataFrame({"p_value": rows}))
+    def table(interval, difference):
+        for rule in (rule for rules in cells for rule in rules):
+            interval(rule, real, labels)
+        found = [difference(*rules, real, labels).p_value for rules in cells]
+        holm(pd.DataFrame({"p_value": found}))
 
-    seconds = seconds_of(table)
+    for name, plain, *ours in (
+        ("FD", plain_fid, frechet_interval, frechet_difference),
+        ("KID", plain_kid, kernel_interval, kernel_difference),
+    ):
+        once = seconds_of(lambda plain=plain: plain(cells[0][0], real))
+        seconds = seconds_of(lambda ours=ours: table(*ours))
+        row = f"{once:.2f} | {seconds:.1f} | {seconds / once:.1f}"
+        print(f"| {name} | {images:,} | {width:,} | {row} |", flush=True)
+
+
+def same_inception():
+    """torch-fidelity's Inception-v3 of random weights, and ours of the same."""
+    from torch_fidelity import feature_extractor_inceptionv3 as original
+
+    source = (original, "load_state_dict_from_url")
+    with mock.patch.object(*source), mock.patch.object(torch.nn.Module, "load_state_dict"):
+        theirs = original.FeatureExtractorInceptionV3("inception", ["2048"])
+    theirs.eval().requires_grad_(False)
+    with mock.patch.object(torch.hub, "load_state_dict_from_url", return_value=theirs.state_dict()):
+        return theirs, extractor("inception")
+
+
+def of_files(cache, files):
+    """Features of image files, each known by its checksum."""
+    known = {sha256(file): file for file in files}
+    return cache.matrix(list(known), lambda key: read_picture(known[key].read_bytes()))
+
+
+def beside_torch_fidelity(images, side):
+    """Seconds of the features of so many files of so many pixels a side."""
+    if not importlib.util.find_spec("torch_fidelity"):
+        print("torch-fidelity is not installed: nothing to compare features with")
+        return
+    from torch_fidelity.datasets import ImagesPathDataset
+    from torch_fidelity.utils import extract_featuresdict_from_input_id
+
+    theirs, ours = same_inception()
+    with tempfile.TemporaryDirectory() as place:
+        files, random = [Path(place) / f"{index}.png" for index in range(images)], np.random.default_rng(0)
+        for file in files:  # as smooth as photographs are
+            small = random.integers(0, 256, (1, side // 8, side // 8, 3), dtype=np.uint8)
+            Image.fromarray(resize_pictures(small, side, side)[0]).save(file)
+        options = {"input1": ImagesPathDataset(list(map(str, files))), "cuda": False, "verbose": False}
+        cache, found = FeatureCache(Path(place) / "features", ours, "squash"), []
+        known = seconds_of(
+            lambda: found.append(extract_featuresdict_from_input_id(1, theirs, **options)["2048"])
+        )
+        seconds = seconds_of(lambda: found.append(of_files(cache, files)))
+    apart = float((found[0] - found[1]).abs().max() / found[0].std())
     print(
-        f"Six sizes by two rules, {images:,} x {width:,}: {seconds:.1f} s, "
-        f"{seconds / fid:.1f} plain FIDs of {fid:.2f} s"
+        f"| {images:,} | {side} | {known:.1f} | {seconds:.1f} | {seconds / known:.2f} | {apart:.1g} |",
+        flush=True,
     )
 
 
@@ -142,15 +197,17 @@ def memory(images, width):
     frechet_interval(first[:400, :8], real[:400, :8], few)  # libraries loaded
     kernel_interval(first[:400, :8], real[:400, :8], few)
     growths = []
-    for work in (
+    works = [
         lambda: frechet_interval(first, real, labels),
         lambda: frechet_difference(first, second, real, labels),
         lambda: kernel_interval(first, real, labels),
-    ):
+    ]
+    for work in works if images <= 10_000 else works[:2]:
         Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")
         seconds = seconds_of(work)
         growths.append(f"{(resident('VmHWM') - before) / 1024:.0f} | {seconds:.1f}")
+    growths += ["- | -"] * (3 - len(growths))
     print(
         f"| {images:,} | {width:,} | {images * width * 4 / 1e6:.0f} | {width**2 * 8 / 1e6:.1f} "
         f"| {' | '.join(growths)} |",
@@ -186,10 +243,29 @@ def main():
         sep="\n",
         flush=True,
     )
-    for images, width in ((4000, 768), (4000, 2048), (10_000, 768), (10_000, 2048), (30_000, 2048)):
+    for images, width in ((4000, 768), (10_000, 2048), (30_000, 2048)):
         again("beside", images, width)
-    print()
+    print("\nSix sizes by two rules: distances, paired differences and Holm's correction (seconds)\n")
+    print(
+        "| distance | images | features | once, torchmetrics | the table | ratio |",
+        "|---|" + "---|" * 5,
+        sep="\n",
+        flush=True,
+    )
     again("table", 10_000, 2048)
+    print("\nFeatures of image files by Inception-v3, one thread (seconds)\n")
+    print(
+        "| images | side | torch-fidelity | FeatureCache | ratio | largest difference / deviation |",
+        "|---|" + "---|" * 5,
+        sep="\n",
+        flush=True,
+    )
+    again("extraction", 64, 299)
+    again("extraction", 128, 512)
+    print(
+        "\nAt 299 pixels neither resizes. Else torch-fidelity does it as TensorFlow 1 did (bilinear, not "
+        "antialiased), FeatureCache bicubic and antialiased."
+    )
     heads = ("FD, MB", "s", "FD, difference, MB", "s", "KID, MB", "s")
     print(
         f"\n| images | features | one matrix (MB) | d x d (MB) | {' | '.join(heads)} |",
@@ -197,7 +273,7 @@ def main():
         sep="\n",
         flush=True,
     )
-    for images, width in ((1000, 64), (10_000, 64), (2000, 512), (10_000, 512), (10_000, 2048)):
+    for images, width in ((2000, 512), (10_000, 2048)):
         again("memory", images, width)
 
 
@@ -206,7 +282,12 @@ def again(what, images, width):
     subprocess.run([sys.executable, __file__, what, str(images), str(width)], check=True)
 
 
-MODES = {"beside": beside_torchmetrics, "table": table_beside_torchmetrics, "memory": memory}
+MODES = {
+    "beside": beside_torchmetrics,
+    "table": table_beside_torchmetrics,
+    "extraction": beside_torch_fidelity,
+    "memory": memory,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
