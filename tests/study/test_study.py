@@ -253,7 +253,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
         "006.json": "damaged",
         "007.json": "damaged",
         "008.json": "faster than 500 ms",
-        "broken.json": "not JSON",
+        "broken.json": "not JSON in UTF-8",
         "list.json": "no file of answers",
     }
     assert set(found.raters.file) == {path.name for path in folder.iterdir()}
