@@ -93,7 +93,7 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "jobs", "presses", "group"),
-    [("kernels are started + 0.7", 2, 2, False), ("in a cell", 2, 1, True), ("in a cell", 1, 1, False)],
+    [("kernels are started + 0.7", 2, 2, False), ("in a cell", 1, 1, True)],
 )
 def test_an_interrupted_run_leaves_the_earlier_pages(finished, moment, jobs, presses, group):
     before = files(finished / "report")
