@@ -1,5 +1,6 @@
 """Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
 
+import gc
 import io
 import math
 import os
@@ -22,6 +23,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import entropy_lib as el
 from entropy_lib.sampling import costs
+
+gc.freeze()  # what was imported stays, and no collection of garbage looks through it again
 
 # files whose tests take longest, which are begun first: so no process waits for another at the end
 LONGEST = ("test_notebooks.py", "test_solutions.py", "test_interruption.py", "test_native_models.py")
