@@ -86,9 +86,9 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
         else:
             fast, said = table.milliseconds < limits.fastest, f"faster than {limits.fastest} ms"
             excluded += [(each.name, each.rater, pair, said) for pair in table.pair[fast]]
-            tables.append(table.loc[~fast & ~table.catch, COLUMNS])
+            tables.append(table[~fast & ~table.catch])
         raters.append(row | {"used": not why})
-    answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    answers = pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
     left_out = pd.DataFrame(excluded, columns=["file", "rater", "what", "why"])
     return Checked(answers, left_out, pd.DataFrame(raters))
 
