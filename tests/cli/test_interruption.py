@@ -154,6 +154,7 @@ def test_a_command_may_be_interrupted_while_it_is_imported_and_asked(tmp_path, s
 def test_an_interrupted_sweep_says_how_many_images_are_safe(tmp_path, command, monkeypatch):
     monkeypatch.setenv(WORKPLACE, str(tmp_path))
     values = ["--profile", "smoke", "-p", "prompt_count=90", "-p", "batch=1", "-p", "steps=5"]
+    values += ["-p", "reference=scenes:200"]
     planned = command("sweep", "plan", "--no-measure", *values).out
     count = re.search(r"(\d+) images, plan in", planned)[1]
     process = start(["-m", "entropy_lib", "sweep", "sample", *values], tmp_path)

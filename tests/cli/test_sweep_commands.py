@@ -68,7 +68,7 @@ def test_notebooks_that_share_a_store_have_a_plan_each(sweep):
 
 def test_a_calibration_is_measured_and_planned_with(sweep, command, tmp_path):
     path = tmp_path / "own.json"
-    options = ["--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
+    options = ["--prompts", "mini", "--prompt-count", "1", "--device", "cpu", "--output", str(path)]
     assert f"use it with -p calibration={path}" in command("calibrate", "mini", *options).out
     choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "methods=[unscaled, paper, equal-entropy(layers)]"]
     causes = ["--notebook", "11_rival_explanations", *(part for choice in choices for part in ("-p", choice))]
