@@ -73,24 +73,10 @@ def test_import_is_light():
 
 
 WITHOUT_DIFFUSERS = [
-    "entropy.attention",
-    "entropy",
-    "scaling.rules",
-    "statistics.fits",
-    "plots.figures.entropy",
-    "plots.figures.images",
-    "plots.tables",
-    "sizes",
-    "models.layers",
-    "scaling.patch",
-    "probes.logit_probe",
-    "metrics.frechet",
-    "metrics.extractors",
-    "metrics.features",
-    "sweep.references",
-    "sweep.plan",
-    "sweep.store",
-    "cli.command_line",
+    *("entropy", "entropy.attention", "scaling.rules", "scaling.patch", "statistics.fits", "sizes"),
+    *("plots.figures.entropy", "plots.figures.images", "plots.tables", "models.layers", "probes.logit_probe"),
+    *("metrics.frechet", "metrics.extractors", "metrics.features", "sweep.references", "sweep.plan"),
+    *("sweep.store", "cli.command_line"),
 ]
 
 

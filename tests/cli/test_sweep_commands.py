@@ -50,14 +50,8 @@ def test_from_plan_to_tables(sweep, tmp_path):
 
 
 def test_notebooks_that_share_a_store_have_a_plan_each(sweep):
-    causes = [
-        "--notebook",
-        "11_rival_explanations",
-        "-p",
-        "prompt_count=6",
-        "-p",
-        "methods=[unscaled, paper, power(2)]",
-    ]
+    methods = "methods=[unscaled, paper, power(2)]"
+    causes = ["--notebook", "11_rival_explanations", "-p", "prompt_count=6", "-p", methods]
     assert "9 images, plan in" in sweep("plan", "--no-measure")
     assert "24 images, plan in" in sweep("plan", "--no-measure", *causes)
     assert "9 images generated" in sweep("sample")
