@@ -6,8 +6,7 @@ import entropy_lib as el
 from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.files import ROOT
 
-FEW = {"steps": 2, "prompt_count": 6, "rows": 8}  # at most
-STEPS = {"07_cost_and_baselines": 4}  # of which a strength of 0.3 leaves one
+FEW = {"steps": 4, "prompt_count": 6, "rows": 8}  # at most
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +21,7 @@ def quick(monkeypatch, store, measured_once):
 
     def parameters(notebook, profile, values):
         asked = profile_parameters(notebook, profile, values).model_dump()
-        most = FEW | {"steps": STEPS.get(notebook, FEW["steps"])}
-        few = {name: min(asked[name], limit) for name, limit in most.items() if name in asked}
+        few = {name: min(asked.get(name, most), most) for name, most in FEW.items()}
         own = few | {"store": store, "reference": "scenes:60"}
         own = {name: value for name, value in own.items() if name in asked}
         return profile_parameters(notebook, profile, values | own)
