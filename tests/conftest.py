@@ -1,8 +1,11 @@
 """Shared by all tests: the embedded model, and a tiny untrained network of the same kind."""
 
+import gc
 import io
+import math
 import os
 import sys
+import timeit
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -19,6 +22,9 @@ from diffusers import UNet2DConditionModel
 from IPython.core.interactiveshell import InteractiveShell
 
 import entropy_lib as el
+from entropy_lib.sampling import costs
+
+gc.freeze()  # what was imported stays, and no collection of garbage looks through it again
 
 # files whose tests take longest, which are begun first: so no process waits for another at the end
 LONGEST = ("test_notebooks.py", "test_solutions.py", "test_interruption.py", "test_native_models.py")
@@ -100,6 +106,18 @@ def command(capsys):
     return run
 
 
+@pytest.fixture
+def measured_once(monkeypatch):
+    """Costs are of one image generated in this process, and memory is left out: `test_costs.py` measures."""
+
+    def once(configuration, repeats):
+        work = costs._work(configuration, el.load(configuration.model, device="cpu", dtype="float32"))
+        facts = {"allocated": 1.0, "before": 0.0, "reserved": math.nan, "attention": math.nan}
+        return facts | {"seconds": timeit.repeat(work, number=1, repeat=1), "backends": [], "device": "cpu"}
+
+    monkeypatch.setattr(costs, "in_fresh_process", once)
+
+
 @contextmanager
 def cell_shell():
     """IPython's shell, for as long as it is needed: it puts a main module of its own, which later processes
@@ -132,7 +150,7 @@ def execute(shell):
             if "parameters" in cell.metadata.get("tags", []):
                 shell.push(values or {})
         for number in plt.get_fignums():
-            plt.figure(number).savefig(io.BytesIO())
+            plt.figure(number).savefig(io.BytesIO(), dpi=30)
             plt.close(number)
 
     return run

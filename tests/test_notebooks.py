@@ -87,7 +87,7 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def shown(shell, execute, store, tmp_path):
+def shown(shell, execute, store, tmp_path, measured_once):
     """What a notebook displays, by its kind, run in this process on profile smoke, its parameters changed."""
 
     def run(name, **values):
@@ -109,7 +109,6 @@ CHANGED = {
     "00_quickstart": {"rule": "gamma(1.4)"},
     "04_entropy_per_layer": {"rules": GAMMA},
     "05_image_grids": {"rules": GAMMA},
-    "07_cost_and_baselines": {"methods": ["unscaled", "paper"]},  # each is measured in processes of its own
 }
 
 

@@ -66,23 +66,7 @@ ALLOWED = {
         "metrics.layout": "from which probability on a thing can be named",
         "statistics": "the type of a fit",
     },
-    "cli": dict.fromkeys(
-        (
-            "__init__",
-            "entropy",
-            "statistics",
-            "metrics",
-            "models",
-            "scaling",
-            "probes",
-            "sampling",
-            "sweep",
-            "study",
-            "scenes",
-            "plots",
-        ),
-        "knows all",
-    ),
+    "cli": {},  # knows all
     "__init__": {},  # names what subpackages offer in its stub, and loads none of them
     "__main__": {"cli": "the command line"},
 }
@@ -173,14 +157,14 @@ def test_a_subpackage_imports_only_what_it_may(name):
     }
     allowed = set(ALLOWED[name]) | GROUND
     wrong = [f"{own} imports {other}" for own, other in arrows if not {other, subpackage(other)} & allowed]
-    assert not wrong
+    assert name == "cli" or not wrong
 
 
 @pytest.mark.parametrize("name", SUBPACKAGES)
 def test_no_arrow_is_allowed_in_vain(name):
     others = {other for own in modules() if subpackage(own) == name for other in neighbours(own)}
     named = others | set(map(subpackage, others))
-    assert name == "cli" or set(ALLOWED[name]) <= named
+    assert set(ALLOWED[name]) <= named
 
 
 def test_subpackages_stand_on_each_other_without_a_circle():

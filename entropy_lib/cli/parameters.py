@@ -427,9 +427,9 @@ class _Notebooks(Mapping[str, type[Parameters]]):
         return sum(1 for _ in self)
 
     def __getitem__(self, notebook: str) -> type[Parameters]:
-        if notebook not in iter(self):
-            raise KeyError(notebook)
         path = FOLDER / f"{notebook}.ipynb"
+        if not re.fullmatch(r"[0-9]{2}_[^/\\]*", notebook) or not path.is_file():
+            raise KeyError(notebook)
         return _read(path, path.stat().st_mtime_ns)
 
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import yaml
@@ -112,7 +113,7 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
         circle = " → ".join((*above, profile))
         raise ParameterError(f"profiles extend each other in a circle: {circle}; take one of these lines out")
     try:
-        content = load_yaml((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8-sig"))
+        content = _parsed((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, ParameterError) as error:
         raise ParameterError(f"the profile {profile}.yaml cannot be read: {error}") from None
     if not isinstance(content, dict) or not content:
@@ -133,9 +134,10 @@ def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         wanted = "write lines of name: value under it"
         raise ParameterError(f"section {name!r} of profile {profile!r} is {values!r}; {wanted}")
-    every = {*TYPES, *Sweep.model_fields}.union(*map(parameter_names, NOTEBOOKS))
-    # a broken notebook has none
-    known = every - {"output"} if name == COMMON else parameter_names(name) or values
+    if name == COMMON:
+        known = {*TYPES, *Sweep.model_fields}.union(*map(parameter_names, NOTEBOOKS)) - {"output"}
+    else:
+        known = parameter_names(name) or values  # a broken notebook has none
     _check_names(f"parameter in section {name!r} of profile {profile!r}", values, known)
     return values
 
@@ -210,6 +212,9 @@ def load_yaml(text: str) -> Any:
     # a forbidden character; brackets without end; !!int x
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ParameterError(str(error) or "not readable") from None
+
+
+_parsed = lru_cache(load_yaml)  # of files, which are read again and again; whoever asks changes nothing
 
 
 def available() -> list[str]:

@@ -4,10 +4,11 @@ import itertools
 import reprlib
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from entropy_lib.study.design import OTHER_PROMPT, Study
 from entropy_lib.study.reading import Contents, Refused
@@ -17,7 +18,6 @@ COLUMNS = [
     *("value", "first_score", "second_score"),
 ]
 NOTHING = {"choice": 0.5, "rating": 0.0}  # the value of an answer that sees no difference
-CHOICES = ("left", "tie", "right")
 SCORES = range(1, 11)
 LONGEST = 1e12  # milliseconds; a clock that says more is wrong
 
@@ -86,9 +86,9 @@ def check_answers(study: Study, contents: Contents, limits: Limits | None = None
         else:
             fast, said = table.milliseconds < limits.fastest, f"faster than {limits.fastest} ms"
             excluded += [(each.name, each.rater, pair, said) for pair in table.pair[fast]]
-            tables.append(table.loc[~fast & ~table.catch, COLUMNS])
+            tables.append(table[~fast & ~table.catch])
         raters.append(row | {"used": not why})
-    answers = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    answers = pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
     left_out = pd.DataFrame(excluded, columns=["file", "rater", "what", "why"])
     return Checked(answers, left_out, pd.DataFrame(raters))
 
@@ -167,45 +167,53 @@ def _person(name: str) -> str:
 
 def _unusable(study: Study, rater: str, content: Any) -> str:
     """Why what a file holds cannot be used, "" where it can."""
-    if content is None or isinstance(content, Refused):
-        return content or "not JSON"
+    if isinstance(content, Refused):
+        return content
     if not isinstance(content, dict) or not isinstance(content.get("answers"), list):
         return "no file of answers"
     if content.get("study") != study.digest:
         return f"of another study ({reprlib.repr(content.get('study'))}; this one is {study.digest})"
-    if not _person(rater):
-        return "no rater's name"
-    if any(unicodedata.category(each) == "Cc" for each in rater):
-        return f"the rater's name is broken, {reprlib.repr(rater)}; mend it in the file"
+    if not _person(rater) or any(unicodedata.category(each) == "Cc" for each in rater):
+        return f"no rater's name but {reprlib.repr(content.get('rater'))}; mend it in the file"
     return _damage(study, content["answers"]) if content["answers"] else "incomplete: no answer"
 
 
+class _Answer(BaseModel):
+    """An answer as the page writes it."""
+
+    model_config = ConfigDict(strict=True)
+
+    pair: str
+    order: int = Field(ge=1, le=10_000)
+    left: Literal["a", "b"]
+    milliseconds: float = Field(ge=0, lt=LONGEST)
+
+
+class _Choice(_Answer):
+    choice: Literal["left", "tie", "right"]
+
+
+class _Rating(_Answer):
+    left_score: int = Field(ge=SCORES[0], le=SCORES[-1])
+    right_score: int = Field(ge=SCORES[0], le=SCORES[-1])
+
+
+ANSWERS = {"choice": TypeAdapter(list[_Choice]), "rating": TypeAdapter(list[_Rating])}
+
+
 def _damage(study: Study, answers: list[Any]) -> str:
-    """What is wrong with the answers themselves."""
-    names, found = {pair.name for pair in study.pairs}, []
-    checks = {
-        "order": lambda order: _whole(order, 1, len(names)),
-        "left": lambda left: left in ("a", "b"),
-        "milliseconds": lambda time: type(time) in (int, float) and 0 <= time < LONGEST,
-    }
-    if study.protocol == "choice":
-        checks["choice"] = lambda choice: choice in CHOICES
-    else:
-        checks["left_score"] = checks["right_score"] = lambda score: _whole(score, SCORES[0], SCORES[-1])
-    for number, answer in enumerate(answers, start=1):
-        name = answer.get("pair") if isinstance(answer, dict) else None
-        if not isinstance(name, str) or name not in names:
-            return f"damaged: answer {number} is to no pair of the study ({reprlib.repr(answer)})"
-        for field, fits in checks.items():
-            if not fits(answer.get(field)):
-                return f"damaged: the answer to {name} has {field} {reprlib.repr(answer.get(field))}"
-        found.append(name)
-    twice = sorted({name for name in found if found.count(name) > 1})
+    """What is wrong with the answers themselves, "" for nothing."""
+    try:
+        named = [answer.pair for answer in ANSWERS[study.protocol].validate_python(answers)]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, given = ".".join(map(str, first["loc"])), reprlib.repr(first["input"])
+        return f"damaged: answers.{place}: {first['msg']}; it is {given}"
+    known = {pair.name for pair in study.pairs}
+    if unknown := [name for name in named if name not in known]:
+        return f"damaged: an answer is to {reprlib.repr(unknown[0])}, which is no pair of the study"
+    twice = sorted({name for name in named if named.count(name) > 1})
     return f"damaged: {', '.join(twice)} answered twice" if twice else ""
-
-
-def _whole(value: Any, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most  # True is no number here
 
 
 def _why_not(study: Study, table: pd.DataFrame, failed: int, limits: Limits) -> str:

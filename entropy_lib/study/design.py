@@ -18,6 +18,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -87,7 +88,7 @@ class Study:
     provenance: str = ""
     images: Mapping[str, tuple[Pixels, Pixels]] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Checksum of all that raters see and are asked, 16 hexadecimal digits; every answer carries it."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()[:16]

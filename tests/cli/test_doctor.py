@@ -1,5 +1,7 @@
 """The verdicts of the doctor, on machines that are made up."""
 
+import re
+
 import pytest
 import torch
 
@@ -13,8 +15,9 @@ def test_the_command_prints_every_model_and_profile(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     ended = command("doctor")
     assert ended.code == 0
-    for name in [*CATALOGUE, *available(), "CUDA device", "free disk", "mini: 370 images"]:
+    for name in [*CATALOGUE, *available(), "CUDA device", "free disk"]:
         assert name in ended.out
+    assert re.search(r"smoke .* mini: [1-9][0-9]* images", ended.out)
     assert "weights in data/mini, checksums right" in ended.out
 
 

@@ -180,7 +180,7 @@ def test_a_prompt_list_of_your_own(tmp_path, monkeypatch):
 
 def test_images_are_counted():
     counts = {"05_image_grids": 2 * 3 * 2, "04_entropy_per_layer": 2 * 3 * 2}  # 04: and the native size
-    counts["07_cost_and_baselines"] = 4 * (2 * 3 + 2 * 2)  # below native size and above
+    counts["07_cost_and_baselines"] = 4 * (2 * 2 + 2 * 2)  # below native size and above
     assert {name: image_count(profile_parameters(name, "smoke")) for name in counts} == counts
 
 

@@ -29,13 +29,6 @@ def test_every_profile_is_valid_for_every_notebook_and_gives_what_its_file_says(
         assert len(checked.seed_list()) == getattr(checked, "seeds_per_prompt", checked.prompt_count)
 
 
-def test_what_no_profile_says_is_as_the_cell_has_it():
-    for notebook in NOTEBOOKS:
-        written = NOTEBOOKS[notebook].defaults
-        places = {"output": "", "store": ""} if "store" in written else {"output": ""}
-        assert profile_parameters(notebook, "mini").model_dump() | places == written | places
-
-
 def test_unknown_profile_and_notebook_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'mini'"):
         profile_parameters("00_quickstart", "minni")

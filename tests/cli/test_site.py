@@ -4,6 +4,7 @@ file system.
 
 import importlib
 import inspect
+import itertools
 import re
 import shutil
 
@@ -122,23 +123,22 @@ def test_every_public_name_is_in_the_reference(built):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a system's Chromium (Debian: apt-get install chromium)")
-@pytest.mark.parametrize("screen", ["desktop", "phone"])
-def test_the_site_works_in_a_browser(built, screen):
+def test_the_site_works_in_a_browser(built):
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
-    size = {"width": 1280, "height": 800} if screen == "desktop" else {"width": 390, "height": 800}
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab, said, asked = browser.new_page(viewport=size), [], []
+        tab, said, asked = browser.new_page(), [], []
         tab.on("console", lambda said_by: said_by.type in ("error", "warning") and said.append(said_by.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: asked.append(request.url))
         tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        for page in PAGES:
+        for page, width in itertools.product(PAGES, (1280, 390)):
+            tab.set_viewport_size({"width": width, "height": 800})
             tab.goto((built / page).as_uri())
             assert all(0.98 < shape < 1.02 for shape in tab.evaluate(PROPORTIONS)), "an image is stretched"
             fits = tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-            assert fits, f"{page} is wider than the screen"
+            assert fits, f"{page} is wider than a screen of {width} px"
         tab.goto((built / f"smoke/{NAME}.html").as_uri())
         tab.wait_for_selector("mjx-container")
         assert tab.locator("mjx-container").count() == 3, "three formulas"

@@ -50,14 +50,8 @@ def test_from_plan_to_tables(sweep, tmp_path):
 
 
 def test_notebooks_that_share_a_store_have_a_plan_each(sweep):
-    causes = [
-        "--notebook",
-        "11_rival_explanations",
-        "-p",
-        "prompt_count=6",
-        "-p",
-        "methods=[unscaled, paper, power(2)]",
-    ]
+    methods = "methods=[unscaled, paper, power(2)]"
+    causes = ["--notebook", "11_rival_explanations", "-p", "prompt_count=6", "-p", methods]
     assert "9 images, plan in" in sweep("plan", "--no-measure")
     assert "24 images, plan in" in sweep("plan", "--no-measure", *causes)
     assert "9 images generated" in sweep("sample")
@@ -68,7 +62,7 @@ def test_notebooks_that_share_a_store_have_a_plan_each(sweep):
 
 def test_a_calibration_is_measured_and_planned_with(sweep, command, tmp_path):
     path = tmp_path / "own.json"
-    options = ["--prompts", "mini", "--prompt-count", "2", "--device", "cpu", "--output", str(path)]
+    options = ["--prompts", "mini", "--prompt-count", "1", "--device", "cpu", "--output", str(path)]
     assert f"use it with -p calibration={path}" in command("calibrate", "mini", *options).out
     choices = ["prompt_count=6", "sizes=[64x64, 64x96]", "methods=[unscaled, paper, equal-entropy(layers)]"]
     causes = ["--notebook", "11_rival_explanations", *(part for choice in choices for part in ("-p", choice))]

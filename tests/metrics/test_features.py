@@ -374,7 +374,8 @@ def test_whoever_changes_what_is_kept_raises_the_version(name):
     write the new ones.
     """
     assert VERSION == 1
-    assert weighed(COMPUTED[name]()) == pytest.approx(OF_VERSION_1[name], rel=0.005, abs=0.01)
+    known = OF_VERSION_1.get(name, np.nan)  # of a new one: write what is found
+    assert weighed(COMPUTED[name]()) == pytest.approx(known, rel=0.005, abs=0.01)
 
 
 def test_a_damaged_cache_is_computed_anew(counted):

@@ -84,42 +84,23 @@ def test_transparency_is_put_on_white_however_it_is_told():
     assert read_picture(png(1, 0, b"\x40", struct.pack(">H", 0)))[0, :, 0].tolist() == [255, 255]
 
 
-@pytest.mark.parametrize(
-    ("content", "shown"),
-    [
-        (encoded(Image.fromarray(COLOURS)), COLOURS),
-        (encoded(Image.fromarray(COLOURS), "BMP"), COLOURS),
-        (encoded(Image.fromarray(COLOURS[..., 0])), COLOURS[..., :1].repeat(3, 2)),
-        (
-            encoded(Image.fromarray(COLOURS[..., 0] > 99)),
-            (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2),
-        ),
-        (
-            encoded(Image.fromarray(COLOURS[..., 0] > 99), "TIFF"),
-            (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2),
-        ),
-        (encoded(Image.fromarray(COLOURS[..., 0]).quantize(256)), None),
-        (encoded(Image.fromarray(255 - COLOURS).convert("CMYK"), "TIFF"), 255 - COLOURS),
-        (png(2, 0, b"\x30"), np.array([[[0] * 3, [255] * 3]], np.uint8)),
-        (
-            png(16, 2, bytes([200, 0, 100, 0, 50, 0, 0, 0, 0, 0, 0, 0])),
-            np.array([[[200, 100, 50], [0, 0, 0]]], np.uint8),
-        ),
-        (png(16, 4, bytes([200, 0, 255, 255, 9, 0, 0, 0])), np.array([[[200] * 3, [255] * 3]], np.uint8)),
-    ],
-    ids=[
-        "PNG",
-        "BMP",
-        "grey",
-        "two levels",
-        "two levels TIFF",
-        "palette",
-        "CMYK",
-        "2 bits",
-        "RGB of 16 bits",
-        "LA of 16 bits",
-    ],
-)
+TWO_LEVELS = Image.fromarray(COLOURS[..., 0] > 99)
+BLACK_OR_WHITE = (255 * (COLOURS[..., :1] > 99)).astype(np.uint8).repeat(3, 2)
+KINDS = {  # None: as Pillow itself has it
+    "PNG": (encoded(Image.fromarray(COLOURS)), COLOURS),
+    "BMP": (encoded(Image.fromarray(COLOURS), "BMP"), COLOURS),
+    "grey": (encoded(Image.fromarray(COLOURS[..., 0])), COLOURS[..., :1].repeat(3, 2)),
+    "two levels": (encoded(TWO_LEVELS), BLACK_OR_WHITE),
+    "two levels TIFF": (encoded(TWO_LEVELS, "TIFF"), BLACK_OR_WHITE),
+    "palette": (encoded(Image.fromarray(COLOURS[..., 0]).quantize(256)), None),
+    "CMYK": (encoded(Image.fromarray(255 - COLOURS).convert("CMYK"), "TIFF"), 255 - COLOURS),
+    "2 bits": (png(2, 0, b"\x30"), [[[0] * 3, [255] * 3]]),
+    "RGB of 16 bits": (png(16, 2, bytes([200, 0, 100, 0, 50, *[0] * 7])), [[[200, 100, 50], [0] * 3]]),
+    "LA of 16 bits": (png(16, 4, bytes([200, 0, 255, 255, 9, 0, 0, 0])), [[[200] * 3, [255] * 3]]),
+}
+
+
+@pytest.mark.parametrize(("content", "shown"), KINDS.values(), ids=KINDS)
 def test_kinds_of_pixels(content, shown):
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) if shown is None else shown
     found = read_picture(content)
@@ -161,13 +142,8 @@ def test_of_a_cameras_file_with_previews_the_picture_is_taken():
 
 
 def several(form, **options):
-    return encoded(
-        Image.fromarray(COLOURS),
-        form,
-        save_all=True,
-        append_images=[ImageOps.mirror(Image.fromarray(COLOURS))],
-        **options,
-    )
+    mirrored = ImageOps.mirror(Image.fromarray(COLOURS))
+    return encoded(Image.fromarray(COLOURS), form, save_all=True, append_images=[mirrored], **options)
 
 
 def counted_from_white():
@@ -177,37 +153,23 @@ def counted_from_white():
     return content.replace(kind + struct.pack("<H", 1), kind + struct.pack("<H", 0))
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (several("PNG"), "2 images"),
-        (several("GIF"), "2 images"),
-        (several("WEBP", lossless=True), "2 images"),
-        (several("TIFF"), "2 images"),
-        (encoded(Image.fromarray(COLOURS[..., 0] / np.float32(255)), "TIFF"), "mode 'F'"),
-        (encoded(Image.fromarray(COLOURS[..., 0].astype(np.int32)), "TIFF"), "mode 'I'"),
-        (encoded(Image.new("LAB", (4, 4)), "TIFF"), "mode 'LAB'"),
-        (counted_from_white(), "count from white"),
-        (png(4, 0, b"\xf0", struct.pack(">H", 15)), "transparent"),
-        (png(16, 0, b"\xff\xff\0\0", struct.pack(">H", 65535)), "transparent"),
-        (png(16, 2, b"\xff" * 6 + bytes(6), struct.pack(">HHH", *[65535] * 3)), "transparent"),
-    ],
-    ids=[
-        "APNG",
-        "GIF",
-        "WEBP",
-        "pages",
-        "float",
-        "32 bits",
-        "LAB",
-        "from white",
-        "4-bit key",
-        "16-bit key",
-        "16-bit colour key",
-    ],
-)
+REFUSED = {
+    "APNG": (several("PNG"), "2 images"),
+    "GIF": (several("GIF"), "2 images"),
+    "WEBP": (several("WEBP", lossless=True), "2 images"),
+    "pages": (several("TIFF"), "2 images"),
+    "float": (encoded(Image.fromarray(COLOURS[..., 0] / np.float32(255)), "TIFF"), "mode 'F'"),
+    "32 bits": (encoded(Image.fromarray(COLOURS[..., 0].astype(np.int32)), "TIFF"), "mode 'I'"),
+    "LAB": (encoded(Image.new("LAB", (4, 4)), "TIFF"), "mode 'LAB'"),
+    "from white": (counted_from_white(), "count from white"),
+    "4-bit key": (png(4, 0, b"\xf0", struct.pack(">H", 15)), "transparent"),
+    "16-bit key": (png(16, 0, b"\xff\xff\0\0", struct.pack(">H", 65535)), "transparent"),
+    "16-bit colour key": (png(16, 2, b"\xff" * 6 + bytes(6), b"\xff" * 6), "transparent"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_shown_as_a_viewer_does_is_refused(content, reason):
-    with pytest.raises(
-        InvalidInputError, match=f"{reason}.*; save it anew as PNG with 8 bits a channel, or leave it out"
-    ):
+    advice = "save it anew as PNG with 8 bits a channel, or leave it out"
+    with pytest.raises(InvalidInputError, match=f"{reason}.*; {advice}"):
         read_picture(content)

@@ -253,7 +253,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path):
         "006.json": "damaged",
         "007.json": "damaged",
         "008.json": "faster than 500 ms",
-        "broken.json": "not JSON",
+        "broken.json": "not JSON in UTF-8",
         "list.json": "no file of answers",
     }
     assert set(found.raters.file) == {path.name for path in folder.iterdir()}
@@ -281,7 +281,7 @@ def test_answers_that_are_not_there_are_refused(tmp_path):
 def test_intervals_of_panels_cover_the_truth_and_no_effect_is_seldom_seen(truth):
     things = [f"thing {index}" for index in range(20)]
     study = study_of(pairs=20, catch_trials=0, sizes=("64x96",), things=things)
-    found = pd.concat([compare(answered(study, 8, truth, seed)) for seed in range(120)])
+    found = pd.concat([compare(answered(study, 8, truth, seed)) for seed in range(80)])
     covered, alarms = (found.low <= truth.share()) & (truth.share() <= found.high), found.p_value < 0.05
     assert 0.90 <= covered.mean() <= 0.985
     assert alarms.mean() <= 0.085 if truth.effect == 0 else alarms.mean() > 0.2

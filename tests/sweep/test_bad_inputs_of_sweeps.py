@@ -1,20 +1,14 @@
-"""What metrics, references, plans, stores and engines say of bad input: one error of our own, before any work
+"""What metrics, plans, stores and engines say of bad input: one error of our own, before any work
 starts.
 
 Every message says what was given and what is allowed, or what to do; a row of a table each.
 """
 
-import io
 import json
-import tarfile
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
 from entropy_lib import metrics
@@ -22,7 +16,6 @@ from entropy_lib.errors import EntropyLibError
 from entropy_lib.metrics.extractors import Extractor, extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.views import resize_pictures, squares
-from entropy_lib.scenes import sprites
 from entropy_lib.statistics.resampling import (
     check_labels,
     deal_blocks,
@@ -32,7 +25,6 @@ from entropy_lib.statistics.resampling import (
 )
 from entropy_lib.sweep import comparison, engines, sample
 from entropy_lib.sweep.plan import Plan, Settings
-from entropy_lib.sweep.references import _scenes, caption_list, open_reference
 from entropy_lib.sweep.store import Store
 
 FEATURES = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -208,85 +200,3 @@ def test_a_plan_that_cannot_be_read_is_to_be_made_again(content, tmp_path):
 def test_a_shard_is_written_in_one_way(text):
     with pytest.raises(EntropyLibError, match=r"not written as i/n.* for example '0/4'"):
         engines.parse_shard(text)
-
-
-def png(seed):
-    content = io.BytesIO()
-    image = np.random.default_rng(seed).integers(0, 256, (32, 40, 3), dtype=np.uint8)
-    Image.fromarray(image).save(content, format="PNG")
-    return content.getvalue()
-
-
-def parquet(path, images=None):
-    images = images or [png(seed) for seed in range(8)]
-    texts = [f"image {index}" for index in range(len(images))]
-    pd.DataFrame({"image": images, "text": texts}).to_parquet(path / "images.parquet")
-    return str(path / "images.parquet")
-
-
-def truncated_parquet(path):
-    file = Path(parquet(path))
-    file.write_bytes(file.read_bytes()[:-40])
-    return open_reference(str(file))
-
-
-def opened(path, name, content):
-    (path / name).write_bytes(content)
-    return open_reference(str(path / name))
-
-
-def truncated_tar(path):
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        entry = tarfile.TarInfo("0000.png")
-        entry.size = len(png(0))
-        archive.addfile(entry, io.BytesIO(png(0)))
-    return opened(path, "images.tar", content.getvalue()[:700])
-
-
-def broken_sprites(path):
-    content = bytearray(sprites.PARQUET.read_bytes())
-    content[len(content) // 2] ^= 1
-    (path / sprites.PARQUET.name).write_bytes(content)
-    (path / "SHA256SUMS").write_bytes((sprites.PARQUET.parent / "SHA256SUMS").read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sprites, "PARQUET", path / sprites.PARQUET.name)
-        return _scenes.__wrapped__("scenes", 8)
-
-
-def foreign_state(path):
-    save_file({"weight": torch.zeros(3)}, path / "state.safetensors")
-    return open_reference(str(path / "state.safetensors"))
-
-
-def survey(path, images):
-    return open_reference(parquet(path, images)).survey
-
-
-OF_REFERENCES = {
-    "no file matches": lambda _: open_reference("no/*.parquet"),
-    "cannot be read .* restore its files, or name another": lambda path: open_reference(str(path)),
-    "images.parquet' cannot be read .* restore its files": truncated_parquet,
-    "images.tar": lambda path: opened(path, "images.tar", b"no archive" * 100),
-    "images.tar' cannot be read": truncated_tar,
-    "8 of 8 images .* cannot be decoded": lambda path: survey(path, [b"no image"] * 8),
-    "holds 0 different images": lambda path: survey(path, [1] * 8),
-    "holds 5 different .* needs 6 at least": lambda path: survey(path, [png(seed) for seed in range(5)]),
-    "holds 1 different images": lambda path: survey(path, [png(0)] * 8),
-    "prompt_count is 9, but half of": lambda path: caption_list(parquet(path), 9),
-    "has no captions; name a prompt list": lambda _: caption_list("", 3),
-    "sprites.parquet .* is damaged: restore it with `git checkout": broken_sprites,
-    "FeatureState.save": lambda path: open_reference(f"{path}/no.safetensors"),
-    "is damaged .* compute it again": lambda path: opened(path, "state.safetensors", b"nonsense"),
-    "is not a 'entropy_lib feature state 1'; write it with": foreign_state,
-}
-
-
-@pytest.mark.parametrize(("message", "call"), OF_REFERENCES.items(), ids=OF_REFERENCES)
-@pytest.mark.filterwarnings("ignore::entropy_lib.sweep.references.DamagedReferenceWarning")
-def test_references_say_what_is_wrong_with_them(message, call, tmp_path, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(EntropyLibError, match=message):
-        call(tmp_path)

@@ -27,7 +27,8 @@ from entropy_lib.sweep.store import DamagedImageError, Store
 pytestmark = pytest.mark.slow
 
 SETTINGS = Settings("mini", "1234", "own", 2, 2.0, "float32", (64, 64))
-SCORES = [(name, METRICS[name].reference) for name in ("CLIP score", "Repetition")]
+OF_IMAGES = [one for one in METRICS.values() if isinstance(one, PictureScore) or one.features == CAPTIONS]
+SCORES = [(one.name, one.reference) for one in OF_IMAGES]
 SIZES, METHODS = ["48x48", "64x64", "64x96"], ["unscaled", "paper"]
 
 

@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from entropy_lib.errors import InvalidInputError, MissingFileError
+from entropy_lib.errors import EntropyLibError, InvalidInputError, MissingFileError
 from entropy_lib.metrics import FeatureState
-from entropy_lib.scenes import scenes
+from entropy_lib.scenes import scenes, sprites
 from entropy_lib.sweep import references
 from entropy_lib.sweep.references import (
     SCENES,
     DamagedReferenceWarning,
     Reference,
+    caption_list,
     load_reference,
     open_reference,
 )
@@ -414,25 +416,71 @@ def test_a_state_is_a_reference_too(tmp_path):
     assert open_reference("") is None
 
 
-@pytest.mark.parametrize(
-    ("source", "error", "message"),
-    [
-        ("nowhere/*.parquet", MissingFileError, "no file matches"),
-        ("nowhere/images.tar", MissingFileError, "no file matches"),
-        (
-            "scene",
-            InvalidInputError,
-            "'scene' is not there: it may be 'scenes', 'scenes:300', 'simple-scenes', a folder",
-        ),
-        ("data/no_such_folder", InvalidInputError, "is not there"),
-    ],
-)
-def test_a_reference_that_is_not_there_is_named(source, error, message):
-    with pytest.raises(error, match=message):
-        open_reference(source)
+def opened(path, name, content):
+    (path / name).write_bytes(content)
+    return open_reference(str(path / name))
 
 
-def test_a_table_without_images_says_what_it_has(tmp_path):
-    pd.DataFrame({"photo": [b"x"]}).to_parquet(tmp_path / "photos.parquet")
-    with pytest.raises(InvalidInputError, match=r"has columns photo; one of image, .* must hold images"):
-        load_reference(str(tmp_path / "photos.parquet"))
+def truncated_parquet(path):
+    return opened(path, "images.parquet", parquet(path / "whole.parquet").read_bytes()[:-40])
+
+
+def truncated_archive(path):
+    return opened(path, "images.tar", whole(path / "whole.tar").read_bytes()[:700])
+
+
+def broken_sprites(path):
+    content = bytearray(sprites.PARQUET.read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / sprites.PARQUET.name).write_bytes(content)
+    (path / "SHA256SUMS").write_bytes((sprites.PARQUET.parent / "SHA256SUMS").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sprites, "PARQUET", path / sprites.PARQUET.name)
+        return references._scenes.__wrapped__("scenes", 8)
+
+
+def foreign_state(path):
+    save_file({"weight": torch.zeros(3)}, path / "state.safetensors")
+    return open_reference(str(path / "state.safetensors"))
+
+
+def table_of(path, **columns):
+    pd.DataFrame(columns).to_parquet(path / "images.parquet")
+    return open_reference(str(path / "images.parquet"))
+
+
+def survey(path, images):
+    return table_of(path, image=images).survey
+
+
+REFUSED = {
+    "no file matches 'no/\\*.parquet'": lambda _: load_reference("no/*.parquet"),
+    "no file matches .*images.tar": lambda _: open_reference("nowhere/images.tar"),
+    "'scene' is not there: it may be 'scenes', 'scenes:300', 'simple-scenes', a folder": lambda _: (
+        open_reference("scene")
+    ),
+    "data/no_such_folder' is not there": lambda _: open_reference("data/no_such_folder"),
+    "cannot be read .* restore its files, or name another": lambda path: open_reference(str(path)),
+    "images.parquet' cannot be read .* restore its files": truncated_parquet,
+    "images.tar": lambda path: opened(path, "images.tar", b"no archive" * 100),
+    "images.tar' cannot be read": truncated_archive,
+    "8 of 8 images .* cannot be decoded": lambda path: survey(path, [b"no image"] * 8),
+    "holds 0 different images": lambda path: survey(path, [1] * 8),
+    "holds 5 different .* needs 6 at least": lambda path: survey(path, [encoded(i) for i in range(5)]),
+    "holds 1 different images": lambda path: survey(path, [encoded(0)] * 8),
+    "prompt_count is 9, but half of": lambda path: caption_list(str(parquet(path / "a.parquet")), 9),
+    "has no captions; name a prompt list": lambda _: caption_list("", 3),
+    "has columns photo; one of image, .* must hold images": lambda path: table_of(path, photo=[b"x"]),
+    "sprites.parquet .* is damaged: restore it with `git checkout": broken_sprites,
+    "FeatureState.save": lambda path: open_reference(f"{path}/no.safetensors"),
+    "is damaged .* compute it again": lambda path: opened(path, "state.safetensors", b"nonsense"),
+    "is not a 'entropy_lib feature state 1'; write it with": foreign_state,
+}
+
+
+@pytest.mark.parametrize(("message", "call"), REFUSED.items(), ids=REFUSED)
+@pytest.mark.filterwarnings("ignore::entropy_lib.sweep.references.DamagedReferenceWarning")
+def test_a_reference_that_cannot_be_used_is_refused_in_one_sentence(message, call, tmp_path):
+    kind = MissingFileError if message.startswith("no file") else EntropyLibError
+    with pytest.raises(kind, match=message):
+        call(tmp_path)
