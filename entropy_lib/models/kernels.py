@@ -208,19 +208,52 @@ def _leave(station: Station, name: str, failed: bool) -> None:
 
 
 def listen(network: nn.Module, listener: Listener) -> None:
-    """Let a listener hear of every kernel call of a network from its next forward pass on."""
-    station: Station | None = getattr(network, STATION, None)
-    listeners = [listener] if station is None else [*station.listeners, listener]
-    if station is not None:
-        station.close()
+    """Let a listener hear of every kernel call of a network from its next forward pass on.
+
+    Compiled graphs are forgotten first: where that is interrupted, nobody listens yet.
+    """
+    forget_compiled()
+    _add(network, listener)
+
+
+def leave(network: nn.Module, listener: Listener) -> None:
+    """Take a listener away, and the hooks with the last one."""
+    _remove(network, listener)
+    forget_compiled()
+
+
+def forget_compiled() -> None:
+    """Make compiled models compile again: their graphs do not notice hooks that come or go after compilation.
+
+    Does nothing where nothing has been compiled in this process.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and dynamo.utils.counters["frames"]["total"]:
+        torch.compiler.reset()
+
+
+@contextmanager
+def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
+    """Listen in a `with` block to a network that is not compiled."""
+    _add(network, listener)
+    try:
+        yield
+    finally:
+        _remove(network, listener)
+
+
+def _add(network: nn.Module, listener: Listener) -> None:
+    earlier: Station | None = getattr(network, STATION, None)
+    listeners = [*(() if earlier is None else earlier.listeners), listener]
     watched = {name: network.get_submodule(name) for each in listeners for name in each.layers}
+    if earlier is not None:
+        earlier.close()
     station = Station(network, watched, listeners)
     setattr(network, STATION, station)
     station.open()
 
 
-def leave(network: nn.Module, listener: Listener) -> None:
-    """Take a listener away, and the hooks with the last one."""
+def _remove(network: nn.Module, listener: Listener) -> None:
     station: Station | None = getattr(network, STATION, None)
     if station is None:
         return
@@ -464,16 +497,6 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
 def is_one(factor: float | Tensor) -> bool:
     """Whether a factor leaves the scale as it is."""
     return not isinstance(factor, Tensor) and factor == 1.0
-
-
-@contextmanager
-def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
-    """`listen` for a `with` block."""
-    listen(network, listener)
-    try:
-        yield
-    finally:
-        leave(network, listener)
 
 
 def visible_keys(call: KernelCall) -> Tensor | None:

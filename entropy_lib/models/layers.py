@@ -10,7 +10,6 @@ size.
 import fnmatch
 import math
 import operator
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -70,16 +69,6 @@ def _networks(model: object) -> dict[str, nn.Module]:
     """The networks of a pipeline, by name, as they are under torch.compile."""
     parts = getattr(model, "__dict__", {}).items()
     return {name: getattr(part, "_orig_mod", part) for name, part in parts if isinstance(part, nn.Module)}
-
-
-def forget_compiled() -> None:
-    """Make compiled models compile again: their graphs do not notice hooks that come or go after compilation.
-
-    Does nothing where nothing has been compiled in this process.
-    """
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and dynamo.utils.counters["frames"]["total"]:
-        torch.compiler.reset()
 
 
 def tokens_at(
@@ -427,6 +416,20 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
         setattr(network, TRAINING_SIZE, latent_size)
     elif hasattr(network, TRAINING_SIZE):
         delattr(network, TRAINING_SIZE)
+
+
+def check_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
+    """Refuse a training size that is not the one that a network was patched with; None agrees with any.
+
+    Raises:
+        InvalidInputError: naming both.
+    """
+    patched = getattr(network, TRAINING_SIZE, latent_size)
+    if latent_size not in (None, patched):
+        raise InvalidInputError(
+            f"latent_size is {latent_size}, and the patch on this {type(network).__name__} has {patched}: T "
+            "would be two numbers. Give both the same, or leave it out here, and the patch's is taken"
+        )
 
 
 def note_native_size(network: nn.Module, latent_size: tuple[int, int]) -> None:

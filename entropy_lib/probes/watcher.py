@@ -19,7 +19,7 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    forget_compiled,
+    check_training_size,
     grid,
     may_skip,
     native_latent_size,
@@ -105,6 +105,7 @@ class AttentionWatcher(Listener):
     ):
         self.model, self.network = model, sole_denoiser(model)
         self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
+        self._given = None if latent_size is None else self.native
         self.training_tokens = training_tokens(self.network, self.native)
         self.layers = select_layers(list(self.training_tokens), layers)
         self._tracker, self._tokens = DenoiserCallTracker(), CallTokens()
@@ -120,17 +121,16 @@ class AttentionWatcher(Listener):
 
     def __enter__(self) -> Any:
         listen(self.network, self)
-        forget_compiled()
         return self
 
     def __exit__(self, *exception: object) -> None:
         leave(self.network, self)
         self._call = None
         self._tracker.rest()
-        forget_compiled()
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the denoiser."""
+        check_training_size(self.network, self._given)
         self.again(run, args, kwargs)
         self._tokens.check(run.station.watched, self.layers, AttentionNotSeenError)
         caller = caller_of(self.network)

@@ -31,7 +31,6 @@ from entropy_lib.models.layers import (
     check_latent_size,
     choose_layers,
     denoiser,
-    forget_compiled,
     layers_at,
     native_latent_size,
     note_training_size,
@@ -99,7 +98,8 @@ class ModelScale(Listener):
     """The patch of one network: what was asked for, and its layers."""
 
     network: nn.Module
-    arguments: dict
+    scale_rule: Rule
+    latent_size: tuple[int, int]  # at which T is
     layers: dict[str, LayerScale]
     observes: bool = False  # whether the entropy that the rule gives is to be measured
 
@@ -109,16 +109,17 @@ class ModelScale(Listener):
         run.notes[id(self)][0].check(run.station.watched, self.layers, ScaleNotAppliedError)
 
     def _inside(self, args: tuple, kwargs: dict) -> bool:
-        chosen = self.arguments["scale_rule"]
+        chosen = self.scale_rule
         if chosen.window is None:
             return True
         place = progress(self.network, args, kwargs)
         if not 0 <= place <= 1:
             raise InvalidInputError(
-                f"scale rule {chosen.name!r} holds in a share of the noise schedule, and the timestep of "
-                f"this call is at {place:.3g} of it, outside 0 to 1 (as 250 ln σ of consistency models may "
-                "be). Call the network from a pipeline whose scheduler lists that timestep, or take the rule "
-                "without a window."
+                f"scale rule {chosen.name!r} holds in a share of the noise schedule, and at which share the "
+                f"timestep of this call is cannot be said: {place:.3g} is outside 0 to 1 (as 250 ln σ of "
+                "consistency models may be), or NaN, where no scheduler lists it and it may run either way "
+                "(Lumina 2's is 1 at the image, that of FLUX 0). Call the network from a pipeline whose "
+                "scheduler lists that timestep, or take the rule without a window."
             )
         return chosen.holds(place)
 
@@ -229,21 +230,28 @@ def apply_scale(
             f"{attends!r}; el.training_tokens lists the layers"
         )
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
-    remove_scale(network)
     state = ModelScale(
         network,
-        {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
+        chosen_rule,
+        latent_size,
         {
             name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
             for name in names
         },
         observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
     )
-    listen(network, state)
-    setattr(network, ATTRIBUTE, state)
-    note_training_size(network, latent_size)
-    forget_compiled()
+    _put(network, state)
     return model
+
+
+def _put(network: nn.Module, state: ModelScale) -> None:
+    """Put a patch in the place of the one that is there, which stays if this is interrupted."""
+    listen(network, state)
+    earlier = getattr(network, ATTRIBUTE, None)
+    setattr(network, ATTRIBUTE, state)
+    note_training_size(network, state.latent_size)
+    if earlier is not None:
+        leave(network, earlier)
 
 
 def remove_scale(model: DiffusionModel) -> None:
@@ -252,10 +260,9 @@ def remove_scale(model: DiffusionModel) -> None:
     state = getattr(network, ATTRIBUTE, None)
     if state is None:
         return
-    leave(network, state)
     delattr(network, ATTRIBUTE)
     note_training_size(network, None)
-    forget_compiled()
+    leave(network, state)
 
 
 @contextmanager
@@ -274,19 +281,19 @@ def scaled(
     """
     network = denoiser(model)
     earlier = getattr(network, ATTRIBUTE, None)
-    apply_scale(model, scale_rule, layers, attends=attends, latent_size=latent_size)
     try:
-        yield model
+        yield apply_scale(model, scale_rule, layers, attends=attends, latent_size=latent_size)
     finally:
-        remove_scale(network)
-        if earlier is not None:
-            apply_scale(network, **earlier.arguments)
+        if earlier is None:
+            remove_scale(network)
+        elif getattr(network, ATTRIBUTE, None) is not earlier:
+            _put(network, earlier)
 
 
 def applied_rule(model: DiffusionModel) -> Rule:
     """The rule that a model carries: that of its patch, or "unscaled"."""
     state = getattr(denoiser(model), ATTRIBUTE, None)
-    return rule("unscaled") if state is None else state.arguments["scale_rule"]
+    return rule("unscaled") if state is None else state.scale_rule
 
 
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
