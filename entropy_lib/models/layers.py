@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
 from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
-from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
+from entropy_lib.models.trace import Structure, TracedCall, attending, said, structure, trace, trace_at
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -47,6 +47,20 @@ def denoiser(model: DiffusionModel) -> nn.Module:
     )
 
 
+def known_denoiser(model: DiffusionModel) -> nn.Module:
+    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it.
+
+    Raises:
+        UnsupportedModelError: likewise, and where that cannot be found out.
+    """
+    from entropy_lib.models.recording import learn
+
+    network = denoiser(model)
+    if not isinstance(model, nn.Module):
+        learn(model, network)
+    return network
+
+
 def sole_denoiser(model: DiffusionModel) -> nn.Module:
     """`denoiser`, for what would be silent about a second one.
 
@@ -54,7 +68,7 @@ def sole_denoiser(model: DiffusionModel) -> nn.Module:
         UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
             Ideogram 4).
     """
-    network = denoiser(model)
+    network = known_denoiser(model)
     alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
     if len(alike) > 1:
         raise UnsupportedModelError(
@@ -90,12 +104,11 @@ def tokens_at(
         UnsupportedModelError: when the network is of no known family.
         InvalidInputError: when it has no self-attention, and for a size that is none.
     """
-    counts = {
-        name: layer.keys for name, layer in layers_at(denoiser(model), height, width, text_tokens).items()
-    }
+    network = known_denoiser(model)
+    counts = {name: layer.keys for name, layer in layers_at(network, height, width, text_tokens).items()}
     if not counts:
         raise InvalidInputError(
-            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure "
+            f"{type(network).__name__} has no self-attention layer; there is no entropy to measure "
             "and no scale to change"
         )
     return counts
@@ -144,7 +157,13 @@ def layers_at(
 @lru_cache(maxsize=64)
 def _layers(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, LayerTokens]:
     made, found = structure(network_class, config), {}
-    calls = trace_at(network_class, config, made.family, height, width, text)
+    try:
+        calls = trace_at(network_class, config, made.family, height, width, text)
+    except Exception as error:  # networks raise whatever they like
+        raise InvalidInputError(
+            f"{network_class.__name__} cannot be run at latent_size {(height, width)} with {text} tokens of "
+            f"text ({said(error)}); give a size, or a text, that it takes"
+        ) from error
     for call in attending(calls, made.attention).values():
         kind = made.attention.get(call.module)
         if kind is not None and kind.is_self:
@@ -446,7 +465,7 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     Raises:
         InvalidInputError: where nothing says it; naming what to give.
     """
-    network = denoiser(model)
+    network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
         if hasattr(network, attribute):
             return getattr(network, attribute)

@@ -94,20 +94,22 @@ def forget() -> None:
 
 @lru_cache(maxsize=64)
 def _structure(network_class: type, config: tuple) -> Structure:
-    failures = []
+    failures = {}  # each once, in order
     for family in layouts(network_class, dict(config)):
         try:
             return _compare(network_class, config, family)
         except Exception as error:  # networks raise whatever they like where a call does not suit them
-            failures.append(
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            )
+            failures[said(error)] = None
     raise UnsupportedModelError(
         f"how {network_class.__name__} is called could not be found out from its signature and "
-        "configuration; show it once, `with entropy_lib.models.networks.recording(pipe.transformer): "
-        f"pipe(...)` ({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not "
-        "known"
+        "configuration; show it once, `with entropy_lib.models.recording.recording(pipe.transformer): "
+        f"pipe(...)` ({'; '.join(failures)}), so its attention is not known"
     )
+
+
+def said(error: Exception) -> str:
+    """Kind and first line of what others raised."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
 
 
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:

@@ -11,7 +11,8 @@ import entropy_lib as el
 from entropy_lib.errors import ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.layers import layers_at
-from entropy_lib.models.networks import family, recording
+from entropy_lib.models.networks import family
+from entropy_lib.models.recording import recording
 
 pytestmark = pytest.mark.slow
 NATIVE, WIDE, RULE = (8, 8), (8, 16), "power(3)"
