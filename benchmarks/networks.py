@@ -48,12 +48,12 @@ FLUX.1 are the defaults of their pipelines.
 Every network class that denoises. *Works*: patch and probes know its self-attention; {tried} classes are
 compared with an independent witness at the softmax kernel by `tests/models/test_every_network.py` (marked ✓).
 *Refused*: with an error that says so. Where a class is unknown, or is called in a way that its signature and
-configuration do not say, one call of its pipeline with a prompt alone is looked at, which ends where the network
-begins; of pipelines that need more, and of networks by themselves, `entropy_lib.models.recording.recording`
-looks at a call of yours. *Not built*: neither its default configuration nor a tiny one holds together. T is
-"asked for" where the configuration does not say the native size: give `latent_size`. Rules act on what attends
-to the image, with or without text (`attends` narrows that); attention over frames, over text or across is left
-alone.
+configuration do not say, one call of its pipeline with a prompt alone is looked at, which ends where the
+network begins; of pipelines that need more, and of networks by themselves,
+`entropy_lib.models.recording.recording` looks at a call of yours. *Not built*: neither its default
+configuration nor a tiny one holds together. T is "asked for" where the configuration does not say the native
+size: give `latent_size`. Rules act on what attends to the image, with or without text (`attends` narrows
+that); attention over frames, over text or across is left alone.
 
 {counts}.
 

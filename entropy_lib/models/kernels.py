@@ -135,6 +135,13 @@ class Station:
 
     def __post_init__(self) -> None:
         self.heads = {name: getattr(module, "heads", 1) for name, module in self.watched.items()}
+        self.share_out()
+
+    def share_out(self) -> None:
+        """Note who hears of each module."""
+        self.listening: dict[str, list[Listener]] = {
+            name: [each for each in self.listeners if name in each.layers] for name in self.watched
+        }
 
     def open(self) -> None:
         """Put the hooks on the network and on the modules that are watched."""
@@ -160,7 +167,10 @@ class Station:
 
     def run(self) -> Run | None:
         """The forward pass that is under way in this thread."""
-        return next((run for run in reversed(_runs()) if run.station is self), None)
+        for run in reversed(_runs()):
+            if run.station is self:
+                return run
+        return None
 
 
 def _begin(station: Station, args: tuple, kwargs: dict) -> None:
@@ -202,9 +212,8 @@ def _leave(station: Station, name: str, failed: bool) -> None:
     while run.modules.pop() != name:
         pass
     if not failed:  # else its own error goes on
-        for listener in station.listeners:
-            if name in listener.layers:
-                listener.leave(run, name)
+        for listener in station.listening[name]:
+            listener.leave(run, name)
 
 
 def listen(network: nn.Module, listener: Listener) -> None:
@@ -258,6 +267,7 @@ def _remove(network: nn.Module, listener: Listener) -> None:
     if station is None:
         return
     station.listeners = [each for each in station.listeners if each is not listener]
+    station.share_out()
     if not station.listeners:
         station.close()
         delattr(network, STATION)
@@ -377,7 +387,7 @@ def _places() -> Iterator[tuple["Kind", Place]]:
             yield XFORMERS, Place(processors.xformers.ops, "memory_efficient_attention")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the
     batch".
@@ -464,7 +474,7 @@ def _wrapped(original: Callable, kind: Kind) -> Callable:
 
 def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -> Any:
     layer = run.modules[-1]
-    listeners = [listener for listener in run.station.listeners if layer in listener.layers]
+    listeners = run.station.listening[layer]
     if not listeners:
         return original(*args, **kwargs)
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs

@@ -171,8 +171,9 @@ class ModelScale(Listener):
 
 def _multiplier(rows: list[LayerFactors], call: KernelCall) -> float | Tensor:
     """One number where all rows and heads have the same factor, else `[batch, head, 1, 1]`."""
-    if len({each.factors for each in rows}) == 1 and len(rows[0].factors) == 1:
-        return rows[0].factors[0]
+    first = rows[0].factors
+    if len(first) == 1 and all(each.factors == first for each in rows):
+        return first[0]
     heads = call.query.shape[1]
     if not call.whole or {len(each.factors) for each in rows} - {1, heads}:
         raise ScaleNotAppliedError(
