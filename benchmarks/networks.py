@@ -52,8 +52,9 @@ configuration do not say, one call of its pipeline with a prompt alone is looked
 network begins; of pipelines that need more, and of networks by themselves,
 `entropy_lib.models.recording.recording` looks at a call of yours. *Not built*: neither its default
 configuration nor a tiny one holds together. T is "asked for" where the configuration does not say the native
-size: give `latent_size`. Rules act on what attends to the image, with or without text (`attends` narrows
-that); attention over frames, over text or across is left alone.
+size: give `latent_size`, for videos with frames before height and width where frames are to count in T. Rules
+act on what attends to the image, with or without text; `attends` narrows that, and widens it to attention
+over frames. Attention over text alone, which has no size to be trained at, and across is left alone.
 
 {counts}.
 

@@ -25,6 +25,7 @@ TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}
 TEXTS = ("encoder_hidden_states", "text_bth", "cap_feats")  # what the states of the text are called
 # latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one
 FLUX_LIKE = (128, 128)
+VIDEO = ("video", "frames", "last", "row")  # layouts of latents with frames
 # parameters that say where each token of packed latents is
 PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")
 
@@ -55,7 +56,9 @@ class Family:
         """Whether latents come as a row of tokens."""
         return self.layout in ("packed", "row", "patches")
 
-    def inputs(self, config: Config, height: int, width: int, text: int, *, described: bool = False) -> dict:
+    def inputs(
+        self, config: Config, height: int, width: int, text: int, *, described: bool = False, frames: int = 1
+    ) -> dict:
         """Keyword arguments of one forward pass of zeros.
 
         Args:
@@ -63,13 +66,23 @@ class Family:
             height, width: in latent pixels.
             text: tokens of text; 1 where it is kept apart.
             described: whether images and texts are to have no numbers.
+            frames: in latents, of networks of video.
+
+        Raises:
+            InvalidInputError: for frames of a network that has none, or was learnt from a call.
         """
+        if frames > 1 and (self.recorded is not None or self.layout not in VIDEO):
+            raise InvalidInputError(
+                f"latent_size has {frames} frames, and how this network takes frames is not known; give "
+                "height and width alone"
+            )
         recorded, parameters = self.recorded, self.parameters
         if recorded is None:
             text = text if text > 1 else _fixed_text(config) or 1
         else:  # but for where its tokens are
             parameters = {name: each for name, each in parameters.items() if name in recorded.places}
-        made = Arguments(parameters, self.layout, dict(config), height, width, text, self.masks, described)
+        layout, masks = self.layout, self.masks
+        made = Arguments(parameters, layout, dict(config), height, width, text, masks, described, frames)
         return ({} if recorded is None else recorded.at(height, width, text)) | dict(made)
 
     def native_size(self, config: Config) -> Size:

@@ -201,10 +201,11 @@ def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention])
 
 @lru_cache(maxsize=64)
 def trace_at(
-    network_class: type, config: tuple, family: Family, height: int, width: int, text: int
+    network_class: type, config: tuple, family: Family, height: int, width: int, text: int, frames: int = 1
 ) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
-    return trace(network_class, config, family.inputs(dict(config), height, width, text, described=True))
+    inputs = family.inputs(dict(config), height, width, text, described=True, frames=frames)
+    return trace(network_class, config, inputs)
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:

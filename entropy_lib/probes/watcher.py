@@ -85,7 +85,7 @@ class AttentionWatcher(Listener):
         model: a diffusers pipeline, or its denoising network.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         latent_size: height and width of the training latents, if neither the network's config nor a patch
-            says them.
+            says them; frames before them, if those are to count in T.
 
     Raises:
         InvalidInputError: when the model has no self-attention, or its training size is not known; and, from
@@ -101,12 +101,12 @@ class AttentionWatcher(Listener):
         model: DiffusionModel,
         layers: str | Sequence[str] | None = None,
         *,
-        latent_size: tuple[int, int] | None = None,
+        latent_size: tuple[int, ...] | None = None,
     ):
         self.model, self.network = model, sole_denoiser(model)
-        self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
-        self._given = None if latent_size is None else self.native
-        self.training_tokens = training_tokens(self.network, self.native)
+        self._given = None if latent_size is None else check_latent_size(latent_size, frames=True)
+        self.native = self._given or native_latent_size(model)
+        self.training_tokens = training_tokens(self.network, self.native[-2:])
         self.layers = select_layers(list(self.training_tokens), layers)
         self._tracker, self._tokens = DenoiserCallTracker(), CallTokens()
         self._call: DenoiserCall | None = None

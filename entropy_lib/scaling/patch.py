@@ -26,6 +26,8 @@ from entropy_lib.entropy.attention import attention_entropy
 from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, is_one, leave, listen
 from entropy_lib.models.layers import (
+    KINDS,
+    TRAINING_SIZE,
     CallTokens,
     DiffusionModel,
     check_latent_size,
@@ -99,7 +101,7 @@ class ModelScale(Listener):
 
     network: nn.Module
     scale_rule: Rule
-    latent_size: tuple[int, int]  # at which T is
+    latent_size: tuple[int, ...]  # at which T is
     layers: dict[str, LayerScale]
     observes: bool = False  # whether the entropy that the rule gives is to be measured
 
@@ -191,7 +193,7 @@ def apply_scale(
     layers: str | Sequence[str] | None = None,
     *,
     attends: str | Sequence[str] | None = None,
-    latent_size: tuple[int, int] | None = None,
+    latent_size: tuple[int, ...] | None = None,
 ) -> Model:
     """Rescale the self-attention of a model by a rule, until `remove_scale`.
 
@@ -204,9 +206,12 @@ def apply_scale(
         layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by
             default.
         attends: what the layers to rescale attend to: "image", "image+text" (as `scale_report` says it), or
-            both, as by default.
-        latent_size: height and width of the training latents, if not those of the network's config. The
-            probes go by it too, and so does a patch that is applied over this one without a size of its own.
+            both, as by default; "frames" where a video's attention over frames, place by place, is to be
+            rescaled as well.
+        latent_size: height and width of the training latents, if not those of the network's config. Of a
+            video frames, height and width, if frames are to count in T as well: with height and width alone
+            T has the frames of the call. The probes go by it too, and so does a patch that is applied over
+            this one without a size of its own.
 
     Returns:
         `model`, so that `pipe = el.apply_scale(el.load("mini"), "paper")` can be written.
@@ -220,10 +225,23 @@ def apply_scale(
         ScaleNotAppliedError: likewise, when the factor cannot reach the attention.
     """
     chosen_rule, network = rule(scale_rule), sole_denoiser(model)
-    latent_size = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
-    training = training_tokens(network, latent_size)
-    found = layers_at(network, *latent_size)
+    if latent_size is None:
+        latent_size = getattr(network, TRAINING_SIZE, None) or native_latent_size(model)
+    else:
+        latent_size = check_latent_size(latent_size, frames=True)
+    training_tokens(network, latent_size[-2:])  # which says what is wrong, if anything is
+    frames = latent_size[0] if len(latent_size) == 3 else None
+    if frames is None and attends is not None and "frames" in attends:
+        raise InvalidInputError(
+            f"attends is {attends!r}, and on how many frames {type(network).__name__} was trained is not "
+            "known; give latent_size with them, frames, height and width, as (21, 60, 104)"
+        )
+    found = layers_at(network, *latent_size[-2:], frames=frames)
     chosen_layers = choose_layers(found, layers, attends)
+    # levels are of images
+    training = {
+        name: layer.keys for name, layer in found.items() if layer.attends in KINDS or name in chosen_layers
+    }
     names = [name for name in chosen_rule.layers(training) if name in chosen_layers]
     if not names:
         raise InvalidInputError(
@@ -273,7 +291,7 @@ def scaled(
     layers: str | Sequence[str] | None = None,
     *,
     attends: str | Sequence[str] | None = None,
-    latent_size: tuple[int, int] | None = None,
+    latent_size: tuple[int, ...] | None = None,
 ) -> Iterator[Model]:
     """Rescale within a `with` block, which is given the model.
 
@@ -300,7 +318,7 @@ def applied_rule(model: DiffusionModel) -> Rule:
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
     """What the patch did in the latest calls: one row a layer, none without a patch.
 
-    Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens,
+    Columns: `layer`; `attends`, "image", "image+text" where text joins the softmax, or "frames"; `tokens,
     training_tokens, factor` of the latest call (0 and 1.0 before the first; the factor is the mean of the
     heads where they differ); `calls`; `clamped`, for how many factors the entropy that the rule wants cannot
     be had; `missed`, of `equal-entropy` by layers or heads: by how many nats the entropy at the sizes that
