@@ -22,7 +22,16 @@ from torch.utils._pytree import tree_flatten, tree_map
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
 from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
-from entropy_lib.models.trace import Structure, TracedCall, attending, said, structure, trace, trace_at
+from entropy_lib.models.trace import (
+    Structure,
+    TracedCall,
+    attending,
+    forget,
+    said,
+    structure,
+    trace,
+    trace_at,
+)
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -435,6 +444,14 @@ def _told(leaf: Tensor) -> tuple:
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
+
+
+def forget_traces() -> None:
+    """Look anew at every network, for how one is called has been learnt."""
+    forget()
+    for cached in (_layers, _usual_shapes):
+        cached.cache_clear()
+    _TRACED_CALLS.clear()
 
 
 # attributes of a network: the training size that it was patched with, and what is known of it without its

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, UnsupportedModelError
+from entropy_lib.errors import AttentionNotSeenError, UnsupportedModelError
+from entropy_lib.models.layers import forget_traces
 from entropy_lib.models.networks import (
     RECORDED,
     Family,
@@ -26,7 +27,7 @@ from entropy_lib.models.networks import (
     sample_of,
 )
 from entropy_lib.models.runs import own_options
-from entropy_lib.models.trace import forget, said
+from entropy_lib.models.trace import said
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -56,13 +57,13 @@ def recording(network: nn.Module) -> Iterator[None]:
     def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
         RECORDED[type(module), config_of(module)] = _recorded(module, args, kwargs)
         called.append(True)
-        forget()
 
     handle = network.register_forward_pre_hook(keep, with_kwargs=True, prepend=True)
     try:
         yield
     finally:
         handle.remove()
+        forget_traces()
     if not called:
         raise AttentionNotSeenError(
             f"{type(network).__name__} was not called inside the block, so nothing was learnt: call the "
@@ -101,8 +102,6 @@ def learn(pipe: "DiffusionPipeline", network: nn.Module) -> None:
     except UnsupportedModelError as unknown:
         try:
             _call(pipe, network)
-        except EntropyLibError:
-            raise
         except Exception as error:  # pipelines raise whatever they like
             raise UnsupportedModelError(
                 f"{unknown}. Nor does {type(pipe).__name__} call it for a prompt alone ({said(error)})"

@@ -88,7 +88,7 @@ def structure(network_class: type, config: tuple) -> Structure:
 
 
 def forget() -> None:
-    """Look anew at every network, for how one is called has been learnt."""
+    """Look anew at every network, for how one is called has been learnt; see `layers.forget_traces`."""
     _structure.cache_clear()
 
 

@@ -8,10 +8,9 @@ import torch
 import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, UnsupportedModelError
 from entropy_lib.models.architectures import build
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, forget_traces
 from entropy_lib.models.networks import RECORDED
 from entropy_lib.models.recording import recording
-from entropy_lib.models.trace import forget
 
 
 class TomorrowsUNet(diffusers.UNet2DConditionModel):
@@ -22,15 +21,19 @@ class TomorrowsUNet(diffusers.UNet2DConditionModel):
 
 
 class TomorrowsTransformer(diffusers.FluxTransformer2DModel):
-    def forward(self, hidden_states, joint_attention_kwargs, **kwargs):
-        return super().forward(hidden_states, **kwargs)
+    def forward(
+        self, hidden_states, joint_attention_kwargs, encoder_hidden_states=None, pooled_projections=None,
+        timestep=None, img_ids=None, txt_ids=None, guidance=None, return_dict=True,
+    ):  # fmt: skip
+        states = encoder_hidden_states, pooled_projections, timestep, img_ids, txt_ids, guidance
+        return super().forward(hidden_states, *states, return_dict=return_dict)
 
 
 @pytest.fixture(params=["sd21-base", "flux"])
 def pipes(request):
     """A pipeline, and the same with a network of an unknown class."""
     RECORDED.clear()
-    forget()
+    forget_traces()
     known, unknown = build(request.param, tiny=True), build(request.param, tiny=True)
     name, kind = ("transformer", TomorrowsTransformer) if request.param == "flux" else ("unet", TomorrowsUNet)
     network = kind.from_config(denoiser(known).config).eval()
@@ -66,7 +69,7 @@ def test_by_itself_it_is_refused_by_what_to_give(pipes):
 
 def test_a_pipeline_that_needs_more_than_a_prompt_is_shown_once():
     RECORDED.clear()
-    forget()
+    forget_traces()
     parts = build("sd21-base", tiny=True).components
     parts["unet"] = TomorrowsUNet.from_config(parts["unet"].config).eval()
     pipe = diffusers.StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
