@@ -75,14 +75,20 @@ def _recorded(network: nn.Module, args: tuple, kwargs: dict) -> Recorded:
     given = dict(zip(parameters_of(type(network)), args, strict=False)) | kwargs
     text = given.get("encoder_hidden_states")
     length = text.shape[1] if isinstance(text, Tensor) and text.ndim == 3 else 0
-    sample, without = sample_of(args, kwargs), Recorded(tree_map(bare, given), (0, 0), length)
-    if sample.ndim < 4 and not without.places:
+    bared = Recorded(tree_map(bare, given), (0, 0), length)
+    known = Family(parameters_of(type(network)), "packed" if bared.places else "image")
+    try:
+        size, dimensions = known.latent_size(args, kwargs), sample_of(args, kwargs).ndim
+    except Exception as error:  # places in an order of their own
         raise UnsupportedModelError(
-            f"{type(network).__name__} takes its latents as {list(sample.shape)}, which says nothing of "
-            "height and width"
+            f"{type(network).__name__} says where its tokens are in a way that is not known ({said(error)})"
+        ) from error
+    if dimensions < 4 and not bared.places:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} takes its latents as a row of tokens, which says nothing of height "
+            "and width"
         )
-    known = Family(parameters_of(type(network)), "packed" if without.places else "image")
-    return Recorded(without.arguments, known.latent_size(args, kwargs), length)
+    return Recorded(bared.arguments, size, length)
 
 
 class _Reached(BaseException):
