@@ -231,12 +231,13 @@ def apply_scale(
         latent_size = check_latent_size(latent_size, frames=True)
     training_tokens(network, latent_size[-2:])  # which says what is wrong, if anything is
     frames = latent_size[0] if len(latent_size) == 3 else None
-    if frames is None and attends is not None and "frames" in attends:
+    found = layers_at(network, *latent_size[-2:], frames=frames or 1)
+    over_frames = [name for name, layer in found.items() if layer.attends == "frames"]
+    if frames is None and over_frames and attends is not None and "frames" in attends:
         raise InvalidInputError(
             f"attends is {attends!r}, and on how many frames {type(network).__name__} was trained is not "
             "known; give latent_size with them, frames, height and width, as (21, 60, 104)"
         )
-    found = layers_at(network, *latent_size[-2:], frames=frames)
     chosen_layers = choose_layers(found, layers, attends)
     # levels are of images
     training = {
