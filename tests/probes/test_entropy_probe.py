@@ -336,7 +336,8 @@ def test_probes_nest(network, call):
     with el.EntropyProbe(network) as outer, el.EntropyProbe(network, layers="mid_block.*") as inner:
         call(network)
     expected = outer.table().query("layer.str.startswith('mid_block')").entropy
-    assert np.array_equal(inner.table().entropy, expected)
+    # to rounding: layers are measured together, and here with others than there
+    assert inner.table().entropy.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-6)
 
 
 def test_a_run_that_failed_leaves_nothing_behind_for_the_next(pipe):
