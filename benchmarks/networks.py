@@ -47,11 +47,14 @@ FLUX.1 are the defaults of their pipelines.
 
 Every network class that denoises. *Works*: patch and probes know its self-attention; {tried} classes are
 compared with an independent witness at the softmax kernel by `tests/models/test_every_network.py` (marked ✓).
-*Refused*: with an error that says so; most can be learnt from one call of their pipeline
-(`entropy_lib.models.networks.recording`). *Not built*: neither its default configuration nor a tiny one holds
-together. T is "asked for" where the configuration does not say the native size: give `latent_size`. Rules act
-on what attends to the image, with or without text (`attends` narrows that); attention over frames, over text
-or across is left alone.
+*Refused*: with an error that says so. Where a class is unknown, or is called in a way that its signature and
+configuration do not say, one call of its pipeline with a prompt alone is looked at, which ends where the
+network begins; of pipelines that need more, and of networks by themselves,
+`entropy_lib.models.recording.recording` looks at a call of yours. *Not built*: neither its default
+configuration nor a tiny one holds together. T is "asked for" where the configuration does not say the native
+size: give `latent_size`, for videos with frames before height and width where frames are to count in T. Rules
+act on what attends to the image, with or without text; `attends` narrows that, and widens it to attention
+over frames. Attention over text alone, which has no size to be trained at, and across is left alone.
 
 {counts}.
 

@@ -7,6 +7,7 @@ from . import kernels as kernels
 from . import layers as layers
 from . import networks as networks
 from . import padding as padding
+from . import recording as recording
 from . import runs as runs
 from . import terrain as terrain
 from . import trace as trace

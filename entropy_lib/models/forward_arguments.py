@@ -36,6 +36,7 @@ class Arguments:
         config: of the network.
         height, width: in latent pixels.
         text: tokens of text.
+        frames: in latents, of a video.
         masks: whether masks of the text are given though they need not be.
         described: whether images and texts are on the meta device, where they take no memory; masks and
             places never are.
@@ -49,6 +50,7 @@ class Arguments:
     text: int
     masks: bool = False
     described: bool = False
+    frames: int = 1
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each argument; what is left out has a default."""
@@ -63,7 +65,7 @@ class Arguments:
         get, text, height, width = self.config.get, self.text, self.height, self.width
         zeros, grid = torch.zeros, (1, height // 2, width // 2)
         one, ones = lambda: zeros(1), lambda: torch.ones(1, text)
-        sides = {"height": height, "width": width, "num_frames": 1, "fps": torch.tensor([24])}
+        sides = {"height": height, "width": width, "num_frames": self.frames, "fps": torch.tensor([24])}
         asked = [name for name in sides if self._is_required(name)]
         given = {**dict.fromkeys(asked), **({} if self.layout != "row" else dict.fromkeys(list(sides)[:3]))}
         return {
@@ -72,7 +74,7 @@ class Arguments:
             "timestep": self._timestep,
             **dict.fromkeys(("t", "timestep_ratio"), one),
             "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),
-            "r_timestep": lambda: zeros(1, 1) if self._framewise else zeros(1),
+            "r_timestep": lambda: zeros(1, self.frames) if self._framewise else zeros(1),
             # text
             **dict.fromkeys(("encoder_hidden_states", "text_bth", "audio_encoder_hidden_states"), self._text),
             "encoder_hidden_states_t5": lambda: self._row(get("text_len_t5"), self._first(SECOND_WIDTHS)),
@@ -99,7 +101,7 @@ class Arguments:
             "position_ids": lambda: torch.cat([zeros(text, self._axes), self._places()]),
             **dict.fromkeys(("img_shapes", "shape_list"), lambda: [[grid]]),
             "img_mask": lambda: torch.arange(text + self._tokens // 4)[None] >= text,
-            "visual_rope_pos": lambda: [torch.arange(side) for side in grid],
+            "visual_rope_pos": lambda: [torch.arange(side) for side in (self.frames, *grid[1:])],
             "text_rope_pos": lambda: torch.arange(text),
             "image_rotary_emb": self._rotary,
             "indices_latents": lambda: torch.arange(1),
@@ -153,20 +155,20 @@ class Arguments:
 
     def _timestep(self) -> Tensor:
         if self._framewise:
-            return torch.zeros(1, 1)
+            return torch.zeros(1, self.frames)
         return torch.tensor(0) if "sample" in self.parameters else torch.zeros(1)
 
     def _latents(self) -> Tensor:
         channels = self._first(("in_channels", "in_channel", "latent_channels", "in_visual_dim")) or 4
         channels = 2 * channels + 1 if self.config.get("visual_cond") else channels
-        height, width = self.height, self.width
+        frames, height, width = self.frames, self.height, self.width
         shapes = {
             "image": (1, channels, height, width),
-            "video": (1, channels, 1, height, width),
-            "frames": (1, 1, channels, height, width),
-            "last": (1, 1, height, width, channels),
+            "video": (1, channels, frames, height, width),
+            "frames": (1, frames, channels, height, width),
+            "last": (1, frames, height, width, channels),
             "packed": (1, self._tokens, channels),
-            "row": (1, height * width, channels),
+            "row": (1, frames * height * width, channels),
             "patches": (1, self._tokens, channels, 1, 2, 2),
             "codes": (1, height, width),
         }

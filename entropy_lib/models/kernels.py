@@ -135,6 +135,13 @@ class Station:
 
     def __post_init__(self) -> None:
         self.heads = {name: getattr(module, "heads", 1) for name, module in self.watched.items()}
+        self.share_out()
+
+    def share_out(self) -> None:
+        """Note who hears of each module."""
+        self.listening: dict[str, list[Listener]] = {
+            name: [each for each in self.listeners if name in each.layers] for name in self.watched
+        }
 
     def open(self) -> None:
         """Put the hooks on the network and on the modules that are watched."""
@@ -160,7 +167,10 @@ class Station:
 
     def run(self) -> Run | None:
         """The forward pass that is under way in this thread."""
-        return next((run for run in reversed(_runs()) if run.station is self), None)
+        for run in reversed(_runs()):
+            if run.station is self:
+                return run
+        return None
 
 
 def _begin(station: Station, args: tuple, kwargs: dict) -> None:
@@ -202,29 +212,62 @@ def _leave(station: Station, name: str, failed: bool) -> None:
     while run.modules.pop() != name:
         pass
     if not failed:  # else its own error goes on
-        for listener in station.listeners:
-            if name in listener.layers:
-                listener.leave(run, name)
+        for listener in station.listening[name]:
+            listener.leave(run, name)
 
 
 def listen(network: nn.Module, listener: Listener) -> None:
-    """Let a listener hear of every kernel call of a network from its next forward pass on."""
-    station: Station | None = getattr(network, STATION, None)
-    listeners = [listener] if station is None else [*station.listeners, listener]
-    if station is not None:
-        station.close()
+    """Let a listener hear of every kernel call of a network from its next forward pass on.
+
+    Compiled graphs are forgotten first: where that is interrupted, nobody listens yet.
+    """
+    forget_compiled()
+    _add(network, listener)
+
+
+def leave(network: nn.Module, listener: Listener) -> None:
+    """Take a listener away, and the hooks with the last one."""
+    _remove(network, listener)
+    forget_compiled()
+
+
+def forget_compiled() -> None:
+    """Make compiled models compile again: their graphs do not notice hooks that come or go after compilation.
+
+    Does nothing where nothing has been compiled in this process.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None and dynamo.utils.counters["frames"]["total"]:
+        torch.compiler.reset()
+
+
+@contextmanager
+def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
+    """Listen in a `with` block to a network that is not compiled."""
+    _add(network, listener)
+    try:
+        yield
+    finally:
+        _remove(network, listener)
+
+
+def _add(network: nn.Module, listener: Listener) -> None:
+    earlier: Station | None = getattr(network, STATION, None)
+    listeners = [*(() if earlier is None else earlier.listeners), listener]
     watched = {name: network.get_submodule(name) for each in listeners for name in each.layers}
+    if earlier is not None:
+        earlier.close()
     station = Station(network, watched, listeners)
     setattr(network, STATION, station)
     station.open()
 
 
-def leave(network: nn.Module, listener: Listener) -> None:
-    """Take a listener away, and the hooks with the last one."""
+def _remove(network: nn.Module, listener: Listener) -> None:
     station: Station | None = getattr(network, STATION, None)
     if station is None:
         return
     station.listeners = [each for each in station.listeners if each is not listener]
+    station.share_out()
     if not station.listeners:
         station.close()
         delattr(network, STATION)
@@ -344,7 +387,7 @@ def _places() -> Iterator[tuple["Kind", Place]]:
             yield XFORMERS, Place(processors.xformers.ops, "memory_efficient_attention")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the
     batch".
@@ -431,7 +474,7 @@ def _wrapped(original: Callable, kind: Kind) -> Callable:
 
 def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -> Any:
     layer = run.modules[-1]
-    listeners = [listener for listener in run.station.listeners if layer in listener.layers]
+    listeners = run.station.listening[layer]
     if not listeners:
         return original(*args, **kwargs)
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
@@ -464,16 +507,6 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
 def is_one(factor: float | Tensor) -> bool:
     """Whether a factor leaves the scale as it is."""
     return not isinstance(factor, Tensor) and factor == 1.0
-
-
-@contextmanager
-def listening(network: nn.Module, listener: Listener) -> Iterator[None]:
-    """`listen` for a `with` block."""
-    listen(network, listener)
-    try:
-        yield
-    finally:
-        leave(network, listener)
 
 
 def visible_keys(call: KernelCall) -> Tensor | None:

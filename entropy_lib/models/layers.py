@@ -10,7 +10,6 @@ size.
 import fnmatch
 import math
 import operator
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -23,11 +22,21 @@ from torch.utils._pytree import tree_flatten, tree_map
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
 from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
-from entropy_lib.models.trace import Structure, TracedCall, attending, structure, trace, trace_at
+from entropy_lib.models.trace import (
+    Structure,
+    TracedCall,
+    attending,
+    forget,
+    said,
+    structure,
+    trace,
+    trace_at,
+)
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
 
+KINDS = ("image", "image+text")  # of attention that rules act on, unless something else is asked for
 DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or its denoising network
 
 
@@ -48,6 +57,20 @@ def denoiser(model: DiffusionModel) -> nn.Module:
     )
 
 
+def known_denoiser(model: DiffusionModel) -> nn.Module:
+    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it.
+
+    Raises:
+        UnsupportedModelError: likewise, and where that cannot be found out.
+    """
+    from entropy_lib.models.recording import learn
+
+    network = denoiser(model)
+    if not isinstance(model, nn.Module):
+        learn(model, network)
+    return network
+
+
 def sole_denoiser(model: DiffusionModel) -> nn.Module:
     """`denoiser`, for what would be silent about a second one.
 
@@ -55,7 +78,7 @@ def sole_denoiser(model: DiffusionModel) -> nn.Module:
         UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
             Ideogram 4).
     """
-    network = denoiser(model)
+    network = known_denoiser(model)
     alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
     if len(alike) > 1:
         raise UnsupportedModelError(
@@ -70,16 +93,6 @@ def _networks(model: object) -> dict[str, nn.Module]:
     """The networks of a pipeline, by name, as they are under torch.compile."""
     parts = getattr(model, "__dict__", {}).items()
     return {name: getattr(part, "_orig_mod", part) for name, part in parts if isinstance(part, nn.Module)}
-
-
-def forget_compiled() -> None:
-    """Make compiled models compile again: their graphs do not notice hooks that come or go after compilation.
-
-    Does nothing where nothing has been compiled in this process.
-    """
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and dynamo.utils.counters["frames"]["total"]:
-        torch.compiler.reset()
 
 
 def tokens_at(
@@ -101,12 +114,11 @@ def tokens_at(
         UnsupportedModelError: when the network is of no known family.
         InvalidInputError: when it has no self-attention, and for a size that is none.
     """
-    counts = {
-        name: layer.keys for name, layer in layers_at(denoiser(model), height, width, text_tokens).items()
-    }
+    network = known_denoiser(model)
+    counts = {name: layer.keys for name, layer in layers_at(network, height, width, text_tokens).items()}
     if not counts:
         raise InvalidInputError(
-            f"{type(denoiser(model)).__name__} has no self-attention layer; there is no entropy to measure "
+            f"{type(network).__name__} has no self-attention layer; there is no entropy to measure "
             "and no scale to change"
         )
     return counts
@@ -123,7 +135,7 @@ class LayerTokens:
         first: where the image's keys begin.
         scale: λ that the network asks for.
         rows: of all heads, for each row of a batch.
-        attends: "image", or "image+text".
+        attends: "image", "image+text", or "frames".
     """
 
     keys: int
@@ -141,24 +153,35 @@ class LayerTokens:
 
 
 def layers_at(
-    network: nn.Module, height: int, width: int, text_tokens: int | None = None
+    network: nn.Module, height: int, width: int, text_tokens: int | None = None, frames: int | None = None
 ) -> dict[str, LayerTokens]:
     """The tokens of every self-attention layer for latents of the given size, in the order of execution; see
-    `tokens_at`.
+    `tokens_at`. Where frames are given, attention over them is among the layers.
     """
     height, width = check_latent_size((height, width))
     made = _structure(network)
     text = made.family.text_tokens if text_tokens is None else text_tokens
-    return _layers(type(network), config_of(network), height, width, text)
+    return _layers(type(network), config_of(network), height, width, text, frames)
 
 
 @lru_cache(maxsize=64)
-def _layers(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, LayerTokens]:
+def _layers(
+    network_class: type, config: tuple, height: int, width: int, text: int, frames: int | None
+) -> dict[str, LayerTokens]:
     made, found = structure(network_class, config), {}
-    calls = trace_at(network_class, config, made.family, height, width, text)
+    kinds = KINDS if frames is None else (*KINDS, "frames")
+    try:
+        calls = trace_at(network_class, config, made.family, height, width, text, frames or 1)
+    except EntropyLibError:
+        raise
+    except Exception as error:  # networks raise whatever they like
+        raise InvalidInputError(
+            f"{network_class.__name__} cannot be run at latent_size {(height, width)} with {text} tokens of "
+            f"text ({said(error)}); give a size, or a text, that it takes"
+        ) from error
     for call in attending(calls, made.attention).values():
         kind = made.attention.get(call.module)
-        if kind is not None and kind.is_self:
+        if kind is not None and kind.attends in kinds:
             image = call.keys - kind.text * max(text, 1) - kind.other
             if kind.text and kind.other:  # padding, of which more or less is needed than for a default text
                 image = kind.image * height * width // math.prod(made.size)
@@ -173,9 +196,11 @@ def _structure(network: nn.Module) -> Structure:
     return structure(type(network), config_of(network))
 
 
-def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, LayerTokens]:
+def layers_of_call(
+    network: nn.Module, args: tuple, kwargs: dict, frames: int | None = None
+) -> dict[str, LayerTokens]:
     """The tokens of every self-attention layer in a call with these arguments, by what the network itself
-    does with them.
+    does with them; with `frames`, of attention over them too.
 
     Raises:
         UnsupportedModelError: where the call runs self-attention that is not there in a default one.
@@ -183,7 +208,7 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
     known = family(network)
     height, width = known.latent_size(args, kwargs)
     text = known.text_length(args, kwargs) if known.text_tokens else 0
-    plain = layers_at(network, height, width, text)
+    plain = layers_at(network, height, width, text, frames and 1)
     if _shapes(args, kwargs, known) == _usual_shapes(
         type(network), config_of(network), height, width, known.text_length(args, kwargs)
     ):
@@ -203,17 +228,24 @@ def layers_of_call(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, L
 
 
 def training_of_call(
-    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, int]
+    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
 ) -> dict[str, LayerTokens]:
-    """The tokens at training size of a call that has all else in common with this one: frames of a video,
-    text, boxes.
+    """The tokens at training size of a call that has all else in common with this one: text, boxes, and
+    frames of a video where `native` does not say of how many it is.
 
     Raises:
         UnsupportedModelError: where a video cannot be followed.
     """
-    known, plain = family(network), layers_at(network, *native)
+    known, plain = family(network), layers_at(network, *native[-2:])
+    text = known.text_length(args, kwargs) if known.text_tokens else 0
+    if len(native) == 3:
+        there = layers_at(network, *native[1:], text, native[0])
+        return {
+            name: replace(there[name], image=layer.image + there[name].keys - layer.keys)
+            for name, layer in layers.items()
+        }
     size = known.latent_size(args, kwargs)
-    usual = layers_at(network, *size, known.text_length(args, kwargs) if known.text_tokens else 0)
+    usual = layers_at(network, *size, text)
     if known.layout in ("packed", "patches") or all(
         layer.keys == usual[name].keys for name, layer in layers.items()
     ):
@@ -255,12 +287,12 @@ class CallTokens:
 
     @classmethod
     def of(
-        cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, int] | None = None
+        cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, ...] | None = None
     ) -> "CallTokens":
         """Of the call that a network is about to get."""
         size = family(network).latent_size(args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
-        layers = layers_of_call(network, args, kwargs)
+        layers = layers_of_call(network, args, kwargs, native[0] if len(native) == 3 else None)
         batch = batch_of(args, kwargs)
         training = training_of_call(network, args, kwargs, layers, native)
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
@@ -414,12 +446,20 @@ def _told(leaf: Tensor) -> tuple:
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 
+def forget_traces() -> None:
+    """Look anew at every network, for how one is called has been learnt."""
+    forget()
+    for cached in (_layers, _usual_shapes):
+        cached.cache_clear()
+    _TRACED_CALLS.clear()
+
+
 # attributes of a network: the training size that it was patched with, and what is known of it without its
 # config
 TRAINING_SIZE, NATIVE_SIZE = "_entropy_lib_training_size", "_entropy_lib_native_size"
 
 
-def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) -> None:
+def note_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
     """Let all that asks for a network's training size, patch and probes alike, get this one; None forgets
     it.
     """
@@ -427,6 +467,20 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, int] | None) 
         setattr(network, TRAINING_SIZE, latent_size)
     elif hasattr(network, TRAINING_SIZE):
         delattr(network, TRAINING_SIZE)
+
+
+def check_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
+    """Refuse a training size that is not the one that a network was patched with; None agrees with any.
+
+    Raises:
+        InvalidInputError: naming both.
+    """
+    patched = getattr(network, TRAINING_SIZE, latent_size)
+    if latent_size not in (None, patched):
+        raise InvalidInputError(
+            f"latent_size is {latent_size}, and the patch on this {type(network).__name__} has {patched}: T "
+            "would be two numbers. Give both the same, or leave it out here, and the patch's is taken"
+        )
 
 
 def note_native_size(network: nn.Module, latent_size: tuple[int, int]) -> None:
@@ -443,10 +497,10 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     Raises:
         InvalidInputError: where nothing says it; naming what to give.
     """
-    network = denoiser(model)
+    network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
         if hasattr(network, attribute):
-            return getattr(network, attribute)
+            return getattr(network, attribute)[-2:]
     known, side = family(network), getattr(model, "default_sample_size", None)
     unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
     if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
@@ -485,21 +539,23 @@ def training_tokens(
     return tokens_at(model, *size, text_tokens)
 
 
-def check_latent_size(latent_size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width in latent pixels as integers.
+def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tuple[int, ...]:
+    """Height and width in latent pixels as integers; where frames may be given, those before them.
 
     Raises:
-        InvalidInputError: when they are not two whole numbers from 1.
+        InvalidInputError: when they are not two (or three) whole numbers from 1.
     """
     try:
-        height, width = map(operator.index, latent_size)
+        size = tuple(map(operator.index, latent_size))
     except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
+        size = ()
+    if min(size, default=0) < 1 or len(size) not in ((2, 3) if frames else (2,)):
+        also = ", of videos also frames before them, as (21, 60, 104)" if frames else ""
         raise InvalidInputError(
             f"latent_size is {latent_size!r}; give height and width in latent pixels, for example (64, 64)"
+            + also
         )
-    return height, width
+    return size
 
 
 def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
@@ -535,7 +591,7 @@ def choose_layers(
     Args:
         layers: as `layers_at` gives them.
         wanted: names or patterns.
-        attends: "image", "image+text", or both in a list; None for both.
+        attends: "image", "image+text", "frames" or several in a list; None for all but frames.
 
     Raises:
         UnknownNameError: for other names; for a kind that the network has not.
@@ -545,7 +601,7 @@ def choose_layers(
     for kind in () if kinds is None else kinds or [()]:
         if kind not in present:
             raise UnknownNameError("kind of attention", kind, present)
-    chosen = [name for name, layer in layers.items() if kinds is None or layer.attends in kinds]
+    chosen = [name for name, layer in layers.items() if layer.attends in (KINDS if kinds is None else kinds)]
     return [name for name in select_layers(list(layers), wanted) if name in chosen]
 
 

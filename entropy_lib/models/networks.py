@@ -7,7 +7,6 @@ configuration says.
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -26,6 +25,7 @@ TEXT_TOKENS = {"pooled_projections": 77 + 256, "img_ids": 512}
 TEXTS = ("encoder_hidden_states", "text_bth", "cap_feats")  # what the states of the text are called
 # latent pixels: networks with `img_ids` know no native size; FLUX and its kin have this one
 FLUX_LIKE = (128, 128)
+VIDEO = ("video", "frames", "last", "row")  # layouts of latents with frames
 # parameters that say where each token of packed latents is
 PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")
 
@@ -56,7 +56,9 @@ class Family:
         """Whether latents come as a row of tokens."""
         return self.layout in ("packed", "row", "patches")
 
-    def inputs(self, config: Config, height: int, width: int, text: int, *, described: bool = False) -> dict:
+    def inputs(
+        self, config: Config, height: int, width: int, text: int, *, described: bool = False, frames: int = 1
+    ) -> dict:
         """Keyword arguments of one forward pass of zeros.
 
         Args:
@@ -64,13 +66,24 @@ class Family:
             height, width: in latent pixels.
             text: tokens of text; 1 where it is kept apart.
             described: whether images and texts are to have no numbers.
+            frames: in latents, of networks of video.
+
+        Raises:
+            InvalidInputError: for frames of a network that has none, or was learnt from a call.
         """
-        if self.recorded is not None:
-            return self.recorded.at(height, width, text)
-        text = text if text > 1 else _fixed_text(config) or 1
-        return dict(
-            Arguments(self.parameters, self.layout, dict(config), height, width, text, self.masks, described)
-        )
+        if frames > 1 and (self.recorded is not None or self.layout not in VIDEO):
+            raise InvalidInputError(
+                f"latent_size has {frames} frames, and how this network takes frames is not known; give "
+                "height and width alone"
+            )
+        recorded, parameters = self.recorded, self.parameters
+        if recorded is None:
+            text = text if text > 1 else _fixed_text(config) or 1
+        else:  # but for where its tokens are
+            parameters = {name: each for name, each in parameters.items() if name in recorded.places}
+        layout, masks = self.layout, self.masks
+        made = Arguments(parameters, layout, dict(config), height, width, text, masks, described, frames)
+        return ({} if recorded is None else recorded.at(height, width, text)) | dict(made)
 
     def native_size(self, config: Config) -> Size:
         """Height and width in latent pixels at training size.
@@ -174,6 +187,11 @@ class Recorded:
     size: Size
     text: int
 
+    @property
+    def places(self) -> list[str]:
+        """The arguments that say where each token of packed latents is."""
+        return [name for name in PACKED if self.arguments.get(name) is not None]
+
     def at(self, height: int, width: int, text: int) -> dict:
         """The arguments of a call at another size, or with another length of text."""
         sizes, frames = (
@@ -233,44 +251,6 @@ def bare(value: Any) -> Any:
 RECORDED: dict[tuple, Recorded] = {}  # by class and configuration
 
 
-@contextmanager
-def recording(network: nn.Module) -> Iterator[None]:
-    """Learn from real calls how a network is called, where its signature and configuration do not say it.
-
-    Args:
-        network: the denoiser, as `pipe.transformer`.
-
-    Example:
-        >>> import entropy_lib as el
-        >>> pipe = el.load("mini")
-        >>> with recording(pipe.unet):
-        ...     _ = pipe("a penguin", num_inference_steps=1)
-        >>> len(el.training_tokens(pipe))
-        10
-    """
-    from entropy_lib.models.trace import forget
-
-    def keep(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        given = dict(zip(_parameters(type(module)), args, strict=False)) | kwargs
-        text = given.get("encoder_hidden_states")
-        length = text.shape[1] if isinstance(text, Tensor) and text.ndim == 3 else 0
-        sample = sample_of(args, kwargs)
-        if sample.ndim < 4:
-            raise UnsupportedModelError(
-                f"{type(module).__name__} takes its latents as {list(sample.shape)}, which says nothing of "
-                "height and width"
-            )
-        size = tuple(sample.shape[-2:])
-        RECORDED[type(module), config_of(module)] = Recorded(tree_map(bare, given), size, length)
-
-    handle = network.register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-        forget()
-
-
 def sample_of(args: tuple, kwargs: dict) -> Tensor:
     """The noisy images of a call; of a list of them the first."""
     sample = _samples(args, kwargs)
@@ -295,12 +275,13 @@ def _samples(args: tuple, kwargs: dict) -> Any:
 
 def layouts(network_class: type, config: Config) -> Iterator[Family]:
     """The ways in which a network may be called, the likeliest first."""
-    parameters = _parameters(network_class)
+    parameters = parameters_of(network_class)
     patch = config.get("patch_size") or config.get("all_patch_size") or 1
     multiple = patch if isinstance(patch, int) else patch[-1]
     recorded = RECORDED.get((network_class, frozen(config)))
-    if recorded is not None and not any(name in parameters for name in PACKED):
-        yield Family(parameters, "image", multiple, recorded.text, recorded)
+    if recorded is not None:
+        layout = "packed" if recorded.places else "image"
+        yield Family(parameters, layout, 2 if recorded.places else multiple, recorded.text, recorded)
     text = max((tokens for name, tokens in TEXT_TOKENS.items() if name in parameters), default=77)
     text = 0 if not any(name in parameters for name in TEXTS) else _fixed_text(config) or text
     kinds = ("image", "video", "frames", "last")
@@ -324,7 +305,7 @@ def _fixed_text(config: Config) -> int | None:
 
 
 @lru_cache(maxsize=128)
-def _parameters(network_class: type) -> Mapping[str, inspect.Parameter]:
+def parameters_of(network_class: type) -> Mapping[str, inspect.Parameter]:
     found = inspect.signature(network_class.forward).parameters
     return {name: each for name, each in found.items() if name != "self"}
 

@@ -6,8 +6,10 @@ network is made from among them.
 """
 
 import inspect
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -45,25 +47,31 @@ def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
     return "guidance_scale" not in accepted or accepted["guidance_scale"].default is None
 
 
-def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> dict[str, Any]:
+@contextmanager
+def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> Iterator[dict[str, Any]]:
     """What a pipeline's call is given, beside prompts and a size, to generate `count` images with this
     guidance.
 
-    Where the call has no word for guidance, the pipeline's guider is set to it (HunyuanImage).
+    Where the call has no word for guidance, the pipeline's guider is set to it for the block (HunyuanImage).
 
     Example:
         >>> import entropy_lib as el
-        >>> call_options(el.load("mini"), 3.0, 2)
+        >>> with call_options(el.load("mini"), 3.0, 2) as options:
+        ...     options
         {'guidance_scale': 3.0}
     """
     accepted, options = inspect.signature(pipe.__call__).parameters, own_options(pipe)
     if is_truly_guided(pipe):
         negative = {"negative_prompt": [" "] * count} if guidance > 1 else {}
-        return options | {"true_cfg_scale": guidance} | negative
-    if "guidance_scale" not in accepted and getattr(pipe, "guider", None) is not None:
-        pipe.guider = pipe.guider.new(guidance_scale=guidance)
-        return options
-    return options | {"guidance_scale": guidance}
+        yield options | {"true_cfg_scale": guidance} | negative
+    elif "guidance_scale" in accepted or getattr(pipe, "guider", None) is None:
+        yield options | {"guidance_scale": guidance}
+    else:
+        own, pipe.guider = pipe.guider, pipe.guider.new(guidance_scale=guidance)
+        try:
+            yield options
+        finally:
+            pipe.guider = own
 
 
 def returned_images(output: Any) -> Any:
@@ -117,6 +125,8 @@ def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
         return None
     rounding = torch.finfo(timestep.dtype).eps if timestep.is_floating_point() else 0.0
     entries, given = schedule.tolist(), float(timestep)
+    if given in entries:
+        return given
     for meant in (given, given * TRAINING_TIMESTEPS):
         nearest = min(entries, key=lambda entry: abs(entry - meant))
         if abs(nearest - meant) <= rounding * abs(meant):
@@ -127,7 +137,8 @@ def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
 def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
     """Which share of the run lies behind a call of a network: 0 at pure noise, towards 1 at the image.
 
-    A network that no pipeline calls has no run: there it is the share of the noise schedule, by its timestep.
+    A network that no pipeline calls has no run: there it is the share of the noise schedule, by its timestep,
+    and NaN where that may run either way.
     """
     caller, given = caller_of(network), timestep_of(network, args, kwargs)
     schedule = caller.schedule
@@ -135,12 +146,8 @@ def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
     if schedule is not None and entry is not None:
         entries = list(dict.fromkeys(schedule.tolist()))
         return entries.index(entry) / len(entries)
-    timestep = float(given)
-    return (
-        1
-        - (timestep if not given.is_floating_point() or timestep > 1 else timestep * TRAINING_TIMESTEPS)
-        / TRAINING_TIMESTEPS
-    )
+    falls = "sample" in family(network).parameters or not given.is_floating_point()
+    return 1 - float(given) / TRAINING_TIMESTEPS if falls else math.nan
 
 
 def current(caller: Caller, given: Tensor) -> float | None:

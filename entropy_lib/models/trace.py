@@ -88,26 +88,28 @@ def structure(network_class: type, config: tuple) -> Structure:
 
 
 def forget() -> None:
-    """Look anew at every network, for how one is called has been learnt."""
+    """Look anew at every network, for how one is called has been learnt; see `layers.forget_traces`."""
     _structure.cache_clear()
 
 
 @lru_cache(maxsize=64)
 def _structure(network_class: type, config: tuple) -> Structure:
-    failures = []
+    failures = {}  # each once, in order
     for family in layouts(network_class, dict(config)):
         try:
             return _compare(network_class, config, family)
         except Exception as error:  # networks raise whatever they like where a call does not suit them
-            failures.append(
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            )
+            failures[said(error)] = None
     raise UnsupportedModelError(
         f"how {network_class.__name__} is called could not be found out from its signature and "
-        "configuration; show it once, `with entropy_lib.models.networks.recording(pipe.transformer): "
-        f"pipe(...)` ({'; '.join(each[:160] for each in dict.fromkeys(failures))}), so its attention is not "
-        "known"
+        "configuration; show it once, `with entropy_lib.models.recording.recording(pipe.transformer): "
+        f"pipe(...)` ({'; '.join(failures)}), so its attention is not known"
     )
+
+
+def said(error: Exception) -> str:
+    """Kind and first line of what others raised."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
 
 
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:
@@ -199,10 +201,11 @@ def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention])
 
 @lru_cache(maxsize=64)
 def trace_at(
-    network_class: type, config: tuple, family: Family, height: int, width: int, text: int
+    network_class: type, config: tuple, family: Family, height: int, width: int, text: int, frames: int = 1
 ) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
-    return trace(network_class, config, family.inputs(dict(config), height, width, text, described=True))
+    inputs = family.inputs(dict(config), height, width, text, described=True, frames=frames)
+    return trace(network_class, config, inputs)
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:

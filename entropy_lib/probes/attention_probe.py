@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from entropy_lib.entropy.attention import Rows, row_indices
+from entropy_lib.models.kernels import Run
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 
+SMALL = (
+    1 << 18
+)  # numbers of the keys of a call that is kept until its network is done, to be measured with others
 PLACE = ("layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep")
 PARTS = ("branch", "image", "head")  # what the sums of one layer at one step are kept apart by
 ORDER = ("image", "step", "layer", "height", "width", "branch", "head")
@@ -34,6 +38,7 @@ class AttentionProbe(AttentionWatcher):
     """
 
     measured: tuple[str, ...]  # columns of the table that are the probe's own, in order
+    together = False  # whether small calls of one shape and scale may be measured as one longer batch
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class AttentionProbe(AttentionWatcher):
         self._names: tuple[str, ...] = ()
         # [statistic, branch, image, head], and how many rows they are sums of
         self._sums: dict[LayerStep, tuple[Tensor, int]] = {}
+        self._waiting: dict[tuple, list[tuple[AttentionCall, Tensor]]] = {}
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
         """What to sum of one call: by name, `[batch, head, row]`, of the rows of the query to look at."""
@@ -60,16 +66,50 @@ class AttentionProbe(AttentionWatcher):
         """The columns `measured` of one layer at one step, from the means of its statistics over rows."""
         raise NotImplementedError
 
+    def start(self, run: Run, args: tuple, kwargs: dict) -> None:
+        """Before a call of the denoiser."""
+        self._waiting.clear()  # of a call that failed
+        super().start(run, args, kwargs)
+
+    def end(self, run: Run) -> None:
+        """After a call of the denoiser: measure what waited for it."""
+        super().end(run)
+        for calls in self._waiting.values():
+            self._measure(calls)
+        self._waiting.clear()
+
     def measure(self, call: AttentionCall) -> None:
-        """Add one call to the sums of its place."""
+        """Measure the chosen rows of one call, at once or with others like it."""
         chosen = row_indices(call.query.shape[-2], self.rows)
         rows = call.query if chosen is None else call.query.index_select(-2, chosen.to(call.query.device))
-        statistics, place = self.statistics(call, rows), call.place
+        if not self.together or call.key.numel() > SMALL:
+            self._measure([(call, rows)])
+            return
+        kind = rows.shape, call.key.shape, call.key.dtype, call.key.device, call.scale
+        rows = rows.clone() if chosen is None else rows  # the network may write over its own
+        kept = replace(call, query=rows, key=call.key.clone())
+        self._waiting.setdefault(kind, []).append((kept, rows))
+
+    def _measure(self, calls: Sequence[tuple[AttentionCall, Tensor]]) -> None:
+        """Add calls of one shape and scale to the sums of their places."""
+        call, rows = calls[0]
+        if len(calls) > 1:
+            rows = torch.cat([own for _, own in calls])
+            key, factor = (
+                torch.cat([getattr(each, name) for each, _ in calls]) for name in ("key", "factor")
+            )
+            call = replace(call, query=rows, key=key, factor=factor)
+        statistics = self.statistics(call, rows)
         self._names = tuple(statistics)
         sums = torch.stack(tuple(statistics.values())).sum(-1, dtype=torch.float64).cpu()
+        for (each, own), part in zip(calls, sums.chunk(len(calls), 1), strict=True):
+            self._add(each.place, part, own.shape[-2])
+
+    def _add(self, place: LayerStep, sums: Tensor, count: int) -> None:
+        """Add sums over `count` rows, `[statistic, batch, head]`, to those of a place."""
         # [statistic, branch, image, frame, head]
         sums = sums.unflatten(1, (len(place.call.branches), place.call.images, -1))
-        count = rows.shape[-2] * sums.shape[3]
+        count *= sums.shape[3]
         if self.per_image:
             sums = sums.sum(3)
         else:

@@ -60,6 +60,7 @@ class EntropyProbe(AttentionProbe):
         64
     """
 
+    together = True
     measured = (
         "entropy", "entropy_std", "entropy_ratio", "logit_std", "gaussian_entropy", "beyond_freezing",
         "factor",
@@ -108,6 +109,8 @@ class ResponseProbe(AttentionProbe):
         >>> bool(means["entropy at 0.5"] > means["entropy at 1"] > means["entropy at 2"])
         True
     """
+
+    together = True
 
     def __init__(
         self,

@@ -26,12 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, NotFiniteError, UnknownNameError
-from entropy_lib.models.kernels import Change, KernelCall, Listener, Run, leave, listen
+from entropy_lib.models.kernels import Change, KernelCall, Listener, Run, forget_compiled, leave, listen
 from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    forget_compiled,
     native_latent_size,
     select_layers,
     sole_denoiser,
@@ -143,12 +142,10 @@ def ablated(
         _check_heads(name, heads, _heads(network, name))
     listener = Ablation(network, intervention, names, heads, native)
     listen(network, listener)
-    forget_compiled()
     try:
         yield model
     finally:
         leave(network, listener)
-        forget_compiled()
 
 
 def importance(

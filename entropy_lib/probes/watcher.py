@@ -19,7 +19,7 @@ from entropy_lib.models.layers import (
     CallTokens,
     DiffusionModel,
     check_latent_size,
-    forget_compiled,
+    check_training_size,
     grid,
     may_skip,
     native_latent_size,
@@ -85,7 +85,7 @@ class AttentionWatcher(Listener):
         model: a diffusers pipeline, or its denoising network.
         layers: names or glob patterns of the layers to watch; all self-attention by default.
         latent_size: height and width of the training latents, if neither the network's config nor a patch
-            says them.
+            says them; frames before them, if those are to count in T.
 
     Raises:
         InvalidInputError: when the model has no self-attention, or its training size is not known; and, from
@@ -101,11 +101,12 @@ class AttentionWatcher(Listener):
         model: DiffusionModel,
         layers: str | Sequence[str] | None = None,
         *,
-        latent_size: tuple[int, int] | None = None,
+        latent_size: tuple[int, ...] | None = None,
     ):
         self.model, self.network = model, sole_denoiser(model)
-        self.native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
-        self.training_tokens = training_tokens(self.network, self.native)
+        self._given = None if latent_size is None else check_latent_size(latent_size, frames=True)
+        self.native = self._given or native_latent_size(model)
+        self.training_tokens = training_tokens(self.network, self.native[-2:])
         self.layers = select_layers(list(self.training_tokens), layers)
         self._tracker, self._tokens = DenoiserCallTracker(), CallTokens()
         self._call: DenoiserCall | None = None
@@ -120,17 +121,16 @@ class AttentionWatcher(Listener):
 
     def __enter__(self) -> Any:
         listen(self.network, self)
-        forget_compiled()
         return self
 
     def __exit__(self, *exception: object) -> None:
         leave(self.network, self)
         self._call = None
         self._tracker.rest()
-        forget_compiled()
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the denoiser."""
+        check_training_size(self.network, self._given)
         self.again(run, args, kwargs)
         self._tokens.check(run.station.watched, self.layers, AttentionNotSeenError)
         caller = caller_of(self.network)

@@ -127,15 +127,16 @@ def one_batch(
         InvalidInputError: when the pipeline took random numbers that no seed fixes.
     """
     before = torch.get_rng_state()
-    output = mend_batches(pipe)(
-        prompt=list(prompts),
-        height=size.height,
-        width=size.width,
-        num_inference_steps=steps,
-        generator=generators(seeds),
-        output_type="np",
-        **call_options(pipe, guidance, len(prompts)),
-    )
+    with call_options(pipe, guidance, len(prompts)) as options:
+        output = mend_batches(pipe)(
+            prompt=list(prompts),
+            height=size.height,
+            width=size.width,
+            num_inference_steps=steps,
+            generator=generators(seeds),
+            output_type="np",
+            **options,
+        )
     if not torch.equal(torch.get_rng_state(), before):
         raise InvalidInputError(unseeded(pipe.scheduler))
     return returned_images(output)

@@ -28,7 +28,8 @@ from diffusers.schedulers import SchedulerMixin
 from torch import Tensor, nn
 
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.models.layers import denoiser, forget_compiled
+from entropy_lib.models.kernels import forget_compiled
+from entropy_lib.models.layers import denoiser
 from entropy_lib.models.padding import padding_of, restore_padding, set_padding
 from entropy_lib.sampling.generation import directly
 from entropy_lib.sampling.methods import Images
@@ -97,8 +98,8 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
 @contextmanager
 def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
-    """Let a network's rotary embedding see all coordinates multiplied, text's too where it has any, while
-    the block runs; it is as it was on any exit.
+    """Let a network's rotary embedding see the coordinates of the image multiplied while the block runs; it
+    is as it was on any exit. Those of text stay, which Ovis and LongCat count along the image's axes.
 
     Args:
         network: the denoiser.
@@ -113,15 +114,29 @@ def positioned(network: nn.Module, height: float, width: float) -> Iterator[None
     multiplier = torch.ones(axes)
     multiplier[first : first + 2] = torch.tensor([height, width])
 
-    def multiplied(_: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
-        return None if height == width == 1 else inputs[0].float() * multiplier.to(inputs[0].device)
+    texts: list[Tensor] = []
 
-    hook = embedding.register_forward_pre_hook(multiplied)
+    def note(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        texts[:] = [kwargs["txt_ids"]] if isinstance(kwargs.get("txt_ids"), Tensor) else []
+
+    def multiplied(_: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+        if height == width == 1:
+            return None
+        places = inputs[0].float() * multiplier.to(inputs[0].device)
+        for text in texts:
+            rows = text.shape[-2]
+            if torch.equal(inputs[0][..., :rows, :], text.to(inputs[0])):
+                places[..., :rows, :] = text.to(places)
+        return places
+
     forget_compiled()
+    hooks = [embedding.register_forward_pre_hook(multiplied)]
     try:
+        hooks.append(network.register_forward_pre_hook(note, with_kwargs=True))
         yield
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         forget_compiled()
 
 

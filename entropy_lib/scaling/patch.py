@@ -26,12 +26,13 @@ from entropy_lib.entropy.attention import attention_entropy
 from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, is_one, leave, listen
 from entropy_lib.models.layers import (
+    KINDS,
+    TRAINING_SIZE,
     CallTokens,
     DiffusionModel,
     check_latent_size,
     choose_layers,
     denoiser,
-    forget_compiled,
     layers_at,
     native_latent_size,
     note_training_size,
@@ -99,7 +100,8 @@ class ModelScale(Listener):
     """The patch of one network: what was asked for, and its layers."""
 
     network: nn.Module
-    arguments: dict
+    scale_rule: Rule
+    latent_size: tuple[int, ...]  # at which T is
     layers: dict[str, LayerScale]
     observes: bool = False  # whether the entropy that the rule gives is to be measured
 
@@ -109,16 +111,17 @@ class ModelScale(Listener):
         run.notes[id(self)][0].check(run.station.watched, self.layers, ScaleNotAppliedError)
 
     def _inside(self, args: tuple, kwargs: dict) -> bool:
-        chosen = self.arguments["scale_rule"]
+        chosen = self.scale_rule
         if chosen.window is None:
             return True
         place = progress(self.network, args, kwargs)
         if not 0 <= place <= 1:
             raise InvalidInputError(
-                f"scale rule {chosen.name!r} holds in a share of the noise schedule, and the timestep of "
-                f"this call is at {place:.3g} of it, outside 0 to 1 (as 250 ln σ of consistency models may "
-                "be). Call the network from a pipeline whose scheduler lists that timestep, or take the rule "
-                "without a window."
+                f"scale rule {chosen.name!r} holds in a share of the noise schedule, and at which share the "
+                f"timestep of this call is cannot be said: {place:.3g} is outside 0 to 1 (as 250 ln σ of "
+                "consistency models may be), or NaN, where no scheduler lists it and it may run either way "
+                "(Lumina 2's is 1 at the image, that of FLUX 0). Call the network from a pipeline whose "
+                "scheduler lists that timestep, or take the rule without a window."
             )
         return chosen.holds(place)
 
@@ -170,8 +173,9 @@ class ModelScale(Listener):
 
 def _multiplier(rows: list[LayerFactors], call: KernelCall) -> float | Tensor:
     """One number where all rows and heads have the same factor, else `[batch, head, 1, 1]`."""
-    if len({each.factors for each in rows}) == 1 and len(rows[0].factors) == 1:
-        return rows[0].factors[0]
+    first = rows[0].factors
+    if len(first) == 1 and all(each.factors == first for each in rows):
+        return first[0]
     heads = call.query.shape[1]
     if not call.whole or {len(each.factors) for each in rows} - {1, heads}:
         raise ScaleNotAppliedError(
@@ -189,7 +193,7 @@ def apply_scale(
     layers: str | Sequence[str] | None = None,
     *,
     attends: str | Sequence[str] | None = None,
-    latent_size: tuple[int, int] | None = None,
+    latent_size: tuple[int, ...] | None = None,
 ) -> Model:
     """Rescale the self-attention of a model by a rule, until `remove_scale`.
 
@@ -202,9 +206,12 @@ def apply_scale(
         layers: names or glob patterns of the layers to rescale, e.g. "down_blocks.*"; all self-attention by
             default.
         attends: what the layers to rescale attend to: "image", "image+text" (as `scale_report` says it), or
-            both, as by default.
-        latent_size: height and width of the training latents, if not those of the network's config. The
-            probes go by it too, and so does a patch that is applied over this one without a size of its own.
+            both, as by default; "frames" where a video's attention over frames, place by place, is to be
+            rescaled as well.
+        latent_size: height and width of the training latents, if not those of the network's config. Of a
+            video frames, height and width, if frames are to count in T as well: with height and width alone
+            T has the frames of the call. The probes go by it too, and so does a patch that is applied over
+            this one without a size of its own.
 
     Returns:
         `model`, so that `pipe = el.apply_scale(el.load("mini"), "paper")` can be written.
@@ -218,10 +225,24 @@ def apply_scale(
         ScaleNotAppliedError: likewise, when the factor cannot reach the attention.
     """
     chosen_rule, network = rule(scale_rule), sole_denoiser(model)
-    latent_size = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
-    training = training_tokens(network, latent_size)
-    found = layers_at(network, *latent_size)
+    if latent_size is None:
+        latent_size = getattr(network, TRAINING_SIZE, None) or native_latent_size(model)
+    else:
+        latent_size = check_latent_size(latent_size, frames=True)
+    training_tokens(network, latent_size[-2:])  # which says what is wrong, if anything is
+    frames = latent_size[0] if len(latent_size) == 3 else None
+    found = layers_at(network, *latent_size[-2:], frames=frames or 1)
+    over_frames = [name for name, layer in found.items() if layer.attends == "frames"]
+    if frames is None and over_frames and attends is not None and "frames" in attends:
+        raise InvalidInputError(
+            f"attends is {attends!r}, and on how many frames {type(network).__name__} was trained is not "
+            "known; give latent_size with them, frames, height and width, as (21, 60, 104)"
+        )
     chosen_layers = choose_layers(found, layers, attends)
+    # levels are of images
+    training = {
+        name: layer.keys for name, layer in found.items() if layer.attends in KINDS or name in chosen_layers
+    }
     names = [name for name in chosen_rule.layers(training) if name in chosen_layers]
     if not names:
         raise InvalidInputError(
@@ -229,21 +250,28 @@ def apply_scale(
             f"{attends!r}; el.training_tokens lists the layers"
         )
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
-    remove_scale(network)
     state = ModelScale(
         network,
-        {"scale_rule": chosen_rule, "layers": names, "latent_size": latent_size},
+        chosen_rule,
+        latent_size,
         {
             name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
             for name in names
         },
         observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
     )
-    listen(network, state)
-    setattr(network, ATTRIBUTE, state)
-    note_training_size(network, latent_size)
-    forget_compiled()
+    _put(network, state)
     return model
+
+
+def _put(network: nn.Module, state: ModelScale) -> None:
+    """Put a patch in the place of the one that is there, which stays if this is interrupted."""
+    listen(network, state)
+    earlier = getattr(network, ATTRIBUTE, None)
+    setattr(network, ATTRIBUTE, state)
+    note_training_size(network, state.latent_size)
+    if earlier is not None:
+        leave(network, earlier)
 
 
 def remove_scale(model: DiffusionModel) -> None:
@@ -252,10 +280,9 @@ def remove_scale(model: DiffusionModel) -> None:
     state = getattr(network, ATTRIBUTE, None)
     if state is None:
         return
-    leave(network, state)
     delattr(network, ATTRIBUTE)
     note_training_size(network, None)
-    forget_compiled()
+    leave(network, state)
 
 
 @contextmanager
@@ -265,7 +292,7 @@ def scaled(
     layers: str | Sequence[str] | None = None,
     *,
     attends: str | Sequence[str] | None = None,
-    latent_size: tuple[int, int] | None = None,
+    latent_size: tuple[int, ...] | None = None,
 ) -> Iterator[Model]:
     """Rescale within a `with` block, which is given the model.
 
@@ -274,25 +301,25 @@ def scaled(
     """
     network = denoiser(model)
     earlier = getattr(network, ATTRIBUTE, None)
-    apply_scale(model, scale_rule, layers, attends=attends, latent_size=latent_size)
     try:
-        yield model
+        yield apply_scale(model, scale_rule, layers, attends=attends, latent_size=latent_size)
     finally:
-        remove_scale(network)
-        if earlier is not None:
-            apply_scale(network, **earlier.arguments)
+        if earlier is None:
+            remove_scale(network)
+        elif getattr(network, ATTRIBUTE, None) is not earlier:
+            _put(network, earlier)
 
 
 def applied_rule(model: DiffusionModel) -> Rule:
     """The rule that a model carries: that of its patch, or "unscaled"."""
     state = getattr(denoiser(model), ATTRIBUTE, None)
-    return rule("unscaled") if state is None else state.arguments["scale_rule"]
+    return rule("unscaled") if state is None else state.scale_rule
 
 
 def scale_report(model: DiffusionModel) -> pd.DataFrame:
     """What the patch did in the latest calls: one row a layer, none without a patch.
 
-    Columns: `layer`; `attends`, "image", or "image+text" where text joins the softmax; `tokens,
+    Columns: `layer`; `attends`, "image", "image+text" where text joins the softmax, or "frames"; `tokens,
     training_tokens, factor` of the latest call (0 and 1.0 before the first; the factor is the mean of the
     heads where they differ); `calls`; `clamped`, for how many factors the entropy that the rule wants cannot
     be had; `missed`, of `equal-entropy` by layers or heads: by how many nats the entropy at the sizes that

@@ -8,20 +8,21 @@ from torch.utils._pytree import tree_map
 from witness import self_attention, witness
 
 import entropy_lib as el
-from entropy_lib.errors import ScaleNotAppliedError, UnsupportedModelError
+from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError, UnsupportedModelError
 from entropy_lib.files import ROOT
 from entropy_lib.models.layers import layers_at
-from entropy_lib.models.networks import family, recording
+from entropy_lib.models.networks import family
+from entropy_lib.models.recording import recording
 
 pytestmark = pytest.mark.slow
 NATIVE, WIDE, RULE = (8, 8), (8, 16), "power(3)"
 SQUARE = ("DiTTransformer2DModel",)  # takes no other shape
 
 
-def arguments(network, size, seed=1):
+def arguments(network, size, frames=1):
     known = family(network)
-    inputs = known.inputs(dict(network.config), *size, known.text_tokens and 24)
-    generator = torch.Generator().manual_seed(seed)
+    inputs = known.inputs(dict(network.config), *size, known.text_tokens and 24, frames=frames)
+    generator = torch.Generator().manual_seed(1)
 
     def drawn(value):
         if isinstance(value, torch.Tensor) and value.dtype == torch.long and value.ndim == 3:
@@ -152,37 +153,53 @@ VIDEOS = {  # keys of a frame at native size, tokens of text among them
 }
 
 
+@pytest.mark.parametrize("native_frames", [None, 5], ids=["of the call", "given"])
 @pytest.mark.parametrize("name", VIDEOS)
-def test_frames_of_a_video_count_in_n_and_in_t(name):
+def test_frames_of_a_video_count_in_n_and_in_t(name, native_frames):
     network, frames, (place, text) = tiny(name), 3, VIDEOS[name]
-    generator, layout = torch.Generator().manual_seed(0), family(network).layout
+    native = NATIVE if native_frames is None else (native_frames, *NATIVE)
     for rows, columns in (NATIVE, WIDE):
-        inputs = arguments(network, (rows, columns))
-        shape = list(inputs["hidden_states"].shape)
-        shape[{"video": 2, "row": 1, "frames": 1, "last": 1}[layout]] *= frames
-        inputs["hidden_states"] = torch.randn(shape, generator=generator)
-        inputs |= {"num_frames": frames} if layout == "row" else {}
-        inputs |= (
-            {"visual_rope_pos": [torch.arange(frames), *inputs["visual_rope_pos"][1:]]}
-            if "visual_rope_pos" in inputs
-            else {}
-        )
-        inputs |= {
-            each: torch.zeros(1, frames)
-            for each in ("timestep", "r_timestep")
-            if inputs["timestep"].ndim == 2
-        }
+        inputs = arguments(network, (rows, columns), frames=frames)
         with torch.no_grad():
             plain = network(**inputs, return_dict=False)[0]
             with (
-                el.scaled(network, "paper", latent_size=NATIVE),
-                el.EntropyProbe(network, latent_size=NATIVE) as probe,
+                el.scaled(network, "paper", latent_size=native),
+                el.EntropyProbe(network, latent_size=native) as probe,
             ):
                 patched = network(**inputs, return_dict=False)[0]
         table = probe.table()
-        assert set(table.training_tokens) == {frames * place + text}
+        assert set(table.training_tokens) == {(native_frames or frames) * place + text}
         assert set(table.tokens) == {frames * place * (rows * columns) // 64 + text}
-        assert torch.equal(patched, plain) == ((rows, columns) == NATIVE)
+        assert torch.equal(patched, plain) == (native_frames is None and (rows, columns) == NATIVE)
+
+
+def test_attention_over_frames_is_rescaled_where_that_is_asked_for():
+    network, frames = tiny("UNet3DConditionModel"), 3
+    inputs = arguments(network, NATIVE, frames=frames)
+    with torch.no_grad(), witness(network) as plain:
+        network(**inputs)
+    for attends in ("frames", ["image", "frames"]):
+        with torch.no_grad(), el.scaled(network, RULE, attends=attends, latent_size=(2, *NATIVE)):
+            with witness(network, plain) as seen:
+                network(**inputs)
+            report = el.scale_report(network).set_index("layer")
+        over = report[report.attends == "frames"]
+        assert set(report.attends) == {attends} if isinstance(attends, str) else set(attends)
+        assert set(zip(over.tokens, over.training_tokens, strict=True)) == {(3, 2)}
+        assert (report[report.attends == "image"].factor == 1).all(), "one frame at a time, at native size"
+        ratios = {}
+        for before, after in zip(plain, seen, strict=True):
+            ratios.setdefault(before.module, set()).add(round(after.scale / before.scale, 5))
+        factor = round(el.rule(RULE).factor(3, 2), 5)
+        assert {name for name, found in ratios.items() if found != {1.0}} == set(over.index)
+        assert set().union(*(ratios[name] for name in over.index)) <= {factor, 1.0}
+    with pytest.raises(InvalidInputError, match=r"attends is 'frames'.*give latent_size with them"):
+        el.apply_scale(network, RULE, attends="frames", latent_size=NATIVE)
+
+
+def test_frames_of_a_network_of_images_are_refused():
+    with pytest.raises(InvalidInputError, match=r"latent_size has 5 frames.*give height and width alone"):
+        el.apply_scale(tiny("UNet2DConditionModel"), "paper", latent_size=(5, 8, 8))
 
 
 def lumina():

@@ -9,15 +9,19 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from diffusers.models.attention_processor import Attention
-from tiny_networks import DOWN_UP, UNET
+from tiny_networks import DOWN_UP, UNET, tiny
 from torch.nn import functional
 
 import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, ScaleNotAppliedError
 from entropy_lib.models.architectures import build
+from entropy_lib.models.kernels import STATION
 from entropy_lib.models.layers import layers_at
+from entropy_lib.models.networks import family
+from entropy_lib.scaling.patch import applied_rule
 
 RULE = "power(3)"
 
@@ -53,6 +57,25 @@ def test_nothing_stays_behind_on_any_exit(network, call, failure):
     assert during[0][0] is not before[0]
     assert places() == before
     assert torch.equal(call(network), plain)
+
+
+@pytest.mark.parametrize("put", ["patch", "probe"])
+def test_an_interruption_while_it_is_put_in_leaves_the_model_as_it_was(network, call, put, monkeypatch):
+    """Compiled graphs are forgotten then, which takes a while."""
+
+    def interrupt():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    el.apply_scale(network, "paper")
+    expected, state = call(network, 32, 32), (applied_rule(network), len(getattr(network, STATION).listeners))
+    block = el.scaled(network, RULE) if put == "patch" else el.EntropyProbe(network)
+    monkeypatch.setitem(torch._dynamo.utils.counters["frames"], "total", 1)
+    monkeypatch.setattr(torch.compiler, "reset", interrupt)
+    with pytest.raises(KeyboardInterrupt), block:
+        pass
+    assert (applied_rule(network), len(getattr(network, STATION).listeners)) == state
+    assert torch.equal(call(network, 32, 32), expected)
 
 
 def test_after_ctrl_c_other_attention_is_let_pass_and_the_next_call_is_right(network, call):
@@ -247,6 +270,19 @@ def test_a_window_is_a_share_of_the_run_for_every_scheduler(name):
         pipe("a zebra", height=64, width=96, num_inference_steps=4, output_type="latent")
     factors = probe.table().groupby("step").factor.max()
     assert (factors > 1).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["Lumina2Transformer2DModel", "FluxTransformer2DModel"])
+def test_a_window_is_refused_where_time_may_run_either_way(name):
+    """Lumina 2 and Z-Image give their network 1 at the image, FLUX gives 0; no network says which."""
+    network = tiny(name)
+    inputs = family(network).inputs(dict(network.config), 8, 16, 7) | {"timestep": torch.tensor([0.9])}
+    with (
+        torch.no_grad(),
+        el.scaled(network, f"{RULE}@0-0.5", latent_size=(8, 8)),
+        pytest.raises(InvalidInputError, match="from a pipeline"),
+    ):
+        network(**inputs)
 
 
 class OwnNoise(diffusers.EulerDiscreteScheduler):

@@ -79,6 +79,13 @@ def test_a_size_that_is_none_has_no_tokens(network, size):
         el.training_tokens(network, size)
 
 
+@pytest.mark.parametrize("name", ["DiTTransformer2DModel", "SD3Transformer2DModel"])
+def test_a_size_that_a_network_does_not_take_is_refused_by_its_parameter(name):
+    """One takes squares alone, the other has an end to its positions; both raise errors of their own."""
+    with pytest.raises(InvalidInputError, match=r"cannot be run at latent_size \(8, 96\).*give a size"):
+        el.training_tokens(tiny(name), (8, 96))
+
+
 @pytest.mark.parametrize(
     "wanted", [[], (), 3, [None], [["mid_block.*"]], {"mid_block.*"}, b"mid_block.*", ""], ids=str
 )

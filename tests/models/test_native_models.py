@@ -160,13 +160,24 @@ def test_branches_are_those_of_the_prompts(made):
 
 
 def test_guidance_has_the_word_that_the_pipeline_has_for_it():
-    pipe = qwen()
-    assert call_options(pipe, 4.0, 2) == {"true_cfg_scale": 4.0, "negative_prompt": [" ", " "]}
-    assert call_options(pipe, 1.0, 2) == {"true_cfg_scale": 1.0}
+    for guidance, expected in (
+        (4.0, {"true_cfg_scale": 4.0, "negative_prompt": [" ", " "]}),
+        (1.0, {"true_cfg_scale": 1.0}),
+    ):
+        with call_options(qwen(), guidance, 2) as options:
+            assert options == expected
+    with call_options(wan(), 5.0, 1) as options:
+        assert options == {"num_frames": 1, "guidance_scale": 5.0}
+
+
+def test_a_guider_is_as_it_was_on_any_exit():
     pipe = hunyuan_image()
-    assert "guidance_scale" not in call_options(pipe, 2.5, 1)
-    assert pipe.guider.guidance_scale == 2.5
-    assert call_options(wan(), 5.0, 1) == {"num_frames": 1, "guidance_scale": 5.0}
+    own = pipe.guider
+    with pytest.raises(KeyError), call_options(pipe, 2.5, 1) as options:
+        assert "guidance_scale" not in options
+        assert pipe.guider.guidance_scale == 2.5
+        raise KeyError
+    assert pipe.guider is own
 
 
 def test_the_default_size_of_a_pipeline_is_read_in_latent_pixels_unless_it_registers_it():

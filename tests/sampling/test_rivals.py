@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from tiny_networks import tiny
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.layers import denoiser
+from entropy_lib.models.networks import family
 from entropy_lib.models.padding import padding_of
 from entropy_lib.sampling.methods import METHODS, method
 from entropy_lib.sampling.noise_level import SHIPPED, NoiseLevels, log_snr, moved, noise_level_of
@@ -160,6 +162,21 @@ def test_flux_has_positions_of_three_axes_the_first_of_which_stays():
         cosines, _ = flux.pos_embed(places)
     expected = [rotary_factors([at], size, 10000)[0] for at, size in ((3, 4), (2, 6), (1, 6))]
     assert cosines[0, ::2].tolist() == pytest.approx([*chain(*expected)], abs=1e-6)
+
+
+def test_positions_of_text_stay_where_they_share_the_axes_of_the_image():
+    """Ovis and LongCat count their words along rows and columns."""
+    ovis, seen = tiny("OvisImageTransformer2DModel"), []
+    ovis.pos_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    words = torch.tensor([[0.0, place, place] for place in range(7)])
+    with positioned(ovis, 0.5, 0.25), torch.no_grad():
+        hook = ovis.pos_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        inputs = family(ovis).inputs(dict(ovis.config), 8, 16, 7)
+        ovis(**inputs | {"txt_ids": words})
+        hook.remove()
+    plain, multiplied = seen
+    assert torch.equal(multiplied[:7], words)
+    assert torch.equal(multiplied[7:], plain[7:] * torch.tensor([1, 0.5, 0.25]))
 
 
 @pytest.mark.parametrize("model", ["sd15", "pixart", "sd3"])

@@ -59,7 +59,7 @@ def test_applying_returns_the_model(pipe, network):
 
 
 @pytest.mark.parametrize(
-    "size", [(0, 5), (-1, 5), (5,), (5, 5, 5), 25, "25", (2.5, 5), ("a", "b"), [None, 5]], ids=str
+    "size", [(0, 5), (-1, 5), (5,), (5, 5, 5, 5), 25, "25", (2.5, 5), ("a", "b"), [None, 5]], ids=str
 )
 def test_a_latent_size_that_is_none_is_refused_before_anything_changes(network, size):
     before = hooks(network)
