@@ -22,7 +22,7 @@ from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import native_latent_size, note_native_size, training_tokens
 
-DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
+DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae", "movq")
 
 
 def outline(model: str) -> nn.Module:
@@ -56,6 +56,9 @@ def outline_size(model: str) -> tuple[int, int]:
     """
     if model in CATALOGUE:
         return CATALOGUE[model].native_size
+    index = _config(model, "model_index.json")
+    if not any(name in index for name in DECODERS):
+        return native_latent_size(outline(model))
     name, kind = _part(model, DECODERS)
     blocks = _config(model, f"{name}/config.json").get("block_out_channels")
     if not blocks:
