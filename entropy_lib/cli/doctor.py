@@ -76,7 +76,8 @@ def model_verdict(name: str) -> Verdict:
     if memory > memory_gb():
         return Verdict(name, False, f"needs {needs}; {memory_gb():.0f} GB are there")
     folder = "data" if known.package is None else str(CACHE)
-    where = f"{folder}/{known.source}, checksums right" if local_folder(name) else "the local cache of the Hub"
+    here = f"{folder}/{known.source}, checksums right"
+    where = here if local_folder(name) else "the local cache of the Hub"
     slow = "" if cuda or known.parameters < SLOW_ON_CPU else "; slow without a CUDA device"
     return Verdict(name, True, f"weights in {where}; {needs}{slow}")
 

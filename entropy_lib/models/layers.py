@@ -459,13 +459,16 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     return known.native_size(dict(network.config))
 
 
+SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter of pipelines of videos
+
+
 def pixels_per_latent(pipe: "DiffusionPipeline") -> int:
     """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder.
 
     Raises:
         UnsupportedModelError: for one whose decoder does not say.
     """
-    for name in ("vae_scale_factor", "vae_scale_factor_spatial"):  # the latter of pipelines of videos
+    for name in SCALE_FACTORS:
         if hasattr(pipe, name):
             return getattr(pipe, name)
     if any(getattr(pipe, part, None) is not None for part in ("vae", "vqvae", "movq")):

@@ -1,6 +1,6 @@
 """`terrain`: a consistency model of height maps by others, out of a package of PyPI.
 
-`adaptive-terrain-diffusion` 0.4.2 (MIT, Youwei Yu) holds an ADM-style UNet of 10.48 M parameters as ONNX,
+`adaptive-terrain-diffusion` 0.4.2 (MIT, Youwei Yu) holds an ADM-style UNet of 10.45 M parameters as ONNX,
 with self-attention at 1,024, 256 and 64 tokens in 28 layers. The wheel is fetched once, checked, and kept as
 a `ConsistencyModelPipeline` of diffusers; no package for ONNX is needed, for a file of protocol buffers is a
 list of numbered fields (https://protobuf.dev/programming-guides/encoding/).

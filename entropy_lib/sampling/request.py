@@ -23,6 +23,7 @@ from torch import Tensor
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.catalogue import sampling_defaults
 from entropy_lib.models.layers import (
+    SCALE_FACTORS,
     denoiser,
     native_latent_size,
     pixels_per_latent,
@@ -121,11 +122,11 @@ def check_pipeline(pipe: DiffusionPipeline) -> None:
     """UnsupportedModelError unless this is a pipeline of diffusers around a network that is known here."""
     network = denoiser(pipe)
     family(network)
-    takes_prompts = network is not pipe and "prompt" in inspect.signature(pipe.__call__).parameters
-    if not hasattr(pipe, "scheduler") or not (takes_prompts or type(pipe) in UNPROMPTED):
+    scaled = type(pipe) in UNPROMPTED or any(hasattr(pipe, name) for name in SCALE_FACTORS)
+    if network is pipe or not hasattr(pipe, "scheduler") or not scaled:
         others = ", ".join(kind.__name__ for kind in UNPROMPTED)
         raise UnsupportedModelError(
-            f"expected a pipeline that takes prompts, as el.load gives, or one of {others}; got "
+            f"expected a text-to-image pipeline of diffusers, as el.load gives, or one of {others}; got "
             f"{type(pipe).__name__}"
         )
 

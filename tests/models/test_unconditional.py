@@ -151,5 +151,5 @@ def test_a_pipeline_with_prompts_is_left_as_it_is_and_others_are_refused(pipe):
     assert with_prompts(pipe) is pipe
     other = DiTPipeline(**dict.fromkeys(("transformer", "vae", "scheduler")))
     other.unet = UNet2DModel(**TINY)
-    with pytest.raises(UnsupportedModelError, match=r"expected a pipeline that takes prompts.*DDPM"):
+    with pytest.raises(UnsupportedModelError, match=r"expected a text-to-image pipeline.*or one of DDPM"):
         el.generate(other, ["1"], [0], (16, 16), steps=1, guidance=1)
