@@ -207,6 +207,8 @@ def _first_step(scheduler: Any) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.seed()  # as different as the numbers of any two runs
         options = {"generator": given} if "generator" in accepted else {}
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(sample, scheduler.timesteps[0])  # without it, some complain
         return scheduler.step(sample, scheduler.timesteps[0], sample, **options).prev_sample
 
 
