@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import entropy_lib as el
+from entropy_lib.cli.profiles import profile_parameters
 from entropy_lib.errors import InvalidInputError, WeightsError
+from entropy_lib.files import ROOT
 from entropy_lib.models import catalogue, terrain
 from entropy_lib.models.catalogue import check_weights, entry, revision, weights_are_here
 
@@ -32,6 +34,16 @@ def test_it_is_asked_by_difficulty_and_knows_its_layers(untrained):
     assert el.models.recognise(untrained) == "terrain"
     tokens = list(el.training_tokens(untrained).values())
     assert [tokens.count(level) for level in entry("terrain").training_tokens] == [9, 9, 10]
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_by_its_profile(untrained, tmp_path, execute):
+    untrained.save_pretrained(tmp_path / "terrain")
+    changed = {"model": str(tmp_path / "terrain"), "output": str(tmp_path / "output"), "rows": 8}
+    changed |= {"sizes": ["64x64", "128x128"], "prompt_count": 2}
+    checked = profile_parameters("03_entropy_vs_tokens", "terrain", changed)
+    execute(ROOT / "notebooks" / "03_entropy_vs_tokens.ipynb", checked.model_dump())
+    assert (tmp_path / "output" / "slopes.csv").is_file()
 
 
 @pytest.mark.slow
