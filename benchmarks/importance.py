@@ -15,7 +15,6 @@ import pandas as pd
 import entropy_lib as el
 from entropy_lib.entropy import freezing_std
 from entropy_lib.files import PROMPTS
-from entropy_lib.models import terrain
 from entropy_lib.models.catalogue import load
 from entropy_lib.probes.importance import branch_over_stream, importance, means_over_layers, with_importance
 from entropy_lib.sampling.request import native_size
@@ -29,7 +28,7 @@ SHARES = (0.5, 1, 2)  # of the native side
 def opened(model):
     """A pipeline, and prompts that it knows; `terrain` is fetched where it is asked for."""
     if model == "terrain":
-        return terrain.load(), [str(difficulty) for difficulty in range(1, 101)]
+        return load(model), [str(difficulty) for difficulty in range(1, 101)]
     listed = PROMPTS / f"{model}.txt"
     known = listed if listed.exists() else PROMPTS / "mini.txt"
     return load(model), known.read_text(encoding="utf-8").splitlines()

@@ -37,7 +37,7 @@ Written by `python benchmarks/networks.py`, which is also how to ask for a new r
 `el.load(name)`; `random_weights=True, device="meta"` builds the architecture alone. Memory is a rule of thumb
 for one image at native size in two bytes a parameter. A revision that could not be verified is not pinned:
 the Hub's main branch is loaded then, unless `revision=` is given. Steps and guidance of the models newer than
-FLUX.1 are the defaults of their pipelines.
+FLUX.1 are the defaults of their pipelines. `terrain` comes from PyPI ([more](layers.md)).
 
 | name | repository | native size | T | denoiser | memory | steps, guidance | licence | revision |
 |---|---|---|---|---|---|---|---|---|

@@ -28,6 +28,7 @@ INDIRECT = {
     "jupyterlab": "make lab",
     "myst-nb": "Sphinx imports it by name",
     "nbstripout": "make lint",
+    "onnxruntime": "pytest.importorskip, in the test of `terrain`",
     "pandas-stubs": "types for make lint",
     "playwright": "pytest.importorskip, in the tests in a browser",
     "pre-commit": "see CONTRIBUTING.md",

@@ -15,7 +15,7 @@ from entropy_lib.cli.parameters import NOTEBOOKS, Sampling, image_count
 from entropy_lib.cli.profiles import available, profile_parameters
 from entropy_lib.errors import EntropyLibError
 from entropy_lib.files import PACKAGE, workplace
-from entropy_lib.models.catalogue import CATALOGUE, download_command, local_folder, weights_are_here
+from entropy_lib.models.catalogue import CACHE, CATALOGUE, download_command, local_folder, weights_are_here
 
 PACKAGES = ("torch", "diffusers", "transformers")
 OPTIONAL = ("open_clip", "papermill", "jupyterlab", "xformers", "peft", "accelerate", "ray")
@@ -75,7 +75,9 @@ def model_verdict(name: str) -> Verdict:
         return Verdict(name, False, f"not downloaded: `{download_command(name)}`; {needs}{room}")
     if memory > memory_gb():
         return Verdict(name, False, f"needs {needs}; {memory_gb():.0f} GB are there")
-    where = f"data/{known.source}, checksums right" if local_folder(name) else "the local cache of the Hub"
+    folder = "data" if known.package is None else str(CACHE)
+    here = f"{folder}/{known.source}, checksums right"
+    where = here if local_folder(name) else "the local cache of the Hub"
     slow = "" if cuda or known.parameters < SLOW_ON_CPU else "; slow without a CUDA device"
     return Verdict(name, True, f"weights in {where}; {needs}{slow}")
 

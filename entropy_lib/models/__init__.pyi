@@ -11,5 +11,6 @@ from . import recording as recording
 from . import runs as runs
 from . import terrain as terrain
 from . import trace as trace
+from . import unconditional as unconditional
 from .catalogue import recognise as recognise
 from .catalogue import sampling_defaults as sampling_defaults

@@ -77,8 +77,8 @@ class Architecture:
     @property
     def pixels(self) -> int:
         """Of a side of an image, for each of its latents."""
-        decoder = self.parts.get("vae")
-        return 8 if decoder is None else decoder.config.get("spatial_compression_ratio", 8)
+        decoder = self.parts.get("vae") or self.parts.get("vqvae")
+        return 1 if decoder is None else decoder.config.get("spatial_compression_ratio", 8)
 
 
 def build(
@@ -315,6 +315,18 @@ def _native(
 
 
 ARCHITECTURES = {
+    "terrain": _pipeline(
+        "ConsistencyModelPipeline",
+        unet=part(
+            "UNet2DModel", sample_size=128, in_channels=1, out_channels=1, layers_per_block=4,
+            block_out_channels=(32, 32, 64, 96, 128), num_class_embeds=100, attention_head_dim=32,
+            down_block_types=("ResnetDownsampleBlock2D",) * 2 + ("AttnDownBlock2D",) * 3,
+            up_block_types=("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 2, downsample_type="resnet",
+            upsample_type="resnet", resnet_time_scale_shift="scale_shift", attn_norm_num_groups=32,
+        ),
+        # estimates are clipped once, when they become an image, so that windows can be averaged before
+        scheduler=part("CMStochasticIterativeScheduler", clip_denoised=False),
+    ),
     "sd15": _stable(unet(768, sample_size=64, attention_head_dim=8), CLIP_L),
     "sd21-base": _stable(
         unet(1024, sample_size=64, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True),

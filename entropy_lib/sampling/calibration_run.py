@@ -8,7 +8,7 @@ from diffusers import DiffusionPipeline
 
 from entropy_lib.entropy.attention import Rows
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.models.layers import denoiser, tokens_at, training_tokens
+from entropy_lib.models.layers import denoiser, pixels_per_latent, tokens_at, training_tokens
 from entropy_lib.probes.entropy_probe import ResponseProbe
 from entropy_lib.sampling.generation import images_of
 from entropy_lib.sampling.request import check_requests, native_size
@@ -107,7 +107,7 @@ def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[
     """
     network, rows = denoiser(pipe), []
     for size in map(Size.of, sizes):
-        counts = tokens_at(pipe, *(side // pipe.vae_scale_factor for side in size))
+        counts = tokens_at(pipe, *(side // pixels_per_latent(pipe) for side in size))
         for chosen in (each for each in rule_list(rules) if each.calibrated):
             calibration = calibration_of(network, chosen.name)
             found = [

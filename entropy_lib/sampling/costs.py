@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from entropy_lib.errors import InvalidInputError, MeasurementFailedError, UnknownNameError
 from entropy_lib.models.catalogue import load
-from entropy_lib.models.layers import denoiser
+from entropy_lib.models.layers import denoiser, pixels_per_latent
 from entropy_lib.models.networks import family
 from entropy_lib.sampling.generation import generate
 from entropy_lib.sampling.methods import method
@@ -215,7 +215,7 @@ def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
         options = {"steps": c.steps, "guidance": c.guidance, "batch": c.images}
         return lambda: generate(pipe, *asked, **options)
     network = denoiser(pipe)
-    inputs = inputs_of(network, *(side // pipe.vae_scale_factor for side in c.size))
+    inputs = inputs_of(network, *(side // pixels_per_latent(pipe) for side in c.size))
     inputs = {key: _as_given(value, c.images, network) for key, value in inputs.items()}
 
     def call() -> None:

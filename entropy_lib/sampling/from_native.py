@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
-from entropy_lib.sampling.generation import directly, generators, to_uint8, under_rule
+from entropy_lib.sampling.generation import as_output, directly, generators, under_rule
 from entropy_lib.sampling.methods import FILTER, FILTERS, UNSCALED, Images
 from entropy_lib.sampling.request import Request, native_size
 from entropy_lib.sizes import Size
@@ -121,7 +121,8 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
                 "image": [Image.fromarray(image) for image in first[part]],
                 "generator": generators(asked.seeds[part]),
             }
-            images.append(to_uint8(second(list(asked.prompts[part]), **begun, **options).images))
+            made = second(list(asked.prompts[part]), **begun, **options).images
+            images.append(as_output(made, asked.output))
     return np.concatenate(images)
 
 

@@ -12,18 +12,21 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from entropy_lib.errors import InvalidInputError, NotFiniteError
+from entropy_lib.errors import InvalidInputError, NotFiniteError, UnknownNameError
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.models.runs import call_options, returned_images
+from entropy_lib.models.unconditional import with_prompts
 from entropy_lib.sampling.methods import METHODS, UNSCALED, Images, Method
 from entropy_lib.sampling.methods import method as parsed
 from entropy_lib.sampling.request import Request, check_requests, distinct_rules_at, unseeded
 from entropy_lib.scaling.patch import applied_rule, scaled
 from entropy_lib.scaling.rules import Rule
 from entropy_lib.sizes import Size, SizeLike
+
+OUTPUTS = ("uint8", "float32")
 
 
 def generate(
@@ -37,12 +40,15 @@ def generate(
     guidance: float | None = None,
     batch: int = 10,
     progress: bool = False,
-) -> Images:
+    output: str = "uint8",
+) -> Images | Float[np.ndarray, "image height width 3"]:
     """Generate one image for each (prompt, seed) pair.
 
     Args:
-        pipe: a text-to-image pipeline of diffusers.
-        prompts, seeds: of equal length; seeds from 0 to 2^32 - 1.
+        pipe: a text-to-image pipeline of diffusers, or one of those without text that
+            `models.unconditional` names.
+        prompts, seeds: of equal length; seeds from 0 to 2^32 - 1. In place of a prompt, a model of classes
+            takes the number of one ("60", a difficulty of `terrain`), a model of neither "".
         size: "64x96", or (height, width) in pixels; multiples of `size_multiple(pipe)`.
         method: a scale rule ("paper", "unscaled", "power(0.75)"; see `entropy_lib.rule`), a baseline
             ("resized(lanczos)", "multidiffusion"; see `sampling.methods`), or both ("two-stage + paper"). It
@@ -53,15 +59,17 @@ def generate(
             declares.
         batch: images generated together; changes speed and memory only.
         progress: show a progress bar.
+        output: "uint8", grey levels 0 to 255; "float32", values from 0 to 1 as the model makes them, which
+            height maps need. Methods that begin with an image of native size work on grey levels alone.
 
     Returns:
-        uint8 `[n, height, width, 3]`.
+        `[n, height, width, 3]` of that type; grey images have three equal channels.
 
     Raises:
         InvalidInputError: for prompts, seeds, sizes, steps, guidance or a batch that cannot be, a size that
             cannot fit into memory, a method that cannot be used or has no factor at this size, and a
             scheduler whose noise no seed fixes; before anything is generated.
-        UnknownNameError: for an unknown method.
+        UnknownNameError: for an unknown method or output.
         UnsupportedModelError: when `pipe` is no pipeline, one around an unknown network, or one that the
         method cannot use.
         NotFiniteError: when the model makes NaN.
@@ -72,11 +80,22 @@ def generate(
         (1, 32, 64, 3)
     """
     options = {"steps": steps, "guidance": guidance, "batch": batch, "progress": progress}
-    [asked] = check_requests(pipe, prompts, seeds, [size], **options)
     chosen = None if method is None else parsed(method)
+    check_output(output, chosen)
+    [asked] = check_requests(pipe, prompts, seeds, [size], **options, output=output)
     if chosen is not None:
         distinct_rules_at(pipe, [chosen.rule], asked.size)  # fails here where the rule has no factor
     return images_of(pipe, asked, chosen)
+
+
+def check_output(output: str, chosen: Method | None) -> None:
+    """Whether a method can give its images as this type; see `generate`."""
+    if output not in OUTPUTS:
+        raise UnknownNameError("output", output, OUTPUTS)
+    if output != "uint8" and chosen is not None and METHODS[chosen.kind].from_native:
+        raise InvalidInputError(
+            f"method {chosen.kind!r} resizes grey levels, so it has no {output}; take output='uint8'"
+        )
 
 
 def images_of(pipe: DiffusionPipeline, asked: Request, chosen: Method | None) -> Images:
@@ -96,9 +115,8 @@ def directly(pipe: DiffusionPipeline, asked: Request, rule: str | None) -> Image
         for start in tqdm(starts, disable=not asked.progress, desc=f"{asked.size} {applied_rule(pipe)}"):
             part = slice(start, start + asked.batch)
             options = {"steps": asked.steps, "guidance": asked.guidance}
-            images.append(
-                to_uint8(one_batch(pipe, asked.prompts[part], asked.seeds[part], asked.size, **options))
-            )
+            made = one_batch(pipe, asked.prompts[part], asked.seeds[part], asked.size, **options)
+            images.append(as_output(made, asked.output))
     return np.concatenate(images)
 
 
@@ -126,9 +144,9 @@ def one_batch(
     Raises:
         InvalidInputError: when the pipeline took random numbers that no seed fixes.
     """
-    before = torch.get_rng_state()
+    pipe, before = with_prompts(mend_batches(pipe)), torch.get_rng_state()
     with call_options(pipe, guidance, len(prompts)) as options:
-        output = mend_batches(pipe)(
+        output = pipe(
             prompt=list(prompts),
             height=size.height,
             width=size.width,
@@ -139,7 +157,8 @@ def one_batch(
         )
     if not torch.equal(torch.get_rng_state(), before):
         raise InvalidInputError(unseeded(pipe.scheduler))
-    return returned_images(output)
+    images = returned_images(output)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -147,8 +166,8 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
 
 
-def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndarray, "image height width 3"]:
-    """Grey levels 0 to 255, rounded.
+def as_output(images: Float[np.ndarray, "image height width 3"], output: str) -> np.ndarray:
+    """Values from 0 to 1 as they are, or as grey levels 0 to 255, rounded; see `generate`.
 
     Raises:
         NotFiniteError: if an image holds NaN or infinity: a latent that overflowed, which would be black.
@@ -158,4 +177,6 @@ def to_uint8(images: Float[np.ndarray, "image height width 3"]) -> UInt8[np.ndar
             f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. "
             "Load it in float32 or bfloat16"
         )
+    if output == "float32":
+        return images.astype(np.float32)
     return (images.clip(0, 1) * 255).round().astype(np.uint8)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.kernels import announce
-from entropy_lib.models.layers import denoiser, native_latent_size
+from entropy_lib.models.layers import denoiser, native_latent_size, pixels_per_latent
 from entropy_lib.models.networks import family
 from entropy_lib.sampling.generation import directly
 from entropy_lib.sampling.methods import OVERLAP, Images
@@ -45,7 +45,7 @@ def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: 
     """
     check_scheduler(pipe.scheduler)
     window = native_latent_size(pipe)
-    latents = tuple(side // pipe.vae_scale_factor for side in asked.size)
+    latents = tuple(side // pixels_per_latent(pipe) for side in asked.size)
     cover(latents, window, overlap)  # fails before anything is generated
     with windowed(denoiser(pipe), window, overlap):
         return directly(pipe, asked, rule)
@@ -55,7 +55,7 @@ def check_scheduler(scheduler: object) -> None:
     """InvalidInputError for a sampler that is not linear in the prediction."""
     clips = [
         name
-        for name in ("clip_sample", "thresholding")
+        for name in ("clip_sample", "thresholding", "clip_denoised")
         if getattr(getattr(scheduler, "config", None), name, False)
     ]
     if clips:

@@ -22,8 +22,16 @@ from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.models.catalogue import sampling_defaults
-from entropy_lib.models.layers import denoiser, native_latent_size, tokens_at, training_tokens
+from entropy_lib.models.layers import (
+    SCALE_FACTORS,
+    denoiser,
+    native_latent_size,
+    pixels_per_latent,
+    tokens_at,
+    training_tokens,
+)
 from entropy_lib.models.networks import family
+from entropy_lib.models.unconditional import UNPROMPTED, class_labels
 from entropy_lib.scaling.calibration import calibration_of
 from entropy_lib.scaling.rules import Rule, distinct_rules, rule_list
 from entropy_lib.sizes import SIZE_MULTIPLE, Size, SizeLike
@@ -44,6 +52,7 @@ class Request:
     guidance: float
     batch: int
     progress: bool = False
+    output: str = "uint8"
 
     def at(self, size: Size) -> "Request":
         """The same at another size."""
@@ -60,6 +69,7 @@ def check_requests(
     guidance: float | None = None,
     batch: int,
     progress: bool = False,
+    output: str = "uint8",
 ) -> list[Request]:
     """One request for each size; arguments as for `generate`, steps and guidance of None being the model's
     own.
@@ -74,11 +84,13 @@ def check_requests(
     if not _whole(batch) or batch < 1:
         raise InvalidInputError(f"batch is {batch!r}; it must be a whole number of images, at least 1")
     check_samples(prompts, seeds)
+    if type(pipe) in UNPROMPTED:
+        class_labels(pipe, prompts)
     checked = check_sizes(pipe, sizes)
     for size in checked:
         check_memory(pipe, size, batch)
     check_noise(pipe.scheduler)
-    return [Request(prompts, seeds, size, steps, guidance, int(batch), progress) for size in checked]
+    return [Request(prompts, seeds, size, steps, guidance, int(batch), progress, output) for size in checked]
 
 
 def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
@@ -101,6 +113,8 @@ def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | 
         raise InvalidInputError(
             f"guidance is {guidance!r}; it must be a number from 0, or None for the model's own"
         )
+    if type(pipe) in UNPROMPTED and guidance != 1:
+        raise InvalidInputError(f"guidance is {guidance}; {type(pipe).__name__} has none; give 1, or None")
     return int(steps), float(guidance)
 
 
@@ -108,9 +122,12 @@ def check_pipeline(pipe: DiffusionPipeline) -> None:
     """UnsupportedModelError unless this is a pipeline of diffusers around a network that is known here."""
     network = denoiser(pipe)
     family(network)
-    if network is pipe or not hasattr(pipe, "scheduler") or not hasattr(pipe, "vae_scale_factor"):
+    scaled = type(pipe) in UNPROMPTED or any(hasattr(pipe, name) for name in SCALE_FACTORS)
+    if network is pipe or not hasattr(pipe, "scheduler") or not scaled:
+        others = ", ".join(kind.__name__ for kind in UNPROMPTED)
         raise UnsupportedModelError(
-            f"expected a text-to-image pipeline of diffusers, as el.load gives; got {type(pipe).__name__}"
+            f"expected a text-to-image pipeline of diffusers, as el.load gives, or one of {others}; got "
+            f"{type(pipe).__name__}"
         )
 
 
@@ -190,6 +207,8 @@ def _first_step(scheduler: Any) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.seed()  # as different as the numbers of any two runs
         options = {"generator": given} if "generator" in accepted else {}
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(sample, scheduler.timesteps[0])  # without it, some complain
         return scheduler.step(sample, scheduler.timesteps[0], sample, **options).prev_sample
 
 
@@ -220,7 +239,7 @@ def distinct_rules_at(
     names = [each.name for each in parsed]
     if names == ["unscaled"]:
         return {"unscaled": names}  # what needs no tokens is not asked for them
-    tokens = tokens_at(pipe, *(side // pipe.vae_scale_factor for side in Size.of(size)))
+    tokens = tokens_at(pipe, *(side // pixels_per_latent(pipe) for side in Size.of(size)))
     for each in parsed:
         if each.calibrated:
             calibration_of(denoiser(pipe), each.name).check_within_reach(each, tokens)
@@ -260,12 +279,12 @@ def device_memory(device: torch.device) -> int:
 
 def native_size(pipe: DiffusionPipeline) -> Size:
     """Height and width in pixels at which the pipeline's denoiser was trained."""
-    return Size(*(side * pipe.vae_scale_factor for side in native_latent_size(pipe)))
+    return Size(*(side * pixels_per_latent(pipe) for side in native_latent_size(pipe)))
 
 
 def size_multiple(pipe: DiffusionPipeline) -> int:
     """Height and width of an image must be multiples of this many pixels."""
-    return max(SIZE_MULTIPLE, family(denoiser(pipe)).latent_multiple * pipe.vae_scale_factor)
+    return max(SIZE_MULTIPLE, family(denoiser(pipe)).latent_multiple * pixels_per_latent(pipe))
 
 
 def _whole(value: object) -> bool:

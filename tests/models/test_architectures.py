@@ -20,7 +20,7 @@ PUBLISHED = {
     "sd15": 859.52, "sd21-base": 865.91, "ldm-256": 872.30, "sdxl": 2567.46, "sd3": 2028.33, "flux": 11901.41,
     "pixart": 611.35, "flux2": 32223.28, "flux2-klein": 3875.54, "qwen-image": 20430.40, "z-image": 6154.91,
     "lumina2": 2609.77, "hunyuan-image": 17425.80, "chroma": 8899.98, "auraflow": 6833.44,
-    "pixart-sigma": 610.86, "hunyuan-dit": 1516.53, "kolors": 2579.46, "wan": 1419.00,
+    "pixart-sigma": 610.86, "hunyuan-dit": 1516.53, "kolors": 2579.46, "wan": 1419.00, "terrain": 10.45,
 }  # fmt: skip
 TEXT_ENCODERS = {
     "sd21-base": {"text_encoder": 340.39},

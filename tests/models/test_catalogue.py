@@ -34,7 +34,7 @@ def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
 def test_catalogue_lists_what_can_be_loaded():
     table = el.catalogue()
     assert {"mini", "mini-dit", "mini-weak", "mini-circular", *ARCHITECTURES} == set(table.model)
-    assert table.drop(columns=["revision", "scheduler", "parts"]).notna().all(axis=None)
+    assert table.drop(columns=["revision", "scheduler", "parts", "package"]).notna().all(axis=None)
     assert (table.memory_gb > table.weights_gb).all()
 
 

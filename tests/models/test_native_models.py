@@ -69,7 +69,6 @@ def wan():
     decoder = diffusers.AutoencoderKLWan(**FOUR, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
     pipe = diffusers.WanPipeline(None, None, decoder, FLOW(), tiny("WanTransformer3DModel"))
     pipe.encode_prompt = lambda prompt, **_: (stacked(prompt), stacked([""] * len(prompt)))
-    pipe.vae_scale_factor = pipe.vae_scale_factor_spatial  # as `load` says it
     return pipe
 
 
