@@ -54,8 +54,8 @@ def means_over_layers(
     Where they differ, a statement about "the attention" of a network is one about layers that do nothing.
 
     Args:
-        table: columns `layer, importance`, `value` and those of `by`; several rows of a layer are averaged
-            first.
+        table: columns `layer, importance`, `value` and those of `by`. Every row has a vote, so that heads
+            count alike, as in a plain mean.
         by: columns whose values stay apart.
         value: the column to average.
         dead: importance below which a layer is dead, by default a hundredth of an image's standard deviation.
@@ -78,21 +78,19 @@ def means_over_layers(
         raise InvalidInputError(f"the table has no column {missing[0]!r}; see with_importance")
     if not keys or not (table.importance >= 0).all():
         raise InvalidInputError("by must name a column, and importance be a number from 0 for every layer")
-    layers = table.groupby([*keys, "layer"], sort=False, observed=True)[[value, "importance"]].mean()
-    layers = layers.dropna(subset=[value])
-    strongest = layers.importance.groupby(level=keys, sort=False).max()
+    rows = table.dropna(subset=[value])
+    strongest = rows.groupby(keys, sort=False, observed=True).importance.max()
     if strongest.min() < dead:
         raise InvalidInputError(
             f"no layer of {strongest.idxmin()} has an importance of {dead:g}; measure it with more images"
         )
-    votes = {"all": 1.0, "by importance": layers.importance, "without dead": layers.importance >= dead}
-    groups, means = [layers.index.get_level_values(key) for key in keys], []
+    votes = {"all": 1.0, "by importance": rows.importance, "without dead": rows.importance >= dead}
+    means = []
     for name, vote in votes.items():
-        weight = (layers.importance * 0 + vote).astype(float)
-        sums = (
-            pd.DataFrame({value: layers[value] * weight, "weight": weight}).groupby(groups, sort=False).sum()
-        )
-        means.append((sums[value] / sums.weight).rename(value).reset_index().assign(layers=name))
+        weighed = rows[keys].assign(weight=vote).astype({"weight": float})
+        weighed["sum"] = rows[value] * weighed.weight
+        sums = weighed.groupby(keys, sort=False, observed=True).sum()
+        means.append((sums["sum"] / sums.weight).rename(value).reset_index().assign(layers=name))
     return pd.concat(means, ignore_index=True)[[*keys, "layers", value]]
 
 
@@ -128,8 +126,11 @@ def three_means(
         return np.concatenate([found, np.subtract(found, found[0])])
 
     whole, clusters = numbers(ways), ways[cluster].unique()
-    without = np.array([numbers(ways[ways[cluster] != each]) for each in clusters]).T
-    around = [left_out(each, rest, level) for each, rest in zip(whole, without, strict=True)]
+    rest = clusters if len(clusters) > 1 else []
+    without = (
+        np.array([numbers(ways[ways[cluster] != each]) for each in rest]).reshape(len(rest), len(whole)).T
+    )
+    around = [left_out(each, others, level) for each, others in zip(whole, without, strict=True)]
     rows = []
     for place, name in enumerate(ways.layers.unique()):
         own, apart = around[place].columns(), around[place + 3].columns()
