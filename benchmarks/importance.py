@@ -16,6 +16,7 @@ import entropy_lib as el
 from entropy_lib.files import DATA, PROMPTS, replacing
 from entropy_lib.models import terrain
 from entropy_lib.models.catalogue import load
+from entropy_lib.plots.labels import HEADINGS
 from entropy_lib.plots.tables import means
 from entropy_lib.probes.importance import branch_over_stream, first_order, importance
 from entropy_lib.sampling.request import native_size
@@ -49,9 +50,15 @@ def requests(pipe, prompts, steps):
 
 
 def shown(layers, size):
-    """What layers are like at one size, a row a layer; the slopes of all sizes beside the native ones."""
+    """What layers are like at one size, a row a layer; the slopes of all sizes beside them."""
     own = layers[layers["size"].isin([size, "all"])]
-    return means(own, "layer", "quantity").to_markdown(index=False)
+    tokens = own[own.quantity == "tokens"].set_index("layer").estimate.astype(int)
+    own = own[
+        ~own.quantity.isin(["tokens", "same_keys_error"])
+    ]  # the same everywhere, nothing at native size
+    wide = means(own, "layer", "quantity")
+    wide.insert(1, "tokens", wide.layer.map(tokens))
+    return wide.rename(columns=HEADINGS).to_markdown(index=False)
 
 
 def main():
