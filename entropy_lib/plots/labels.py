@@ -13,7 +13,6 @@ HEADINGS = {
     "beyond_freezing": "rows beyond freezing",
     "gaussian_error": "Eq. 5 less H",
     "same_keys_error": "H less native H + ln(N/T)",
-    "slope": "slope on ln N",
     "height": "slope on ln height",
     "width": "slope on ln width",
     "edge_share": "mass on the edge",

@@ -12,7 +12,7 @@ from entropy_lib.plots.figures.panels import PALETTE, colours, errors_of, label_
 from entropy_lib.plots.labels import short_layer, short_layers
 from entropy_lib.plots.numbers import interval
 from entropy_lib.statistics.fits import SlopeFit
-from entropy_lib.statistics.layers import DEAD
+from entropy_lib.statistics.over_layers import DEAD
 
 with extra("notebooks"):
     import matplotlib.pyplot as plt
