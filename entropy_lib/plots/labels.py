@@ -1,5 +1,7 @@
 """What figures and tables call layers and columns."""
 
+from collections.abc import Sequence
+
 # Headings of the library's columns; others keep their name.
 HEADINGS = {
     "tokens": "tokens N",
@@ -8,6 +10,16 @@ HEADINGS = {
     "entropy_ratio": "H / ln N",
     "logit_std": "spread of logits b",
     "of_freezing": "b / b_c",
+    "beyond_freezing": "rows beyond freezing",
+    "gaussian_error": "Eq. 5 less H",
+    "same_keys_error": "H less native H + ln(N/T)",
+    "height": "slope on ln height",
+    "width": "slope on ln width",
+    "edge_share": "mass on the edge",
+    "edge_area": "tokens on the edge",
+    "largest_times": "largest key / even share",
+    "reach": "distance / even attention's",
+    "moved": "largest key moves by (sides)",
     "share": "fraction of the change removed",
     "absolute_error": "mean abs. error",
     "finite_tokens": "too few tokens",
@@ -26,7 +38,15 @@ HEADINGS = {
 }
 # shown without decimals, also where they are means
 COUNTS = {"tokens", "training_tokens", "effective_tokens", "rows"}
-PERCENT = {"share", "outside", "beyond_half_freezing", "mean_change", "largest_change"}
+PERCENT = {
+    "share",
+    "edge_share",
+    "edge_area",
+    "outside",
+    "beyond_half_freezing",
+    "mean_change",
+    "largest_change",
+}
 
 
 def short_layer(name: str) -> str:
@@ -45,3 +65,14 @@ def short_layer(name: str) -> str:
     parts = name.replace(".transformer_blocks.0.", ".").split(".")
     numbers, word = [part for part in parts if part.isdigit()], parts[0].strip("_").partition("_")[0]
     return f"{word} {'.'.join(numbers)}" if numbers and not word.isdigit() else name
+
+
+def short_layers(names: Sequence[str]) -> list[str]:
+    """Short names of layers; all of them whole where two would be called the same.
+
+    Example:
+        >>> short_layers(["blocks.0.attn", "blocks.1.attn"]), short_layers(["blocks.0.one", "blocks.0.two"])
+        (['blocks 0', 'blocks 1'], ['blocks.0.one', 'blocks.0.two'])
+    """
+    short = [short_layer(name) for name in names]
+    return short if len(set(short)) == len(set(names)) else list(names)

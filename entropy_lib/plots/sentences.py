@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,11 @@ from entropy_lib.plots.numbers import chance, interval, percent, side, significa
 
 CLAIM = re.compile(r"(\w+) ([<>=]) (-?\d+\.?\d*|[a-z_]\w*)")
 SIDES = {"below": "<", "above": ">", "holds": "="}
+WAYS = {
+    "all": "over all layers",
+    "by importance": "weighted by importance",
+    "without dead": "without dead layers",
+}
 MAIN = ("estimate", "slope", "share")  # columns whose bounds are called `low` and `high`
 
 
@@ -113,3 +118,25 @@ def _written(row: Mapping[str, Any], name: str, form: str | None = "") -> str:
     if bounds is not None and not form:
         return interval(value, *bounds)
     return format(value, form or (".3g" if isinstance(value, float) else ""))
+
+
+def three_means(table: pd.DataFrame, what: str, write: Callable[..., str] = interval) -> str:
+    """A sentence with the three means over layers of a number, and whether they differ.
+
+    Args:
+        table: columns `layers, estimate, low, high, change_low, change_high`, as of `statistics.three_means`.
+        what: the number, in words that begin a sentence.
+        write: how it is written: `numbers.interval` or `numbers.percent`.
+
+    Example:
+        >>> rows = [("all", 1.0, 0.9, 1.1, None, None), ("by importance", 0.3, 0.2, 0.4, -0.8, -0.6)]
+        >>> names = ["layers", "estimate", "low", "high", "change_low", "change_high"]
+        >>> three_means(pd.DataFrame(rows, columns=names), "It").partition(" over all layers, ")[2]
+        '0.30 [0.20, 0.40] weighted by importance (less): **the means over layers disagree**.'
+    """
+    said, words, found = [], {"above": " (more)", "below": " (less)", "holds": " (n.s.)", "": ""}, set()
+    for row in table.itertuples():
+        found.add(apart := side(row.change_low, row.change_high, 0))
+        said.append(f"{write(row.estimate, row.low, row.high)} {WAYS[row.layers]}{words[apart]}")
+    end = ": **the means over layers disagree**" if found & {"above", "below"} else ""
+    return f"{what} is {', '.join(said)}{end}."

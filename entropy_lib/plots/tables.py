@@ -16,6 +16,7 @@ from entropy_lib.metrics.registry import METRICS, PRIMARY, UNCOUNTED
 from entropy_lib.plots.labels import COUNTS, HEADINGS, PERCENT, short_layer
 from entropy_lib.plots.numbers import chance, decimals, interval, percent, side, significant
 from entropy_lib.plots.sentences import sentence as sentence
+from entropy_lib.plots.sentences import three_means as three_means
 
 with extra("notebooks"):
     from pandas.io.formats.style import Styler

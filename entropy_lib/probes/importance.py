@@ -39,7 +39,6 @@ from entropy_lib.models.layers import (
 
 INTERVENTIONS = ("uniform", "mean key", "removed")
 PARTS = ("layer", "level", "head")
-DEAD = 0.01  # importance below which a layer does nothing that could be seen
 SAME = 0.01  # by how much two runs on a GPU, whose sums come in any order, may differ
 Images = np.ndarray | Tensor  # [image, ...], of any range
 
@@ -268,6 +267,80 @@ def _hooks(name: str, streams: dict[str, Tensor], found: dict[str, list[float]])
     return before, after
 
 
+class FirstOrder(Ablation):
+    """Weights of 1 on what attention gives, by which outputs are differentiated; see `first_order`."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str], native: tuple[int, int]):
+        super().__init__(network, "removed", layers, None, native)
+        self.kept: dict[str, Tensor] = {}
+
+    def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
+        """Keep the weight that stands at a layer."""
+        change = super().change(run, layer, call)
+        if change is not None and isinstance(change.kept, Tensor):
+            self.kept[layer] = change.kept
+        return change
+
+    def _kept(self, call: KernelCall) -> Tensor:
+        """1 for each row of the batch."""
+        return torch.ones(len(call.query), 1, 1, 1, device=call.query.device, requires_grad=True)
+
+
+def first_order(
+    model: DiffusionModel,
+    generate: Callable[[], Any],
+    layers: str | Sequence[str] | None = None,
+    seed: int = 0,
+) -> pd.Series:
+    """A cheap estimate of importance, from one run with a backward pass at each call: the change of the
+    network's output, to first order, when what an attention gives is taken out.
+
+    The gradient of a random combination of the output (Gaussian weights) has the size of that change as its
+    root mean square. It misleads where the change is not small, as a gradient sees no saturation, and where
+    attention gives the same to every query: taking that out changes much, making it uniform nothing.
+
+    Args:
+        model, layers: as for `ablated`.
+        generate: runs the model; what it returns is not looked at.
+        seed: of the random weights.
+
+    Returns:
+        for each layer, over the standard deviation of the output; root mean square over calls and rows.
+
+    Raises:
+        AttentionNotSeenError: for a layer that did not run.
+    """
+    network, native = sole_denoiser(model), native_latent_size(model)
+    names = select_layers(list(training_tokens(network, native)), layers)
+    listener, found = FirstOrder(network, names, native), {name: [] for name in names}
+    generator = torch.Generator().manual_seed(seed)
+
+    def before(*_: Any) -> None:
+        listener.kept.clear()
+        torch.set_grad_enabled(True)
+
+    def after(module: nn.Module, args: tuple, output: Any) -> None:
+        values = output if isinstance(output, Tensor) else output[0]
+        weights = torch.randn(values.shape, generator=generator).to(values)
+        slopes = torch.autograd.grad((values * weights).sum(), list(listener.kept.values()))
+        torch.set_grad_enabled(False)
+        spread = values.detach().float().flatten(1).var(1, correction=0) * values[0].numel()
+        for name, slope in zip(listener.kept, slopes, strict=True):
+            found[name] += (slope.flatten().float().square() / spread).tolist()
+
+    with ExitStack() as stack, torch.no_grad():
+        listen(network, listener)
+        stack.callback(leave, network, listener)
+        for handle in (network.register_forward_pre_hook(before), network.register_forward_hook(after)):
+            stack.callback(handle.remove)
+        stack.callback(forget_compiled)
+        forget_compiled()
+        generate()
+    if unseen := [name for name, each in found.items() if not each]:
+        raise AttentionNotSeenError(f"{unseen[0]!r} did not run; let generate run the model")
+    return pd.Series({name: float(np.mean(each)) ** 0.5 for name, each in found.items()}, name="first_order")
+
+
 def _parts(
     network: nn.Module, by: str, layers: str | Sequence[str] | None, native: tuple[int, int]
 ) -> Iterator[tuple[dict, list[str], list[int] | None]]:
@@ -303,71 +376,3 @@ def _checked(images: Images) -> np.ndarray:
     if not np.isfinite(values).all():
         raise NotFiniteError("an image is not finite; load the model in float32 or bfloat16")
     return values
-
-
-def with_importance(table: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """A table of a probe with a column `importance`: the mean change of its layer.
-
-    Args:
-        table: with a column `layer`.
-        measured: of `importance`, by layer.
-
-    Raises:
-        InvalidInputError: where a layer of the table was not measured; for heads, or several interventions.
-    """
-    if "head" in measured or measured.intervention.nunique() > 1:
-        raise InvalidInputError("give one intervention, measured by layer: importance(…, by='layer')")
-    means = measured.groupby("layer", sort=False).change.mean()
-    if missing := sorted(set(table.layer) - set(means.index)):
-        raise InvalidInputError(f"the importance of {missing[0]!r} was not measured; measure it by layer")
-    return table.assign(importance=table.layer.map(means))
-
-
-def means_over_layers(
-    table: pd.DataFrame, by: Sequence[str] = ("prompt",), value: str = "entropy", dead: float = DEAD
-) -> pd.DataFrame:
-    """A mean over layers in three ways: one vote each, votes by importance, and no votes for the dead.
-
-    Where they differ, a statement about "the attention" of a network is one about layers that do nothing.
-
-    Args:
-        table: columns `layer, importance`, `value` and those of `by`; several rows of a layer are averaged
-            first.
-        by: columns whose values stay apart.
-        value: the column to average.
-        dead: importance below which a layer is dead, by default a hundredth of an image's standard deviation.
-
-    Returns:
-        columns of `by`, `layers` ("all", "by importance", "without dead") and `value`.
-
-    Raises:
-        InvalidInputError: for missing columns, an importance that is negative or NaN, and where no layer is
-            alive in one of the groups. Rows without a value have no vote.
-
-    Example:
-        >>> rows = [("a", "dead", 0.0, 6.0), ("a", "alive", 0.5, 2.0), ("a", "lively", 1.5, 3.0)]
-        >>> table = pd.DataFrame(rows, columns=["prompt", "layer", "importance", "entropy"])
-        >>> means_over_layers(table).entropy.round(3).tolist()
-        [3.667, 2.75, 2.5]
-    """
-    keys = list(by)
-    if missing := [name for name in ("layer", "importance", value, *keys) if name not in table]:
-        raise InvalidInputError(f"the table has no column {missing[0]!r}; see with_importance")
-    if not keys or not (table.importance >= 0).all():
-        raise InvalidInputError("by must name a column, and importance be a number from 0 for every layer")
-    layers = table.groupby([*keys, "layer"], sort=False, observed=True)[[value, "importance"]].mean()
-    layers = layers.dropna(subset=[value])
-    strongest = layers.importance.groupby(level=keys, sort=False).max()
-    if strongest.min() < dead:
-        raise InvalidInputError(
-            f"no layer of {strongest.idxmin()} has an importance of {dead:g}; measure it with more images"
-        )
-    votes = {"all": 1.0, "by importance": layers.importance, "without dead": layers.importance >= dead}
-    groups, means = [layers.index.get_level_values(key) for key in keys], []
-    for name, vote in votes.items():
-        weight = (layers.importance * 0 + vote).astype(float)
-        sums = (
-            pd.DataFrame({value: layers[value] * weight, "weight": weight}).groupby(groups, sort=False).sum()
-        )
-        means.append((sums[value] / sums.weight).rename(value).reset_index().assign(layers=name))
-    return pd.concat(means, ignore_index=True)[[*keys, "layers", value]]

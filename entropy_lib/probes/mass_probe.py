@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher
 
@@ -115,6 +116,36 @@ def where(mass: Float[np.ndarray, "height width"]) -> dict[str, float]:
         "largest_row": float(row / max(height - 1, 1)),
         "largest_column": float(column / max(width - 1, 1)),
     }
+
+
+def mass_by_layer(table: pd.DataFrame, native: str) -> pd.DataFrame:
+    """Where the mass of each layer lies at native size, and whether its largest key stays there at others.
+
+    Args:
+        table: of `MassProbe`, with a column `size`; the same images at each size.
+        native: the label of the native size.
+
+    Returns:
+        columns `layer, tokens, edge_share, edge_area`; `largest_times`, the largest key's share in even
+            shares; `reach`, the mean distance from query to key over that of even weights; `moved`, the mean
+            distance of the largest key's place at other sizes from that at native size, in sides: 0 for a
+            sink that stays, 0.5 for places at random.
+
+    Raises:
+        InvalidInputError: where the native size is not in the table.
+    """
+    keys, place = ["layer", "step", "branch", "image", "head"], ["largest_row", "largest_column"]
+    own = table[table["size"] == native]
+    if own.empty:
+        raise InvalidInputError(f"the table has no rows of native size {native}; measure it too")
+    other = table[table["size"] != native].merge(own[keys + place], on=keys, suffixes=("", "_native"))
+    apart = np.hypot(*(other[name] - other[f"{name}_native"] for name in place))
+    own = own.assign(
+        largest_times=own.largest * own.height * own.width, reach=own.distance / own.uniform_distance
+    )
+    names = ["tokens", "edge_share", "edge_area", "largest_times", "reach"]
+    means = own.groupby("layer", sort=False)[names].mean()
+    return means.assign(moved=apart.groupby(other.layer).mean()).reset_index()
 
 
 def _mass(query: Tensor, key: Tensor, own: slice, height: int, width: int) -> tuple[Tensor, Tensor, float]:

@@ -2,6 +2,7 @@
 from . import fits as fits
 from . import interval as interval
 from . import interventions as interventions
+from . import over_layers as over_layers
 from . import resampling as resampling
 from . import two_way as two_way
 from .fits import SlopeFit as SlopeFit
@@ -19,6 +20,11 @@ from .interventions import holm as holm
 from .interventions import paired_change as paired_change
 from .interventions import paired_changes as paired_changes
 from .interventions import rank_correlation as rank_correlation
+from .over_layers import layer_table as layer_table
+from .over_layers import means_over_layers as means_over_layers
+from .over_layers import slopes_by_layer as slopes_by_layer
+from .over_layers import three_means as three_means
+from .over_layers import with_importance as with_importance
 from .resampling import deal_blocks as deal_blocks
 from .resampling import deal_together as deal_together
 from .resampling import jackknife as jackknife

@@ -132,7 +132,9 @@ def _clustered_slopes(
     return fit.params, fit.bse
 
 
-def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+def slopes_by_rule(
+    table: pd.DataFrame, rules: Sequence[str], level: float = 0.95, compared: str = "rule"
+) -> pd.DataFrame:
     """The slope of entropy on ln N under each rule, and of its paired difference to the first rule, which is
     known far better.
 
@@ -140,6 +142,7 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         table: columns `prompt, tokens, rule, entropy`; several rows of one kind are averaged.
         rules: which ones, the one that others are compared with first.
         level: of the intervals.
+        compared: the column of what is compared, if it is not rules; it stands in the result too.
 
     Returns:
         one row a rule: `rule, slope, low, high, clusters, change, change_low, change_high`; the change is NaN
@@ -152,20 +155,20 @@ def slopes_by_rule(table: pd.DataFrame, rules: Sequence[str], level: float = 0.9
         >>> slopes_by_rule(pd.concat([a, b]), ["unscaled", "paper"]).change.round(3).tolist()
         [nan, -0.1]
     """
-    needed = _columns(table, ["prompt", "tokens", "rule", "entropy"])
-    wide, rows = needed.pivot_table(index=["prompt", "tokens"], columns="rule", values="entropy"), []
+    needed = _columns(table, ["prompt", "tokens", compared, "entropy"])
+    wide, rows = needed.pivot_table(index=["prompt", "tokens"], columns=compared, values="entropy"), []
 
     def slope(values: pd.Series) -> Interval:
         return slope_on_log_tokens(values.rename("entropy").reset_index(), level=level).slope
 
     for name in rules:
-        _check_found("rule", name, wide)
+        _check_found(compared, name, wide)
     for name in rules:
         own = slope(wide[name])
         paired = slope(wide[name] - wide[rules[0]]).columns().values() if name != rules[0] else [np.nan] * 3
         rows.append((name, *own.columns().values(), own.blocks, *paired))
     return pd.DataFrame(
-        rows, columns=["rule", "slope", "low", "high", "clusters", "change", "change_low", "change_high"]
+        rows, columns=[compared, "slope", "low", "high", "clusters", "change", "change_low", "change_high"]
     )
 
 
@@ -281,9 +284,16 @@ def _share(pair: pd.DataFrame, level: float) -> Interval:
         none = total.change == 0 or change.low <= 0 <= change.high
         share = np.nan if none else 1 - total.left / total.change
         without = 1 - (total.left - pair.left) / (total.change - pair.change)
-    if len(pair) < 2 or not np.isfinite([share, *without]).all():
-        return Interval.around(share, np.nan, level, len(pair))
-    return from_deletions(share, without, np.ones(len(pair)), level, correct_bias=False)
+    return left_out(share, np.asarray(without), level)
+
+
+def left_out(whole: float, without: np.ndarray, level: float) -> Interval:
+    """The jackknife interval of a number from what it is without each cluster; without limits where there is
+    but one, or a number is missing.
+    """
+    if len(without) < 2 or not np.isfinite([whole, *without]).all():
+        return Interval.around(whole, np.nan, level, len(without))
+    return from_deletions(whole, without, np.ones(len(without)), level, correct_bias=False)
 
 
 def _columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

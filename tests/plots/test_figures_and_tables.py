@@ -389,3 +389,38 @@ def test_html_in_a_table_has_no_effect(place):
     html = tables.styled(table, evil if place == "caption" else "model mini").to_html()
     assert "<img" not in html
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+def test_layers_that_matter_have_a_place_by_importance_and_slope():
+    layers = [f"down_blocks.0.attentions.{number}" for number in range(3)]
+    values = {"tokens": [64, 64, 16], "importance": [0.5, 0.02, 0.0]}
+    rows = [
+        (layer, "8x8", name, *[own] * 3)
+        for name in values
+        for layer, own in zip(layers, values[name], strict=True)
+    ]
+    rows += [(layer, "all", "slope", 0.3, 0.2, 0.4) for layer in layers]
+    table = pd.DataFrame(rows, columns=["layer", "size", "quantity", "estimate", "low", "high"])
+    ax = figures.layers_that_matter(table, "8x8")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["64 tokens", "16 tokens"]
+    assert {text.get_text() for text in ax.texts} == {"down 0.0", "down 0.1"}, "names of those that are alive"
+    assert ax.get_ylim()[0] < 0 < 1 < ax.get_ylim()[1]
+
+
+def test_masses_are_in_even_shares():
+    row = {"layer": "blocks.0.attn", "mass": np.array([[0.1, 0.1], [0.1, 0.5]])}
+    figure = figures.mass_maps({"8x8": [row, row], "16x16": [row]}, ["blocks.0.attn"])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.mean() == pytest.approx(1)
+    assert shown[1, 1] == pytest.approx(2.5)
+    assert figure.axes[0].get_ylabel() == "blocks 0"
+
+
+def test_names_of_many_layers_stand_upright():
+    table = pd.DataFrame({"layer": [f"down_blocks.2.attentions.{number}" for number in range(28)]})
+    table = table.assign(size="8x8", rule="unscaled", estimate=1.0, low=0.9, high=1.1)
+    ax = figures.entropy_per_layer(table)
+    assert {tick.get_rotation() for tick in ax.get_xticklabels()} == {90.0}
+    ax.figure.canvas.draw()
+    boxes = [tick.get_window_extent() for tick in ax.get_xticklabels()]
+    assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))

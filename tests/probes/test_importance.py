@@ -1,9 +1,6 @@
 """Disabled attention, against processors of diffusers that never look at a query."""
 
-from itertools import product
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from diffusers import UNet2DModel
@@ -12,15 +9,9 @@ from diffusers.models.attention_processor import AttnProcessor
 import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, NotFiniteError, UnknownNameError
 from entropy_lib.models.catalogue import load
-from entropy_lib.probes.importance import (
-    INTERVENTIONS,
-    ablated,
-    branch_over_stream,
-    importance,
-    means_over_layers,
-    with_importance,
-)
-from entropy_lib.statistics import cluster_mean, slope_on_log_tokens
+from entropy_lib.models.kernels import Change, Listener, listening
+from entropy_lib.probes.importance import INTERVENTIONS, ablated, branch_over_stream, first_order, importance
+from entropy_lib.statistics import cluster_mean
 from training.transformer import PlainProcessor
 
 
@@ -38,6 +29,16 @@ class WithoutQueries:
         answer = (query @ key.mT * attention.scale).softmax(-1) @ value
         answer[:, self.heads] = self.share * value.mean(2, keepdim=True).expand_as(value)[:, self.heads]
         return attention.to_out[0](answer.transpose(1, 2).flatten(2))
+
+
+class Weighted(Listener):
+    """Multiplies what the attention of a layer gives."""
+
+    def __init__(self, layer, weight):
+        self.layers, self.weight = [layer], weight
+
+    def change(self, run, layer, call):
+        return Change(kept=self.weight if call.queries == call.keys else 1.0)
 
 
 def called_in_double(network):
@@ -179,56 +180,6 @@ def test_a_network_without_self_attention_is_refused_in_one_sentence():
             pass
 
 
-@pytest.fixture
-def rows():
-    """Three layers of two steps, two prompts, two sizes; the dead one follows ln N, the others do not."""
-    table = pd.DataFrame(product("ab", (64, 256), ("dead", "alive", "lively"), (0, 1)))
-    table.columns = ["prompt", "tokens", "layer", "step"]
-    own = table.layer.map({"dead": 1.0, "alive": 0.25, "lively": 0.0})
-    measured = pd.DataFrame(
-        {"layer": ["dead", "alive", "lively"] * 2, "change": [0.0, 0.5, 1.0, 0.0, 0.7, 1.4]}
-    ).assign(intervention="uniform")
-    table["entropy"] = own * np.log(table.tokens) + (table.prompt == "b") + 0.1 * table.step
-    return with_importance(table, measured)
-
-
-def test_three_means_against_a_plain_loop(rows):
-    found = means_over_layers(rows, ["prompt", "tokens"])
-    assert len(found) == 3 * 2 * 2
-    for (prompt, tokens), part in rows.groupby(["prompt", "tokens"]):
-        own = {layer: (each.entropy.mean(), each.importance.iloc[0]) for layer, each in part.groupby("layer")}
-        expected = {
-            "all": np.mean([entropy for entropy, _ in own.values()]),
-            "by importance": sum(entropy * weight for entropy, weight in own.values())
-            / sum(weight for _, weight in own.values()),
-            "without dead": np.mean([entropy for entropy, weight in own.values() if weight > 0]),
-        }
-        here = found[(found.prompt == prompt) & (found.tokens == tokens)]
-        assert dict(zip(here.layers, here.entropy, strict=True)) == pytest.approx(expected)
-
-
-def test_the_three_means_have_slopes_of_their_own(rows):
-    means = means_over_layers(rows, ["prompt", "tokens"])
-    slopes = {
-        name: slope_on_log_tokens(part).slope.estimate for name, part in means.groupby("layers", sort=False)
-    }
-    assert slopes == pytest.approx(
-        {"all": 1.25 / 3, "by importance": 0.25 * 0.6 / 1.8, "without dead": 0.125}
-    )
-
-
-def test_means_that_cannot_be_had_are_refused(rows):
-    with pytest.raises(InvalidInputError, match="no column 'importance'"):
-        means_over_layers(rows.drop(columns="importance"))
-    for importance_of in (rows.importance - 1, rows.importance.where(rows.step == 0)):
-        with pytest.raises(InvalidInputError, match="importance be a number from 0"):
-            means_over_layers(rows.assign(importance=importance_of))
-    with pytest.raises(InvalidInputError, match="'lively' was not measured"):
-        with_importance(
-            rows, pd.DataFrame({"layer": ["dead", "alive"], "intervention": "uniform", "change": 1.0})
-        )
-
-
 def test_heads_within_heads_are_both_changed(network):
     name = next(iter(el.training_tokens(network)))
     network = network.double()
@@ -238,21 +189,22 @@ def test_heads_within_heads_are_both_changed(network):
         assert torch.allclose(called_in_double(network), both)
 
 
-def test_values_that_are_missing_have_no_vote_and_each_group_has_a_live_layer():
-    table = pd.DataFrame(
-        {"prompt": "a", "layer": ["x", "y", "z"], "importance": 1.0, "entropy": [np.nan, 2, 4]}
-    )
-    assert means_over_layers(table).entropy.tolist() == [3.0, 3.0, 3.0]
-    dead = pd.concat([table, table.assign(prompt="b", importance=0.001)])
-    with pytest.raises(InvalidInputError, match=r"no layer of b has an importance of 0\.01"):
-        means_over_layers(dead)
-    with pytest.raises(InvalidInputError, match="by must name a column"):
-        means_over_layers(table, by=[])
-
-
-def test_importance_of_heads_is_none_of_layers_and_what_did_not_run_has_none(network):
-    heads = pd.DataFrame({"layer": ["x"], "head": [0], "intervention": "uniform", "change": 1.0})
-    with pytest.raises(InvalidInputError, match="measured by layer"):
-        with_importance(pd.DataFrame({"layer": ["x"]}), heads)
+@pytest.mark.parametrize("estimate", [branch_over_stream, first_order])
+def test_what_did_not_run_has_no_estimate(network, estimate):
     with pytest.raises(AttentionNotSeenError, match="did not run"):
-        branch_over_stream(network, lambda: None)
+        estimate(network, lambda: None)
+
+
+def test_the_gradient_is_that_of_a_weight_on_what_attention_gives(network, call):
+    """Against central differences of the whole output, whose size the random weights estimate."""
+    network, layer = network.double(), next(iter(el.training_tokens(network)))
+    plain, change = called_in_double(network), []
+    for weight in (1 + 1e-4, 1 - 1e-4):
+        with listening(network, Weighted(layer, weight)):
+            change.append(called_in_double(network))
+    slope = (change[0] - change[1]) / 2e-4
+    expected = (slope.flatten(1).square().mean(1) / plain.flatten(1).var(1, correction=0)).mean().sqrt()
+    seeds = range(200)
+    found = [first_order(network, lambda: called_in_double(network), layer, seed)[layer] for seed in seeds]
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(float(expected), rel=0.2)
+    assert not called_in_double(network).requires_grad

@@ -9,6 +9,7 @@ import entropy_lib as el
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.probes import MassProbe
 from entropy_lib.probes.importance import ablated
+from entropy_lib.probes.mass_probe import mass_by_layer
 from entropy_lib.statistics import slopes_on_sides
 
 
@@ -66,3 +67,16 @@ def test_slopes_on_the_sides_are_those_of_least_squares():
     found = slopes_on_sides(table)
     assert [found["height"].estimate, found["width"].estimate] == pytest.approx(expected[1:].tolist())
     assert found["height"].low < found["height"].estimate < found["height"].high
+
+
+def test_a_sink_that_stays_does_not_move():
+    one = {"layer": "x", "step": 0, "branch": "all", "image": 0, "height": 4, "width": 4, "tokens": 16}
+    one |= {"edge_share": 0.9, "edge_area": 0.75, "largest": 0.5, "distance": 1.0, "uniform_distance": 2.0}
+    places = [("8x8", 0, 0.0, 0.0), ("8x8", 1, 0.0, 1.0), ("16x16", 0, 0.0, 0.0), ("16x16", 1, 0.6, 0.2)]
+    names = ["size", "head", "largest_row", "largest_column"]
+    table = pd.DataFrame([one | dict(zip(names, place, strict=True)) for place in places])
+    (found,) = mass_by_layer(table, "8x8").to_dict("records")
+    assert found["moved"] == pytest.approx((0 + 1) / 2)
+    assert (found["largest_times"], found["reach"]) == (8.0, 0.5)
+    with pytest.raises(InvalidInputError, match="no rows of native size 9x9"):
+        mass_by_layer(table, "9x9")

@@ -3,6 +3,7 @@ from .entropy import entropy_laws as entropy_laws
 from .entropy import entropy_per_layer as entropy_per_layer
 from .entropy import entropy_vs_tokens as entropy_vs_tokens
 from .entropy import error_parts as error_parts
+from .entropy import layers_that_matter as layers_that_matter
 from .entropy import predicted_and_measured as predicted_and_measured
 from .entropy import quantile_plot as quantile_plot
 from .entropy import under_rules as under_rules
@@ -11,6 +12,7 @@ from .images import attention_of_a_query as attention_of_a_query
 from .images import entropy_maps as entropy_maps
 from .images import found_things as found_things
 from .images import image_grid as image_grid
+from .images import mass_maps as mass_maps
 from .metrics import dose_response as dose_response
 from .metrics import forest as forest
 from .metrics import metrics_by_size as metrics_by_size

@@ -1,6 +1,6 @@
 """Figures of entropy: against tokens, by layer, the laws, how far Gaussian logits go (notebooks 01 to 04)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,11 @@ import pandas as pd
 from entropy_lib.entropy.laws import exact_entropy, freezing_std
 from entropy_lib.entropy.logit_shape import CAUSES
 from entropy_lib.errors import extra
-from entropy_lib.plots.figures.panels import PALETTE, colours, errors_of
-from entropy_lib.plots.labels import short_layer
+from entropy_lib.plots.figures.panels import PALETTE, colours, errors_of, label_points
+from entropy_lib.plots.labels import short_layer, short_layers
 from entropy_lib.plots.numbers import interval
 from entropy_lib.statistics.fits import SlopeFit
+from entropy_lib.statistics.over_layers import DEAD
 
 with extra("notebooks"):
     import matplotlib.pyplot as plt
@@ -75,7 +76,7 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         table: columns `layer, size, rule, estimate, low, high`; layers in order of execution, the first rule
             unscaled.
     """
-    ax = ax or plt.subplots(figsize=(8, 4.4), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=_wide_enough(table.layer), layout="constrained")[1]
     layers, sizes, rules = (list(dict.fromkeys(table[name])) for name in ("layer", "size", "rule"))
     palette, position = colours(rules), np.arange(len(layers))
     for size, marker in zip(sizes, "os^DvP", strict=False):
@@ -84,10 +85,53 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             place = position + 0.1 * (offset - (len(rules) - 1) / 2)
             style = {"capsize": 2, "marker": marker, "markersize": 5, "lw": 1, "color": palette[name]}
             ax.errorbar(place, part.estimate, yerr=errors_of(part), label=f"{size} {name}", **style)
-    ax.set_xticks(position, [short_layer(layer) for layer in layers])
-    ax.set(xlabel=ORDER, ylabel="mean entropy (nats)")
+    _name_layers(ax, layers)
+    ax.set(ylabel="mean entropy (nats)")
     above = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.22), "ncols": len(sizes)}
     ax.legend(frameon=True, fontsize="small", **above)
+    return ax
+
+
+def _wide_enough(layers: Iterable[str]) -> tuple[float, float]:
+    """Inches of a figure in which every layer has its place."""
+    return max(8, 0.34 * len(set(layers))), 4.4
+
+
+def _name_layers(ax: Axes, layers: Sequence[str]) -> None:
+    """Layers along the axis, upright where they are many or their names long."""
+    names = short_layers(layers)
+    upright = sum(map(len, names)) > 80
+    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    ax.set_xlabel(ORDER)
+
+
+def layers_that_matter(table: pd.DataFrame, native: str, ax: Axes | None = None) -> Axes:
+    """How each layer's entropy follows ln N, against what the image owes to its attention.
+
+    Args:
+        table: of `statistics.layer_table`.
+        native: the label of the native size.
+    """
+    ax = ax or plt.subplots(figsize=(7, 4.6), layout="constrained")[1]
+    known = {name: part.set_index("layer") for name, part in table.groupby("quantity")}
+    tokens = known["tokens"][known["tokens"]["size"] == native].estimate
+    layers, least = known["slope"].index, DEAD / 30  # what is less stands at the edge
+    across, up = known["importance"].estimate[layers].clip(lower=least), known["slope"].estimate
+    for colour, level in zip(PALETTE, sorted(tokens.unique(), reverse=True), strict=False):
+        own = tokens.index[tokens == level]
+        bars = known["importance"].loc[own, ["low", "high"]].clip(lower=least).T.sub(across[own]).abs()
+        look = {"fmt": "o", "ms": 5, "lw": 1, "color": colour, "label": f"{level:,.0f} tokens"}
+        ax.errorbar(across[own], up[own], errors_of(known["slope"].loc[own]), bars.to_numpy(), **look)
+    ax.axhline(1, color="k", ls="--", lw=1)
+    ax.axvspan(least / 1.5, DEAD, color="0.9", zorder=0)
+    low, high = known["slope"].low.min(), known["slope"].high.max()
+    ax.set(xscale="log", xlim=(least / 1.5, 3), ylim=(min(0, low) - 0.05, max(1, high) + 0.15))
+    ax.set_ylabel("slope of entropy on ln N")
+    ax.set_xlabel("importance: change of the image (log scale; grey: dead)")
+    most = across[across >= DEAD].nlargest(6).index
+    black = dict.fromkeys(map(short_layer, most), "0.2")
+    label_points(ax, most.to_series().map(short_layer), across[most], up[most], black)
+    ax.legend(frameon=True, fontsize="small")
     return ax
 
 
@@ -194,7 +238,7 @@ def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) 
     Args:
         layers: of `entropy.by_layer`, indexed by layer.
     """
-    ax = ax or plt.subplots(figsize=(8.4, 4.2), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=_wide_enough(layers.index), layout="constrained")[1]
     position, ends = np.arange(len(layers)), np.zeros((2, len(layers)))  # of the bars above and below zero
     for (name, label), colour in zip(CAUSES.items(), PALETTE, strict=False):
         value = layers[name].to_numpy()
@@ -202,8 +246,8 @@ def error_parts(layers: pd.DataFrame, tolerance: float, ax: Axes | None = None) 
         ends += value.clip(min=0), value.clip(max=0)
     ax.plot(position, layers.error, "k_", ms=22, mew=2, label="whole error")
     ax.axhspan(-tolerance, tolerance, color="0.85", zorder=0)
-    ax.set_xticks(position, [short_layer(layer) for layer in layers.index], rotation=20)
-    ax.set(ylabel="measured minus Eq. 5 (nats)", xlabel=ORDER)
+    _name_layers(ax, list(layers.index))
+    ax.set(ylabel="measured minus Eq. 5 (nats)")
     ax.legend(frameon=True, fontsize="small")
     return ax
 

@@ -11,12 +11,13 @@ import pandas as pd
 from entropy_lib.entropy.attention import AttentionMap
 from entropy_lib.errors import extra
 from entropy_lib.metrics.layout import LEGIBLE
-from entropy_lib.plots.labels import short_layer
+from entropy_lib.plots.labels import short_layers
 
 with extra("notebooks"):
     import matplotlib.pyplot as plt
     import seaborn as sns
     from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
 BRACKET = re.compile(r"(?=[(@\[])(?!.+[(@\[])")  # before the last one
@@ -136,7 +137,31 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
         for ax, one in zip(column, found, strict=True):
             look = {"cmap": "viridis", "interpolation": "nearest", "vmin": 0, "vmax": 1}
             shown = ax.imshow(one.entropy / math.log(one.tokens), **look)
-    for ax, name in zip(axes[:, 0], layers, strict=True):
-        ax.set_ylabel(short_layer(name), rotation=0, ha="right", va="center", fontsize="small")
+    for ax, name in zip(axes[:, 0], short_layers(layers), strict=True):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
     figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
+    return figure
+
+
+def mass_maps(rows: Mapping[str, Sequence[Mapping]], layers: Sequence[str]) -> Figure:
+    """The mass that each key is given, in even shares of its layer: layers as rows, sizes as columns.
+
+    Args:
+        rows: {size: `rows` of a `probes.MassProbe`}; images, heads and branches are averaged.
+        layers: which ones to show.
+    """
+    figure = plt.figure(figsize=(1.9 * len(rows) + 2.6, 1.6 * len(layers) + 0.6), layout="constrained")
+    axes = figure.subplots(len(layers), len(rows), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+    for column, (size, found) in zip(axes.T, rows.items(), strict=True):
+        column[0].set_title(size, fontsize="medium")
+        for ax, layer in zip(column, layers, strict=True):
+            mass = np.mean([row["mass"] for row in found if row["layer"] == layer], 0)
+            look = {"cmap": "RdBu_r", "interpolation": "nearest", "norm": LogNorm(1 / 8, 8)}
+            shown = ax.imshow(mass / mass.mean(), **look)
+            ax.grid(visible=False)
+    for ax, name in zip(axes[:, 0], short_layers(layers), strict=True):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+    bar = figure.colorbar(shown, ax=axes, shrink=0.7, label="mass, in even shares", extend="both")
+    bar.ax.set_yticks([1 / 8, 1 / 2, 1, 2, 8], ["1/8", "1/2", "1", "2", "8"])
+    bar.ax.minorticks_off()
     return figure
