@@ -93,7 +93,7 @@ def imports(tree: ast.AST, extra: str = "core") -> Iterator[tuple[str, str]]:
 
 def foreign(tree: ast.AST) -> set[tuple[str, str]]:
     beside = {path.stem for folder in ("tests", "benchmarks") for path in ROOT.glob(f"{folder}/*.py")}
-    ours = {"entropy_lib", "training", *sys.stdlib_module_names} | beside
+    ours = {"entropy_lib", "training", "benchmarks", *sys.stdlib_module_names} | beside
     return {(module, extra) for module, extra in imports(tree) if module not in ours}
 
 

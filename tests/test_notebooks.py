@@ -108,7 +108,7 @@ GAMMA = ["unscaled", "gamma(1.4)", "paper"]  # gamma is not the identity at nati
 CHANGED = {
     "00_quickstart": {"rule": "gamma(1.4)"},
     "04_entropy_per_layer": {"rules": GAMMA},
-    "05_image_grids": {"rules": GAMMA},
+    "05_image_grids": {"methods": GAMMA},
 }
 
 

@@ -226,7 +226,7 @@ def test_the_site_has_what_was_run_and_reads_again_only_what_changed(workshop, i
     assert before["00_quickstart"] != after["00_quickstart"]
     assert before["05_image_grids"] == after["05_image_grids"]
     assert "changed" in (output / "smoke" / "00_quickstart.html").read_text(encoding="utf-8")
-    index, second, _ = cards("05_image_grids", "--profile", "smoke", "-p", "rules=[paper]")
+    index, second, _ = cards("05_image_grids", "--profile", "smoke", "-p", "methods=[paper]")
     assert set(first) < set(second), "a run with other values is added"
     assert "Profile smoke with <code" in index
     assert all((output / address).exists() for address in second)

@@ -108,7 +108,7 @@ BAD = {
 )
 def test_what_it_cannot_generate_is_refused_before_it_runs(monkeypatch, name, changes, message):
     pipe = PIPELINES[name]()
-    monkeypatch.setattr(UNet2DModel, "forward", lambda *_, **__: pytest.fail("the network ran"))
+    monkeypatch.setattr(pipe.unet, "forward", lambda *_, **__: pytest.fail("the network ran"))
     good = {"prompts": ["", ""], "seeds": [0, 1], "size": (16, 16), "steps": 2}
     with pytest.raises(InvalidInputError, match=message):
         el.generate(pipe, **good | changes)

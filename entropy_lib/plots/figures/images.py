@@ -63,7 +63,7 @@ def _centred(ax: Axes, image: np.ndarray, width: int) -> None:
     sns.despine(ax=ax, left=True, bottom=True)
 
 
-def _wrapped(text: str, width: int = 11, lines: int = 6) -> str:
+def _wrapped(text: str, width: int = 13, lines: int = 6) -> str:
     """In lines; a long name of a method breaks before its last bracket, "padding(circular)" for one."""
     text = " ".join(BRACKET.sub(" ", word) if len(word) > width else word for word in text.split())
     return "\n".join(textwrap.wrap(text[: width * lines * 2], width, max_lines=lines, placeholder=" …"))
