@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from entropy_lib.errors import UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Listener, Run, listening
-from entropy_lib.models.networks import Family, bare, layouts
+from entropy_lib.models.networks import Family, bare, batch_of, layouts
 
 LONGER = 64  # text tokens more, to see what grows with the text; some networks pad it to multiples of 32
 SOME = 32  # latent pixels a side, where the native size is not known
@@ -205,7 +205,8 @@ def trace_at(
 ) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
     inputs = family.inputs(dict(config), height, width, text, described=True, frames=frames)
-    return trace(network_class, config, inputs)
+    batch = batch_of((), inputs)  # a call that was recorded may have one of several rows
+    return tuple(replace(call, rows=call.rows // batch) for call in trace(network_class, config, inputs))
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:

@@ -29,11 +29,16 @@ class TomorrowsTransformer(diffusers.FluxTransformer2DModel):
         return super().forward(hidden_states, *states, return_dict=return_dict)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_learnt():
+    yield
+    RECORDED.clear()
+    forget_traces()
+
+
 @pytest.fixture(params=["sd21-base", "flux"])
 def pipes(request):
     """A pipeline, and the same with a network of an unknown class."""
-    RECORDED.clear()
-    forget_traces()
     known, unknown = build(request.param, tiny=True), build(request.param, tiny=True)
     name, kind = ("transformer", TomorrowsTransformer) if request.param == "flux" else ("unet", TomorrowsUNet)
     network = kind.from_config(denoiser(known).config).eval()
@@ -68,8 +73,6 @@ def test_by_itself_it_is_refused_by_what_to_give(pipes):
 
 
 def test_a_pipeline_that_needs_more_than_a_prompt_is_shown_once():
-    RECORDED.clear()
-    forget_traces()
     parts = build("sd21-base", tiny=True).components
     parts["unet"] = TomorrowsUNet.from_config(parts["unet"].config).eval()
     pipe = diffusers.StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
@@ -85,3 +88,11 @@ def test_a_pipeline_that_needs_more_than_a_prompt_is_shown_once():
 def test_a_block_without_a_call_has_taught_nothing(network):
     with pytest.raises(AttentionNotSeenError, match="was not called inside the block"), recording(network):
         pass
+
+
+def test_a_call_with_both_branches_of_guidance_is_learnt_for_each(pipe):
+    with recording(pipe.unet):
+        pipe("an owl", num_inference_steps=1)  # two rows: without and with the prompt
+    with el.EntropyProbe(pipe, rows=4) as probe:
+        pipe("an owl", num_inference_steps=1)
+    assert set(probe.table().branch) == {"uncond", "cond"}
