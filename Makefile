@@ -49,7 +49,7 @@ calibrations: setup ## measure what rules and interventions need to know of the 
 	$(BIN)/python -m training.calibrations
 
 bench: setup ## measure time and memory as ratios, and write benchmarks/RESULTS.md (an hour)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 lint: setup ## style of code and notebooks, and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb

@@ -1,6 +1,6 @@
 """Time and memory of `attention_entropy` against plain fused attention and against forming the map.
 
-    python benchmarks/attention.py
+    python -m benchmarks.attention
 
 Prints a Markdown table. Times are medians of interleaved runs, so that a busy machine slows all of them
 alike.

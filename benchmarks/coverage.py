@@ -1,6 +1,6 @@
 """How often 95 % intervals of the Fréchet distance hold the true one, by Gaussian images per feature.
 
-    python benchmarks/coverage.py [features, 32] [repetitions, 200]
+    python -m benchmarks.coverage [features, 32] [repetitions, 200]
 
 The images have 1.3 times the standard deviations of the reference and another mean; blocks are 20, of whole
 prompts, or as many as there are prompts. The reference is the distribution itself ("state") or as many

@@ -1,6 +1,6 @@
 """One denoising step of the Stable Diffusion 2.1-base architecture: patch, probe, and forming the maps.
 
-    python benchmarks/denoising_step.py [rounds]
+    python -m benchmarks.denoising_step [rounds]
 
 The weights are random: time and memory do not depend on them. Linux only. Each round takes every way once, in
 a fresh random order; ratios are taken within a round. Memory is the peak of a fresh process, above what the

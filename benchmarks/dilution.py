@@ -1,6 +1,6 @@
 """Dilution: how much of its attention a thing keeps to itself when the rest of the image grows.
 
-    python benchmarks/dilution.py [scenes] [prompts]
+    python -m benchmarks.dilution [scenes] [prompts]
 
 Of the embedded transformer at 64x64 and 128x128. The thing's tokens are known, because the network denoises a
 scene whose contents are known. With m the mass that a query inside a thing puts on the thing's own tokens,

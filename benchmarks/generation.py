@@ -1,6 +1,6 @@
 """What the patch and the probe cost on the embedded model: a call of the denoiser, and a whole generation.
 
-    python benchmarks/generation.py
+    python -m benchmarks.generation
 
 Each round takes every way once, in a fresh random order; ratios are taken within a round, and their median
 over rounds is printed with its range. The call has a batch of 2 on one thread.

@@ -1,6 +1,6 @@
 """Time, memory and error of every way to compute the entropy of attention on a CUDA device.
 
-    python benchmarks/gpu.py
+    python -m benchmarks.gpu
 
 Prints one Markdown table for each type. Times are medians of interleaved runs; memory is what one call adds
 at its peak; the error is the largest of 256 rows in each head against float64.

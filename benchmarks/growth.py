@@ -1,6 +1,6 @@
 """How time grows with the number of tokens, and where attention takes over.
 
-    python benchmarks/growth.py
+    python -m benchmarks.growth
 
 One call of the denoiser for one image, each size in a fresh process: the embedded model, and the architecture
 of Stable Diffusion 2.1-base with random weights. Attention is softmax(QKᵀ)V among image tokens, without its

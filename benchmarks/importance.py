@@ -1,7 +1,7 @@
 """Which layers follow ln N, and which of them the image depends on.
 
-    python benchmarks/importance.py mini mini-dit terrain
-    python benchmarks/importance.py mini mini-dit terrain --keep    # writes data/results/MODEL/layers.csv
+    python -m benchmarks.importance mini mini-dit terrain
+    python -m benchmarks.importance mini mini-dit terrain --keep    # writes data/results/MODEL/layers.csv
 
 Entropy of every layer at native size beside its importance: how far the image changes, in its own standard
 deviations, when the layer's attention is made uniform, with an interval over images. The slope of entropy on

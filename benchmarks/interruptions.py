@@ -1,6 +1,6 @@
 """A sweep that is killed again and again: is anything lost, doubled, or half written?
 
-    python benchmarks/interruptions.py [kills]
+    python -m benchmarks.interruptions [kills]
 
 A small sweep of the embedded model is drawn once without disturbance. Then again, killed at random moments
 (SIGKILL) and started again, until it is done; then by Ray, whose workers are killed; then in three shards.

@@ -1,7 +1,7 @@
 """What metric tables cost: time outside the model, cached features, memory, and the price of an interval.
 
-    python benchmarks/metric_tables.py
-    python benchmarks/metric_tables.py beside 10000 2048  # one row: "table", "memory", "extraction"
+    python -m benchmarks.metric_tables
+    python -m benchmarks.metric_tables beside 10000 2048  # one row: "table", "memory", "extraction"
 
 Memory is the growth of a fresh process's resident peak, with synthetic features. torchmetrics computes from
 the same features, in the same process, on one thread: its FID, and its KID of 100 subsets of 1,000.

@@ -1,7 +1,7 @@
 """Every network and pipeline class of the installed diffusers: what patch and probe do with it. Writes
 docs/models.md.
 
-    python benchmarks/networks.py
+    python -m benchmarks.networks
 
 Each network is built from its default configuration, less deep, on the meta device, and traced there; nothing
 is computed. Whether what is traced is what happens is tried on tiny networks with numbers in
@@ -30,7 +30,7 @@ from tiny_networks import DEPTH, OWN, classes, tiny
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """# Networks of diffusers {version}
 
-Written by `python benchmarks/networks.py`, which is also how to ask for a new release of diffusers.
+Written by `python -m benchmarks.networks`, which is also how to ask for a new release of diffusers.
 
 ## Models by name
 

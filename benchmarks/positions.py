@@ -1,6 +1,6 @@
 """What interpolated positions do to the embedded transformer at twice its size, and which frequencies do it.
 
-    python benchmarks/positions.py [prompts]
+    python -m benchmarks.positions [prompts]
 
 Exact images, over-count and under-count at 128x128 by the detector: means with 95 % intervals over prompts.
 The last rows multiply the coordinates of some rotary frequencies alone. At 64 px the distances between

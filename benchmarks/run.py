@@ -1,7 +1,7 @@
 """Run the benchmarks and write what they print into RESULTS.md, beside when, where and by which command.
 
-    python benchmarks/run.py                    # all, which takes an hour on two cores
-    python benchmarks/run.py attention growth   # these; the other sections stay
+    python -m benchmarks.run                    # all, which takes an hour on two cores
+    python -m benchmarks.run attention growth   # these; the other sections stay
 
 No figure in RESULTS.md is typed by hand. A benchmark that fails leaves its section as it was, and the command
 says so.
@@ -84,7 +84,7 @@ def sections(text: str) -> dict[str, str]:
 
 def section(name: str, printed: str, day: datetime.date) -> str:
     """What is written of one run."""
-    command = " ".join(["python", f"benchmarks/{name}.py", *SCRIPTS[name]])
+    command = " ".join(["python", "-m", f"benchmarks.{name}", *SCRIPTS[name]])
     printed = "\n".join(line for line in printed.splitlines() if not line.startswith(COLOURED))
     return f"## {heading(name)}\n\n`{command}`, {day}, {machine()}\n\n{printed.strip()}\n"
 
@@ -100,7 +100,10 @@ def main(names: list[str]) -> int:
             continue
         print(f"{name} …", flush=True)
         run = subprocess.run(
-            [sys.executable, FOLDER / f"{name}.py", *SCRIPTS[name]], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", f"benchmarks.{name}", *SCRIPTS[name]],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=FOLDER.parent,  # from where `training` is found too
         )
         if run.returncode:
             failed.append(name)

@@ -58,7 +58,7 @@ def test_sections_are_replaced_one_by_one(run, monkeypatch):
     assert found["attention"].endswith("first\n")
     assert found["generation"].endswith("second\n")
     assert "raylet" not in text, "what a library prints for a terminal"
-    assert "python benchmarks/generation.py" in found["generation"]
+    assert "python -m benchmarks.generation" in found["generation"]
     assert str(datetime.datetime.now(datetime.UTC).year) in found["generation"]
     assert text.startswith("# Measured")
 

@@ -132,7 +132,7 @@ def test_what_a_signature_does_not_say_is_learnt_from_one_call():
 
 
 def test_the_page_is_of_the_installed_diffusers_and_leaves_none_out():
-    """Written by `python benchmarks/networks.py`."""
+    """Written by `python -m benchmarks.networks`."""
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert f"# Networks of diffusers {diffusers.__version__}" in page
     cells = [line.split("|") for line in page.splitlines() if line.startswith("| ")]
