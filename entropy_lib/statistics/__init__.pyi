@@ -16,6 +16,7 @@ from .interval import Interval as Interval
 from .interval import wilson as wilson
 from .interventions import best_on_tuning as best_on_tuning
 from .interventions import dose_slope as dose_slope
+from .interventions import dose_slopes as dose_slopes
 from .interventions import holm as holm
 from .interventions import paired_change as paired_change
 from .interventions import paired_changes as paired_changes

@@ -127,6 +127,22 @@ def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
     return Interval.around(slopes.mean(), slopes.sem(), level, len(slopes))
 
 
+def dose_slopes(table: pd.DataFrame, by: list[str], level: float = 0.95) -> pd.DataFrame:
+    """`dose_slope` in each group of `by`; a correction over all of them.
+
+    Args:
+        table: as for `dose_slope`, with the columns of `by`.
+
+    Returns:
+        columns of `by`, then `estimate, low, high, p_value, p_holm`.
+    """
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        slope = dose_slope(part, level)
+        rows.append(dict(zip(by, key, strict=True)) | slope.columns() | {"p_value": slope.p_value})
+    return holm(pd.DataFrame(rows))
+
+
 def holm(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
     """A table with p-values corrected for how many there are, in `p_holm` (Holm 1979).
 

@@ -16,6 +16,7 @@ from entropy_lib.scenes import scenes
 from entropy_lib.statistics import (
     best_on_tuning,
     dose_slope,
+    dose_slopes,
     fraction_removed,
     holm,
     paired_change,
@@ -84,6 +85,12 @@ def test_the_slope_on_a_dose_is_that_of_least_squares():
     )
     each = [stats.linregress(part.dose, part.value).slope for _, part in table.groupby("prompt")]
     found = dose_slope(table)
+    (row,) = dose_slopes(table.assign(size="64x96"), ["size"]).itertuples()
+    assert (row.size, row.estimate, row.p_value, row.p_holm) == (
+        "64x96",
+        found.estimate,
+        *[found.p_value] * 2,
+    )
     assert found.estimate == pytest.approx(np.mean(each))
     assert (found.low, found.high) == pytest.approx(
         stats.t.interval(0.95, 11, np.mean(each), stats.sem(each))
