@@ -21,8 +21,7 @@ from entropy_lib.statistics.interval import Interval
 from training.quality import draw_prompts
 
 SIZE, STEPS, GUIDANCE, BATCH = "128x128", 12, 2.5, 16
-METHODS = ("unscaled", "paper", "power(2)", "power(-1)", "positions(0.5)", "positions(interpolated)")
-COMPOSED = tuple(f"positions(interpolated) + {rule}" for rule in ("paper", "power(2)", "power(-1)"))
+METHODS = ("unscaled", "positions(0.5)", "positions(interpolated)")  # more of them: profile mini-dit-full
 COVERED = 2  # frequencies of each axis, the fastest first
 VALUES = ("exact", "over_count", "under_count")
 
@@ -52,7 +51,7 @@ def main():
     prompts = draw_prompts(int(sys.argv[1]) if len(sys.argv) > 1 else 32, scenes.SIMPLE)
     print(f"{SIZE}, {len(prompts)} prompts, {STEPS} steps, guidance {GUIDANCE}\n")
     print("| method | exact | over-count | under-count |\n|---|---|---|---|")
-    for method in METHODS + COMPOSED:
+    for method in METHODS:
         row(f"`{method}`", pipe, prompts, detector, method)
     embedding = rotary_embedding(pipe.transformer)
     for name, chosen in (

@@ -35,11 +35,17 @@ SENTENCES = [
     "Where entropy does recover, images do not: at {size} `{method}` removes {entropy:%} of the change of "
     "entropy and {share:%} of the degradation, that is, it adds to it.",
 ]
+TRANSFORMER = [
+    "Its images of {size} hold {estimate} objects too many, against {native:.2f} at its own size.",
+    "Each unit of the rule's exponent changes that by {estimate} ({p_holm} after Holm's correction): worse.",
+    "With positions interpolated only {estimate} are too many,",
+    "and there each unit changes the number of missing objects by {estimate} ({p_holm}): better.",
+]
 LARGEST = "metric == @over and method == 'paper' and size == '128x128'"
 
 
 def answers() -> list[str]:
-    """The five sentences of README, from the kept tables of the embedded model."""
+    """The sentences of README, from the kept tables of the embedded models."""
     over, under = results.COUNTED
 
     def table(notebook, name, profile="mini-full"):
@@ -55,7 +61,25 @@ def answers() -> list[str]:
     restored = table("11_rival_explanations", "shares").query("metric == @over").nlargest(1, "entropy")
     more = "estimate > native"
     expected = [more, more, "share > 0 and share < 0.5", "estimate = 0", "entropy > 0.9 and share < 0"]
-    return list(map(sentence, SENTENCES, expected, [*counts, removed, changed, restored]))
+    return [
+        *map(sentence, SENTENCES, expected, [*counts, removed, changed, restored]),
+        *map(sentence, TRANSFORMER, [more, "estimate > 0", "estimate < 0.2", "estimate < 0"], transformer()),
+    ]
+
+
+def transformer():
+    """Rows of the four sentences on the embedded transformer."""
+    known, folder = ["mini-dit-full"], "10_dose_response"
+    levels = results.kept_tables("09_layout_metrics", "levels", known).query("metric == 'Over-count'")
+    at = levels.set_index(["size", "method"], drop=False)
+    plain = at.loc["128x128", "unscaled"].to_dict() | {"native": at.estimate["64x64", "unscaled"]}
+    interpolated = "positions(interpolated)"
+    dose = results.kept_tables(folder, "dose", known).query("size == '128x128' and method == 'unscaled'")
+    beside = results.kept_tables(folder, "beside", known).query(
+        "size == '128x128' and method == @interpolated"
+    )
+    missing = beside.query("metric == 'Under-count'")
+    return [plain, dose, at.loc[[("128x128", interpolated)]], missing]
 
 
 def test_the_numbers_of_readme_are_those_of_the_committed_results():

@@ -35,7 +35,7 @@ def image_grid(
         zoom: screen pixels for each image pixel.
     """
     heights = [max(image.shape[0] for image in row) for row in images.values()]
-    words = round(110 / zoom)  # pixels that the text above a column takes
+    words = round(125 / zoom)  # pixels that the text above a column takes
     widths = [max(words, *(row[index].shape[1] for row in images.values())) for index in range(len(columns))]
     titles, scale = [_wrapped(text) for text in columns], zoom / 100
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
