@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -21,9 +20,6 @@ from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.registry import PRIMARY
 from entropy_lib.plots.labels import HEADINGS, short_layer
 from entropy_lib.plots.tables import comparisons, means, shares, slopes
-
-if TYPE_CHECKING:
-    pass  # slow to import
 
 RESULTS, PAGE = DATA / "results", ROOT / "docs" / "results.md"
 CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
