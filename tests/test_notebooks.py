@@ -131,4 +131,4 @@ def test_a_notebook_runs_and_answers_its_question(shown, tmp_path, name):
         assert page.count("predicted") == 2, "each rule beside its own prediction"
     if name == "05_image_grids":
         native = pd.read_csv(tmp_path / "differences.csv").query("size == '64x64'")
-        assert native.rule.tolist() == ["gamma(1.4)"]
+        assert native.method.tolist() == ["gamma(1.4)"]

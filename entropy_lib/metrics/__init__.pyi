@@ -15,6 +15,5 @@ from .kernel import kernel_interval as kernel_interval
 from .kernel import kid as kid
 from .kernel import polynomial_kernel as polynomial_kernel
 from .kernel import squared_mmd as squared_mmd
-from .registry import COUNT as COUNT
 from .registry import METRICS as METRICS
 from .state import FeatureState as FeatureState
