@@ -237,29 +237,14 @@ def main():
             f"{first / second:.0f} times faster\n"
         )
     print("Distances, one thread (seconds; FD and KID with intervals, torchmetrics' without)\n")
-    print(
-        "| images | features | FID, torchmetrics | FD | ratio | KID, torchmetrics | KID | ratio |",
-        "|---|" + "---|" * 7,
-        sep="\n",
-        flush=True,
-    )
+    heading("| images | features | FID, torchmetrics | FD | ratio | KID, torchmetrics | KID | ratio |")
     for images, width in ((4000, 768), (10_000, 2048), (30_000, 2048)):
         again("beside", images, width)
     print("\nSix sizes by two rules: distances, paired differences and Holm's correction (seconds)\n")
-    print(
-        "| distance | images | features | once, torchmetrics | the table | ratio |",
-        "|---|" + "---|" * 5,
-        sep="\n",
-        flush=True,
-    )
+    heading("| distance | images | features | once, torchmetrics | the table | ratio |")
     again("table", 10_000, 2048)
     print("\nFeatures of image files by Inception-v3, one thread (seconds)\n")
-    print(
-        "| images | side | torch-fidelity | FeatureCache | ratio | largest difference / deviation |",
-        "|---|" + "---|" * 5,
-        sep="\n",
-        flush=True,
-    )
+    heading("| images | side | torch-fidelity | FeatureCache | ratio | largest difference / deviation |")
     again("extraction", 64, 299)
     again("extraction", 128, 512)
     print(
@@ -275,6 +260,10 @@ def main():
     )
     for images, width in ((2000, 512), (10_000, 2048)):
         again("memory", images, width)
+
+
+def heading(names):
+    print(names, "|---" * (names.count("|") - 1) + "|", sep="\n", flush=True)
 
 
 def again(what, images, width):

@@ -244,9 +244,13 @@ def branch_over_stream(
         stack.callback(forget_compiled)
         forget_compiled()
         generate()
+    return _means(found, "branch_over_stream")
+
+
+def _means(found: dict[str, list[float]], what: str) -> pd.Series:
     if unseen := [name for name, each in found.items() if not each]:
         raise AttentionNotSeenError(f"{unseen[0]!r} did not run; let generate run the model")
-    return pd.Series({name: float(np.mean(each)) for name, each in found.items()}, name="branch_over_stream")
+    return pd.Series({name: float(np.mean(each)) for name, each in found.items()}, name=what)
 
 
 def _hooks(name: str, streams: dict[str, Tensor], found: dict[str, list[float]]) -> tuple[Callable, Callable]:
@@ -336,9 +340,7 @@ def first_order(
         stack.callback(forget_compiled)
         forget_compiled()
         generate()
-    if unseen := [name for name, each in found.items() if not each]:
-        raise AttentionNotSeenError(f"{unseen[0]!r} did not run; let generate run the model")
-    return pd.Series({name: float(np.mean(each)) ** 0.5 for name, each in found.items()}, name="first_order")
+    return _means(found, "first_order") ** 0.5
 
 
 def _parts(
