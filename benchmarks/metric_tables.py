@@ -20,9 +20,9 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from denoising_step import resident
 from PIL import Image
 
+from benchmarks.denoising_step import resident
 from entropy_lib.files import sha256
 from entropy_lib.metrics import frechet_difference, frechet_interval, kernel_difference, kernel_interval
 from entropy_lib.metrics.extractors import extractor
@@ -268,7 +268,9 @@ def heading(names):
 
 def again(what, images, width):
     """One row, in a fresh process."""
-    subprocess.run([sys.executable, __file__, what, str(images), str(width)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.metric_tables", what, str(images), str(width)], check=True
+    )
 
 
 MODES = {

@@ -45,16 +45,18 @@ Where the two disagree, blocks are right: images of a prompt that both samples s
 derivative long before the images are. (At two images a feature and d = 128 influences covered 62 %.)
 `benchmarks/coverage.py` repeats it.
 
-**Memory** beside the features, of which a part is read at a time, is ten matrices of d x d in float64,
-whatever the number of images. Two of them, of the reference's halves, are kept for the next distance.
+**Memory** beside the features, of which a part is read at a time, is four matrices of d x d in float64,
+whatever the number of images: all is done in place. One of the four, of the reference's
+halves, is kept for the next distance.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
@@ -107,9 +109,9 @@ def frechet_distance(features: FeatureRows | FeatureState, reference: FeatureRow
         10.0
     """
     state = _state(_checked(features, "features"))
-    known = _state(_checked(reference, "the reference")).to(state.mean.device)
+    known = _state(_checked(reference, "the reference"))
     state.check(known)
-    return _distance(state, known, _roots(state, _root(known)))
+    return _distance(Moments.of(state), Moments.of(known))[0]
 
 
 def frechet_interval(
@@ -147,7 +149,7 @@ def frechet_interval(
         >>> print(frechet_interval(images, real, labels))                    # the plain distance is 0.117
         -0.0213 [-0.0778, 0.0352]
     """
-    features, known = feature_matrix(features, least=2), _checked(reference, "the reference")
+    features, known = feature_matrix(features, least=2).cpu(), _checked(reference, "the reference")
     count, width = features.shape
     if count < ENOUGH * width:
         raise InvalidInputError(
@@ -192,7 +194,7 @@ def frechet_difference(
         (True, True)
     """
     check_pairs(len(first), len(second))
-    methods = [_checked(first, "features"), feature_matrix(second, "the second features", least=2)]
+    methods = [_checked(first, "features"), feature_matrix(second, "the second features", least=2).cpu()]
     return _interval(methods, _checked(reference, "the reference"), (labels, reference_labels), level, way)
 
 
@@ -202,6 +204,7 @@ def _checked(features: FeatureRows | FeatureState, name: str) -> Tensor | Featur
     """
     if not isinstance(features, FeatureState):
         features = feature_matrix(features, name, least=2)
+    features = features.to("cpu")
     count, width = (
         (features.count, len(features.mean)) if isinstance(features, FeatureState) else features.shape
     )
@@ -218,31 +221,59 @@ def _state(features: Tensor | FeatureState) -> FeatureState:
     return features if isinstance(features, FeatureState) else FeatureState.of(features)
 
 
-def _distance(state: FeatureState, reference: FeatureState, roots: Float64[Tensor, " dim"]) -> float:
-    """The distance, from the roots of the eigenvalues of S1^½ S2 S1^½."""
-    state.check(reference)
-    traces = reference.covariance.trace() + state.covariance.trace()
-    # Rounding can take a distance of 0 just below it.
-    return max(0.0, float((reference.mean - state.mean).square().sum() + traces - 2 * roots.sum()))
+class Moments(NamedTuple):
+    """Mean and covariance of a sample. The covariance is used up: what is found from it takes its place."""
+
+    mean: Float64[Tensor, " dim"]
+    covariance: Float64[Tensor, "dim dim"]
+
+    @classmethod
+    def of(cls, state: FeatureState) -> "Moments":
+        """Those of a state, which stays as it is."""
+        return cls(state.mean, state.covariance)
 
 
-def _root(state: FeatureState) -> Float64[Tensor, "dim dim"]:
-    """A matrix whose product with its transpose is the covariance."""
-    root, failed = torch.linalg.cholesky_ex(state.covariance)
-    if failed:  # of fewer images than features
-        values, vectors = torch.linalg.eigh(state.covariance)
-        root = vectors * values.clamp(min=0).sqrt()
-    return root
+def _distance(first: Moments, second: Moments) -> tuple[float, Float64[Tensor, " rank"]]:
+    """The distance, and the roots of the eigenvalues of S1^½ S2 S1^½, at one eigenvalue problem."""
+    apart = _apart(first, second)
+    values = scipy.linalg.eigvalsh(_product(first, second)[0], overwrite_a=True, check_finite=False)
+    roots = torch.from_numpy(values).clamp(min=0).sqrt()
+    return _less(apart, roots), roots
 
 
-def _product(state: FeatureState, root: Float64[Tensor, "dim dim"]) -> Float64[Tensor, "dim dim"]:
-    """Of the covariance with another's root on both sides: its eigenvalues are those of S1^½ S2 S1^½."""
-    return (root.T @ state.scatter @ root).div_(state.count - 1)
+def _apart(first: Moments, second: Moments) -> float:
+    """The distance but for its last term."""
+    traces = first.covariance.trace() + second.covariance.trace()
+    return float((first.mean - second.mean).square().sum() + traces)
 
 
-def _roots(state: FeatureState, root: Float64[Tensor, "dim dim"]) -> Float64[Tensor, " dim"]:
-    """The roots of the eigenvalues of S1^½ S2 S1^½, at one eigenvalue problem."""
-    return torch.linalg.eigvalsh(_product(state, root)).clamp(min=0).sqrt()
+def _less(apart: float, roots: Float64[Tensor, " rank"]) -> float:
+    """The last term taken off; rounding can take a distance of 0 just below it."""
+    return max(0.0, apart - 2 * float(roots.sum()))
+
+
+def _product(
+    first: Moments, second: Moments
+) -> tuple[
+    Float64[np.ndarray, "rank rank"], Float64[np.ndarray, "rank rank"], Float64[np.ndarray, "dim rank"] | None
+]:
+    """RᵀS1R, with RRᵀ = S2, whose eigenvalues are those of S1^½ S2 S1^½; and R: lower triangles.
+
+    Where S2 is singular (of fewer images than features) both are of the directions that it has: the third
+    matrix, else None.
+    """
+    # transposed, a matrix is in Fortran's order, which LAPACK overwrites
+    own, known = first.covariance.numpy().T, second.covariance.numpy().T
+    diagonal, basis = known.diagonal().copy(), None
+    root, singular = scipy.linalg.lapack.dpotrf(known, lower=1, clean=0, overwrite_a=1)
+    if singular:  # the upper triangle is what it was
+        known = np.triu(known, 1) + np.triu(known, 1).T + np.diag(diagonal)
+        values, basis = scipy.linalg.eigh(known, check_finite=False)
+        found = values >= NULL * values[-1]
+        basis, root = basis[:, found], np.diag(np.sqrt(values[found].clip(0)))
+        own = basis.T @ own @ basis
+    product, _ = scipy.linalg.lapack.dsygst(own, root, itype=2, lower=1, overwrite_a=1)
+    return product, root, basis
 
 
 def _interval(
@@ -309,7 +340,7 @@ def _images_as_one(features: Tensor, labels: Labels) -> float:
     """How much more sums over labels vary than those of as many independent images would; 1 at least."""
     sums, squares = torch.zeros(labels.max() + 1, features.shape[1], dtype=torch.float64), 0.0
     for rows in torch.arange(len(features)).split(PART):
-        part = (features[rows].double() - features[0]).cpu()
+        part = features[rows].double() - features[0]
         sums.index_add_(0, torch.from_numpy(labels)[rows], part)
         squares += float(part.square().sum())
     mean, sizes = sums.sum(0) / len(features), torch.from_numpy(np.bincount(labels))[:, None]
@@ -321,16 +352,13 @@ def _by_deletion(
     methods: Sequence[Tensor], reference: Tensor | FeatureState, blocks: Blocks, level: float
 ) -> Interval:
     """The jackknife: the state of each block is subtracted from that of all."""
-    device = methods[0].device
     states, known = [FeatureState.of(features) for features in methods], _state(reference)
-    compared, found = known.to(device), []
-    root = _root(compared)
+    compared, found = known, []
     for block in range(-1, blocks.count):
         if isinstance(reference, Tensor) and block >= 0:
-            compared = _without(known, reference, blocks.reference == block).to(device)
-            root = _root(compared)
+            compared = _without(known, reference, blocks.reference == block)
         left = [_without(*pair, blocks.images == block) for pair in zip(states, methods, strict=True)]
-        found.append([_distance(state, compared, _roots(state, root)) for state in left])
+        found.append([_distance(Moments.of(state), Moments.of(compared))[0] for state in left])
     first, *second = np.array(found).T
     return blocks.interval(first - sum(second), level, correct_bias=True)
 
@@ -368,28 +396,28 @@ class Measured:
 def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks) -> Measured:
     """The distance, the influences on it and its bias."""
     groups, sampled = _groups(blocks), isinstance(reference, Tensor)
-    others, own = [reference.to(features.device)] * 2, []
     if sampled:
         others = kept(
-            reference, reference, blocks.key, lambda: list(_halves(reference, groups[blocks.reference]))
+            reference, reference, blocks.key, lambda: Halves.of(reference, groups[blocks.reference])
         )
-        others = [other.to(features.device) for other in others]
+    own = Halves.of(features, groups[blocks.images])
     half_distance = half_curvature = 0.0
-    for half, other in zip(_halves(features, groups[blocks.images]), others, strict=True):
-        roots = _roots(half, _root(other))
-        half_distance += _distance(half, other, roots) / 2
+    for number in range(2):
+        distance, roots = _distance(
+            own.half(number), others.half(number) if sampled else Moments.of(reference)
+        )
+        half_distance += distance / 2
         half_curvature += _curvature(roots) / 2
-        own.append(half)
-    state, known = own[0] + own[1], others[0] + others[1] if sampled else others[0]
-    del own, half, others, other  # matrices of d x d
+    state, known = own.whole(), others.whole() if sampled else Moments.of(reference)
+    del own
+    apart, means = _apart(state, known), (state.mean, known.mean)
+    roots, maps = _common_coordinates(state, known)
+    del state, known  # what maps were found in
     double = torch.float64 in (features.dtype, getattr(reference, "dtype", None))
-    roots, maps = _common_coordinates(state, _root(known), torch.float64 if double else torch.float32)
-    whole = _distance(state, known, roots)
-    away, means = state.mean - known.mean, (state.mean, known.mean)
-    del state, known
+    maps = [each.to(torch.float64 if double else torch.float32) for each in maps]
+    away, whole = means[0] - means[1], _less(apart, roots)
     samples = [Side(features, blocks.images, means[0], maps[0], away, 1)]
     if sampled:
-        reference = reference.to(features.device)
         samples.append(Side(reference, blocks.reference, means[1], maps[1], -away, -1))
     influences, of_means, of_covariances = _derivatives(samples, roots, groups)
     # Halves have twice the bias of means, and of covariances by as much more as their curvature is higher;
@@ -399,34 +427,78 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     return Measured((4 * whole - half_distance - left) / 3, influences)
 
 
-def _halves(features: Tensor, groups: Labels) -> Iterator[FeatureState]:
-    """The states of the images of even and of odd groups."""
-    return (FeatureState.of(features, rows=_places(groups % 2 == half)) for half in range(2))
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """The states of two halves of a sample, in one matrix: of a symmetric one a triangle is enough.
+
+    Attributes:
+        counts, means: of either half.
+        scatters: `[d, d]`, the first half's in the upper triangle, the second's in the lower one.
+        diagonal: `[d]`, of the second half's.
+    """
+
+    counts: tuple[int, int]
+    means: tuple[Float64[Tensor, " dim"], Float64[Tensor, " dim"]]
+    scatters: Float64[Tensor, "dim dim"]
+    diagonal: Float64[Tensor, " dim"]
+
+    @classmethod
+    def of(cls, features: Tensor, groups: Labels) -> "Halves":
+        """The images of even groups, and those of odd ones."""
+        first, second = (FeatureState.of(features, rows=_places(groups % 2 == half)) for half in range(2))
+        diagonal = second.scatter.diagonal().clone()
+        scatters = first.scatter.triu_().add_(second.scatter.tril_(-1))
+        return cls((first.count, second.count), (first.mean, second.mean), scatters, diagonal)
+
+    def half(self, number: int) -> Moments:
+        """Those of one half."""
+        upper = torch.ones_like(self.scatters, dtype=torch.bool).triu_()
+        both = (self.scatters, self.scatters.T)
+        covariance = torch.where(upper, *(reversed(both) if number else both))
+        if number:
+            covariance.diagonal().copy_(self.diagonal)
+        return Moments(self.means[number], covariance.div_(self.counts[number] - 1))
+
+    def whole(self) -> Moments:
+        """Those of the sample: Chan, Golub and LeVeque (1983)."""
+        (first, second), shift = self.counts, self.means[1] - self.means[0]
+        covariance = self.scatters + self.scatters.T
+        covariance.diagonal().sub_(self.scatters.diagonal()).add_(self.diagonal)
+        covariance.addr_(shift, shift, alpha=first * second / (first + second))
+        mean = self.means[0] + second / (first + second) * shift
+        return Moments(mean, covariance.div_(first + second - 1))
 
 
 def _common_coordinates(
-    state: FeatureState, root: Float64[Tensor, "dim dim"], dtype: torch.dtype
-) -> tuple[Float64[Tensor, " rank"], list[Float[Tensor, "dim rank"]]]:
+    first: Moments, second: Moments
+) -> tuple[Float64[Tensor, " rank"], list[Float64[Tensor, "dim rank"]]]:
     """The roots s, and what takes the features of either sample to coordinates of covariance 1.
 
     In these T and T⁻¹ are diag(s). Directions in which either has no variance are left out.
     """
-    squares, turn = torch.linalg.eigh(_product(state, root))
-    found = squares > NULL * squares[-1]
-    roots = squares[found].sqrt()
-    own = root @ turn[:, found] / roots
-    return roots, [own.to(dtype), (state.scatter @ own).div_((state.count - 1) * roots).to(dtype)]
+    product, root, basis = _product(first, second)
+    squares, turn = scipy.linalg.eigh(product, overwrite_a=True, check_finite=False, driver="evr")
+    none = np.searchsorted(squares, NULL * squares[-1], side="right")
+    roots, other, own = np.sqrt(squares[none:]), turn[:, none:], product[:, none:]
+    own[:] = other
+    own = scipy.linalg.blas.dtrmm(1.0, root, own, lower=1, overwrite_b=1)
+    own /= roots
+    other = scipy.linalg.blas.dtrsm(1.0, root, other, lower=1, trans_a=1, overwrite_b=1)
+    maps = [torch.from_numpy(each if basis is None else basis @ each) for each in (own, other)]
+    return torch.from_numpy(roots), maps
 
 
-def _kernel(roots: Float[Tensor, " rank"]) -> Float[Tensor, "rank rank"]:
-    """s_i s_j / (s_i + s_j): the second derivative in coordinates of covariance 1."""
-    return torch.outer(roots, roots) / (roots[:, None] + roots).clamp(min=torch.finfo(roots.dtype).tiny)
+def _reciprocals(roots: Float[Tensor, " rank"]) -> Float[Tensor, "rank rank"]:
+    """1 / (s_i + s_j)."""
+    return (roots[:, None] + roots).clamp_(min=torch.finfo(roots.dtype).tiny).reciprocal_()
 
 
 def _curvature(roots: Float64[Tensor, " rank"]) -> float:
-    """What the bias that covariances cause would be proportional to, were all Gaussian."""
-    kernel = _kernel(roots)
-    return float(kernel.sum() + kernel.trace())
+    """What the bias that covariances cause would be proportional to, were all Gaussian.
+
+    Sum and trace of s_i s_j / (s_i + s_j), the second derivative in coordinates of covariance 1.
+    """
+    return float(roots @ _reciprocals(roots) @ roots + roots.sum() / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -461,16 +533,17 @@ def _derivatives(
 ) -> tuple[Float64[np.ndarray, " label"], float, float]:
     """The influence of each label, and the bias of order 1/n from means and from covariances, in one pass."""
     s = roots.to(samples[0].map.dtype)
-    kernel, influences = _kernel(s), torch.zeros(len(samples), len(groups), dtype=torch.float64)
-    of_means = of_covariances = 0.0
+    kernel = _reciprocals(s).mul_(s).mul_(s[:, None])
+    influences = torch.zeros(len(samples), len(groups), dtype=torch.float64)
+    change, of_means, of_covariances = torch.empty_like(kernel), 0.0, 0.0
     for group in range(int(groups.max()) + 1):
-        shift, change = torch.zeros_like(samples[0].mean), torch.zeros_like(kernel)
+        shift, change = torch.zeros_like(samples[0].mean), change.zero_()
         for number, side in enumerate(samples):
             count, moved, turned = len(side.features), torch.zeros_like(shift), torch.zeros_like(s)
             for labels, centred, u in side.parts(groups[side.labels] == group):
                 gain = (centred.square().sum(1) - u.square() @ s).double()
                 own = (gain + 2 * centred.double() @ side.away) / count
-                influences[number].index_add_(0, labels, own.cpu())
+                influences[number].index_add_(0, labels, own)
                 moved += centred.double().sum(0)
                 turned += u.sum(0)
                 change.addmm_(u.T, u, alpha=side.sign / count)

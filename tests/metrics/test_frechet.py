@@ -180,7 +180,7 @@ def test_influences_and_bias_are_derivatives_of_the_distance(of_state):
     samples = [(images, labels)] if of_state else [(images, labels), (real, real_labels)]
     # covariances of 1/n, as those that `towards` moves
     state, known = (replace(FeatureState.of(rows), count=len(rows) + 1) for rows in (images, real))
-    roots, maps = frechet._common_coordinates(state, frechet._root(known), torch.float64)
+    roots, maps = frechet._common_coordinates(frechet.Moments.of(state), frechet.Moments.of(known))
     away = torch.from_numpy(images.mean(0) - real.mean(0))
     sides = [
         frechet.Side(torch.from_numpy(rows), own, torch.from_numpy(rows.mean(0)), maps[i], sign * away, sign)
@@ -242,10 +242,10 @@ def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
         deal_blocks(range(99)),
     )
     measured, halved = [], []
-    for name, calls in (("_measure", measured), ("_halves", halved)):
-        known = getattr(frechet, name)
+    for owner, name, calls in ((frechet, "_measure", measured), (frechet.Halves, "of", halved)):
+        known = getattr(owner, name)
         monkeypatch.setattr(
-            frechet, name, lambda *given, known=known, calls=calls: calls.append(given[0]) or known(*given)
+            owner, name, lambda *given, known=known, calls=calls: calls.append(given[0]) or known(*given)
         )
     before = frechet_interval(images, real, labels)
     frechet_difference(images, images + 1, real, labels)
