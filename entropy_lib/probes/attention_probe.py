@@ -128,7 +128,11 @@ class AttentionProbe(AttentionWatcher):
 
         Args:
             shared_steps: keep only steps at which all layers attended.
+
+        Raises:
+            AttentionNotSeenError: if the model was not called inside a block.
         """
+        self.check_called()
         skipped = {step for step, layers in self._steps.items() if set(self.layers) - layers}
         if skipped and not shared_steps:
             warnings.warn(self._skipped(), stacklevel=2)

@@ -107,12 +107,16 @@ class LogitProbe(AttentionProbe):
         """Data of QQ plots: for each layer and N, mean quantiles of a row in its own standard deviations.
 
         Columns: `layer, tokens, normal` (of Gaussian logits, roughly), `measured`, `rows`.
+
+        Raises:
+            AttentionNotSeenError: as `table`.
         """
-        parts = [pd.DataFrame(columns=["layer", "tokens", "normal", "measured", "rows"])]
+        self.check_called()
+        parts = []
         for (layer, tokens), (total, count) in self._quantiles.items():
             chosen = np.unique(np.linspace(0, tokens - 1, min(tokens, LEVELS)).round().astype(int))
             normal = norm.ppf((chosen + 1 - 0.375) / (tokens + 0.25))  # Blom's positions
             measured = (total / count).numpy()[chosen]
             part = {"layer": layer, "tokens": tokens, "normal": normal, "measured": measured, "rows": count}
             parts.append(pd.DataFrame(part))
-        return pd.concat(parts[1:] or parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True)

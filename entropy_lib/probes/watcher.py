@@ -128,6 +128,14 @@ class AttentionWatcher(Listener):
         self._call = None
         self._tracker.rest()
 
+    def check_called(self) -> None:
+        """Raise AttentionNotSeenError unless the model was called inside a block."""
+        if not self._steps:
+            raise AttentionNotSeenError(
+                f"{type(self).__name__} has nothing to show: the model was not called inside its `with` "
+                "block. Generate there, with the same pipeline"
+            )
+
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the denoiser."""
         check_training_size(self.network, self._given)

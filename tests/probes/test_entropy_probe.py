@@ -319,9 +319,16 @@ def test_all_probes_lay_out_their_tables_alike(pipe, probe):
     assert table.image.is_monotonic_increasing
     assert table[table.image == 2].step.is_monotonic_increasing
     assert list(table.layer.unique()) == together.layers
-    empty = probe(pipe, per_image=True).table()
-    assert empty.empty
-    assert list(empty.columns) == list(table.columns)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_model_that_was_called_elsewhere_is_an_error(pipe, probe):
+    with probe(pipe, rows=2) as left_alone:
+        pass
+    el.generate(pipe, ["a penguin"], [0], (32, 32), steps=2)
+    for table in (left_alone.table, *([left_alone.quantiles] if hasattr(left_alone, "quantiles") else [])):
+        with pytest.raises(AttentionNotSeenError, match="was not called inside its `with` block"):
+            table()
 
 
 def test_images_are_counted_through_batches_of_one_step_and_further_blocks(pipe):
