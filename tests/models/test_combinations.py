@@ -15,9 +15,14 @@ import accelerate
 import diffusers
 import numpy as np
 import pytest
+import tomesd
 import torch
+from DeepCache import DeepCacheSDHelper
 from diffusers.models import attention_processor
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -101,10 +106,8 @@ def offloaded(pipe):
     return pipe
 
 
-def lora(pipe):
-    from peft import LoraConfig
-
-    torch.manual_seed(3)
+def lora(pipe, seed=3):
+    torch.manual_seed(seed)
     denoiser(pipe).add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
     return pipe
 
@@ -220,13 +223,47 @@ class SharedAttention(attention_processor.AttnProcessor2_0):
 
 
 def merged(pipe):
-    """What tomesd does, but for its choice: every other token attends, and its output stands for two."""
-    for name, module in pipe.unet.named_modules():
-        if name.endswith("attn1"):
-            own = module.forward
-            module.forward = lambda x, *args, own=own, **kwargs: own(
-                x[:, ::2], *args, **kwargs
-            ).repeat_interleave(2, 1)
+    tomesd.apply_patch(pipe, ratio=0.5, use_rand=False)
+    return pipe
+
+
+def deep_cache(pipe):
+    pipe.deep_cache = DeepCacheSDHelper(pipe=pipe)
+    pipe.deep_cache.set_params(cache_interval=2)
+    pipe.deep_cache.enable()
+    return pipe
+
+
+def group_offloaded(kind, **options):
+    def prepare(pipe):
+        cpu = torch.device("cpu")
+        pipe.unet.enable_group_offload(cpu, cpu, offload_type=kind, **options)
+        return pipe
+
+    return prepare
+
+
+def layerwise_cast(pipe):
+    pipe.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    return pipe
+
+
+class Int8Weight:
+    """The weight of a linear layer as whole numbers, a scale a row, as those who quantise keep it."""
+
+    def __init__(self, weight):
+        self.scale = weight.abs().amax(1, keepdim=True) / 127
+        self.whole = (weight / self.scale).round().to(torch.int8)
+
+    def forward(self, bias):
+        return lambda x: functional.linear(x, self.whole.to(x.dtype) * self.scale, bias)
+
+
+def quantised(pipe):
+    for module in pipe.unet.modules():
+        if type(module) is torch.nn.Linear:
+            module.forward = Int8Weight(module.weight.detach()).forward(module.bias)
+            module.weight.data = torch.empty(0)
     return pipe
 
 
@@ -272,6 +309,10 @@ COMBINATIONS = {
     "attention backend math": case("flux", backend("_native_math")),
     "attention backend flex": case("flux", backend("flex")),
     "CPU offload": case("sd21-base", offloaded),
+    "group offload, blocks": case("sd21-base", group_offloaded("block_level", num_blocks_per_group=1)),
+    "group offload, leaves": case("sd21-base", group_offloaded("leaf_level")),
+    "layerwise casting": case("sd21-base", layerwise_cast),
+    "quantised linear layers": case("sd21-base", quantised),
     "LoRA": case("sd21-base", lora),
     "LoRA, joint": case("sd3", lora),
     "IP-Adapter": case("sd21-base", ip_adapter, ip_adapter_image_embeds=[EMBEDDINGS]),
@@ -338,6 +379,7 @@ COMBINATIONS = {
         "sd21-base", gligen, patch=(UnsupportedModelError, "fuser"), probe=(UnsupportedModelError, "fuser"),
         gligen_phrases=["a cup"] * 2, gligen_boxes=[[0.1, 0.1, 0.5, 0.5]] * 2, generator=None,
     ),
+    "DeepCache": case("sd21-base", deep_cache, **SIX),
     "FirstBlockCache": case("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), **SIX),
     "MagCache": case(
         "flux",
@@ -406,7 +448,7 @@ def combination(request):
     _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
 
 
-CACHES = ("FirstBlockCache", "MagCache", "pyramid attention broadcast", "TaylorSeer")
+CACHES = ("DeepCache", "FirstBlockCache", "MagCache", "pyramid attention broadcast", "TaylorSeer")
 
 
 @pytest.mark.parametrize("name", CACHES)
@@ -419,7 +461,7 @@ def test_a_cache_that_skips_layers_is_reported(name):
     with el.EntropyProbe(pipe, rows=4) as probe:
         call(pipe, **options)
     with pytest.warns(
-        UserWarning, match=r"of 4 layers did not attend at all 6 steps.*shared_steps=True.*disable_cache"
+        UserWarning, match=r"of [47] layers did not attend at all 6 steps.*shared_steps=True.*disable_cache"
     ):
         table = probe.table()
     steps = table.groupby("layer").step.unique().map(set)
@@ -494,6 +536,23 @@ def test_the_probe_works_and_measures_the_factor_of_the_rule_or_is_refused(combi
     if combination.name == "PAG":
         layers = table[table.branch == "perturbed"].layer
         assert not layers.str.startswith("mid").any(), "there that branch attends to nothing but itself"
+
+
+def test_a_lora_swapped_under_the_patch_is_scaled_like_one_that_was_there(tmp_path):
+    for seed in (3, 4):
+        trained = lora(build("sd21-base", tiny=True), seed)
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(trained.unet))
+        trained.save_lora_weights(tmp_path / f"{seed}", unet_lora_layers=layers)
+    images = []
+    for loaded in (3, 4):
+        pipe = build("sd21-base", tiny=True)
+        pipe.load_lora_weights(tmp_path / f"{loaded}", adapter_name="style")
+        with el.scaled(pipe, RULE), el.EntropyProbe(pipe, rows=4) as probe:
+            if loaded == 3:
+                pipe.load_lora_weights(tmp_path / "4", adapter_name="style", hotswap=True)
+            images.append(call(pipe))
+        assert (probe.table().factor > 1).all()
+    assert np.array_equal(*images)
 
 
 def test_windows_of_one_run_are_of_the_same_images():
