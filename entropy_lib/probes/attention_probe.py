@@ -153,8 +153,8 @@ class AttentionProbe(AttentionWatcher):
         return (
             f"{many} of {len(seen)} layers did not attend at all {calls} steps, {fewest!r} at "
             f"{seen[fewest]}: a cache handed out earlier outputs. Means of layers are over different steps; "
-            "table(shared_steps=True) keeps those that all have; without the cache (diffusers: `disable_cache()`) "
-            "all are measured."
+            "table(shared_steps=True) keeps those that all have; without the cache "
+            "(diffusers: disable_cache()) all are measured."
         )
 
     def _part(self, place: LayerStep) -> pd.DataFrame:
