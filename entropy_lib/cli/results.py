@@ -40,6 +40,14 @@ differences, unadjusted; `p (Holm)` is corrected for all differences that were t
 column goes by it.
 """
 
+BOTH = {"mini-full": "A UNet (`mini`)", "mini-dit-full": "A transformer (`mini-dit`)"}
+ARCHITECTURES = """## Two architectures, every size, rule and positions
+
+Exact, Over-count and Under-count: notebook 10. FD to real images: 06, for the methods that it compares.
+Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
+importance, and without dead layers. Paired differences stand below under these notebooks.
+"""
+
 
 def _compared(differences: pd.DataFrame) -> pd.DataFrame:
     """Without the reference baselines, which stand in the table of differences too."""
@@ -160,10 +168,33 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["profile"])
 
 
+def _architectures(results: Path) -> list[str]:
+    """Both embedded models, side by side: what several notebooks say of a size and a method."""
+    lines = [ARCHITECTURES]
+    for profile, model in BOTH.items():
+        counted = kept_tables("10_dose_response", "counts", [profile], results)
+        distances = kept_tables("06_metric_tables", "levels", [profile], results)
+        entropies = kept_tables("11_rival_explanations", "entropy", [profile], results)
+        if counted.empty:
+            continue
+        parts = [counted]
+        if len(distances):
+            parts.append(distances[(distances.metric == "FD") & (distances.reference == "real")])
+        if len(entropies):
+            parts.append(entropies.assign(metric="entropy, " + entropies.layers, estimate=entropies.share))
+        table = pd.concat(parts).drop_duplicates(["size", "method", "metric"])
+        table = table[table.method.isin(counted.method)]
+        shown = means(table.assign(line=table["size"] + " " + table.method), "line", "metric").fillna("–")
+        shown = shown.rename(columns={"line": "size, method"}).to_markdown(index=False, disable_numparse=True)
+        lines += [f"**{model}**, profile `{profile}`", "", shown, ""]
+    return lines
+
+
 def page(results: Path = RESULTS) -> str:
     """The text of docs/results.md: what each kept table says."""
     folders = [(name, folder) for name in SHOWN for folder in sorted(results.glob(f"*/{name}"))]
-    return "\n".join([ABOUT, *(line for name, folder in folders for line in _section(name, folder))])
+    sections = [line for name, folder in folders for line in _section(name, folder)]
+    return "\n".join([ABOUT, *_architectures(results), *sections])
 
 
 def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
