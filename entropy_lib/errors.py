@@ -115,9 +115,6 @@ class MissingExtraError(EntropyLibError, ImportError):
 def extra(name: str) -> Iterator[None]:
     """Around imports of packages that come with an extra of pyproject.toml.
 
-    Raises:
-        MissingExtraError: for one that is not installed.
-
     Example:
         >>> with extra("metrics"):
         ...     import open_clap

@@ -67,9 +67,6 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
 
     Args:
         place: the file that is being written under another name.
-
-    Raises:
-        NotWrittenError: in place of an OSError of `REFUSALS`; others pass.
     """
     try:
         yield
@@ -86,9 +83,6 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed.
-
-    Raises:
-        NotWrittenError: when the disk is full or cannot be written to.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -316,11 +316,7 @@ def _check(writable: dict[str, Path], device: str | None = None, model: str | No
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`.
-
-    Raises:
-        UnknownNameError: for another notebook, and as `profile_parameters`.
-    """
+    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`."""
     names = {name: parameter_names(name) for name in NOTEBOOKS}
     able = [name for name, own in names.items() if "store" in own and "methods_below" not in own]  # one plan
     if notebook not in able:

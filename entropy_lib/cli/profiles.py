@@ -58,11 +58,6 @@ def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = 
         notebook: its file name without ending.
         profile: name of a file in `notebooks/profiles/`, without ending.
         overrides: values that replace those of the profile.
-
-    Raises:
-        UnknownNameError: for an unknown notebook, profile, section or parameter.
-        ParameterError: for a profile that cannot be read, for a missing or unusable value, and for values
-            that do not go together.
     """
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
@@ -151,9 +146,6 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
     """Parameters from the command line, each read as YAML; of a name given twice the last value counts.
 
-    Raises:
-        ParameterError: for a text that is not written as name=value.
-
     Example:
         >>> overrides(["steps=10", "sizes=[32x32, 64x64]"])
         {'steps': 10, 'sizes': ['32x32', '64x64']}
@@ -195,9 +187,6 @@ for _kind, _pattern in {
 
 def load_yaml(text: str) -> Any:
     """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats.
-
-    Raises:
-        ParameterError: for text that is no YAML, with the line.
 
     Example:
         >>> load_yaml("[1e-3, 0x64, no, -2]")

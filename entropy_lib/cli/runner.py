@@ -111,9 +111,6 @@ def run(
             same parameters.
         force: run finished notebooks again.
         jobs: how many run at a time; by default two where there are two processors and no GPU to share.
-
-    Raises:
-        EntropyLibError: for parameters that no notebook can be run with here, before the first one starts.
     """
     names, overrides = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}
     place = output or report_folder()

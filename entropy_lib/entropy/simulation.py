@@ -112,9 +112,6 @@ def shipped_layers(model: str = "mini") -> pd.DataFrame:
 
     Returns:
         columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.
-
-    Raises:
-        UnknownNameError: for a model that does not ship.
     """
     reports = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in DATA.glob("*/quality.json")

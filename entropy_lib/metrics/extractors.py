@@ -181,13 +181,7 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
 
 
 def known_extractor(name: str) -> str:
-    """`name`, after checking that there is such an extractor, without loading it.
-
-    Raises:
-        UnknownNameError: otherwise.
-        InvalidInputError: for weights that were trained with another activation than the network of this name
-            has.
-    """
+    """`name`, after checking that there is such an extractor, without loading it."""
     kind, _, rest = str(name).partition(":")
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):

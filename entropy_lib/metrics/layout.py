@@ -145,9 +145,6 @@ def layout(found: Sequence[Detection], name: str, count: int, height: int, width
     Returns:
         `layout_values` of the image.
 
-    Raises:
-        InvalidInputError: for a count below 1 or a size that is not positive.
-
     Example:
         >>> owl = Detection("owl", (0, 0, 32, 32), visible=1.0, legible=0.9, score=0.8)
         >>> bus = Detection("bus", (32, 32, 64, 64), visible=0.5, legible=0.8, score=0.7)

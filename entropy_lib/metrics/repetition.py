@@ -31,9 +31,6 @@ LEAST_VOTES, LEAST_SHARE = 4, 0.01  # of one displacement, to count
 def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
     """The share, 0 to 1, of the chosen patches of one image, of any size, that agree on a displacement.
 
-    Raises:
-        InvalidInputError: when it is no uint8 RGB image.
-
     Example:
         >>> random = np.random.default_rng(0)
         >>> thing = random.integers(0, 255, (4, 4, 3)).repeat(6, 0).repeat(6, 1).astype(np.uint8)

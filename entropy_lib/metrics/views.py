@@ -27,12 +27,7 @@ Pictures = UInt8[np.ndarray, "image height width 3"]
 
 
 def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
-    """Grey levels 0 to 255 as 0 to 1, channels first.
-
-    Raises:
-        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or
-            [-1, 1].
-    """
+    """Grey levels 0 to 255 as 0 to 1, channels first."""
     if not isinstance(pictures, np.ndarray):
         raise InvalidInputError(
             f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]"

@@ -92,10 +92,6 @@ def build(
             1024, which it does not say in its config).
         device: "meta" for an architecture that takes no memory and cannot be run.
         dtype: of the weights.
-
-    Raises:
-        UnknownNameError: for an unknown name.
-        MissingExtraError: where the pipeline needs a package that is not installed.
     """
     if name not in (known := TINY if tiny else ARCHITECTURES):
         raise UnknownNameError("architecture", name, known)
@@ -116,11 +112,7 @@ def build(
 
 
 def check_memory(name: str, gigabytes: float, available: float) -> None:
-    """Refuse random weights that do not fit, before any are made.
-
-    Raises:
-        InvalidInputError: naming what is needed and what there is.
-    """
+    """Refuse random weights that do not fit, before any are made."""
     if gigabytes > available:
         raise InvalidInputError(
             f"random weights of {name!r} take {gigabytes:.0f} GB, and there are {available:.0f} GB here; "

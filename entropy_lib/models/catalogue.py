@@ -213,11 +213,7 @@ def catalogue() -> pd.DataFrame:
 
 
 def entry(name: str) -> Entry:
-    """The catalogue entry of a model.
-
-    Raises:
-        UnknownNameError: when there is none of that name.
-    """
+    """The catalogue entry of a model."""
     if name not in CATALOGUE:
         raise UnknownNameError("model", name, CATALOGUE)
     return CATALOGUE[name]
@@ -354,11 +350,7 @@ def _package(model: str) -> str | None:
 
 
 def fetched(model: str) -> Path:
-    """The folder of a model that comes in a package, fetched where it is not there or damaged.
-
-    Raises:
-        WeightsError: as `terrain.fetch`.
-    """
+    """The folder of a model that comes in a package, fetched where it is not there or damaged."""
     folder = CACHE / entry(model).source
     if not _is_whole(folder):
         from entropy_lib.models import terrain
@@ -469,11 +461,7 @@ def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that holds a model: its place in `data/`, or `model` where that is a folder; else None.
-
-    Raises:
-        InvalidInputError: for what is neither a name nor a folder that is there, and cannot be on the Hub.
-    """
+    """The folder that holds a model: its place in `data/`, or `model` where that is a folder; else None."""
     if not isinstance(model, str | os.PathLike) or not str(model).strip():
         names = ", ".join(CATALOGUE)
         raise InvalidInputError(
@@ -548,9 +536,6 @@ def resolve_device(device: str) -> torch.device:
 
     "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else
     the CPU.
-
-    Raises:
-        InvalidInputError: when there is no such device here.
     """
     if isinstance(device, str) and device == "auto":
         rank = os.environ.get("LOCAL_RANK")
@@ -593,12 +578,7 @@ def check_device(device: str) -> None:
 
 
 def weights_are_here(model: str) -> bool:
-    """Whether a model's weights are on this machine.
-
-    Raises:
-        UnknownNameError: when there is no such model.
-        InvalidInputError, WeightsError: as `check_folder`, for those of a folder.
-    """
+    """Whether a model's weights are on this machine."""
     folder = local_folder(model)
     if _package(model):
         return folder is not None and _is_whole(folder)
@@ -649,9 +629,6 @@ def check_weights(model: str) -> None:
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
     """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown), else
     float32.
-
-    Raises:
-        UnknownNameError: for any other name.
     """
     dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":

@@ -41,11 +41,7 @@ DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or it
 
 
 def denoiser(model: DiffusionModel) -> nn.Module:
-    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself.
-
-    Raises:
-        UnsupportedModelError: when there is none.
-    """
+    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself."""
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
@@ -58,11 +54,7 @@ def denoiser(model: DiffusionModel) -> nn.Module:
 
 
 def known_denoiser(model: DiffusionModel) -> nn.Module:
-    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it.
-
-    Raises:
-        UnsupportedModelError: likewise, and where that cannot be found out.
-    """
+    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it."""
     from entropy_lib.models.recording import learn
 
     network = denoiser(model)
@@ -72,12 +64,7 @@ def known_denoiser(model: DiffusionModel) -> nn.Module:
 
 
 def sole_denoiser(model: DiffusionModel) -> nn.Module:
-    """`denoiser`, for what would be silent about a second one.
-
-    Raises:
-        UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
-            Ideogram 4).
-    """
+    """`denoiser`, for what would be silent about a second one."""
     network = known_denoiser(model)
     alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
     if len(alike) > 1:
@@ -109,10 +96,6 @@ def tokens_at(
 
     Returns:
         {layer name: tokens}, in the order of execution.
-
-    Raises:
-        UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention, and for a size that is none.
     """
     network = known_denoiser(model)
     counts = {name: layer.keys for name, layer in layers_at(network, height, width, text_tokens).items()}
@@ -205,9 +188,6 @@ def layers_of_call(
 ) -> dict[str, LayerTokens]:
     """The tokens of every self-attention layer in a call with these arguments, by what the network itself
     does with them; with `frames`, of attention over them too.
-
-    Raises:
-        UnsupportedModelError: where the call runs self-attention that is not there in a default one.
     """
     known = family(network)
     height, width = known.latent_size(args, kwargs)
@@ -236,9 +216,6 @@ def training_of_call(
 ) -> dict[str, LayerTokens]:
     """The tokens at training size of a call that has all else in common with this one: text, boxes, and
     frames of a video where `native` does not say of how many it is.
-
-    Raises:
-        UnsupportedModelError: where a video cannot be followed.
     """
     known, plain = family(network), layers_at(network, *native[-2:])
     text = known.text_length(args, kwargs) if known.text_tokens else 0
@@ -474,11 +451,7 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) 
 
 
 def check_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
-    """Refuse a training size that is not the one that a network was patched with; None agrees with any.
-
-    Raises:
-        InvalidInputError: naming both.
-    """
+    """Refuse a training size that is not the one that a network was patched with; None agrees with any."""
     patched = getattr(network, TRAINING_SIZE, latent_size)
     if latent_size not in (None, patched):
         raise InvalidInputError(
@@ -497,9 +470,6 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
 
     The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
     configuration, the size that the pipeline generates by default.
-
-    Raises:
-        InvalidInputError: where nothing says it; naming what to give.
     """
     network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
@@ -517,11 +487,7 @@ SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter o
 
 
 def pixels_per_latent(pipe: "DiffusionPipeline") -> int:
-    """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder.
-
-    Raises:
-        UnsupportedModelError: for one whose decoder does not say.
-    """
+    """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder."""
     for name in SCALE_FACTORS:
         if hasattr(pipe, name):
             return getattr(pipe, name)
@@ -563,11 +529,7 @@ def training_tokens(
 
 
 def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tuple[int, ...]:
-    """Height and width in latent pixels as integers; where frames may be given, those before them.
-
-    Raises:
-        InvalidInputError: when they are not two (or three) whole numbers from 1.
-    """
+    """Height and width in latent pixels as integers; where frames may be given, those before them."""
     try:
         size = tuple(map(operator.index, latent_size))
     except (TypeError, ValueError):
@@ -583,9 +545,6 @@ def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tup
 
 def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
     """The layers whose names match any of the `wanted` names or glob patterns; None selects all.
-
-    Raises:
-        UnknownNameError: when a name or pattern matches nothing, or there is none.
 
     Example:
         >>> select_layers(["mid_block.attn1", "up_blocks.0.attn1"], "up_blocks.*")
@@ -615,9 +574,6 @@ def choose_layers(
         layers: as `layers_at` gives them.
         wanted: names or patterns.
         attends: "image", "image+text", "frames" or several in a list; None for all but frames.
-
-    Raises:
-        UnknownNameError: for other names; for a kind that the network has not.
     """
     kinds = [attends] if isinstance(attends, str) else attends
     present = list(dict.fromkeys(layer.attends for layer in layers.values()))

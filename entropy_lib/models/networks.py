@@ -67,9 +67,6 @@ class Family:
             text: tokens of text; 1 where it is kept apart.
             described: whether images and texts are to have no numbers.
             frames: in latents, of networks of video.
-
-        Raises:
-            InvalidInputError: for frames of a network that has none, or was learnt from a call.
         """
         if frames > 1 and (self.recorded is not None or self.layout not in VIDEO):
             raise InvalidInputError(
@@ -145,11 +142,7 @@ class Family:
 
 
 def family(network: nn.Module) -> Family:
-    """How a denoising network is called.
-
-    Raises:
-        UnsupportedModelError: where that cannot be found out.
-    """
+    """How a denoising network is called."""
     from entropy_lib.models.trace import structure
 
     return structure(type(network), config_of(network)).family

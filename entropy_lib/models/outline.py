@@ -81,9 +81,6 @@ def _enlarging(model: str) -> int:
 def outline_levels(model: str) -> dict[str, int]:
     """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number.
 
-    Raises:
-        UnknownNameError, UnsupportedModelError, WeightsError: as `outline`.
-
     Example:
         >>> outline_levels("mini")
         {'0': 256, '1': 64, '2': 16}

@@ -18,9 +18,6 @@ def set_padding(model: nn.Module, padding: str) -> None:
         model: the network. Its weights stay as they are.
         padding: "zeros", "reflect", "replicate" or "circular", under which a network knows no border.
 
-    Raises:
-        UnknownNameError: for any other.
-
     Example:
         >>> layer = nn.Conv2d(1, 1, 3, padding=1)
         >>> set_padding(layer, "circular"), layer.padding_mode

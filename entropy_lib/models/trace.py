@@ -78,11 +78,7 @@ class Structure:
 
 
 def structure(network_class: type, config: tuple) -> Structure:
-    """What a network of this class and configuration is made of.
-
-    Raises:
-        UnsupportedModelError: where it cannot be run without weights.
-    """
+    """What a network of this class and configuration is made of."""
     with _LOCK:
         return _structure(network_class, config)
 

@@ -75,9 +75,6 @@ def class_labels(pipe: DiffusionPipeline, prompts: Sequence[str]) -> list[int] |
     """The classes that prompts name, counted from 0, or from 1 where the catalogue says so (`terrain`); None
     for a network without classes.
 
-    Raises:
-        InvalidInputError: for a prompt that is no class; for one that is not empty where there are none.
-
     Example:
         >>> from entropy_lib.models.architectures import build
         >>> class_labels(build("terrain"), ["1", "100"])

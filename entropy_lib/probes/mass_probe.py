@@ -130,9 +130,6 @@ def mass_by_layer(table: pd.DataFrame, native: str) -> pd.DataFrame:
             shares; `reach`, the mean distance from query to key over that of even weights; `moved`, the mean
             distance of the largest key's place at other sizes from that at native size, in sides: 0 for a
             sink that stays, 0.5 for places at random.
-
-    Raises:
-        InvalidInputError: where the native size is not in the table.
     """
     keys, place = ["layer", "step", "branch", "image", "head"], ["largest_row", "largest_column"]
     own = table[table["size"] == native]

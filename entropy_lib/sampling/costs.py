@@ -60,11 +60,6 @@ class Configuration:
         dtype, device: as for `load`.
         random_weights: the exact architecture untrained; time and memory do not depend on weights.
 
-    Raises:
-        UnknownNameError: for an unknown part or method.
-        InvalidInputError: for a size or a number of images that cannot be, and a method for the denoiser
-            alone that is no rule.
-
     Example:
         >>> Configuration("mini", "64x96", "paper").label
         'mini, paper, 64x96, image'
@@ -149,21 +144,13 @@ def measure_all(
     processes: int = PROCESSES,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """`measure` for each, one after the other, one row each.
-
-    Raises:
-        InvalidInputError, MeasurementFailedError: as `measure`.
-    """
+    """`measure` for each, one after the other, one row each."""
     bar = tqdm(configurations, disable=not progress, desc="measuring")
     return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
 
 
 def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
-    """What `cost` finds.
-
-    Raises:
-        MeasurementFailedError: with what it said, or that it was killed.
-    """
+    """What `cost` finds."""
     if not hasattr(os, "fork"):
         raise MeasurementFailedError(
             "costs are measured in copies of a process, which this system has not; use Linux or macOS"

@@ -96,10 +96,6 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
     Args:
         rule: of the second stage; at native size it changes nothing.
         strength: the share of the sampler's steps that the second stage takes.
-
-    Raises:
-        InvalidInputError: for a strength that leaves no step.
-        UnsupportedModelError: for a pipeline that diffusers cannot start from an image.
     """
     if int(asked.steps * strength) < 1:
         raise InvalidInputError(

@@ -140,9 +140,6 @@ def one_batch(
 ) -> Float[np.ndarray, "image height width 3"]:
     """One batch of images, each from its own generator on the CPU, with whatever rule the model carries;
     values in [0, 1].
-
-    Raises:
-        InvalidInputError: when the pipeline took random numbers that no seed fixes.
     """
     pipe, before = with_prompts(mend_batches(pipe)), torch.get_rng_state()
     with call_options(pipe, guidance, len(prompts)) as options:
@@ -167,11 +164,7 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def as_output(images: Float[np.ndarray, "image height width 3"], output: str) -> np.ndarray:
-    """Values from 0 to 1 as they are, or as grey levels 0 to 255, rounded; see `generate`.
-
-    Raises:
-        NotFiniteError: if an image holds NaN or infinity: a latent that overflowed, which would be black.
-    """
+    """Values from 0 to 1 as they are, or as grey levels 0 to 255, rounded; see `generate`."""
     if not (whole := np.isfinite(images).all((1, 2, 3))).all():
         raise NotFiniteError(
             f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. "

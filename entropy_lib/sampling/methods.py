@@ -189,11 +189,7 @@ def method(text: str | Rule | Method) -> Method:
 
 
 def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
-    """Several methods, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for no methods, one string in place of a list, or one that is repeated.
-    """
+    """Several methods, each of which may occur once."""
     return parsed_list(texts, method)
 
 
@@ -278,9 +274,6 @@ def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int])
     Args:
         text: of the method.
         size, native: height and width in pixels.
-
-    Raises:
-        InvalidInputError: for windows that do not fit into the image.
     """
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(

@@ -72,10 +72,6 @@ def cover(size: tuple[int, int], window: tuple[int, int], overlap: float) -> lis
         size: height and width of the whole.
         window: height and width of a window, in the same unit.
         overlap: of neighbours, as a share of the window; the last one of a row or column may overlap more.
-
-    Raises:
-        InvalidInputError: for an overlap that is not between 0 and 1, or a whole that is smaller than a
-            window.
     """
     if isinstance(overlap, bool) or not isinstance(overlap, Real) or not 0 < overlap < 1:
         raise InvalidInputError(
@@ -105,9 +101,6 @@ def windowed(network: nn.Module, window: tuple[int, int], overlap: float = OVERL
         network: of a family that takes latents `[batch, channel, height, width]`.
         window: height and width in latent pixels.
         overlap: of neighbouring windows, as a share of a window.
-
-    Raises:
-        UnsupportedModelError: for another network.
     """
     if family(network).packed:
         raise UnsupportedModelError(

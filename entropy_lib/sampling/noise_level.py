@@ -54,11 +54,7 @@ class LogSnr:
 
 
 def log_snr(scheduler: SchedulerMixin) -> LogSnr:
-    """The levels of a scheduler with a schedule of variances.
-
-    Raises:
-        UnsupportedModelError: for another.
-    """
+    """The levels of a scheduler with a schedule of variances."""
     signal = getattr(scheduler, "alphas_cumprod", None)
     if signal is None:
         raise UnsupportedModelError(
@@ -102,11 +98,7 @@ class NoiseLevels:
 
 
 def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Offsets:
-    """The offsets of a pipeline at a size, of those that are shipped.
-
-    Raises:
-        InvalidInputError: where this model or size was not measured.
-    """
+    """The offsets of a pipeline at a size, of those that are shipped."""
     shipped = (NoiseLevels.read(path) for path in sorted(SHIPPED.glob("*.json")))
     found, size = next((levels for levels in shipped if levels.fit(pipe)), None), str(Size.of(size))
     if found is None or size not in found.offsets:

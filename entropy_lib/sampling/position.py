@@ -86,11 +86,7 @@ def position_error(
 
 @contextmanager
 def last_features(network: nn.Module) -> Iterator[list[Float[Tensor, "image channel row column"]]]:
-    """A list that is filled with what the last layer reads, call by call, while the network runs.
-
-    Raises:
-        UnsupportedModelError: when it has no such layer.
-    """
+    """A list that is filled with what the last layer reads, call by call, while the network runs."""
     layer = getattr(network, LAST, None)
     if layer is None:
         raise UnsupportedModelError(

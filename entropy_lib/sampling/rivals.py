@@ -43,10 +43,6 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
     pixels)^strength.
 
     A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
-
-    Raises:
-        UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or
-            shifts by itself.
     """
     ratio = (asked.size.pixels / native_size(pipe).pixels) ** strength
     if ratio == 1:
@@ -63,10 +59,6 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
     """Generate with the usual noise, the network being given the level at which it denoises images of this
     size best.
-
-    Raises:
-        InvalidInputError: where the levels of this model and size have not been measured.
-        UnsupportedModelError: for a scheduler without a schedule of variances.
     """
     if asked.size == native_size(pipe):
         return directly(pipe, asked, rule)
@@ -86,9 +78,6 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
     A share of 1 is position interpolation (Chen et al. 2023): at every size the image covers the coordinates
     that training saw. A share of 0 would be extrapolation, whole coordinates as the model has them by itself.
-
-    Raises:
-        UnsupportedModelError: for a network whose positions are not coordinates handed to a rotary embedding.
     """
     native = native_size(pipe)
     ratios = [(own / side) ** share for own, side in zip(native, asked.size, strict=True)]
@@ -104,9 +93,6 @@ def positioned(network: nn.Module, height: float, width: float) -> Iterator[None
     Args:
         network: the denoiser.
         height, width: what to multiply coordinates of rows and of columns by; 1 changes nothing.
-
-    Raises:
-        UnsupportedModelError: for a network whose positions are something else.
     """
     embedding = rotary_embedding(network)
     axes = len(embedding.axes_dim)
@@ -141,11 +127,7 @@ def positioned(network: nn.Module, height: float, width: float) -> Iterator[None
 
 
 def rotary_embedding(network: nn.Module) -> nn.Module:
-    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`.
-
-    Raises:
-        UnsupportedModelError: where there is none.
-    """
+    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`."""
     for module in network.children():
         parameters = list(inspect.signature(module.forward).parameters)
         if parameters == ["ids"] and hasattr(module, "axes_dim"):
@@ -158,11 +140,7 @@ def rotary_embedding(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def padded(network: nn.Module, mode: str) -> Iterator[None]:
-    """Another padding while the block runs; every convolution is as it was on any exit.
-
-    Raises:
-        UnsupportedModelError: for a network without convolutions that see a border, as transformers are.
-    """
+    """Another padding while the block runs; every convolution is as it was on any exit."""
     before = padding_of(network)
     if not before:
         raise UnsupportedModelError(f"{type(network).__name__} has no convolution that sees a border")
@@ -174,11 +152,7 @@ def padded(network: nn.Module, mode: str) -> Iterator[None]:
 
 
 def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
-    """A scheduler like the given one, all of whose signal-to-noise ratios are divided by `ratio`.
-
-    Raises:
-        UnsupportedModelError: for one that shifts by itself, or has nothing that can be shifted.
-    """
+    """A scheduler like the given one, all of whose signal-to-noise ratios are divided by `ratio`."""
     config = dict(scheduler.config)
     if config.get("use_dynamic_shifting"):
         raise UnsupportedModelError(

@@ -300,11 +300,7 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
 
 
 def parsed_list(rules: Sequence, parse: Callable) -> list:
-    """Several rules, or methods that rules are among, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for none, for one string in place of a list, or for one that is repeated.
-    """
+    """Several rules, or methods that rules are among, each of which may occur once."""
     if isinstance(rules, str | Rule) or not isinstance(rules, Sequence) or not rules:
         raise InvalidInputError(f"rules is {rules!r}; give a list of at least one, as ['unscaled', 'paper']")
     parsed = [parse(text) for text in rules]
