@@ -255,8 +255,7 @@ def make(
     title: _option(str, "Of the page.") = TITLE,
 ) -> None:
     """Generate what is missing, choose and blind pairs, and write the page for raters and the secret key."""
-    from entropy_lib.cli.sweeps import plan_of
-    from entropy_lib.cli.user_study import study_of
+    from entropy_lib.cli.sweeps import plan_of, study_of
     from entropy_lib.study.page import write_page
 
     checked = _sweep("08_user_study", profile, parameter)

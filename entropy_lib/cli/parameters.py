@@ -337,7 +337,7 @@ class Sampling(Parameters):
         return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` prompts: of a list, of a file of one's own, or captions of the reference."""
+        """The first `prompt_count` prompts: of a list, of a file, or captions of the reference."""
         if self.prompts != REFERENCE:
             return first_prompts(self.prompts, self.prompt_count)
         from entropy_lib.sweep.references import caption_list

@@ -1,4 +1,4 @@
-"""From the parameters of notebooks 06 to 11 to a plan and a comparison, and whether they can be had here.
+"""From the parameters of notebooks 06 to 11 to a plan, a comparison and a study, if they can be had here.
 
 Notebooks and the command line both come this way.
 """
@@ -21,6 +21,7 @@ from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.calibration import Calibration, shipped_calibration, use_calibration
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size
+from entropy_lib.study.design import Candidate, Study, make_study
 from entropy_lib.sweep.comparison import Comparison, make_plan, open_comparison
 from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.references import open_reference
@@ -160,3 +161,48 @@ def comparison_of(p: Sweep, plan: Plan, metrics: Sequence[str] | None = None) ->
     seen |= {name: getattr(p, name) for name in ("extractor", "score_extractor", "view") if hasattr(p, name)}
     chosen = metrics or (IN_TABLES if hasattr(p, "extractor") else ABOUT_LAYOUT)
     return open_comparison(plan, p.folder_of_store(), metrics=chosen, **seen)
+
+
+def check_pairs(p: Sweep) -> None:
+    """Whether so many pairs can be made of two methods or more, away from the native size.
+
+    Raises:
+        InvalidInputError: naming the parameter that is in the way, or answers that are not there.
+    """
+    away = [size for size in p.sizes if size != p.native()]
+    there = len(away) * p.prompt_count
+    problems = {
+        f"methods are {p.methods}; raters compare two at least": len(p.methods) < 2,
+        f"sizes are {p.sizes}; at the native size the methods change nothing, so name another": not away,
+        f"pairs is {p.pairs}; {p.prompt_count} prompts at {', '.join(away)} make {there}": p.pairs > there,
+        f'answers is {p.answers!r}, which is not there; "" simulates a panel of raters': bool(
+            p.answers and not (workplace() / p.answers).exists()
+        ),
+    }
+    for said, wrong in problems.items():
+        if wrong:
+            raise InvalidInputError(said)
+
+
+def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
+    """The study of the parameters; the same one whenever the same images are there.
+
+    Of several seeds the first is taken. At native size the rules of the paper change nothing, so nobody is
+    asked to compare there, and its images are for catch trials.
+
+    Raises:
+        InvalidInputError: where an image is not there, or as `make_study`.
+    """
+    done, found = store.committed(), {}
+    for (size, method), units in plan.cells.items():
+        for unit in units:
+            if unit.key not in done:
+                missing = f"there is no image of {unit.prompt!r} at {size} by {method!r}"
+                raise InvalidInputError(f"{missing}; generate it with: entropy_lib sweep sample")
+            found.setdefault((size, unit.prompt), {}).setdefault(method, unit)
+    away, native = [], []
+    for (size, prompt), units in found.items():
+        images = {method: store.read(unit) for method, unit in units.items()}
+        (native if size == plan.native else away).append(Candidate(prompt, size, images))
+    asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
+    return make_study(away, catch_candidates=native, provenance=plan.provenance, **asked)

@@ -47,9 +47,7 @@ def polynomial_kernel(
 def gaussian_kernel(
     x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"], width: float = 10.0
 ) -> Float64[Tensor, "row column"]:
-    """The kernel of CMMD, `exp(-|x - y|² / 2 width²)`, of rows scaled to length 1 (Jayasumana et al., CVPR
-    2024).
-    """
+    """CMMD's (Jayasumana et al., CVPR 2024): `exp(-|x - y|² / 2 width²)` of rows scaled to length 1."""
     # |x - y|² = 2 - 2 x·y for rows of length 1.
     return torch.exp((unit_rows(x) @ unit_rows(y).T - 1) / width**2)
 
@@ -95,17 +93,6 @@ def kid(features: FeatureRows, reference: FeatureRows) -> float:
         7.0
     """
     return squared_mmd(features, reference, polynomial_kernel)
-
-
-def cmmd(features: FeatureRows, reference: FeatureRows) -> float:
-    """CLIP-MMD: `squared_mmd` with `gaussian_kernel`, of CLIP embeddings of any length. Published figures are
-    1000 times this.
-
-    Example:
-        >>> round(cmmd(torch.ones(9, 4), -torch.ones(9, 4)), 4)            # 1 + 1 - 2 exp(-2² / 200)
-        0.0396
-    """
-    return squared_mmd(features, reference, gaussian_kernel)
 
 
 def kernel_interval(

@@ -18,8 +18,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from entropy_lib.errors import InvalidInputError
-
 LEGIBLE = 0.5  # probability from which on a thing counts as nameable
 EDGES = ("top", "left", "bottom", "right")
 REST = 3  # numbers of a summary after those of the names
@@ -131,35 +129,6 @@ def layout_values(
         "covered": rows[:, -1],  # share of the image inside the boxes of all things
         "exact": torch.where(count.isnan(), torch.nan, exact),  # just what was asked for, and nothing else
     }
-
-
-def layout(found: Sequence[Detection], name: str, count: int, height: int, width: int) -> dict[str, float]:
-    """Compare what was found in one image with what was asked for.
-
-    Args:
-        found: the things in the image.
-        name: what was asked for.
-        count: how many of it, at least 1.
-        height, width: of the image, in pixels.
-
-    Returns:
-        `layout_values` of the image.
-
-    Example:
-        >>> owl = Detection("owl", (0, 0, 32, 32), visible=1.0, legible=0.9, score=0.8)
-        >>> bus = Detection("bus", (32, 32, 64, 64), visible=0.5, legible=0.8, score=0.7)
-        >>> values = layout([owl, bus], "owl", 1, 64, 64)
-        >>> [values[name] for name in ("over_count", "under_count", "misnamed", "completeness", "covered")]
-        [1.0, 0.0, 1.0, 0.75, 0.5]
-    """
-    if count < 1 or min(height, width) < 1:
-        raise InvalidInputError(
-            f"count is {count} and the size {height}x{width}; "
-            "a prompt asks for at least 1 thing, of 1 px or more"
-        )
-    names = list(dict.fromkeys([name, *(one.name for one in found)]))
-    rows, asked = summary(found, names, height, width)[None], torch.tensor([[0.0, count]])
-    return {value: numbers.item() for value, numbers in layout_values(rows, asked).items()}
 
 
 def covered(found: Sequence[Detection], height: int, width: int) -> float:

@@ -14,22 +14,9 @@ from PIL import Image, ImageCms, ImageOps
 from entropy_lib.errors import InvalidInputError
 
 SHOWN = {
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBa",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-    "I;16",
-    "I;16B",
-    "I;16L",
+    "1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L",
     "I;16N",
-}
+}  # fmt: skip
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
 ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics.views import check_pictures
 from entropy_lib.precision import full_precision
 
 GRID = 32  # patches a side; images are resized to it, so the index does not depend on their size
@@ -41,13 +41,7 @@ def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
         >>> repetition_index(twice) > 0.5 > repetition_index(once)
         True
     """
-    if (
-        not isinstance(image, np.ndarray)
-        or image.dtype != np.uint8
-        or image.ndim != 3
-        or image.shape[-1] != 3
-    ):
-        raise InvalidInputError("image must be a uint8 image [height, width, 3]")
+    check_pictures(image[None] if isinstance(image, np.ndarray) else image)
     descriptors, salience = described(image)
     chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
     moves = displacements(functional.normalize(descriptors[chosen], dim=1, eps=FAINT), chosen)

@@ -26,16 +26,25 @@ VIEWS = ("center", "pad", "squash", "tiles")
 Pictures = UInt8[np.ndarray, "image height width 3"]
 
 
+def check_pictures(pictures: Pictures) -> None:
+    """Refuse anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or [-1, 1]."""
+    array = isinstance(pictures, np.ndarray)
+    if (
+        not array
+        or not pictures.size
+        or pictures.dtype != np.uint8
+        or pictures.ndim != 4
+        or pictures.shape[-1] != 3
+    ):
+        given = f"{pictures.dtype} {pictures.shape}" if array else type(pictures).__name__
+        raise InvalidInputError(
+            f"images are {given}; they must be uint8 images, an array [image, height, width, 3]"
+        )
+
+
 def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
     """Grey levels 0 to 255 as 0 to 1, channels first."""
-    if not isinstance(pictures, np.ndarray):
-        raise InvalidInputError(
-            f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]"
-        )
-    if not pictures.size or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise InvalidInputError(
-            f"images are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]"
-        )
+    check_pictures(pictures)
     return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 

@@ -41,7 +41,7 @@ DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or it
 
 
 def denoiser(model: DiffusionModel) -> nn.Module:
-    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself."""
+    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model."""
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps

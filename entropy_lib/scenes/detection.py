@@ -6,10 +6,12 @@ whole thing that is, its name, and whether a person could name it. It has seen s
 all sizes and no image that a model generated.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
@@ -19,9 +21,13 @@ from torch.nn import functional
 from entropy_lib.errors import InvalidInputError, WeightsError, extra
 from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.layout import Detection, Detector
+from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
+from entropy_lib.metrics.views import check_pictures
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.precision import full_precision
 from entropy_lib.scenes import scenes, sprites
+from entropy_lib.sizes import Size
+from entropy_lib.statistics.resampling import deal_blocks, jackknife
 
 with extra("metrics"):
     from torchvision.ops import nms
@@ -106,14 +112,7 @@ def find(
         threshold: least score of a centre.
         batch: images at once.
     """
-    if (
-        not isinstance(images, np.ndarray)
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[-1] != 3
-    ):
-        given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise InvalidInputError(f"images is {given}; the detector takes uint8 images [n, height, width, 3]")
+    check_pictures(images)
     if min(images.shape[1:3]) < SMALLEST:
         raise InvalidInputError(
             f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side"
@@ -173,3 +172,40 @@ def detector(folder: Path = MODEL) -> Detector:
         return captions[prompt][:2] if prompt in captions else None
 
     return Detector(label, sprites.NAMES, partial(find, model), asked, SMALLEST)
+
+
+def true_layouts(
+    detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
+) -> pd.DataFrame:
+    """What the detector finds in test scenes drawn at each size: what a perfect model would get, and the
+    detector's own errors.
+
+    Args:
+        detector: of `detection.detector()`.
+        sizes: height x width in pixels, "64x96".
+        metrics: names of `metrics.registry.METRICS`; those of findings and of single images are computed.
+        count: of the scenes.
+        level: of the intervals.
+
+    Returns:
+        columns `size, method, metric, reference, estimate, low, high, images`, as
+        `sweep.reduce.Tables.levels`.
+    """
+    known_scenes = [scenes.scene(number, "test") for number in range(count)]
+    asked = detector.captions([one.caption for one in known_scenes])
+    blocks, rows = deal_blocks(range(count)), []
+    for size in sizes:
+        images = np.stack([scenes.draw(one, *Size.parse(size)) for one in known_scenes])
+        summaries = detector.pictures(images)
+        for metric in (METRICS[name] for name in metrics):
+            if isinstance(metric, PictureScore):
+                values = np.array([metric.value(image) for image in images])
+            elif getattr(metric, "features", None) == FINDINGS:
+                values = metric.values(summaries, (), lambda _: asked).double().numpy()
+            else:
+                continue
+            known = np.flatnonzero(np.isfinite(values))
+            interval = jackknife(np.mean, values[known], blocks[known], level=level)
+            row = {"size": size, "metric": metric.name, "reference": metric.reference, "images": len(known)}
+            rows.append({**row, **interval.columns()})
+    return pd.DataFrame(rows).assign(method="scenes, drawn")

@@ -20,7 +20,7 @@ Example:
 import colorsys
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
@@ -253,19 +253,6 @@ def draw(one: Scene, height: int, width: int) -> UInt8[np.ndarray, "height width
 def inside(one: Scene, height: int, width: int) -> Bool[np.ndarray, "height width"]:
     """Which pixels of a scene's image belong to its things."""
     return (draw(one, height, width) != ground_pixels(one.background, height, width)).any(-1)
-
-
-def of_native_pixels(one: Scene, height: int, width: int) -> Scene:
-    """The scene with things that have, at another size, as many pixels as at native size.
-
-    Example:
-        >>> [thing.side / 2 for thing in scene(7).things] == [
-        ...     thing.side for thing in of_native_pixels(scene(7), 128, 192).things
-        ... ]
-        True
-    """
-    share = SIZE / min(height, width)
-    return replace(one, things=tuple(replace(thing, side=thing.side * share) for thing in one.things))
 
 
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
