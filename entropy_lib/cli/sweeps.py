@@ -194,15 +194,14 @@ def study_of(p: Sweep, plan: Plan, store: Store) -> Study:
         InvalidInputError: where an image is not there, or as `make_study`.
     """
     done, found = store.committed(), {}
-    for (size, method), units in plan.cells.items():
-        for unit in units:
-            if unit.key not in done:
-                missing = f"there is no image of {unit.prompt!r} at {size} by {method!r}"
-                raise InvalidInputError(f"{missing}; generate it with: entropy_lib sweep sample")
-            found.setdefault((size, unit.prompt), {}).setdefault(method, unit)
+    for unit in plan.units:
+        if unit.key not in done:
+            missing = f"there is no image of {unit.prompt!r} at {unit.size} by {unit.method!r}"
+            raise InvalidInputError(f"{missing}; generate it with: entropy_lib sweep sample")
+        found.setdefault((unit.size, unit.prompt), {}).setdefault(unit.method, unit)
     away, native = [], []
     for (size, prompt), units in found.items():
-        images = {method: store.read(unit) for method, unit in units.items()}
+        images = {name: store.read(unit) for name, unit in units.items()}
         (native if size == plan.native else away).append(Candidate(prompt, size, images))
     asked = {"pairs": p.pairs, "catch_trials": p.catch_trials, "protocol": p.protocol, "seed": p.seed}
     return make_study(away, catch_candidates=native, provenance=plan.provenance, **asked)

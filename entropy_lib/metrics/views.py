@@ -29,13 +29,8 @@ Pictures = UInt8[np.ndarray, "image height width 3"]
 def check_pictures(pictures: Pictures) -> None:
     """Refuse anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or [-1, 1]."""
     array = isinstance(pictures, np.ndarray)
-    if (
-        not array
-        or not pictures.size
-        or pictures.dtype != np.uint8
-        or pictures.ndim != 4
-        or pictures.shape[-1] != 3
-    ):
+    images = array and pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
+    if not images or not pictures.size:
         given = f"{pictures.dtype} {pictures.shape}" if array else type(pictures).__name__
         raise InvalidInputError(
             f"images are {given}; they must be uint8 images, an array [image, height, width, 3]"
