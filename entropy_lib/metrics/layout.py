@@ -67,9 +67,7 @@ class Detector:
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `picture` (its number), `name, top, left, bottom, right, visible, legible,
-        score`.
-        """
+        """One row a thing: `picture` (its number), `name`, `EDGES`, `visible, legible, score`."""
         rows = [
             {"picture": number, "name": one.name, **dict(zip(EDGES, one.box, strict=True))}
             | {"visible": one.visible, "legible": one.legible, "score": one.score}
@@ -79,9 +77,7 @@ class Detector:
         return pd.DataFrame(rows, columns=["picture", "name", *EDGES, "visible", "legible", "score"])
 
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
-        """Of each caption the number of the name in `names` and the count; nan for one that is not
-        understood.
-        """
+        """Of each caption the name's number in `names` and the count; nan where not understood."""
         known = [self.asked(caption) for caption in captions]
         rows = [(self.names.index(one[0]), one[1]) if one else (torch.nan, torch.nan) for one in known]
         return torch.tensor(rows, dtype=torch.float32).view(-1, 2)
@@ -90,8 +86,7 @@ class Detector:
 def summary(
     found: Sequence[Detection], names: Sequence[str], height: int, width: int
 ) -> Float[Tensor, " value"]:
-    """Nameable things of each name, illegible things, the sum of the nameable things' visible shares, and the
-    covered share.
+    """Nameable things of each name, illegible ones, the sum of visible shares, the covered share.
 
     Args:
         found: the things in one image.

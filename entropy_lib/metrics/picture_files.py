@@ -22,8 +22,7 @@ ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 
 
 def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of an image: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on
-    white.
+    """The pixels of an image: turned as EXIF says, 16-bit grey in 8, in sRGB, transparency on white.
 
     Args:
         encoded: the content of the file.
@@ -68,9 +67,7 @@ def _problem(file: Image.Image) -> str | None:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours of the profile that came with them; as they are without one, or with one for another kind of
-    image.
-    """
+    """Colours of the profile that came with them, if it is for this kind of image."""
     if not profile:
         return image
     if image.has_transparency_data or image.mode in ("P", "1"):

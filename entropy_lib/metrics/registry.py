@@ -1,5 +1,4 @@
-"""The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is
-computed.
+"""The metrics of the tables, one row each: its name, which way is better, how it is computed.
 
     Distance    of a set of images from a reference
     Score       a number for each image from its features, or what a detector finds in it, and its prompt

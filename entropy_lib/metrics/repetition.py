@@ -1,5 +1,4 @@
-"""A repetition index that needs no reference and no detector: do many patches of an image recur at one common
-displacement?
+"""A repetition index without reference or detector: do patches recur at one common displacement?
 
 Copy-move forgery is found in this way. Each patch of an image that stands out looks for its likeness
 elsewhere; where an image repeats a thing, many patches find theirs at the same displacement. Chance
@@ -76,9 +75,7 @@ def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bi
 def displacements(
     descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]
 ) -> Int[Tensor, "match 2"]:
-    """From each patch to its likeness elsewhere, downwards first; both directions of one displacement are
-    one.
-    """
+    """From each patch to its likeness elsewhere, downwards first; both directions are one."""
     rows, columns = where // GRID, where % GRID
     down, across = rows[None] - rows[:, None], columns[None] - columns[:, None]
     likeness = (descriptors @ descriptors.T).masked_fill(

@@ -1,5 +1,4 @@
-"""From images of any size to the square that a feature network reads: the one resize of the project, and four
-views.
+"""From images of any size to the square that a feature network reads: one resize, and four views.
 
     center   the short side to the square's, then its middle, as CLIP does: half of a 1:2 image is unseen
     pad      the long side to the square's, border pixels repeated to fill it: all is seen, smaller
@@ -56,8 +55,7 @@ def resize(
 
 
 def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
-    """Images at another size, as someone would save them; the middle is cut out first where the shape
-    differs.
+    """Images at another size, as someone would save them, their middle where the shape differs.
 
     Example:
         >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape

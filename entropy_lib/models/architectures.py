@@ -1,5 +1,4 @@
-"""The architectures of the catalogue without their weights: exact, for counting and timing, or tiny, for
-tests.
+"""The architectures of the catalogue without their weights: exact, for counting, or tiny, for tests.
 
 Configurations are written here from published facts; parameter counts prove them
 (`tests/models/test_architectures.py`). A tiny pipeline has the parts, attention and call of the exact one, a
@@ -230,9 +229,7 @@ def language(
     size: int,
     **config: object,
 ) -> Part:
-    """A text encoder that is a language model; `groups`: heads of keys, `words`: tokens known, `size`: of a
-    head.
-    """
+    """A text encoder; `groups`: heads of keys, `words`: tokens known, `size`: of a head."""
     text = dict(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=groups, vocab_size=words, head_dim=size,

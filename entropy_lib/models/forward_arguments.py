@@ -1,5 +1,4 @@
-"""Arguments of one forward pass of a denoising network, made of zeros from its signature and its
-configuration.
+"""Arguments of one forward pass, made of zeros from a network's signature and configuration.
 
 Classes are not named: what a parameter is given follows from its name, and its shape from the words of the
     configuration.

@@ -114,9 +114,7 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether the forward pass is under way; a frame that is cannot be cleared, and clearing one that is
-        over is harmless.
-        """
+        """Whether the pass is under way: its frame cannot be cleared then, and harmlessly else."""
         try:
             self.frame.clear()
         except RuntimeError:
@@ -274,9 +272,7 @@ def _remove(network: nn.Module, listener: Listener) -> None:
 
 
 def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Tell who listens that a call of a network goes on with other arguments than it was given, as through
-    windows.
-    """
+    """Tell who listens that a call goes on with other arguments, as through windows."""
     station: Station | None = getattr(network, STATION, None)
     run = None if station is None else station.run()
     if station is not None and run is not None:
@@ -319,9 +315,7 @@ def _caller() -> FrameType:
 
 @lru_cache(maxsize=256)
 def _outside_graphs(function: Callable) -> Callable:
-    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being
-    compiled.
-    """
+    """A function that `torch.compile` calls and does not look into."""
     if "torch._dynamo" not in sys.modules:
         return function
     outside = torch.compiler.disable(function)
@@ -389,9 +383,7 @@ def _places() -> Iterator[tuple["Kind", Place]]:
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the
-    batch".
-    """
+    """How a kind of kernel is called: parameters, and heads "first", "last" or "in the batch"."""
 
     names: tuple[str, ...]
     heads: str

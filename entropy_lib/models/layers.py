@@ -138,9 +138,7 @@ class LayerTokens:
 def layers_at(
     network: nn.Module, height: int, width: int, text_tokens: int | None = None, frames: int | None = None
 ) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer for latents of the given size, in the order of execution; see
-    `tokens_at`. Where frames are given, attention over them is among the layers.
-    """
+    """The tokens of each self-attention layer, as `tokens_at`; with frames, of attention over them too."""
     height, width = check_latent_size((height, width))
     made = _structure(network)
     if height % (multiple := made.family.latent_multiple) or width % multiple:
@@ -186,9 +184,7 @@ def _structure(network: nn.Module) -> Structure:
 def layers_of_call(
     network: nn.Module, args: tuple, kwargs: dict, frames: int | None = None
 ) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer in a call with these arguments, by what the network itself
-    does with them; with `frames`, of attention over them too.
-    """
+    """The tokens of every self-attention layer in a call, by what the network does with its arguments."""
     known = family(network)
     height, width = known.latent_size(args, kwargs)
     text = known.text_length(args, kwargs) if known.text_tokens else 0
@@ -214,9 +210,7 @@ def layers_of_call(
 def training_of_call(
     network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
 ) -> dict[str, LayerTokens]:
-    """The tokens at training size of a call that has all else in common with this one: text, boxes, and
-    frames of a video where `native` does not say of how many it is.
-    """
+    """The tokens at training size of a call with the same text, boxes and, if `native` lacks them, frames."""
     known, plain = family(network), layers_at(network, *native[-2:])
     text = known.text_length(args, kwargs) if known.text_tokens else 0
     if len(native) == 3:
@@ -279,8 +273,7 @@ class CallTokens:
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
-        """Whether a kernel call is the self-attention of a layer; a processor may make others with the same
-        query.
+        """Whether a kernel call is the self-attention of a layer; a processor may make others.
 
         Those come later: once all rows have attended, what follows is something else, as an image prompt.
         """
@@ -396,9 +389,7 @@ def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
 
 
 def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
-    """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an
-    IP-Adapter.
-    """
+    """What the twin does with a call's arguments; nothing where it cannot take them."""
     leaves, _ = tree_flatten((args, kwargs))
     shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
     key = type(network), config_of(network), tuple(kwargs), shapes
@@ -441,9 +432,7 @@ TRAINING_SIZE, NATIVE_SIZE = "_entropy_lib_training_size", "_entropy_lib_native_
 
 
 def note_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
-    """Let all that asks for a network's training size, patch and probes alike, get this one; None forgets
-    it.
-    """
+    """Let patch and probes alike take this for the training size of a network; None forgets it."""
     if latent_size is not None:
         setattr(network, TRAINING_SIZE, latent_size)
     elif hasattr(network, TRAINING_SIZE):
@@ -585,8 +574,7 @@ def choose_layers(
 
 
 def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width of a level with `tokens` tokens in a network that halves `height` x `width`, rounding
-    up.
+    """Height and width of a level with so many tokens in a network that halves them, rounding up.
 
     Returns (0, 0) where no level has that many tokens.
 

@@ -101,9 +101,7 @@ class Family:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def latent_size(self, args: tuple, kwargs: dict) -> Size:
-        """Height and width in latent pixels of a call; of the image that is drawn where others stand beside
-        it.
-        """
+        """Height and width in latent pixels of a call: of the image that is generated."""
         if self.layout == "last":
             return tuple(sample_of(args, kwargs).shape[-3:-1])
         if not self.packed:

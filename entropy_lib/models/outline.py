@@ -91,9 +91,7 @@ def outline_levels(model: str) -> dict[str, int]:
 
 
 def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None:
-    """Euclidean length of the product that each layer's query comes from, read from the files; None where
-    there are none in safetensors.
-    """
+    """Length of what each layer's query comes from, read from safetensors; None without any."""
     folder, found, modules = _folder_of_weights(model), {}, dict(outline(model).named_modules())
     there = {layer: modules[layer] for layer in layers if layer in modules}
     keys = {f"{layer}.{query_product(module)}.weight": layer for layer, module in there.items()}

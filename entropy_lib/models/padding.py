@@ -1,6 +1,4 @@
-"""What convolutions see beyond the border: all the positional information that a UNet like Stable
-Diffusion's has.
-"""
+"""What convolutions see beyond the border: all that a UNet like Stable Diffusion's knows of places."""
 
 from collections.abc import Mapping
 

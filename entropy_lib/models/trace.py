@@ -1,5 +1,4 @@
-"""Which attention a network has, found by running a twin of it without weights, at two sizes and with two
-lengths of text.
+"""Which attention a network has, by a twin without weights at two sizes and two lengths of text.
 
 Where the keys grow with the image, and the queries too, it is self-attention; where the keys grow with the
 text as well, text joins it. A run on the meta device costs neither time nor memory and works for any size.
@@ -27,9 +26,7 @@ _LOCK = threading.RLock()  # twins are shared, and changed for as long as they a
 
 @dataclass(frozen=True)
 class TracedCall:
-    """One call of a kernel: the module that makes it, rows of all heads, queries, keys, λ, and what the keys
-    were joined from.
-    """
+    """One call of a kernel: its module, rows of all heads, and what the keys were joined from."""
 
     module: str
     rows: int
@@ -68,9 +65,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Structure:
-    """How a network is called, the attention of each module that has any, in the order of execution, and the
-    size in latent pixels that this was found at.
-    """
+    """How a network is called, and the attention of its modules in order, found at this latent size."""
 
     family: Family
     attention: Mapping[str, Attention]
@@ -156,9 +151,7 @@ def _at_another_size(
 def _attention(
     calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int
 ) -> Attention:
-    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text
-    by itself first.
-    """
+    """Of a module, from its calls at two sizes and with a longer text."""
     both = [
         number
         for number, (base, wide, _) in enumerate(calls)
@@ -185,9 +178,7 @@ def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:
 
 
 def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention]) -> dict[str, TracedCall]:
-    """The call of each module that `attention` tells of, in the order of execution; the first of one that it
-    does not know.
-    """
+    """The call of each module that `attention` tells of, in order; of others the first."""
     found = {}
     for name, own in _by_module(calls).items():
         number = attention[name].call if name in attention else 0
@@ -206,9 +197,7 @@ def trace_at(
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
-    """Every kernel call of one forward pass with these arguments, of which small ones alone are computed
-    with.
-    """
+    """Every kernel call of one forward pass, of whose arguments small ones alone are computed with."""
     # not before there is a network of diffusers
     from diffusers.models.attention_dispatch import attention_backend
 
@@ -245,8 +234,7 @@ class _Recorder(Listener):
 
 
 class Weightless(TorchFunctionMode):
-    """Lets a network run on the meta device, although some count, index or branch by numbers that it is
-    given.
+    """Lets a network run on the meta device, although some count or branch by numbers.
 
     What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes
     weightless where it meets weights or images. The network is told that everything is on the CPU.

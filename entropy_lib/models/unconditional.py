@@ -61,9 +61,7 @@ class ByClass(ConsistencyModelPipeline):
 
 
 def with_prompts(pipe: DiffusionPipeline) -> DiffusionPipeline:
-    """The network and the scheduler of a pipeline in one that takes prompts and a size; a pipeline that does
-    so by itself is given back as it is.
-    """
+    """A pipeline's network and scheduler in one that takes prompts and a size; itself if it does so."""
     if type(pipe) not in UNPROMPTED:
         return pipe
     found = ByClass(pipe.unet, pipe.scheduler)
@@ -72,8 +70,7 @@ def with_prompts(pipe: DiffusionPipeline) -> DiffusionPipeline:
 
 
 def class_labels(pipe: DiffusionPipeline, prompts: Sequence[str]) -> list[int] | None:
-    """The classes that prompts name, counted from 0, or from 1 where the catalogue says so (`terrain`); None
-    for a network without classes.
+    """The classes that prompts name, counted from 0, or from `Entry.first_class`; None without classes.
 
     Example:
         >>> from entropy_lib.models.architectures import build

@@ -1,5 +1,4 @@
-"""What attention looks at: the entropy of every query as a map over the image, and the whole row of one
-query.
+"""What attention looks at: the entropy of every query as a map, and the whole row of one query.
 
 The map of a layer is never formed: of every query only its entropy is kept, and of one query its row.
 

@@ -146,9 +146,7 @@ def mass_by_layer(table: pd.DataFrame, native: str) -> pd.DataFrame:
 
 
 def _mass(query: Tensor, key: Tensor, own: slice, height: int, width: int) -> tuple[Tensor, Tensor, float]:
-    """Mean mass `[row, head, height, width]`, distance `[row, head]`, and that of equal weights; in blocks of
-    queries.
-    """
+    """Mean mass `[row, head, height, width]`, distance `[row, head]`, and that of equal weights."""
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
     apart = torch.cdist(places, places)
     each = max(1, BLOCK // (key.shape[0] * key.shape[1] * key.shape[2]))

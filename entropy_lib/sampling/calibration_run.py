@@ -35,8 +35,7 @@ def calibrate(
     guidance: float | None = None,
     batch: int = 8,
 ) -> Calibration:
-    """Measure how every head's entropy answers the softmax scale at native size, and let the pipeline's rules
-    go by it.
+    """Measure how every head's entropy answers the softmax scale at native size, and put it to use.
 
     The images are generated with whatever patch the model carries; entropies are means over rows, steps,
     branches and prompts.
@@ -85,8 +84,7 @@ def calibrate(
 
 
 def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[SizeLike]) -> pd.DataFrame:
-    """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N
-    itself may be less.
+    """Of how many factors of each calibrated rule the wanted entropy is out of reach.
 
     Args:
         pipe: with a calibration, shipped or its own.

@@ -213,9 +213,7 @@ def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
 
 
 def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
-    """Inputs of one call, with as much text as a prompt has where the family's own is one token: shapes are
-    all that counts.
-    """
+    """Inputs of one call, with as much text as a prompt has: shapes are all that counts."""
     known = family(network)
     inputs = known.inputs(dict(network.config), height, width, known.text_tokens)
     if not known.text_tokens and "encoder_hidden_states" in inputs:
@@ -270,9 +268,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
 
 
 def _resident(field: str) -> float:
-    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak
-    so far, which on Linux would be that of the process that started it.
-    """
+    """Megabytes of this process: VmRSS now, VmHWM at most; without /proc its peak so far."""
     if STATUS.exists():
         lines = STATUS.read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
@@ -283,8 +279,7 @@ def _resident(field: str) -> float:
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
-    """The share of softmax(QKᵀ)V among tokens of one kind in the time of a piece of work, and the kernels
-    that torch chose.
+    """The share of self-attention's softmax(QKᵀ)V in some work, and the kernels that torch chose.
 
     Text has another length, so attention of as many keys as queries is self-attention. Projections are not in
     it.

@@ -1,5 +1,4 @@
-"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated
-over at the new size.
+"""From an image of native size to another: enlarged, given finer pixels, or generated over.
 
 Of another shape than the native one, the middle is kept, and nothing is stretched.
 """
@@ -30,9 +29,7 @@ def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs
-    no weights.
-    """
+    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991)."""
     return np.stack([back_projected(middle(image, asked.size), asked.size) for image in _native(pipe, asked)])
 
 
@@ -55,8 +52,7 @@ def middle(
 def back_projected(
     image: UInt8[np.ndarray, "rows columns 3"], size: Size
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added,
-    ten times.
+    """A larger image which, averaged, is the given one: what it lacks is enlarged and added, ten times.
 
     Not larger than the image, it is made smaller by averaging.
 
@@ -90,8 +86,7 @@ def _resized_floats(
 
 
 def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of
-    the first stage.
+    """Generate at native size, resize, put noise back and generate over it at the new size.
 
     Args:
         rule: of the second stage; at native size it changes nothing.

@@ -1,5 +1,4 @@
-"""Generating images so that each depends on its prompt, seed, size, method, model and sampler, and on nothing
-else.
+"""Generating images, each by its prompt, seed, size, method, model and sampler, and nothing else.
 
 Every image has its own random generator, so the batch it is generated in does not matter: images differ
 between batch sizes by at most one grey level, from the order of floating-point sums.
@@ -121,9 +120,7 @@ def directly(pipe: DiffusionPipeline, asked: Request, rule: str | None) -> Image
 
 
 def under_rule(pipe: DiffusionPipeline, rule: str | None) -> AbstractContextManager:
-    """The model under a scale rule alone. To be unscaled, only a model that carries a rule needs a patch in
-    its place.
-    """
+    """The model under a scale rule alone; unscaled, only one that carries a rule needs a patch."""
     if rule is None or rule == applied_rule(pipe).name == UNSCALED:
         return nullcontext()
     return scaled(pipe, rule)
@@ -138,9 +135,7 @@ def one_batch(
     steps: int,
     guidance: float,
 ) -> Float[np.ndarray, "image height width 3"]:
-    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries;
-    values in [0, 1].
-    """
+    """One batch of images in [0, 1], each from its own generator, under whatever rule the model carries."""
     pipe, before = with_prompts(mend_batches(pipe)), torch.get_rng_state()
     with call_options(pipe, guidance, len(prompts)) as options:
         output = pipe(

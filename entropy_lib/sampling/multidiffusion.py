@@ -1,5 +1,4 @@
-"""MultiDiffusion (Bar-Tal et al., ICML 2023): the denoiser sees windows of its native size; where they
-overlap, the mean counts.
+"""MultiDiffusion (Bar-Tal et al., ICML 2023): the mean over windows of native size.
 
 The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear
 in it, those that look back included, so averaging the predictions first gives the same, with one state of the

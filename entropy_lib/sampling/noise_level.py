@@ -1,5 +1,4 @@
-"""Noise levels as logarithms of the signal-to-noise ratio, and which of them a network is given at another
-size.
+"""Noise levels as logarithms of the signal-to-noise ratio, and which a network is given at a size.
 
 A network takes from its timestep how much of what it sees is noise. At a size that it does not know, the
 level at which it denoises best may be another than the true one (NoiseShift, 2510.02307);

@@ -41,9 +41,7 @@ SEEDS = 2**32  # torch's generator on the CPU uses 32 bits of a seed: those beyo
 
 @dataclass(frozen=True)
 class Request:
-    """Images of one size that a pipeline can make: one for each (prompt, seed) pair. Made by
-    `check_requests`.
-    """
+    """Images of one size, one for each (prompt, seed) pair. Made by `check_requests`."""
 
     prompts: Sequence[str]
     seeds: Sequence[int]
@@ -71,9 +69,7 @@ def check_requests(
     progress: bool = False,
     output: str = "uint8",
 ) -> list[Request]:
-    """One request for each size; arguments as for `generate`, steps and guidance of None being the model's
-    own.
-    """
+    """One request for each size; arguments as for `generate`."""
     check_pipeline(pipe)
     steps, guidance = check_sampler(pipe, steps, guidance)
     if not _whole(batch) or batch < 1:
@@ -165,9 +161,7 @@ def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size
 
 
 def check_noise(scheduler: object) -> None:
-    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on
-    copies, in a step each.
-    """
+    """Refuse a scheduler with noise from elsewhere than its generator, tried on copies in a step each."""
     try:
         one, other = (_first_step(copy.deepcopy(scheduler)) for _ in range(2))
     # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen as it runs
@@ -225,8 +219,7 @@ def distinct_rules_at(
 
 
 def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
-    """Refuse a size whose images, and the decoder's last layer for one of them, exceed all the memory of the
-    device.
+    """Refuse a size whose images and decoder's last layer exceed all the memory of the device.
 
     A bound from below, so that nothing is refused that could be made; most of what it lets pass needs far
     more.

@@ -1,5 +1,4 @@
-"""What one would change if attention were not the cause: the noise level of the size, and positional
-information.
+"""What one would change if attention were not the cause: noise levels, positional information.
 
 A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
 same thing.
@@ -39,8 +38,7 @@ from entropy_lib.sampling.request import Request, native_size
 
 
 def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native
-    pixels)^strength.
+    """Generate with the signal-to-noise ratio divided by (pixels / native pixels)^strength.
 
     A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
     """
@@ -57,9 +55,7 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
 
 
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate with the usual noise, the network being given the level at which it denoises images of this
-    size best.
-    """
+    """Generate with the usual noise, the network being given the level that suits this size best."""
     if asked.size == native_size(pipe):
         return directly(pipe, asked, rule)
     offsets = noise_level_of(pipe, asked.size)
@@ -87,8 +83,7 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
 @contextmanager
 def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
-    """Let a network's rotary embedding see the coordinates of the image multiplied while the block runs; it
-    is as it was on any exit. Those of text stay, which Ovis and LongCat count along the image's axes.
+    """Multiply the image's coordinates that a rotary embedding sees while the block runs.
 
     Args:
         network: the denoiser.

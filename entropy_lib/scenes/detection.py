@@ -49,16 +49,12 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 def halved() -> nn.AvgPool2d:
-    """Half of the size, rounded up. (Strided kernels in bfloat16 gave gradients that are no numbers where a
-    side is 1.)
-    """
+    """Half of the size, rounded up. (Strided kernels in bfloat16 gave NaN where a side is 1.)"""
     return nn.AvgPool2d(2, ceil_mode=True)
 
 
 class DetectorNetwork(nn.Module):
-    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 1.25 M
-    parameters.
-    """
+    """Pixels `[n, 3, height, width]` in [-1, 1] to maps a quarter of the size; 1.25 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,8 +173,7 @@ def detector(folder: Path = MODEL) -> Detector:
 def true_layouts(
     detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
 ) -> pd.DataFrame:
-    """What the detector finds in test scenes drawn at each size: what a perfect model would get, and the
-    detector's own errors.
+    """What the detector finds in test scenes of each size: what a perfect model would get, and its errors.
 
     Args:
         detector: of `detection.detector()`.

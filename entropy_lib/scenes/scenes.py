@@ -276,9 +276,7 @@ def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarr
 def with_thing(
     canvas: UInt8[np.ndarray, "height width 3"], thing: Thing, box: Sequence[float]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An image with a thing drawn into a box (top, left, bottom, right); what lies outside the image is cut
-    off.
-    """
+    """An image with a thing drawn into a box (top, left, bottom, right), cut off at the border."""
     top, left, bottom, right = (round(value) for value in box)
     picture = sprite(thing.name, thing.design)
     picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.mirrored else picture

@@ -40,9 +40,7 @@ class Interval:
     def around(
         cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None
     ) -> "Interval":
-        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None; no limits
-        for one block.
-        """
+        """The t interval of blocks - 1 degrees of freedom; normal where `blocks` is None; NaN for one."""
         from scipy import stats
 
         check_level(level)
@@ -57,8 +55,7 @@ class Interval:
         )
 
     def within(self, least: float, most: float = math.inf, answers: int | None = None) -> "Interval":
-        """The same estimate with limits that a mean of bounded numbers can have, and an error for the
-        hypothesis that it is 0.
+        """The same with limits that a mean of bounded numbers can have, and an error if it were 0.
 
         The spread of such a mean depends on the mean itself, which the limits are solved for: Wilson's (1927)
         for a share, with t in place of the normal, on the number of answers that the standard error stands
@@ -102,9 +99,7 @@ class Interval:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the true value is 0; of blocks that are all the same, that of
-        the sign test.
-        """
+        """Two-sided, for a true value of 0; of blocks that are all the same, the sign test's."""
         from scipy import stats
 
         # no spread at all: as many signs that are the same

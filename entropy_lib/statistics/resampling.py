@@ -42,8 +42,7 @@ Values = Sequence[float] | Shaped[np.ndarray, " block"]
 def deal_blocks(
     prompts: Sequence[Hashable] | Shaped[np.ndarray, " image"], blocks: int = BLOCKS, seed: int = 0
 ) -> Int[np.ndarray, " image"]:
-    """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a
-    block.
+    """Deal the prompts into blocks, at random but always alike: all images of a prompt share a block.
 
     The result depends on the set of prompts and the seed, not on the order of the rows.
 
@@ -110,9 +109,7 @@ def _check_blocks(blocks: int, prompts: int) -> None:
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
-    """`labels` as an array, after checking that every one of `count` images has a block and no block is
-    empty.
-    """
+    """`labels` as an array, if each of `count` images has a block and no block is empty."""
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise InvalidInputError(

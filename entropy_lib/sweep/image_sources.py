@@ -1,5 +1,4 @@
-"""What a folder or an archive of images holds, read from its files alone: whatever they are named, none is
-left out.
+"""What a folder or an archive of images holds: whatever they are named, none is left out.
 
 A folder's files are all taken for images but hidden ones, tables of captions and what goes with images
 (`BESIDE`). Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any
