@@ -63,11 +63,7 @@ def restore_command(folder: str) -> str:
 
 @contextmanager
 def disk_words(place: Path | None = None) -> Iterator[None]:
-    """Within the block, what a disk refuses is said in a sentence.
-
-    Args:
-        place: the file that is being written under another name.
-    """
+    """Within the block, what a disk refuses is said in a sentence."""
     try:
         yield
     except OSError as error:
@@ -103,12 +99,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made.
-
-    Args:
-        name: whose value it is.
-        folder: that is to be written to.
-    """
+    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made."""
     try:
         with tempfile.TemporaryFile(dir=_there(folder)) as file:
             file.write(bytes(SPACE))

@@ -290,16 +290,12 @@ def analyse(folder: Folder, answers: Answers, level: _option(float, "Of the inte
     found = {"comparison": analysis.compare(used, level)}
     if used.first_score.notna().any():
         found["mean_scores"] = analysis.mean_scores(used, level)
-    if len({*used["first"], *used["second"]}) > 2:
-        found["strengths"] = analysis.strengths(used, level)
     for name, table in found.items():
         _show(table.round(3))
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, encoding="utf-8")
         say(f"{folder / name}.csv")
     say(f"left side favoured by {analysis.side_bias(used, level)}")
-    if used.rater.nunique() > 1:
-        say(f"Krippendorff's alpha {analysis.agreement(used, level)}")
 
 
 def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
@@ -360,11 +356,7 @@ def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback.
-
-    Args:
-        arguments: those of the process by default.
-    """
+    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback."""
     try:
         with disk_words():
             app(args=arguments)

@@ -1,9 +1,4 @@
-"""A notebook's parameters and their checks, read from its file without running it.
-
-Example:
-    >>> implied_type([0.1, 2]), implied_type(3)
-    (list[float], <class 'int'>)
-"""
+"""A notebook's parameters and their checks, read from its file without running it."""
 
 import ast
 import json

@@ -52,13 +52,7 @@ class ProfileRun:
 
 
 def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> ProfileRun:
-    """A run of a notebook in a profile, with an output folder that no run with other parameters has.
-
-    Args:
-        notebook: its file name without ending.
-        profile: name of a file in `notebooks/profiles/`, without ending.
-        overrides: values that replace those of the profile.
-    """
+    """A run of a notebook in a profile, with an output folder that no run with other parameters has."""
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
     own, overrides = _values(notebook, profile), overrides or {}

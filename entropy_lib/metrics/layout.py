@@ -86,13 +86,7 @@ class Detector:
 def summary(
     found: Sequence[Detection], names: Sequence[str], height: int, width: int
 ) -> Float[Tensor, " value"]:
-    """Nameable things of each name, illegible ones, the sum of visible shares, the covered share.
-
-    Args:
-        found: the things in one image.
-        names: that they can have.
-        height, width: of the image, in pixels.
-    """
+    """Nameable things of each name, illegible ones, the sum of visible shares, the covered share."""
     nameable = [one for one in found if one.legible >= LEGIBLE]
     counts = [sum(one.name == name for one in nameable) for name in names]
     visible = sum(one.visible for one in nameable)
@@ -104,12 +98,7 @@ def summary(
 def layout_values(
     rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]
 ) -> dict[str, Float[Tensor, " image"]]:
-    """What was found in each image against what was asked for; nan for a prompt that was not understood.
-
-    Args:
-        rows: of `Detector.images`.
-        asked: of `Detector.captions`.
-    """
+    """What was found in each image against what was asked for; nan for a prompt that was not understood."""
     name, count = asked[:, :1].nan_to_num().long(), asked[:, 1]
     # nameable; those of them of the asked name
     things, right = rows[:, :-REST].sum(1), rows.gather(1, name)[:, 0]

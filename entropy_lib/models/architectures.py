@@ -85,12 +85,7 @@ def build(
 ) -> DiffusionPipeline:
     """A pipeline of the named architecture with random weights, the same ones every time.
 
-    Args:
-        name: a name of `ARCHITECTURES`.
-        tiny: the small relative for tests (of the names in `TINY`), native size 64 x 64 px (FLUX: 1024 x
-            1024, which it does not say in its config).
-        device: "meta" for an architecture that takes no memory and cannot be run.
-        dtype: of the weights.
+    Those of `TINY` can be tiny: of native size 64 x 64 px, FLUX, which does not say it, of 1024 x 1024.
     """
     if name not in (known := TINY if tiny else ARCHITECTURES):
         raise UnknownNameError("architecture", name, known)

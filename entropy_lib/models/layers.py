@@ -557,13 +557,7 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
 def choose_layers(
     layers: Mapping[str, LayerTokens], wanted: str | Sequence[str] | None, attends: str | Sequence[str] | None
 ) -> list[str]:
-    """`select_layers`, of those whose attention is of certain kinds.
-
-    Args:
-        layers: as `layers_at` gives them.
-        wanted: names or patterns.
-        attends: "image", "image+text", "frames" or several in a list; None for all but frames.
-    """
+    """`select_layers`, of those whose attention is of certain kinds."""
     kinds = [attends] if isinstance(attends, str) else attends
     present = list(dict.fromkeys(layer.attends for layer in layers.values()))
     for kind in () if kinds is None else kinds or [()]:

@@ -1,9 +1,4 @@
-"""A model as its configuration files tell it: layers and sizes, of which nothing needs the weights.
-
-Example:
-    >>> outline_size("mini"), len(list(outline("mini").parameters())) > 0
-    ((64, 64), True)
-"""
+"""A model as its configuration files tell it: layers and sizes, of which nothing needs the weights."""
 
 import json
 from collections.abc import Iterable
@@ -27,9 +22,6 @@ DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae", "movq")
 
 def outline(model: str) -> nn.Module:
     """The denoising network of a model, configured as it is, on the meta device: without weights.
-
-    Args:
-        model: as for `load`.
 
     Raises:
         UnknownNameError: for an unknown model.

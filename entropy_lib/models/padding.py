@@ -12,10 +12,6 @@ PADDINGS = ("zeros", "reflect", "replicate", "circular")
 def set_padding(model: nn.Module, padding: str) -> None:
     """Let all convolutions of a network pad in one way; those of 1 x 1 see no border.
 
-    Args:
-        model: the network. Its weights stay as they are.
-        padding: "zeros", "reflect", "replicate" or "circular", under which a network knows no border.
-
     Example:
         >>> layer = nn.Conv2d(1, 1, 3, padding=1)
         >>> set_padding(layer, "circular"), layer.padding_mode

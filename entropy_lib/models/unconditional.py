@@ -41,15 +41,7 @@ class ByClass(ConsistencyModelPipeline):
         guidance_scale: float = 1.0,
         **options: Any,
     ) -> ImagePipelineOutput:
-        """Generate one image for each class.
-
-        Args:
-            prompt: as for `class_labels`, which says what is raised.
-            height, width: in pixels.
-            num_inference_steps: of the scheduler.
-            guidance_scale: does nothing, for there is no guidance.
-            options: of the call of `ConsistencyModelPipeline`: `generator`, `output_type`, ….
-        """
+        """Generate one image for each class."""
         self.asked_size, labels = (height, width), class_labels(self, prompt)
         return super().__call__(len(prompt), labels, num_inference_steps, **options)
 

@@ -75,15 +75,7 @@ class DenoiserCallTracker:
         latent_size: tuple[int, int],
         texts: Sequence[Tensor | list] = (),
     ) -> DenoiserCall:
-        """The call that the network is about to get.
-
-        Args:
-            caller: the pipeline, and the variables that it calls from.
-            batch: rows of the network's input.
-            timestep: that it is given.
-            latent_size: of the image that is generated.
-            texts: what else the network is given, states of the text among it.
-        """
+        """The call that the network is about to get."""
         step, value, planned = self._step(caller, timestep.flatten())
         branches = _branches(caller, batch)
         images = batch // len(branches)
@@ -155,11 +147,6 @@ def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
     """Refuse a batch that does not take its images in turn.
 
     Where rows are none of the pipeline's latents, nothing is said.
-
-    Args:
-        caller: the pipeline, and the variables that it calls from.
-        sample: rows of the network's input.
-        images: how many images each branch is taken to have.
     """
     latents = caller.variables.get("latents")
     if images < 2 or not isinstance(latents, Tensor):

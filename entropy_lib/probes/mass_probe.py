@@ -97,9 +97,6 @@ class MassProbe(AttentionWatcher):
 def where(mass: Float[np.ndarray, "height width"]) -> dict[str, float]:
     """Share on the outermost ring, and on the key that gets most.
 
-    Args:
-        mass: of each key; what it sums to is the whole of the image.
-
     Example:
         >>> sink = np.zeros((4, 6))
         >>> sink[0, 3], sink[2, 2] = 0.75, 0.25

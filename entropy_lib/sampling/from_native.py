@@ -86,12 +86,7 @@ def _resized_floats(
 
 
 def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate at native size, resize, put noise back and generate over it at the new size.
-
-    Args:
-        rule: of the second stage; at native size it changes nothing.
-        strength: the share of the sampler's steps that the second stage takes.
-    """
+    """Generate at native size, resize, put noise back and generate over it at the new size."""
     if int(asked.steps * strength) < 1:
         raise InvalidInputError(
             f"strength {strength:g} of {asked.steps} steps leaves no step to generate over; give more of "

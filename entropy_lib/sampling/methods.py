@@ -269,12 +269,7 @@ def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[s
 
 
 def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int]) -> None:
-    """What can be known of a method at a size before the model is there.
-
-    Args:
-        text: of the method.
-        size, native: height and width in pixels.
-    """
+    """What can be known of a method at a size before the model is there."""
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
             f"{method(text).name} at {Size(*size)}: there is no room for one window, which is "

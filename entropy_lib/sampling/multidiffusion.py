@@ -94,13 +94,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 @contextmanager
 def windowed(network: nn.Module, window: tuple[int, int], overlap: float = OVERLAP) -> Iterator[None]:
-    """Let a network predict through windows while the block runs; it is as it was on any exit.
-
-    Args:
-        network: of a family that takes latents `[batch, channel, height, width]`.
-        window: height and width in latent pixels.
-        overlap: of neighbouring windows, as a share of a window.
-    """
+    """Let a network predict through windows while the block runs; it is as it was on any exit."""
     if family(network).packed:
         raise UnsupportedModelError(
             f"{type(network).__name__} packs its latents and cannot see through windows; networks that take "

@@ -3,12 +3,6 @@
 A network takes from its timestep how much of what it sees is noise. At a size that it does not know, the
 level at which it denoises best may be another than the true one (NoiseShift, 2510.02307);
 `training/noise_levels.py` finds it on real images, by the network's own training loss.
-
-Example:
-    >>> from diffusers import DDIMScheduler
-    >>> curve = log_snr(DDIMScheduler())
-    >>> round(float(curve.timestep(curve.at(torch.tensor(300.0)))), 3)
-    300.0
 """
 
 import json

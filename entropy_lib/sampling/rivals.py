@@ -83,12 +83,7 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
 @contextmanager
 def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
-    """Multiply the image's coordinates that a rotary embedding sees while the block runs.
-
-    Args:
-        network: the denoiser.
-        height, width: what to multiply coordinates of rows and of columns by; 1 changes nothing.
-    """
+    """Multiply the image's coordinates that a rotary embedding sees while the block runs."""
     embedding = rotary_embedding(network)
     axes = len(embedding.axes_dim)
     first = 0 if axes == 2 else 1  # of three or four axes, the first counts images or words
@@ -174,12 +169,7 @@ def _level_of(own: SchedulerMixin, other: SchedulerMixin) -> Callable[[Tensor], 
 
 @contextmanager
 def timestep_replaced(network: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let a network be given other timesteps while the block runs; it is as it was on any exit.
-
-    Args:
-        network: the denoiser.
-        replace: timestep → timestep, of any shape.
-    """
+    """Let a network be given other timesteps while the block runs; it is as it was on any exit."""
     own = network.forward
 
     def forward(*args: object, **kwargs: object) -> object:

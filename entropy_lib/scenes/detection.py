@@ -100,14 +100,7 @@ def find(
     threshold: float = THRESHOLD,
     batch: int = 32,
 ) -> list[list[Detection]]:
-    """The things in each image, the surest first.
-
-    Args:
-        model: as `load` returns it.
-        images: of one size, at least 24 px a side.
-        threshold: least score of a centre.
-        batch: images at once.
-    """
+    """The things in each image, the surest first."""
     check_pictures(images)
     if min(images.shape[1:3]) < SMALLEST:
         raise InvalidInputError(

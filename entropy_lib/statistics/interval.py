@@ -1,9 +1,4 @@
-"""One type for every number that is uncertain: an estimate, its limits, and what they rest on.
-
-Example:
-    >>> print(wilson(14, 20))
-    0.7 [0.481, 0.855]
-"""
+"""One type for every number that is uncertain: an estimate, its limits, and what they rest on."""
 
 import math
 from dataclasses import dataclass, replace

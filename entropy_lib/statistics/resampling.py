@@ -12,12 +12,6 @@ repetitions.
 
 Images of one prompt are not independent, so blocks are made of whole prompts. Where two methods share prompts
 and seeds, the same blocks are deleted from both: what the pair has in common cancels.
-
-Example:
-    >>> scores = np.random.default_rng(0).normal(30, 5, size=400)
-    >>> labels = deal_blocks(range(400))
-    >>> print(jackknife(np.mean, scores, labels))
-    29.8 [29.3, 30.4]
 """
 
 import math
@@ -212,12 +206,6 @@ def from_deletions(
     Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and
     Computing 9, 3-8, 1999), with pseudo-values h θ - (h - 1) θ_(-j), h = n/m_j. For equal blocks it is the
     familiar se² = (B - 1)/B Σ (θ_(-j) - mean)².
-
-    Args:
-        whole: the statistic on all rows.
-        without: the statistic with each block left out.
-        sizes: rows in each block.
-        level, correct_bias: as for `jackknife`.
     """
     without, sizes = np.asarray(without, dtype=float), np.asarray(sizes, dtype=float)
     share = sizes.sum() / sizes
