@@ -202,11 +202,8 @@ def _check_activation(model: str, tag: str) -> None:
     if not weights or not network or bool(weights.get("quick_gelu")) == bool(network.get("quick_gelu")):
         return
     right = f"{model}-quickgelu"
-    advice = (
-        f"'open_clip:{right}/{tag}'"
-        if open_clip.get_pretrained_cfg(right, tag)
-        else "another pair of open_clip's list"
-    )
+    known = open_clip.get_pretrained_cfg(right, tag)
+    advice = f"'open_clip:{right}/{tag}'" if known else "another pair of open_clip's list"
     raise InvalidInputError(
         f"the weights {tag!r} of {model!r} were trained with another activation than this network has; "
         f"take {advice}"

@@ -169,10 +169,7 @@ def kernel_difference(
 
 def _matrices(features: FeatureRows, reference: FeatureRows) -> tuple[Tensor, Tensor]:
     """Both as tensors on one device, after checking them."""
-    features, reference = (
-        feature_matrix(features, least=2),
-        feature_matrix(reference, "the reference", least=2),
-    )
+    features, reference = feature_matrix(features, least=2), feature_matrix(reference, "the reference", 2)
     same_width(features, reference)
     return features, reference.to(features.device)
 

@@ -62,10 +62,8 @@ def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Te
 def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bin height width"]:
     """Strength of the gradient by direction."""
     padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-    across, down = (
-        padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2],
-        padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1],
-    )
+    across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     angle = torch.atan2(down, across)
     centres = torch.arange(BINS) * 2 * torch.pi / BINS
     away = (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs()

@@ -210,12 +210,8 @@ class Arguments:
         kind = self.config.get("class_embed_type")
         if kind in ("projection", "simple_projection"):
             return torch.zeros(1, self.config["projection_class_embeddings_input_dim"])
-        wanted = (
-            kind is not None
-            or self.config.get("num_class_embeds")
-            or self.config.get("norm_type") == "ada_norm_zero"
-        )
-        return torch.zeros(1, dtype=torch.long) if wanted else None
+        named = self.config.get("num_class_embeds") or self.config.get("norm_type") == "ada_norm_zero"
+        return torch.zeros(1, dtype=torch.long) if named or kind is not None else None
 
     def _added(self) -> dict | None:
         """What SDXL, Kandinsky and PixArt add to the time."""

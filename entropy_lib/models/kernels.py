@@ -472,11 +472,8 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
     heads = run.station.heads[layer]
     asked = used = kind.read(arguments, heads)
-    factors = [
-        factor
-        for factor in (listener.factor(run, layer, asked) for listener in listeners)
-        if not is_one(factor)
-    ]
+    every = [listener.factor(run, layer, asked) for listener in listeners]
+    factors = [factor for factor in every if not is_one(factor)]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
     changes, seen = [], asked

@@ -405,14 +405,9 @@ def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Trace
 
 def _told(leaf: Tensor) -> tuple:
     """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
-    counted = leaf.dtype == torch.bool or (
-        leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex()
-    )
-    return (
-        leaf.shape,
-        leaf.dtype,
-        leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None,
-    )
+    whole = leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex()
+    counted = (whole or leaf.dtype == torch.bool) and not leaf.is_meta and leaf.numel() <= COUNTED
+    return leaf.shape, leaf.dtype, leaf.cpu().numpy().tobytes() if counted else None
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
@@ -542,11 +537,8 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
     if wanted is None:
         return list(available)
     patterns = [wanted] if isinstance(wanted, str) else wanted
-    if (
-        not isinstance(patterns, Sequence)
-        or not patterns
-        or not all(isinstance(pattern, str) for pattern in patterns)
-    ):
+    texts = isinstance(patterns, Sequence) and all(isinstance(pattern, str) for pattern in patterns)
+    if not texts or not patterns:
         raise UnknownNameError("layer", wanted, available)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):

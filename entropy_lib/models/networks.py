@@ -117,11 +117,7 @@ class Family:
         places = places.reshape(-1, places.shape[-1])
         # FLUX Kontext counts images in the first column, its own first
         own = places[places[:, 0] == places[0, 0]]
-        rows, columns = (
-            (own.amax(0)[-2:] + 1).int().tolist()
-            if own.shape[-1] == 3
-            else (own.amax(0)[1:3] + 1).int().tolist()
-        )
+        rows, columns = (own.amax(0)[1:3] + 1).int().tolist()
         return 2 * rows, 2 * columns
 
     def text_length(self, args: tuple, kwargs: dict) -> int:
@@ -185,10 +181,7 @@ class Recorded:
 
     def at(self, height: int, width: int, text: int) -> dict:
         """The arguments of a call at another size, or with another length of text."""
-        sizes, frames = (
-            dict(zip(("height", "width"), (height, width), strict=True)),
-            self.arguments.get("num_frames") or 1,
-        )
+        sizes, frames = {"height": height, "width": width}, self.arguments.get("num_frames") or 1
         tokens, grown = self.size[0] * self.size[1], height * width
         lengths = {
             count * tokens // each: count * grown // each
@@ -216,13 +209,8 @@ class Recorded:
 
     def _places(self, value: Any, height: int, width: int) -> Any:
         """Places along frames, height and width, at another size."""
-        if not (
-            isinstance(value, list | tuple)
-            and len(value) == 3
-            and all(isinstance(each, Tensor) for each in value)
-        ):
-            return value
-        if any(each.ndim != 1 for each in value):
+        listed = value if isinstance(value, list | tuple) else ()
+        if len(listed) != 3 or not all(isinstance(each, Tensor) and each.ndim == 1 for each in listed):
             return value
         sides = (len(value[1]) * height // self.size[0], len(value[2]) * width // self.size[1])
         return [value[0], *(torch.arange(side) for side in sides)]

@@ -36,9 +36,5 @@ def restore_padding(model: nn.Module, before: Mapping[str, str]) -> None:
 
 def _convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Those that see a border, by name."""
-    named = model.named_modules()
-    return {
-        name: module
-        for name, module in named
-        if isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid")
-    }
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    return {name: module for name, module in found.items() if module.padding not in ((0, 0), "valid")}

@@ -25,10 +25,7 @@ def mend_batches(pipe: "DiffusionPipeline") -> "DiffusionPipeline":
 def timestep_of_each_image(network: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
     """Repeat the timesteps of a call until there is one for each image of the batch."""
     images, timestep = kwargs.get("hidden_states"), kwargs.get("timestep")
-    if (
-        not isinstance(images, Tensor)
-        or not isinstance(timestep, Tensor)
-        or len(timestep) in (1, len(images))
-    ):
+    tensors = isinstance(images, Tensor) and isinstance(timestep, Tensor)
+    if not tensors or len(timestep) in (1, len(images)):
         return None
     return args, kwargs | {"timestep": timestep.repeat_interleave(len(images) // len(timestep))}

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -152,14 +153,10 @@ def _attention(
     calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int
 ) -> Attention:
     """Of a module, from its calls at two sizes and with a longer text."""
-    both = [
-        number
-        for number, (base, wide, _) in enumerate(calls)
-        if wide.keys != base.keys and wide.queries != base.queries
-    ]
-    number = both[0] if both else 0
+    grows = [wide.keys != base.keys and wide.queries != base.queries for base, wide, _ in calls]
+    number = grows.index(True) if True in grows else 0
     base, wide, longer = calls[number]
-    if not both:
+    if True not in grows:
         frames = wide.keys == base.keys and wide.queries == base.queries and wide.rows != base.rows
         return Attention("frames" if frames else "cross" if wide.queries != base.queries else "text")
     image = round((wide.keys - base.keys) / (ratio - 1))
@@ -295,10 +292,9 @@ def _indices(index: Any) -> Any:
     masked = any(isinstance(part, Tensor) and part.dtype == torch.bool and not part.is_meta for part in parts)
     if not masked:
         return index
-    return tuple(
-        place
-        for part in parts
-        for place in (
-            part.nonzero(as_tuple=True) if isinstance(part, Tensor) and part.dtype == torch.bool else (part,)
-        )
-    )
+
+    def places(part: Any) -> tuple:
+        mask = isinstance(part, Tensor) and part.dtype == torch.bool
+        return part.nonzero(as_tuple=True) if mask else (part,)
+
+    return tuple(chain.from_iterable(map(places, parts)))

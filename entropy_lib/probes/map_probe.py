@@ -79,11 +79,8 @@ class MapProbe(AttentionWatcher):
         asking = query[:, call.first_query + row * place.width + column, None]
         weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(grid).cpu()
         counts = place.tokens, place.training_tokens
-        self.maps.append(
-            AttentionMap(
-                place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()
-            )
-        )
+        seen = (row, column), entropy.numpy(), weights.numpy()
+        self.maps.append(AttentionMap(place.layer, place.call.step, *counts, *seen))
 
     def _token(self, entropy: Float[Tensor, "height width"]) -> tuple[int, int]:
         """Row and column of the token at the place, or of the one of least entropy."""

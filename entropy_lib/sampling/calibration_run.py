@@ -69,14 +69,10 @@ def calibrate(
     with ResponseProbe(pipe, FACTORS, rows) as probe:
         images_of(pipe, asked, None)
     table = probe.table()
-    layers = {
-        name: LayerResponse(
-            training[name],
-            FACTORS,
-            part.groupby("head")[list(probe.measured)].mean().to_numpy().round(5).tolist(),
-        )
-        for name, part in table.groupby("layer", sort=False)
-    }
+    layers = {}
+    for name, part in table.groupby("layer", sort=False):
+        heads = part.groupby("head")[list(probe.measured)].mean()
+        layers[name] = LayerResponse(training[name], FACTORS, heads.to_numpy().round(5).tolist())
     source = f"{len(prompts)} prompts, {asked.steps} steps, guidance {asked.guidance:g}"
     found = Calibration({name: own[name] for name in layers}, layers, source)
     use_calibration(network, found)

@@ -78,11 +78,8 @@ def _resized_floats(
     image: Float[np.ndarray, "rows columns 3"], size: Size, filter: Image.Resampling
 ) -> Float[np.ndarray, "height width 3"]:
     """Pillow resizes floating-point numbers one channel at a time."""
-    channels = [
-        Image.fromarray(channel).resize((size.width, size.height), filter)
-        for channel in np.moveaxis(image, -1, 0)
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], -1)
+    channels, side = map(Image.fromarray, np.moveaxis(image, -1, 0)), (size.width, size.height)
+    return np.stack([np.asarray(channel.resize(side, filter)) for channel in channels], -1)
 
 
 def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
@@ -94,20 +91,13 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
         )
     second = _from_image(pipe)
     first, images = resized(pipe, asked, UNSCALED), []
-    options = {
-        "strength": strength,
-        "num_inference_steps": asked.steps,
-        "guidance_scale": asked.guidance,
-        "output_type": "np",
-    }
+    options = {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance, "output_type": "np"}
     with under_rule(pipe, rule):
         for start in range(0, len(first), asked.batch):
             part = slice(start, start + asked.batch)
-            begun = {
-                "image": [Image.fromarray(image) for image in first[part]],
-                "generator": generators(asked.seeds[part]),
-            }
-            made = second(list(asked.prompts[part]), **begun, **options).images
+            begun = {"image": list(map(Image.fromarray, first[part])), "strength": strength}
+            noise = generators(asked.seeds[part])
+            made = second(list(asked.prompts[part]), generator=noise, **begun, **options).images
             images.append(as_output(made, asked.output))
     return np.concatenate(images)
 

@@ -38,6 +38,7 @@ from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_lis
 from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
+SYNTAX = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?")
 # of `resized`
 FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 FILTER = "bicubic"
@@ -170,11 +171,7 @@ def method(text: str | Rule | Method) -> Method:
         return text
     if isinstance(text, Rule):
         return Method(DIRECT, None, text.name)
-    found = (
-        re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text)
-        if isinstance(text, str)
-        else None
-    )
+    found = SYNTAX.fullmatch(text) if isinstance(text, str) else None
     if found is None or found[1] not in METHODS:
         return _direct(text, found)
     kind, value, rule_text = found.groups()

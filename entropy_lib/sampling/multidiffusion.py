@@ -30,6 +30,8 @@ from entropy_lib.sampling.methods import OVERLAP, Images
 from entropy_lib.sampling.request import Request
 from entropy_lib.sizes import Size
 
+CLIPS = ("clip_sample", "thresholding", "clip_denoised")  # what makes a sampler clip, by its configuration
+
 
 def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: float) -> Images:
     """Generate through windows of native size that overlap by a share of a window.
@@ -52,12 +54,8 @@ def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: 
 
 def check_scheduler(scheduler: object) -> None:
     """InvalidInputError for a sampler that is not linear in the prediction."""
-    clips = [
-        name
-        for name in ("clip_sample", "thresholding", "clip_denoised")
-        if getattr(getattr(scheduler, "config", None), name, False)
-    ]
-    if clips:
+    config = getattr(scheduler, "config", None)
+    if clips := [name for name in CLIPS if getattr(config, name, False)]:
         raise InvalidInputError(
             f"{type(scheduler).__name__} has {clips[0]}=True, and windows cannot be averaged before a "
             f"sampler that clips; take one with {clips[0]}=False"

@@ -131,11 +131,8 @@ def check_samples(prompts: Sequence[str], seeds: Sequence[int]) -> None:
 
 def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], bool]) -> None:
     """InvalidInputError unless `values` is a list, or the like, of at least one, all of which fit."""
-    if (
-        isinstance(values, str | bytes | Mapping)
-        or not hasattr(values, "__len__")
-        or not hasattr(values, "__getitem__")
-    ):
+    listed = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not listed or isinstance(values, str | bytes | Mapping):
         raise InvalidInputError(f"{name} is {values!r}; it must be a list of {kind}")
     if not len(values):
         raise InvalidInputError(f"{name} is empty; give at least one")

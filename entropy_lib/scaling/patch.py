@@ -250,17 +250,12 @@ def apply_scale(
             f"{attends!r}; el.training_tokens lists the layers"
         )
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
-    state = ModelScale(
-        network,
-        chosen_rule,
-        latent_size,
-        {
-            name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
-            for name in names
-        },
-        observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
+    parts = (
+        LayerScale(name, chosen_rule, training[name], calibration, found[name].attends) for name in names
     )
-    _put(network, state)
+    observes = calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"]
+    state = {part.name: part for part in parts}
+    _put(network, ModelScale(network, chosen_rule, latent_size, state, observes=observes))
     return model
 
 

@@ -187,12 +187,8 @@ def captions(world: World = FULL) -> dict[str, Facts]:
 
 
 def _single(name: str, design: str, random: np.random.Generator) -> Thing:
-    return Thing(
-        name,
-        design,
-        *_rounded(random.uniform(*SINGLE), *random.random(2)),
-        mirrored=bool(random.random() < 0.5),
-    )
+    side_and_place = _rounded(random.uniform(*SINGLE), *random.random(2))
+    return Thing(name, design, *side_and_place, mirrored=bool(random.random() < 0.5))
 
 
 def _pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
@@ -258,19 +254,14 @@ def inside(one: Scene, height: int, width: int) -> Bool[np.ndarray, "height widt
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
     """The background alone."""
     shorter = min(height, width)
-    rows, columns = (
-        (np.arange(height) + 0.5 - height / 2)[:, None] / shorter,
-        (np.arange(width) + 0.5 - width / 2) / shorter,
-    )
-    along = rows * np.sin(ground.angle) + columns * np.cos(ground.angle)
+    rows, columns = ((np.arange(side) + 0.5 - side / 2) / shorter for side in (height, width))
+    along = rows[:, None] * np.sin(ground.angle) + columns * np.cos(ground.angle)
     if ground.waves:
         share = 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
     else:
         share = (along - along.min()) / (along.max() - along.min())
-    mixed = np.asarray(ground.first) + share[..., None] * (
-        np.asarray(ground.second) - np.asarray(ground.first)
-    )
-    return (255 * mixed + 0.5).astype(np.uint8)
+    first, second = np.asarray(ground.first), np.asarray(ground.second)
+    return (255 * (first + share[..., None] * (second - first)) + 0.5).astype(np.uint8)
 
 
 def with_thing(

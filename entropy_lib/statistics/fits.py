@@ -190,11 +190,8 @@ def cluster_mean(
     """
     check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
-    per_cluster = (
-        _columns(table, [*keys, cluster, value])
-        .groupby([*keys, cluster], sort=False, observed=True)[value]
-        .mean()
-    )
+    groups = _columns(table, [*keys, cluster, value]).groupby([*keys, cluster], sort=False, observed=True)
+    per_cluster = groups[value].mean()
     grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"])
     means = [Interval.around(*row[:2], level, int(row[2])) for row in grouped.itertuples(index=False)]
     means = [mean.within(*bounds) for mean in means] if bounds else means

@@ -40,14 +40,8 @@ class Interval:
 
         check_level(level)
         reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
-        return cls(
-            float(estimate),
-            float(estimate - reach),
-            float(estimate + reach),
-            level,
-            float(standard_error),
-            blocks,
-        )
+        low, high = float(estimate - reach), float(estimate + reach)
+        return cls(float(estimate), low, high, level, float(standard_error), blocks)
 
     def within(self, least: float, most: float = math.inf, answers: int | None = None) -> "Interval":
         """The same with limits that a mean of bounded numbers can have, and an error if it were 0.
@@ -73,11 +67,8 @@ class Interval:
         alike = (answers or self.blocks or 2) - 1.0
         if most == math.inf:
             size = mean / error**2 if error else alike
-            middle, half, shrink = (
-                mean + square / size / 2,
-                math.sqrt(square / size * (mean + square / size / 4)),
-                1.0,
-            )
+            middle, shrink = mean + square / size / 2, 1.0
+            half = math.sqrt(square / size * (mean + square / size / 4))
             at_nothing = nothing / size
         else:
             width, share, zero = most - least, mean / (most - least), nothing / (most - least)
@@ -99,13 +90,8 @@ class Interval:
 
         # no spread at all: as many signs that are the same
         if self.standard_error <= EQUAL * abs(self.estimate):
-            return (
-                1.0
-                if self.estimate == 0
-                else 0.0
-                if self.blocks is None
-                else min(2.0 ** (1 - self.blocks), 1.0)
-            )
+            alike = 0.0 if self.blocks is None else min(2.0 ** (1 - self.blocks), 1.0)
+            return 1.0 if self.estimate == 0 else alike
         return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
 
     def columns(self, name: str = "estimate") -> dict[str, float]:

@@ -47,18 +47,9 @@ def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float 
         for name in part.method.drop_duplicates():
             if name != against:
                 change = paired_change(part, name, against, level)
-                rows.append(
-                    {
-                        "size": size,
-                        "metric": metric,
-                        "method": name,
-                        **change.columns(),
-                        "p_value": change.p_value,
-                    }
-                )
-    return holm(
-        pd.DataFrame(rows, columns=["size", "metric", "method", "estimate", "low", "high", "p_value"])
-    )
+                rows.append((size, metric, name, *change.columns().values(), change.p_value))
+    names = ["size", "metric", "method", "estimate", "low", "high", "p_value"]
+    return holm(pd.DataFrame(rows, columns=names))
 
 
 def best_on_tuning(

@@ -54,10 +54,8 @@ def forest(
         difference_lines(ax, part.set_index("line").reindex(lines.index), key[0], list(lines))
         ax.set_title(" at ".join(key) if len(key) > 1 else METRICS[key[0]].title)
         ax.set_yticks(range(len(lines)), lines.index, fontsize="small")
-    first, other = (
-        next(iter(palette)) if len(palette) == 1 else "each method",
-        against or table.against.iloc[0],
-    )
+    first = next(iter(palette)) if len(palette) == 1 else "each method"
+    other = against or table.against.iloc[0]
     figure.supxlabel(f"{first} less {other}, same prompts and noise", fontsize="medium")
     return figure
 
