@@ -25,22 +25,10 @@ PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"
 HOST = re.sub(r"\W", "_", socket.gethostname())
 SPACE = 2**20  # bytes that a folder must take: what a page, a plan or a table needs at least
-REFUSALS = {  # what the system says of a disk or a place on it, in words
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "all of the disk that this user may fill is full",
-    errno.EFBIG: "no larger file may be written there",
-    errno.EROFS: "that disk can only be read",
-    errno.EACCES: "this user may not",
-    errno.EPERM: "this user may not",
-    errno.ENOTDIR: "a file lies where a folder should be",
-    errno.EEXIST: "something else lies there",
-    errno.EISDIR: "a folder lies where the file should be",
-    errno.ENOTEMPTY: "a folder lies where the file should be",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its links lead in a circle",
-    errno.EIO: "the disk fails",
-    errno.ESTALE: "the disk is no longer there",
-}
+REFUSALS = {  # of a disk or a place on it
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE,
+}  # fmt: skip
 
 
 def workplace() -> Path:
@@ -71,7 +59,7 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
             raise
         beside = place and (error.filename is None or Path(error.filename).parent == place.parent)
         named = (place if beside else error.filename) or "a file"
-        refusal = f"{named} cannot be used: {REFUSALS[error.errno]}"
+        refusal = f"{named} cannot be used: {os.strerror(error.errno)}"
         advice = "make room or name another place, and start the same command again"
         raise NotWrittenError(f"{refusal}; {advice}. What was finished before stays") from error
 
@@ -104,8 +92,7 @@ def check_writable(name: str, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=_there(folder)) as file:
             file.write(bytes(SPACE))
     except OSError as error:
-        reason = REFUSALS.get(error.errno, "no folder can be made there")
-        refusal = f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}"
+        refusal = f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {error.strerror}"
         raise InvalidInputError(f"{refusal}; make room or name another") from None
 
 

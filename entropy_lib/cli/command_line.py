@@ -128,7 +128,7 @@ def calibrate(
     device: _option(str, "auto, cpu, cuda, mps.") = "auto",
     dtype: _option(str, "auto, float32, float16, bfloat16.") = "auto",
 ) -> None:
-    """Measure what equal-entropy and ultraimage need to know of a model; notebook 11 takes the file."""
+    """Measure what equal-entropy needs to know of a model; notebook 11 takes the file."""
     from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
     from entropy_lib.sampling.calibration_run import calibrate as measure  # diffusers is slow to import
 

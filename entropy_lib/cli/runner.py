@@ -1,8 +1,5 @@
 """Runs the notebooks with papermill: parameters first, failures saved and named, resumed after a stop.
 
-    python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
-    python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
-
 The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do
 what they write. What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which
 the folder of output has too, says whether the same run would give the same again.

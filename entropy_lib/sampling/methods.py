@@ -1,21 +1,6 @@
 """All methods to make an image of some size, chosen by a string as rules are. Loads nothing heavy.
 
-To add one, write its function and give it a line in `METHODS`.
-
-    "unscaled", "direct"   as the model is, without a scale rule
-    "paper"                directly, under that scale rule; "direct + paper" says the same
-    "resized(lanczos)"     native, then resized by that filter
-    "super-resolved"       native, then given finer pixels by back-projection
-    "multidiffusion(0.5)"  through windows that overlap by half
-    "two-stage(0.7) + paper"
-
-and what one would change if attention were not the cause:
-
-    "schedule-shift"       more noise for more pixels
-    "noise-told + paper"   the network is given the noise level at which it works best at this size
-    "padding(circular)"    other positional information
-    "positions(interpolated) + paper"
-                           rotary positions in the range of training; "positions(0.5)" half of the way
+What there is stands in docs/rules.md. To add one, write its function and give it a line in `METHODS`.
 
 Example:
     >>> [method(text).name for text in ("two-stage( 0.6 )+ paper", "multidiffusion(.5)", "direct + paper")]

@@ -3,12 +3,6 @@
 A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
 same thing.
 
-    schedule-shift   more noise for more pixels, as in SD3 and FLUX; the network is given its level
-    noise-told       the same noise, but the network is given another level, the one at which it denoises
-                     images of this size best (after NoiseShift, 2510.02307)
-    padding          what convolutions see beyond the border: all that a UNet like SD's knows of places
-    positions        rotary positions, brought into the range of training (Chen et al. 2023, 2306.15595)
-
 Example:
     >>> from diffusers import DDIMScheduler
     >>> plain = DDIMScheduler(prediction_type="v_prediction")

@@ -34,7 +34,7 @@ from torch import nn
 from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.layers import query_product, training_tokens
-from entropy_lib.scaling.rules import FORMULAS, Rule
+from entropy_lib.scaling.rules import Rule
 
 SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
@@ -183,8 +183,6 @@ class Calibration:
         response = self.layers[layer]
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
-        if chosen.formula is FORMULAS["ultraimage"]:
-            return self._ultraimage(response, tokens, chosen.parameter)
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
@@ -198,15 +196,6 @@ class Calibration:
                 f"scale rule {chosen.name!r}: at {counts} the entropy that it wants is out of reach in every "
                 "head of every layer; take a size nearer the native one, or another rule"
             )
-
-    def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
-        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h: entropies over ln T; 1 below T (unpublished)."""
-        if tokens < response.training_tokens:
-            return LayerFactors((1.0,))
-        ratios = [each.at_native() / math.log(each.training_tokens) for each in self.layers.values()]
-        low, high = min(map(np.min, ratios)), max(map(np.max, ratios))
-        own = response.at_native() / math.log(response.training_tokens)
-        return LayerFactors(tuple((1 + (largest - 1) * ((high - own) / (high - low)) ** 2).tolist()))
 
     def write(self, path: Path | str) -> Path:
         """Keep it as JSON, whole or not at all."""

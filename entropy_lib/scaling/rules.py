@@ -41,7 +41,7 @@ class Formula:
     """One family of rules.
 
     Attributes:
-        factor: of N, T and the parameter; None where all factors come from a calibration.
+        factor: of N, T and the parameter.
         source: what it is, and where it comes from.
         example: of its parameter; None for a family without one.
         default: the parameter where none is written.
@@ -50,7 +50,7 @@ class Formula:
         words: parameters that are no numbers; the factors then come from a calibration.
     """
 
-    factor: Callable[[float, float, float | None], float] | None
+    factor: Callable[[float, float, float | None], float]
     source: str
     example: float | None = None
     default: float | None = None
@@ -78,12 +78,6 @@ FORMULAS = {
         default=1.0,
         largest=20.0,
         words=("layers", "heads"),
-    ),
-    "ultraimage": Formula(
-        None,
-        "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only",
-        example=1.3,
-        default=1.3,
     ),
     "gamma": Formula(
         lambda n, t, gamma: math.sqrt(gamma * math.log(n) / math.log(t)),
@@ -116,7 +110,7 @@ class Rule:
     @property
     def calibrated(self) -> bool:
         """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
-        return self.formula.factor is None or isinstance(self.parameter, str)
+        return isinstance(self.parameter, str)
 
     @property
     def exponent(self) -> float | None:
@@ -218,9 +212,8 @@ def rule(text: str | Rule) -> Rule:
     Args:
         text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either
             sign, the others positive, up to 100 (b: 20; "equal-entropy" alone means b = 1);
-            "equal-entropy(layers)", "equal-entropy(heads)", "ultraimage", whose factors come from a
-            calibration; each of them with levels, "[0,1]", and a window, "@0-0.4", behind it. A `Rule` is
-            returned as it is.
+            "equal-entropy(layers)" and "equal-entropy(heads)", whose factors come from a calibration; each of
+            them with levels, "[0,1]", and a window, "@0-0.4", behind it. A `Rule` is returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
