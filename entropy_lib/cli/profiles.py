@@ -37,17 +37,11 @@ COMMON, EXTENDS = "common", "extends"
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """A notebook in a profile.
+    """A notebook in a profile."""
 
-    Args:
-        parameters: checked.
-        changed: those of them that are not the profile's.
-        name: of the folders that the run has alone: the profile's, and where anything was changed a checksum
-            of that.
-    """
-
-    parameters: Parameters
-    changed: dict[str, Any]
+    parameters: Parameters  # checked
+    changed: dict[str, Any]  # those of them that are not the profile's
+    # of the folders that the run has alone: the profile's, and where anything was changed a checksum of that
     name: str
 
 

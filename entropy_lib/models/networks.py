@@ -32,21 +32,16 @@ PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one class and configuration are called.
+    """How networks of one class and configuration are called."""
 
-    Attributes:
-        parameters: of `forward`.
-        layout: of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the
-            height, "frames" with frames before the channels, "last" with channels last, "packed" `[batch,
-            token, channel]` with a token for 2 x 2 latent pixels, "row" with one for each, "patches" of them,
-            "codes" `[batch, height, width]`.
-        latent_multiple: height and width in latent pixels must be multiples of this.
-        text_tokens: text tokens of a default call where text joins the self-attention; 0 where it does not.
-    """
-
-    parameters: Mapping[str, inspect.Parameter] = field(hash=False)
+    parameters: Mapping[str, inspect.Parameter] = field(hash=False)  # of `forward`
+    # of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the height,
+    # "frames" with frames before the channels, "last" with channels last, "packed" `[batch, token, channel]`
+    # with a token for 2 x 2 latent pixels, "row" with one for each, "patches" of them, "codes" `[batch,
+    # height, width]`
     layout: str
-    latent_multiple: int = 1
+    latent_multiple: int = 1  # height and width in latent pixels must be multiples of this
+    # text tokens of a default call where text joins the self-attention; 0 where it does not
     text_tokens: int = 0
     recorded: "Recorded | None" = None
     masks: bool = False
@@ -162,17 +157,11 @@ def frozen(config: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """One real call of a network: its arguments, without their numbers.
+    """One real call of a network: its arguments, without their numbers."""
 
-    Attributes:
-        arguments: by name, tensors on the meta device.
-        size: height and width in latent pixels; for packed latents, as they say.
-        text: tokens of `encoder_hidden_states`.
-    """
-
-    arguments: dict
-    size: Size
-    text: int
+    arguments: dict  # by name, tensors on the meta device
+    size: Size  # height and width in latent pixels; for packed latents, as they say
+    text: int  # tokens of `encoder_hidden_states`
 
     @property
     def places(self) -> list[str]:

@@ -39,24 +39,16 @@ class TracedCall:
 
 @dataclass(frozen=True)
 class Attention:
-    """What one module's attention is.
+    """What one module's attention is."""
 
-    Attributes:
-        attends: "image", "image+text", "text" (what does not grow with the image), "frames" (each place by
-            itself) or "cross" (an image asks something else).
-        text: how many keys each token of text adds.
-        other: keys that are neither image nor text.
-        image: keys that are the image's, at the size that its structure was compared at.
-        part: which of the parts that the keys are joined from is the image.
-        call: which call of the module it is.
-    """
-
+    # "image", "image+text", "text" (what does not grow with the image), "frames" (each place by itself) or
+    # "cross" (an image asks something else)
     attends: str
-    text: int = 0
-    other: int = 0
-    image: int = 0
-    part: int = 0
-    call: int = 0
+    text: int = 0  # how many keys each token of text adds
+    other: int = 0  # keys that are neither image nor text
+    image: int = 0  # keys that are the image's, at the size that its structure was compared at
+    part: int = 0  # which of the parts that the keys are joined from is the image
+    call: int = 0  # which call of the module it is
 
     @property
     def is_self(self) -> bool:

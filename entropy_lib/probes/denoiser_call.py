@@ -34,24 +34,16 @@ GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 
 @dataclass(frozen=True)
 class DenoiserCall:
-    """One call of the denoiser.
+    """One call of the denoiser."""
 
-    Attributes:
-        step: position in the schedule, from 0.
-        timestep: its value there.
-        branches: what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a
-            call beyond those that the schedule plans, as FLUX makes for true guidance.
-        images: of each branch.
-        first_image: how many images earlier batches had.
-        latent_size: height and width.
-    """
-
-    step: int
-    timestep: float
+    step: int  # position in the schedule, from 0
+    timestep: float  # its value there
+    # what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a call beyond
+    # those that the schedule plans, as FLUX makes for true guidance
     branches: tuple[str, ...]
-    images: int
-    first_image: int
-    latent_size: tuple[int, int]
+    images: int  # of each branch
+    first_image: int  # how many images earlier batches had
+    latent_size: tuple[int, int]  # height and width
 
 
 class DenoiserCallTracker:

@@ -49,32 +49,22 @@ COLUMNS = [
 class Configuration:
     """One thing to measure: one model, one method, one size.
 
-    Attributes:
-        model: as for `load`.
-        size: "64x96", or (height, width) in pixels.
-        method: by which images are generated, as for `generate`.
-        part: "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no
-        guidance.
-        images: generated together, or the batch of the call.
-        steps, guidance: of the sampler; the model's own where None.
-        dtype, device: as for `load`.
-        random_weights: the exact architecture untrained; time and memory do not depend on weights.
-
     Example:
         >>> Configuration("mini", "64x96", "paper").label
         'mini, paper, 64x96, image'
     """
 
-    model: str
-    size: SizeLike
-    method: str = "unscaled"
+    model: str  # as for `load`
+    size: SizeLike  # "64x96", or (height, width) in pixels
+    method: str = "unscaled"  # by which images are generated, as for `generate`
+    # "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance
     part: str = "image"
-    images: int = 1
-    steps: int | None = None
-    guidance: float | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    random_weights: bool = False
+    images: int = 1  # generated together, or the batch of the call
+    steps: int | None = None  # of the sampler; the model's own where None
+    guidance: float | None = None  # of the sampler; the model's own where None
+    dtype: str = "auto"  # as for `load`
+    device: str = "auto"  # as for `load`
+    random_weights: bool = False  # the exact architecture untrained; time and memory do not depend on weights
 
     def __post_init__(self) -> None:
         chosen = method(self.method)

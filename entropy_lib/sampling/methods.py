@@ -41,30 +41,19 @@ Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of method.
+    """One kind of method."""
 
-    Attributes:
-        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked
-            `Request`, the name of the scale rule, and the value of the option if there is one.
-        option: name of the one argument that a method's string may give in brackets, or None.
-        default: its value; None where the string must give it.
-        largest: for a number, which must be above 0; None where only words will do.
-        words: {what a string may say: value}.
-        ruled: whether a scale rule can change anything.
-        identity: whether it makes what `direct` makes at native size.
-        from_native: whether it begins with an image of native size, and so with the noise of one.
-        windows: whether it looks through windows of native size.
-    """
-
+    # where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name
+    # of the scale rule, and the value of the option if there is one
     function: str
-    option: str | None = None
-    default: float | str | None = None
-    largest: float | None = None
-    words: Mapping[str, float | str] = field(default_factory=dict)
-    ruled: bool = True
-    identity: bool = True
-    from_native: bool = False
-    windows: bool = False
+    option: str | None = None  # name of the one argument that a method's string may give in brackets, or None
+    default: float | str | None = None  # its value; None where the string must give it
+    largest: float | None = None  # for a number, which must be above 0; None where only words will do
+    words: Mapping[str, float | str] = field(default_factory=dict)  # {what a string may say: value}
+    ruled: bool = True  # whether a scale rule can change anything
+    identity: bool = True  # whether it makes what `direct` makes at native size
+    from_native: bool = False  # whether it begins with an image of native size, and so with the noise of one
+    windows: bool = False  # whether it looks through windows of native size
 
 
 METHODS = {

@@ -60,16 +60,12 @@ def log_snr(scheduler: SchedulerMixin) -> LogSnr:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """At which levels a network denoises best, by size.
+    """At which levels a network denoises best, by size."""
 
-    Attributes:
-        lengths: {layer: length of its query projection}, by which the network is recognised.
-        offsets: {"96x96": `Offsets`}.
-        losses: {"96x96": [[loss of each offset that was tried] of each timestep]}.
-    """
-
+    # {layer: length of its query projection}, by which the network is recognised
     lengths: Mapping[str, float]
-    offsets: Mapping[str, Offsets]
+    offsets: Mapping[str, Offsets]  # {"96x96": `Offsets`}
+    # {"96x96": [[loss of each offset that was tried] of each timestep]}
     losses: Mapping[str, Sequence[Sequence[float]]]
 
     @classmethod

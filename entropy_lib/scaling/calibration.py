@@ -49,32 +49,21 @@ SAME = 0.01  # relative difference of lengths up to which weights are the same, 
 
 @dataclass(frozen=True)
 class LayerFactors:
-    """What a calibrated rule multiplies the queries of a layer by.
+    """What a calibrated rule multiplies the queries of a layer by."""
 
-    Attributes:
-        factors: one for each head, or a single one for all.
-        clamped: for how many of them no factor gives the wanted entropy.
-    """
-
-    factors: tuple[float, ...]
-    clamped: int = 0
+    factors: tuple[float, ...]  # one for each head, or a single one for all
+    clamped: int = 0  # for how many of them no factor gives the wanted entropy
 
 
 @dataclass(frozen=True)
 class LayerResponse:
-    """Entropy of one layer at native size against the softmax scale.
-
-    Attributes:
-        training_tokens: T.
-        factors: of the scale, ascending, 1 among them.
-        entropies: in nats, `[head][factor]`.
-    """
+    """Entropy of one layer at native size against the softmax scale."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    training_tokens: int
-    factors: tuple[float, ...]
-    entropies: Sequence[Sequence[float]]
+    training_tokens: int  # T
+    factors: tuple[float, ...]  # of the scale, ascending, 1 among them
+    entropies: Sequence[Sequence[float]]  # in nats, `[head][factor]`
 
     def __post_init__(self) -> None:
         factors, count = np.asarray(self.factors, dtype=float), len(self.factors)

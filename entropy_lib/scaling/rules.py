@@ -38,26 +38,16 @@ def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> f
 
 @dataclass(frozen=True)
 class Formula:
-    """One family of rules.
+    """One family of rules."""
 
-    Attributes:
-        factor: of N, T and the parameter.
-        source: what it is, and where it comes from.
-        example: of its parameter; None for a family without one.
-        default: the parameter where none is written.
-        least, largest: parameters that are accepted; 0 itself only where less is.
-        identity: whether the factor is 1 at N = T.
-        words: parameters that are no numbers; the factors then come from a calibration.
-    """
-
-    factor: Callable[[float, float, float | None], float]
-    source: str
-    example: float | None = None
-    default: float | None = None
-    least: float = 0.0
-    largest: float = 100.0
-    identity: bool = True
-    words: tuple[str, ...] = ()
+    factor: Callable[[float, float, float | None], float]  # of N, T and the parameter
+    source: str  # what it is, and where it comes from
+    example: float | None = None  # of its parameter; None for a family without one
+    default: float | None = None  # the parameter where none is written
+    least: float = 0.0  # parameters that are accepted; 0 itself only where less is
+    largest: float = 100.0  # parameters that are accepted; 0 itself only where less is
+    identity: bool = True  # whether the factor is 1 at N = T
+    words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
 
 
 FORMULAS = {

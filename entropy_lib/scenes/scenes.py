@@ -52,20 +52,13 @@ PLURALS = {
 
 @dataclass(frozen=True)
 class World:
-    """What scenes are made of.
+    """What scenes are made of."""
 
-    Attributes:
-        name: for files.
-        names, designs: of the sprites.
-        colour_stated, design_stated: shares of captions that tell the ground's colour and the sprite's
-            design.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    designs: tuple[str, ...]
-    colour_stated: float
-    design_stated: float
+    name: str  # for files
+    names: tuple[str, ...]  # of the sprites
+    designs: tuple[str, ...]  # of the sprites
+    colour_stated: float  # shares of captions that tell the ground's colour and the sprite's design
+    design_stated: float  # shares of captions that tell the ground's colour and the sprite's design
 
 
 FULL = World("full", sprites.NAMES, sprites.DESIGNS, colour_stated=0.8, design_stated=0.75)
@@ -76,21 +69,14 @@ SIMPLE = World("simple", NAMEABLE, ("twemoji",), colour_stated=0.9, design_state
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene.
+    """One thing of a scene."""
 
-    Attributes:
-        name, design: which sprite.
-        side: longer side of the thing, as a share of the frame's shorter side.
-        down, right: where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other.
-        mirrored: whether the sprite is mirrored.
-    """
-
-    name: str
-    design: str
-    side: float
-    down: float
-    right: float
-    mirrored: bool = False
+    name: str  # which sprite
+    design: str  # which sprite
+    side: float  # longer side of the thing, as a share of the frame's shorter side
+    down: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
+    right: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
+    mirrored: bool = False  # whether the sprite is mirrored
 
     def extent(self, shorter: float) -> tuple[float, float]:
         """Height and width in the unit of `shorter`, the frame's shorter side."""
@@ -109,22 +95,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Background:
-    """A two-coloured ground.
+    """A two-coloured ground."""
 
-    Attributes:
-        colour: its name, one of `COLOURS`.
-        first, second: two colours of that name, red, green and blue in [0, 1].
-        angle: direction in which it changes, radians.
-        waves: 0 for a gradient from one border to the other, else waves per shorter side.
-        phase: of the waves, radians.
-    """
-
-    colour: str
-    first: tuple[float, float, float]
-    second: tuple[float, float, float]
-    angle: float
-    waves: float = 0.0
-    phase: float = 0.0
+    colour: str  # its name, one of `COLOURS`
+    first: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
+    second: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
+    angle: float  # direction in which it changes, radians
+    waves: float = 0.0  # 0 for a gradient from one border to the other, else waves per shorter side
+    phase: float = 0.0  # of the waves, radians
 
 
 @dataclass(frozen=True)

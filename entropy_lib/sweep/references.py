@@ -65,18 +65,12 @@ class DamagedReferenceWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Real images in a fixed order, read one at a time.
+    """Real images in a fixed order, read one at a time."""
 
-    Attributes:
-        name: what it was made from.
-        rows: an indexable table whose rows hold the encoded image and perhaps a caption.
-        image, caption: their columns; no caption column is None.
-    """
-
-    name: str
-    rows: Sequence[Mapping]
-    image: str
-    caption: str | None
+    name: str  # what it was made from
+    rows: Sequence[Mapping]  # an indexable table whose rows hold the encoded image and perhaps a caption
+    image: str  # their columns; no caption column is None
+    caption: str | None  # their columns; no caption column is None
 
     def __len__(self) -> int:
         return len(self.rows)
