@@ -20,11 +20,6 @@ def full_precision(device: torch.device | None = None) -> Iterator[None]:
 
     Args:
         device: where the products are computed; None for wherever that may be.
-
-    Example:
-        >>> with torch.autocast("cpu", torch.bfloat16), full_precision():
-        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-        torch.float32
     """
     kinds = ("cpu", "cuda") if device is None else (device.type,)
     backends = [backend for kind in kinds for backend in _backends(kind)]

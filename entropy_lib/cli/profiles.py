@@ -132,12 +132,7 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters from the command line, each read as YAML; of a name given twice the last value counts.
-
-    Example:
-        >>> overrides(["steps=10", "sizes=[32x32, 64x64]"])
-        {'steps': 10, 'sizes': ['32x32', '64x64']}
-    """
+    """Parameters from the command line, each read as YAML; of a name given twice the last value counts."""
     values = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -174,12 +169,7 @@ for _kind, _pattern in {
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats.
-
-    Example:
-        >>> load_yaml("[1e-3, 0x64, no, -2]")
-        [0.001, '0x64', 'no', -2]
-    """
+    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats."""
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

@@ -8,7 +8,6 @@ Example:
 
 import itertools
 import json
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -95,16 +94,6 @@ def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
     limits = [(each, validity_limit(each, tolerance)) for each in tokens]
     table = pd.DataFrame(limits, columns=["tokens", "logit_std"])
     return table.assign(of_freezing=table.logit_std / freezing_std(table.tokens))
-
-
-def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:
-    """The number of tokens below which no scale gives the entropy that T tokens had: exp(H(T, b)).
-
-    Example:
-        >>> round(smallest_size_with_equal_entropy(4096, 1.0))
-        2485
-    """
-    return math.exp(exact_entropy(training_tokens, logit_std))
 
 
 def shipped_layers(model: str = "mini") -> pd.DataFrame:

@@ -1,13 +1,8 @@
 """The networks that turn images, and captions, into features. To add one, give it a line in `EXTRACTORS`.
 
-    mini-clip            the project's own small CLIP: knows scenes, offline
-    inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
-    dinov2               DINOv2-small of transformers: 384 features
-    efficientnet-lite0   EfficientNet-lite0 of ImageNet, never trained on scenes: 1,280 features, offline
-    open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
-
-Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never
-from a pickle that may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
+docs/batch.md compares them. Weights are read from safetensors, or as plain tensors (`weights_only`) where
+there is nothing else: never from a pickle that may run code. All run in float32, whatever autocast and TF32
+allow, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")

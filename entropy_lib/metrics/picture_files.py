@@ -31,12 +31,6 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which
         is white.
         Exception: of many kinds, whatever Pillow says of a file that is damaged or no image.
-
-    Example:
-        >>> file = io.BytesIO()
-        >>> Image.fromarray(np.full((2, 3), 127 * 257, np.uint16)).save(file, "PNG")
-        >>> read_picture(file.getvalue())[0, 0].tolist()
-        [127, 127, 127]
     """
     with Image.open(io.BytesIO(encoded)) as file:
         if problem := _problem(file):

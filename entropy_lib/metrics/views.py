@@ -55,12 +55,7 @@ def resize(
 
 
 def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
-    """Images at another size, as someone would save them, their middle where the shape differs.
-
-    Example:
-        >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
-        (1, 32, 48, 3)
-    """
+    """Images at another size, as someone would save them, their middle where the shape differs."""
     if min(height, width) < 1:
         raise InvalidInputError(f"size is {height} x {width}; both sides must be 1 pixel or more")
     floats = as_float(pictures)
@@ -80,10 +75,6 @@ def squares(pictures: Pictures, side: int, view: str) -> Float[Tensor, "image ti
     Raises:
         InvalidInputError: for images that are not uint8.
         UnknownNameError: for another view.
-
-    Example:
-        >>> squares(np.zeros((5, 64, 128, 3), np.uint8), 32, "tiles").shape
-        torch.Size([5, 2, 3, 32, 32])
     """
     if view not in VIEWS:
         raise UnknownNameError("view", view, VIEWS)

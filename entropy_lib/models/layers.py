@@ -511,12 +511,7 @@ def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tup
 
 
 def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
-    """The layers whose names match any of the `wanted` names or glob patterns; None selects all.
-
-    Example:
-        >>> select_layers(["mid_block.attn1", "up_blocks.0.attn1"], "up_blocks.*")
-        ['up_blocks.0.attn1']
-    """
+    """The layers whose names match any of the `wanted` names or glob patterns; None selects all."""
     if wanted is None:
         return list(available)
     patterns = [wanted] if isinstance(wanted, str) else wanted
@@ -546,10 +541,6 @@ def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
     """Height and width of a level with so many tokens in a network that halves them, rounding up.
 
     Returns (0, 0) where no level has that many tokens.
-
-    Example:
-        >>> grid(169, 25, 25)
-        (13, 13)
     """
     while height * width > tokens and (height > 1 or width > 1):
         height, width = -(-height // 2), -(-width // 2)

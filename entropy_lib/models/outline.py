@@ -71,12 +71,7 @@ def _enlarging(model: str) -> int:
 
 
 def outline_levels(model: str) -> dict[str, int]:
-    """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number.
-
-    Example:
-        >>> outline_levels("mini")
-        {'0': 256, '1': 64, '2': 16}
-    """
+    """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number."""
     if model in CATALOGUE:
         return {str(level): tokens for level, tokens in enumerate(CATALOGUE[model].training_tokens)}
     return training_tokens(outline(model))

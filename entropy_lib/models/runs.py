@@ -50,12 +50,6 @@ def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> Iter
     """What a pipeline's call is given beside prompts and a size, for this guidance.
 
     Where the call has no word for guidance, the pipeline's guider is set to it for the block (HunyuanImage).
-
-    Example:
-        >>> import entropy_lib as el
-        >>> with call_options(el.load("mini"), 3.0, 2) as options:
-        ...     options
-        {'guidance_scale': 3.0}
     """
     accepted, options = inspect.signature(pipe.__call__).parameters, own_options(pipe)
     if is_truly_guided(pipe):

@@ -62,13 +62,7 @@ def with_prompts(pipe: DiffusionPipeline) -> DiffusionPipeline:
 
 
 def class_labels(pipe: DiffusionPipeline, prompts: Sequence[str]) -> list[int] | None:
-    """The classes that prompts name, counted from 0, or from `Entry.first_class`; None without classes.
-
-    Example:
-        >>> from entropy_lib.models.architectures import build
-        >>> class_labels(build("terrain"), ["1", "100"])
-        [0, 99]
-    """
+    """The classes that prompts name, counted from 0, or from `Entry.first_class`; None without classes."""
     count, name = pipe.unet.config.num_class_embeds, recognise(pipe)
     first = CATALOGUE[name].first_class if name else 0
     allowed = {"": None} if count is None else {str(first + label): label for label in range(count)}

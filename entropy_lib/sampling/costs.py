@@ -47,12 +47,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Configuration:
-    """One thing to measure: one model, one method, one size.
-
-    Example:
-        >>> Configuration("mini", "64x96", "paper").label
-        'mini, paper, 64x96, image'
-    """
+    """One thing to measure: one model, one method, one size."""
 
     model: str  # as for `load`
     size: SizeLike  # "64x96", or (height, width) in pixels

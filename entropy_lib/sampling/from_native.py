@@ -55,13 +55,6 @@ def back_projected(
     """A larger image which, averaged, is the given one: what it lacks is enlarged and added, ten times.
 
     Not larger than the image, it is made smaller by averaging.
-
-    Example:
-        >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
-        >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
-        >>> again = np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int)
-        >>> bool(np.abs(again - small).max() <= 3)
-        True
     """
     native = Size(*image.shape[:2])
     if size.height <= native.height and size.width <= native.width:

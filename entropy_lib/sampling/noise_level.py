@@ -6,7 +6,6 @@ level at which it denoises best may be another than the true one (NoiseShift, 25
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.files import DATA
 from entropy_lib.models.layers import denoiser
-from entropy_lib.scaling.calibration import SAME, lengths
+from entropy_lib.scaling.calibration import lengths, same_lengths
 from entropy_lib.sizes import Size, SizeLike
 
 SHIPPED = DATA / "calibrations" / "noise"
@@ -81,9 +80,7 @@ class NoiseLevels:
     def fit(self, pipe: DiffusionPipeline) -> bool:
         """Whether they were measured on these weights."""
         own = lengths(denoiser(pipe), self.lengths)
-        return own is not None and all(
-            math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own
-        )
+        return own is not None and same_lengths(own, self.lengths)
 
 
 def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Offsets:

@@ -127,9 +127,7 @@ class Calibration:
     def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
         """Whether it was measured on the weights of a network, or on query projections of these lengths."""
         own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
-        return own is not None and all(
-            math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items()
-        )
+        return own is not None and same_lengths(own, self.lengths)
 
     def check_planned(
         self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None
@@ -235,6 +233,11 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
         return {name: float(product.weight.detach().double().norm()) for name, product in products.items()}
     except (KeyError, AttributeError, IndexError):
         return None
+
+
+def same_lengths(own: Mapping[str, float], measured: Mapping[str, float]) -> bool:
+    """Whether lengths of query projections are of the weights that something was measured on."""
+    return all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in measured.items())
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:

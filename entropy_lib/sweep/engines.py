@@ -90,13 +90,7 @@ def ray(
 
 
 def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int]:
-    """What each worker gets: a GPU, or so many cores that all workers find room on the nodes.
-
-    Example:
-        >>> nodes = [{"Alive": True, "Resources": {"CPU": cores}} for cores in (4.0, 8.0)]
-        >>> _share(nodes, 3, "cpu")
-        {'num_gpus': 0, 'num_cpus': 4}
-    """
+    """What each worker gets: a GPU, or so many cores that all workers find room on the nodes."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
     kind, available = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
@@ -132,10 +126,6 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
     """Which shard this process is, by the variables of SLURM or torchrun; (0, 1) without them.
 
     Processes of processes, as tasks of the jobs of an array, divide their job's shard among them.
-
-    Example:
-        >>> shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"})
-        (3, 8)
     """
     shard, shards = 0, 1
     for index, count, first in SHARDS:
