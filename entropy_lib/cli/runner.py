@@ -315,18 +315,12 @@ def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
         open(printed, "w", encoding="utf-8") as log,
     ):
         try:
-            execute_notebook(
-                run.notebook,
-                str(temporary).replace("{", "{{").replace("}", "}}"),  # papermill puts parameters into names
-                run.checked.model_dump(),
-                progress_bar=False,
-                stdout_file=log,
-                stderr_file=log,
-                kernel_name="python3",
-                kernel_manager_class=kernels.writing_to(log),
-                extra_arguments=["--log-level=ERROR"],
-                resources={"metadata": {"path": str(FOLDER)}},
-            )
+            options = {"kernel_name": "python3", "kernel_manager_class": kernels.writing_to(log)}
+            options |= {"stdout_file": log, "stderr_file": log, "extra_arguments": ["--log-level=ERROR"]}
+            options |= {"resources": {"metadata": {"path": str(FOLDER)}}, "progress_bar": False}
+            # papermill puts parameters into names
+            place = str(temporary).replace("{", "{{").replace("}", "}}")
+            execute_notebook(run.notebook, place, run.checked.model_dump(), **options)
         except OSError:  # of the disk
             raise
         except Exception as failure:  # of a cell, or a process that died

@@ -193,15 +193,9 @@ class AttentionWatcher(Listener):
             branches, first_image = call.branches[branch : branch + 1], call.first_image + image
             own = replace(call, branches=branches, images=1, first_image=first_image)
             part, first = slice(row, row + 1), int(kept[: known.first].sum())
-            yield AttentionCall(
-                self._place(layer, counts[row], own),
-                used.query[part],
-                used.key[part, :, kept],
-                used.scale,
-                factor[part],
-                first if known.first_query else 0,
-                first,
-            )
+            seen = used.query[part], used.key[part, :, kept], used.scale, factor[part]
+            place, first_query = self._place(layer, counts[row], own), first if known.first_query else 0
+            yield AttentionCall(place, *seen, first_query, first)
 
     def _place(self, layer: str, counts: tuple[int, int], call: DenoiserCall) -> LayerStep:
         known = self._tokens.layers[layer]

@@ -138,15 +138,8 @@ def one_batch(
     """One batch of images in [0, 1], each from its own generator, under whatever rule the model carries."""
     pipe, before = with_prompts(mend_batches(pipe)), torch.get_rng_state()
     with call_options(pipe, guidance, len(prompts)) as options:
-        output = pipe(
-            prompt=list(prompts),
-            height=size.height,
-            width=size.width,
-            num_inference_steps=steps,
-            generator=generators(seeds),
-            output_type="np",
-            **options,
-        )
+        options |= {"prompt": list(prompts), "height": size.height, "width": size.width, "output_type": "np"}
+        output = pipe(num_inference_steps=steps, generator=generators(seeds), **options)
     if not torch.equal(torch.get_rng_state(), before):
         raise InvalidInputError(unseeded(pipe.scheduler))
     images = returned_images(output)

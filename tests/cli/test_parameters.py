@@ -91,7 +91,7 @@ def test_a_section_of_a_profile_overrides_what_the_cell_says(written, tmp_path, 
         ({"rules": ["papper"]}, "did you mean 'paper'"),
         ({"sizes": ["64x100", "64x64"]}, "positive multiple of 8 pixels"),
         ({"sizes": ["64x64"]}, "11_example: sizes is .*; it must be a list of 2 or more"),
-        ({"prompt_count": 2}, "11_example: prompt_count is 2; it must be greater than or equal to 3"),
+        ({"prompt_count": 2}, "11_example: prompt_count is 2; it must be 3 or more"),
         ({"seed": "x", "steps": -1}, "seed is 'x', a text; it must be a valid integer; steps is -1"),
     ],
 )
