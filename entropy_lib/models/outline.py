@@ -13,7 +13,7 @@ from torch import nn
 
 from entropy_lib.errors import UnsupportedModelError, WeightsError
 from entropy_lib.models.architectures import ARCHITECTURES
-from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
+from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders, on_hub
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import native_latent_size, note_native_size, query_product, training_tokens
 
@@ -94,8 +94,7 @@ def _folder_of_weights(model: str) -> Path | None:
     folder = local_folder(model)
     if folder is not None:
         return next((folder / name for name in DENOISERS if (folder / name).is_dir()), None)
-    known = CATALOGUE.get(model)
-    source, revision = (known.source, known.revision) if known else (model, None)
+    source, revision = on_hub(model)
     for name in DENOISERS if "/" in source else ():
         cached = try_to_load_from_cache(source, f"{name}/config.json", revision=revision)
         if isinstance(cached, str):
