@@ -4,11 +4,6 @@ Configurations are written here from published facts; parameter counts prove the
 (`tests/models/test_architectures.py`). A tiny pipeline has the parts, attention and call of the exact one, a
 few thousand parameters and untrained weights. To add a model, give it a line in `ARCHITECTURES` and an entry
 in `models.catalogue.CATALOGUE`.
-
-Example:
-    >>> pipe = build("sd21-base", device="meta")                 # takes neither memory nor time
-    >>> round(parameter_counts(pipe)["unet"] / 1e6, 2)
-    865.91
 """
 
 # ruff: noqa: C408 (a configuration reads like the call that it becomes)
@@ -113,12 +108,6 @@ def check_memory(name: str, gigabytes: float, available: float) -> None:
             "give device='meta', which holds shapes alone (for counting parameters, layers and tokens), or "
             "a smaller dtype"
         )
-
-
-def parameter_counts(pipe: DiffusionPipeline) -> dict[str, int]:
-    """Parameters of each component that has any."""
-    modules = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
-    return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in modules.items()}
 
 
 LETTERS = [chr(code) for code in range(33, 127)]
