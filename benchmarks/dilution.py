@@ -13,6 +13,7 @@ over layers and heads. Then images are generated under the median factor.
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -194,7 +195,7 @@ def main() -> None:
     print("| things | mass | at 128x128 | factor needed | predicted | rank correlation over heads |")
     print("|---|---|---|---|---|---|")
     factors = {}
-    for name, brought in {"of as many pixels": scenes.of_native_pixels, "of the same share": _same}.items():
+    for name, brought in {"of as many pixels": of_native_pixels, "of the same share": _same}.items():
         tables = [measured(pipe, side, count, brought) for side in (64, 128)]
         found = restoring_factors(*tables, by=("layer", "head"))
         known = found.dropna()
@@ -210,6 +211,12 @@ def main() -> None:
     print("| method | exact | over-count | under-count |\n|---|---|---|---|")
     for method in ("unscaled", "paper", f"power({power:.2f})", "equal-entropy(heads)"):
         row(f"`{method}`", pipe, chosen, detection.detector(), method)
+
+
+def of_native_pixels(scene: scenes.Scene, height: int, width: int) -> scenes.Scene:
+    """The scene with things that have, at another size, as many pixels as at native size."""
+    share = scenes.SIZE / min(height, width)
+    return replace(scene, things=tuple(replace(thing, side=thing.side * share) for thing in scene.things))
 
 
 def _same(scene: scenes.Scene, height: int, width: int) -> scenes.Scene:

@@ -25,22 +25,10 @@ PROMPTS = DATA / "prompts"  # lists of prompts, one a line
 WORKPLACE = "ENTROPY_LIB_WORKPLACE"
 HOST = re.sub(r"\W", "_", socket.gethostname())
 SPACE = 2**20  # bytes that a folder must take: what a page, a plan or a table needs at least
-REFUSALS = {  # what the system says of a disk or a place on it, in words
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "all of the disk that this user may fill is full",
-    errno.EFBIG: "no larger file may be written there",
-    errno.EROFS: "that disk can only be read",
-    errno.EACCES: "this user may not",
-    errno.EPERM: "this user may not",
-    errno.ENOTDIR: "a file lies where a folder should be",
-    errno.EEXIST: "something else lies there",
-    errno.EISDIR: "a folder lies where the file should be",
-    errno.ENOTEMPTY: "a folder lies where the file should be",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its links lead in a circle",
-    errno.EIO: "the disk fails",
-    errno.ESTALE: "the disk is no longer there",
-}
+REFUSALS = {  # of a disk or a place on it
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE,
+}  # fmt: skip
 
 
 def workplace() -> Path:
@@ -63,14 +51,7 @@ def restore_command(folder: str) -> str:
 
 @contextmanager
 def disk_words(place: Path | None = None) -> Iterator[None]:
-    """Within the block, what a disk refuses is said in a sentence.
-
-    Args:
-        place: the file that is being written under another name.
-
-    Raises:
-        NotWrittenError: in place of an OSError of `REFUSALS`; others pass.
-    """
+    """Within the block, what a disk refuses is said in a sentence."""
     try:
         yield
     except OSError as error:
@@ -78,25 +59,14 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
             raise
         beside = place and (error.filename is None or Path(error.filename).parent == place.parent)
         named = (place if beside else error.filename) or "a file"
-        refusal = f"{named} cannot be used: {REFUSALS[error.errno]}"
+        refusal = f"{named} cannot be used: {os.strerror(error.errno)}"
         advice = "make room or name another place, and start the same command again"
         raise NotWrittenError(f"{refusal}; {advice}. What was finished before stays") from error
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed.
-
-    Raises:
-        NotWrittenError: when the disk is full or cannot be written to.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(Path(folder) / "a.txt") as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     (Path(folder) / "a.txt").read_text()
-    'whole'
-    """
+    """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     with disk_words(path):
@@ -109,18 +79,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_writable(name: str, folder: Path) -> None:
-    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made.
-
-    Args:
-        name: whose value it is.
-        folder: that is to be written to.
-    """
+    """InvalidInputError unless a folder, or where it would be made, can be written to; it is not made."""
     try:
         with tempfile.TemporaryFile(dir=_there(folder)) as file:
             file.write(bytes(SPACE))
     except OSError as error:
-        reason = REFUSALS.get(error.errno, "no folder can be made there")
-        refusal = f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {reason}"
+        refusal = f"{name} is {shortened(str(folder), 300)}, which cannot be written to: {error.strerror}"
         raise InvalidInputError(f"{refusal}; make room or name another") from None
 
 

@@ -1,6 +1,4 @@
-"""float32 arithmetic as it is, for as long as a measurement takes, whatever its caller allows products to be
-rounded to.
-"""
+"""float32 arithmetic as it is, for as long as a measurement takes, whatever its caller allows."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,16 +16,10 @@ ROUNDS = (True, "tf32", "bf16")  # settings that let products lose digits
 
 @contextmanager
 def full_precision(device: torch.device | None = None) -> Iterator[None]:
-    """Keep autocast, TF32, bfloat16 and another default dtype out; what the caller had set is set again
-    afterwards.
+    """Keep autocast, TF32, bfloat16 and another default dtype out for as long as the block runs.
 
     Args:
         device: where the products are computed; None for wherever that may be.
-
-    Example:
-        >>> with torch.autocast("cpu", torch.bfloat16), full_precision():
-        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-        torch.float32
     """
     kinds = ("cpu", "cuda") if device is None else (device.type,)
     backends = [backend for kind in kinds for backend in _backends(kind)]

@@ -7,9 +7,15 @@ import pandas as pd
 import pytest
 
 import entropy_lib as el
-from benchmarks.dilution import FACTORS, ThingProbe, dilution_factor, measured, restoring_factors
+from benchmarks.dilution import (
+    FACTORS,
+    ThingProbe,
+    dilution_factor,
+    measured,
+    of_native_pixels,
+    restoring_factors,
+)
 from entropy_lib.errors import UnsupportedModelError
-from entropy_lib.scenes import scenes
 
 
 def test_mass_and_gap_are_those_of_a_plain_softmax(network, call):
@@ -49,7 +55,7 @@ def test_the_factor_keeps_the_mass_where_logits_have_two_values():
 
 def test_a_thing_of_the_same_pixels_keeps_less_in_a_larger_image():
     pipe = el.load("mini-dit", device="cpu")
-    native, larger = (measured(pipe, side, 2, scenes.of_native_pixels, [500]) for side in (64, 128))
+    native, larger = (measured(pipe, side, 2, of_native_pixels, [500]) for side in (64, 128))
     found = restoring_factors(native, larger)
     assert len(found) == 8
     assert (found.mass > found.diluted).sum() >= 7, "in nearly every layer"
@@ -59,7 +65,7 @@ def test_a_thing_of_the_same_pixels_keeps_less_in_a_larger_image():
 
 def test_it_takes_a_flow(pipe):
     with pytest.raises(UnsupportedModelError, match="DDIMScheduler is no scheduler of a flow"):
-        measured(pipe, 64, 1, scenes.of_native_pixels, [500])
+        measured(pipe, 64, 1, of_native_pixels, [500])
 
 
 def test_layers_are_paired_by_name():

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from entropy_lib.errors import extra
-from entropy_lib.metrics.layout import LEGIBLE, Detection, layout
+from entropy_lib.metrics.layout import LEGIBLE, Detection
 from entropy_lib.scenes import detection, scenes
 from training import damaged, labels
 from training.card import share, shown, write_measured
+from training.quality import layout
 
 with extra("metrics"):
     from torchvision.ops import box_iou

@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from jaxtyping import Float, UInt8
 
-from entropy_lib.metrics.layout import layout
+from entropy_lib.metrics.layout import Detection, layout_values, summary
 from entropy_lib.models.catalogue import load, local_folder
 from entropy_lib.probes import EntropyProbe
 from entropy_lib.sampling.generation import generate
@@ -108,6 +108,13 @@ def ground_colour(image: UInt8[np.ndarray, "height width 3"]) -> str:
     centres = np.array(list(scenes.COLOURS.values()))
     nearest = np.abs((hues[:, None] - centres + 180) % 360 - 180).argmin(1)
     return list(scenes.COLOURS)[np.bincount(nearest, minlength=len(centres)).argmax()]
+
+
+def layout(found: Sequence[Detection], name: str, count: int, height: int, width: int) -> dict[str, float]:
+    """`layout_values` of what was found in one image of a size, where so many of a name were asked for."""
+    names = list(dict.fromkeys([name, *(one.name for one in found)]))
+    rows, asked = summary(found, names, height, width)[None], torch.tensor([[0.0, count]])
+    return {value: numbers.item() for value, numbers in layout_values(rows, asked).items()}
 
 
 def detected(images: np.ndarray, prompts: Sequence[str], detector: detection.DetectorNetwork) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from .results import kept_tables as kept_tables
 from .sweeps import IN_TABLES as IN_TABLES
 from .sweeps import check_against_unscaled as check_against_unscaled
 from .sweeps import check_calibration as check_calibration
+from .sweeps import check_pairs as check_pairs
 from .sweeps import comparison_of as comparison_of
 from .sweeps import pipe_of as pipe_of
 from .sweeps import plan_of as plan_of
-from .user_study import check_pairs as check_pairs
-from .user_study import study_of as study_of
+from .sweeps import study_of as study_of

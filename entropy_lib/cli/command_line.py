@@ -128,7 +128,7 @@ def calibrate(
     device: _option(str, "auto, cpu, cuda, mps.") = "auto",
     dtype: _option(str, "auto, float32, float16, bfloat16.") = "auto",
 ) -> None:
-    """Measure what equal-entropy and ultraimage need to know of a model; notebook 11 takes the file."""
+    """Measure what equal-entropy needs to know of a model; notebook 11 takes the file."""
     from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
     from entropy_lib.sampling.calibration_run import calibrate as measure  # diffusers is slow to import
 
@@ -255,8 +255,7 @@ def make(
     title: _option(str, "Of the page.") = TITLE,
 ) -> None:
     """Generate what is missing, choose and blind pairs, and write the page for raters and the secret key."""
-    from entropy_lib.cli.sweeps import plan_of
-    from entropy_lib.cli.user_study import study_of
+    from entropy_lib.cli.sweeps import plan_of, study_of
     from entropy_lib.study.page import write_page
 
     checked = _sweep("08_user_study", profile, parameter)
@@ -291,16 +290,12 @@ def analyse(folder: Folder, answers: Answers, level: _option(float, "Of the inte
     found = {"comparison": analysis.compare(used, level)}
     if used.first_score.notna().any():
         found["mean_scores"] = analysis.mean_scores(used, level)
-    if len({*used["first"], *used["second"]}) > 2:
-        found["strengths"] = analysis.strengths(used, level)
     for name, table in found.items():
         _show(table.round(3))
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, encoding="utf-8")
         say(f"{folder / name}.csv")
     say(f"left side favoured by {analysis.side_bias(used, level)}")
-    if used.rater.nunique() > 1:
-        say(f"Krippendorff's alpha {analysis.agreement(used, level)}")
 
 
 def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
@@ -316,11 +311,7 @@ def _check(writable: dict[str, Path], device: str | None = None, model: str | No
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
-    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`.
-
-    Raises:
-        UnknownNameError: for another notebook, and as `profile_parameters`.
-    """
+    """The parameters of a notebook that has one plan, from a profile and what was set by `-p`."""
     names = {name: parameter_names(name) for name in NOTEBOOKS}
     able = [name for name, own in names.items() if "store" in own and "methods_below" not in own]  # one plan
     if notebook not in able:
@@ -365,11 +356,7 @@ def _show(table: pd.DataFrame, header: bool = True, wrapped: bool = False) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback.
-
-    Args:
-        arguments: those of the process by default.
-    """
+    """Run the command line: what the library refuses is one line and exit status 2, a bug a traceback."""
     try:
         with disk_words():
             app(args=arguments)

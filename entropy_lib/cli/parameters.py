@@ -337,11 +337,7 @@ class Sampling(Parameters):
         return [*getattr(self, "rules", []), *getattr(self, "methods", []), *one]
 
     def prompt_list(self) -> list[str]:
-        """The first `prompt_count` prompts: of a list, of a file of one's own, or captions of the reference.
-
-        Raises:
-            InvalidInputError, UnknownNameError: as `first_prompts`; ValueError when there are fewer captions.
-        """
+        """The first `prompt_count` prompts: of a list, of a file, or captions of the reference."""
         if self.prompts != REFERENCE:
             return first_prompts(self.prompts, self.prompt_count)
         from entropy_lib.sweep.references import caption_list
@@ -486,12 +482,7 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
 
 def check_together(notebook: str, checked: Parameters) -> None:
-    """Make the checks of parameters that a notebook makes: its calls of `el.….check_…(…)`.
-
-    Raises:
-        ParameterError: as they say.
-        BrokenNotebookError: for one that cannot be made from `el` and `p` alone.
-    """
+    """Make the checks of parameters that a notebook makes: its calls of `el.….check_…(…)`."""
     import entropy_lib
 
     for check in checked.checks:

@@ -1,9 +1,4 @@
-"""A notebook's parameters and their checks, read from its file without running it.
-
-Example:
-    >>> implied_type([0.1, 2]), implied_type(3)
-    (list[float], <class 'int'>)
-"""
+"""A notebook's parameters and their checks, read from its file without running it."""
 
 import ast
 import json
@@ -17,12 +12,7 @@ INJECTED = "# Parameters\n"  # how the cell begins that papermill puts in
 
 
 def read_cells(notebook: Path) -> tuple[dict[str, Any], list[str]]:
-    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` of parameters.
-
-    Raises:
-        InvalidInputError: unless there is one such cell, and each of its lines gives a new name a plain
-            value.
-    """
+    """The values of a notebook's `parameters` cell, and its checks: the calls of `check_…` of parameters."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [cell for cell in cells if cell.get("cell_type") != "markdown"]
@@ -79,11 +69,7 @@ def _assigned(statement: ast.stmt) -> tuple[str, Any]:
 
 
 def implied_type(value: Any) -> Any:
-    """The type of such a value: a plain one, or a list of one; whole numbers among others are numbers.
-
-    Raises:
-        InvalidInputError: for an empty list, a mixed one, and everything else.
-    """
+    """The type of such a value: a plain one, or a list of one; whole numbers among others are numbers."""
     if type(value) in (bool, int, float, str):
         return type(value)
     kinds = {implied_type(each) for each in value} if isinstance(value, list) else set()

@@ -37,33 +37,16 @@ COMMON, EXTENDS = "common", "extends"
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """A notebook in a profile.
+    """A notebook in a profile."""
 
-    Args:
-        parameters: checked.
-        changed: those of them that are not the profile's.
-        name: of the folders that the run has alone: the profile's, and where anything was changed a checksum
-            of that.
-    """
-
-    parameters: Parameters
-    changed: dict[str, Any]
+    parameters: Parameters  # checked
+    changed: dict[str, Any]  # those of them that are not the profile's
+    # of the folders that the run has alone: the profile's, and where anything was changed a checksum of that
     name: str
 
 
 def profile_run(notebook: str, profile: str, overrides: dict[str, Any] | None = None) -> ProfileRun:
-    """A run of a notebook in a profile, with an output folder that no run with other parameters has.
-
-    Args:
-        notebook: its file name without ending.
-        profile: name of a file in `notebooks/profiles/`, without ending.
-        overrides: values that replace those of the profile.
-
-    Raises:
-        UnknownNameError: for an unknown notebook, profile, section or parameter.
-        ParameterError: for a profile that cannot be read, for a missing or unusable value, and for values
-            that do not go together.
-    """
+    """A run of a notebook in a profile, with an output folder that no run with other parameters has."""
     if notebook not in NOTEBOOKS:
         raise UnknownNameError("notebook", notebook, NOTEBOOKS)
     own, overrides = _values(notebook, profile), overrides or {}
@@ -149,15 +132,7 @@ def _check_names(kind: str, names: Iterable[object], known: Collection[str]) -> 
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters from the command line, each read as YAML; of a name given twice the last value counts.
-
-    Raises:
-        ParameterError: for a text that is not written as name=value.
-
-    Example:
-        >>> overrides(["steps=10", "sizes=[32x32, 64x64]"])
-        {'steps': 10, 'sizes': ['32x32', '64x64']}
-    """
+    """Parameters from the command line, each read as YAML; of a name given twice the last value counts."""
     values = {}
     for text in texts:
         name, separator, value = text.partition("=")
@@ -194,15 +169,7 @@ for _kind, _pattern in {
 
 
 def load_yaml(text: str) -> Any:
-    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats.
-
-    Raises:
-        ParameterError: for text that is no YAML, with the line.
-
-    Example:
-        >>> load_yaml("[1e-3, 0x64, no, -2]")
-        [0.001, '0x64', 'no', -2]
-    """
+    """Read YAML as people mean it: 1e-3 is a number; 0x64, 1:30, yes and dates are text; no key repeats."""
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

@@ -1,8 +1,5 @@
 """Runs the notebooks with papermill: parameters first, failures saved and named, resumed after a stop.
 
-    python -m entropy_lib run                       # all notebooks on profile mini, into build/report/
-    python -m entropy_lib run 03_entropy_vs_tokens -p steps=10
-
 The runs of a profile lie together in a folder, those with other parameters in a folder of their own; so do
 what they write. What became of a notebook is in `<name>.result.json`, written last; its fingerprint, which
 the folder of output has too, says whether the same run would give the same again.
@@ -111,9 +108,6 @@ def run(
             same parameters.
         force: run finished notebooks again.
         jobs: how many run at a time; by default two where there are two processors and no GPU to share.
-
-    Raises:
-        EntropyLibError: for parameters that no notebook can be run with here, before the first one starts.
     """
     names, overrides = list(dict.fromkeys(names or NOTEBOOKS)), overrides or {}
     place = output or report_folder()
@@ -321,18 +315,12 @@ def _error_of_execution(run: _Run, kernels: _Kernels) -> str:
         open(printed, "w", encoding="utf-8") as log,
     ):
         try:
-            execute_notebook(
-                run.notebook,
-                str(temporary).replace("{", "{{").replace("}", "}}"),  # papermill puts parameters into names
-                run.checked.model_dump(),
-                progress_bar=False,
-                stdout_file=log,
-                stderr_file=log,
-                kernel_name="python3",
-                kernel_manager_class=kernels.writing_to(log),
-                extra_arguments=["--log-level=ERROR"],
-                resources={"metadata": {"path": str(FOLDER)}},
-            )
+            options = {"kernel_name": "python3", "kernel_manager_class": kernels.writing_to(log)}
+            options |= {"stdout_file": log, "stderr_file": log, "extra_arguments": ["--log-level=ERROR"]}
+            options |= {"resources": {"metadata": {"path": str(FOLDER)}}, "progress_bar": False}
+            # papermill puts parameters into names
+            place = str(temporary).replace("{", "{{").replace("}", "}}")
+            execute_notebook(run.notebook, place, run.checked.model_dump(), **options)
         except OSError:  # of the disk
             raise
         except Exception as failure:  # of a cell, or a process that died

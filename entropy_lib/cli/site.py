@@ -26,15 +26,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def write_report(output: Path) -> Path:
-    """Build the site of all runs in a folder.
-
-    Args:
-        output: the folder of the report, that holds a folder for all runs of a profile with the same
-            overrides.
-
-    Returns:
-        the front page.
-    """
+    """Build the site of all runs in a folder."""
     with extra("notebooks"):
         from sphinx.application import Sphinx
         from sphinx.util.docutils import docutils_namespace, patch_docutils

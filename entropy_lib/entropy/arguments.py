@@ -37,14 +37,7 @@ SPREAD = Domain("a standard deviation", 0)
 
 
 def check(**given: tuple[object, Domain]) -> list[np.ndarray]:
-    """The float64 arrays of `name=(value, domain)`.
-
-    Example:
-        >>> check(tokens=(0, TOKENS))
-        Traceback (most recent call last):
-        ...
-        entropy_lib.errors.InvalidInputError: tokens is 0; it must be a number of keys, at least 1, finite
-    """
+    """The float64 arrays of `name=(value, domain)`."""
     arrays = {name: as_array(name, value) for name, (value, _) in given.items()}
     for name, numbers in arrays.items():
         domain = given[name][1]

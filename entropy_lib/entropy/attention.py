@@ -8,12 +8,6 @@ and Σ_j p_j k_j is what fused attention returns when the keys are given as valu
 lse. One extra fused call therefore gives the exact entropy of every row in O(N) memory. Taking the mean key
 off first changes no weight and removes most of the rounding error. `fused` holds the fused kernels; without
 one, and with a mask, the rows are taken in blocks.
-
-Example:
-    >>> import torch
-    >>> query = torch.zeros(1, 8, 256, 40)                       # [batch, heads, N_q, d]; equal logits
-    >>> attention_entropy(query, query).mean().exp().round()
-    tensor(256.)
 """
 
 import math

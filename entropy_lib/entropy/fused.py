@@ -32,18 +32,12 @@ Attended = tuple[Float[Tensor, "batch head query dim"], Float[Tensor, "batch hea
 
 
 class Kernel(NamedTuple):
-    """One fused kernel.
+    """One fused kernel."""
 
-    Attributes:
-        name: what `attention_entropy(kernel=...)` calls it.
-        serves: of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape
-            fit.
-        attend: of query, mean-centred key and λ: Σ_j p_j k_j
-            `[batch, heads, N_q, d]` and lse `[batch, heads, N_q]`.
-    """
-
-    name: str
+    name: str  # what `attention_entropy(kernel=...)` calls it
+    # of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape fit
     serves: Callable[[Tensor, Tensor], bool]
+    # of query, mean-centred key and λ: Σ_j p_j k_j `[batch, heads, N_q, d]` and lse `[batch, heads, N_q]`
     attend: Callable[[Tensor, Tensor, float], Attended]
 
 

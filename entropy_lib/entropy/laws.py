@@ -21,10 +21,6 @@ energy model (Phys. Rev. B 24, 2613, 1981). By Frullani's integral, with φ(t) =
 
 integrals of smooth functions of u = ln t that vanish at both ends, where the trapezoid rule converges
 exponentially.
-
-Example:
-    >>> round(gaussian_entropy(4096, 1.0), 3)
-    7.818
 """
 
 import functools

@@ -8,7 +8,6 @@ Example:
 
 import itertools
 import json
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -97,24 +96,11 @@ def validity_limits(tokens: Iterable[int], tolerance: float) -> pd.DataFrame:
     return table.assign(of_freezing=table.logit_std / freezing_std(table.tokens))
 
 
-def smallest_size_with_equal_entropy(training_tokens: int, logit_std: float) -> float:
-    """The number of tokens below which no scale gives the entropy that T tokens had: exp(H(T, b)).
-
-    Example:
-        >>> round(smallest_size_with_equal_entropy(4096, 1.0))
-        2485
-    """
-    return math.exp(exact_entropy(training_tokens, logit_std))
-
-
 def shipped_layers(model: str = "mini") -> pd.DataFrame:
     """Tokens and logit_std of each self-attention layer at native size, measured after the training.
 
     Returns:
         columns `layer, tokens, entropy, logit_std, of_freezing, beyond_freezing`.
-
-    Raises:
-        UnknownNameError: for a model that does not ship.
     """
     reports = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in DATA.glob("*/quality.json")

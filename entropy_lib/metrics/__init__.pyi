@@ -8,7 +8,6 @@ from .frechet import frechet_difference as frechet_difference
 from .frechet import frechet_distance as frechet_distance
 from .frechet import frechet_interval as frechet_interval
 from .height_maps import height_metrics as height_metrics
-from .kernel import cmmd as cmmd
 from .kernel import gaussian_kernel as gaussian_kernel
 from .kernel import kernel_difference as kernel_difference
 from .kernel import kernel_interval as kernel_interval

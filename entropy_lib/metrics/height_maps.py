@@ -1,5 +1,4 @@
-"""What can be measured of one height map: its spread, its roughness, how its spectrum falls, whether its
-border differs and whether it repeats itself.
+"""What can be measured of one height map: spread, roughness, spectrum, border, repetition.
 
 All are numbers of one map, so that maps of any two methods can be compared in pairs by prompt and seed.
 

@@ -1,5 +1,4 @@
-"""Kernel distances between two sets of features, and how much farther than another one method is from a
-reference.
+"""Kernel distances between two sets of features, and differences of two methods' distances.
 
     MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)                     (Gretton et al. 2012, Lemma 6)
 
@@ -47,9 +46,7 @@ def polynomial_kernel(
 def gaussian_kernel(
     x: Float64[Tensor, "row dim"], y: Float64[Tensor, "column dim"], width: float = 10.0
 ) -> Float64[Tensor, "row column"]:
-    """The kernel of CMMD, `exp(-|x - y|² / 2 width²)`, of rows scaled to length 1 (Jayasumana et al., CVPR
-    2024).
-    """
+    """CMMD's (Jayasumana et al., CVPR 2024): `exp(-|x - y|² / 2 width²)` of rows scaled to length 1."""
     # |x - y|² = 2 - 2 x·y for rows of length 1.
     return torch.exp((unit_rows(x) @ unit_rows(y).T - 1) / width**2)
 
@@ -87,25 +84,13 @@ def squared_mmd(
 
 
 def kid(features: FeatureRows, reference: FeatureRows) -> float:
-    """Kernel Inception distance: `squared_mmd` with `polynomial_kernel`. Published figures are often 1000
-    times this.
+    """Kernel Inception distance: `squared_mmd` by default. Published figures are often 1000 times this.
 
     Example:
         >>> kid(torch.zeros(9, 4), torch.ones(9, 4))                       # 1³ + 2³ - 2 · 1³
         7.0
     """
     return squared_mmd(features, reference, polynomial_kernel)
-
-
-def cmmd(features: FeatureRows, reference: FeatureRows) -> float:
-    """CLIP-MMD: `squared_mmd` with `gaussian_kernel`, of CLIP embeddings of any length. Published figures are
-    1000 times this.
-
-    Example:
-        >>> round(cmmd(torch.ones(9, 4), -torch.ones(9, 4)), 4)            # 1 + 1 - 2 exp(-2² / 200)
-        0.0396
-    """
-    return squared_mmd(features, reference, gaussian_kernel)
 
 
 def kernel_interval(
@@ -117,8 +102,7 @@ def kernel_interval(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """Squared MMD over pairs of images in different blocks, with its interval, in one pass over the kernel
-    matrix.
+    """Squared MMD over pairs of images in different blocks, with its interval, in one pass.
 
     Args:
         features, reference, kernel: as for `squared_mmd`; the reference is a sample, whose error counts.
@@ -155,8 +139,7 @@ def kernel_difference(
     reference_labels: Labels | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """How much farther `first` is from the reference than `second`, row i of both being the same prompt and
-    seed.
+    """How much farther `first` is from the reference than `second`, paired by prompt and seed.
 
     MMD²(first) - MMD²(second), with the same blocks deleted from all three. `p_value` of the result tests
     that both are equally far.
@@ -186,10 +169,7 @@ def kernel_difference(
 
 def _matrices(features: FeatureRows, reference: FeatureRows) -> tuple[Tensor, Tensor]:
     """Both as tensors on one device, after checking them."""
-    features, reference = (
-        feature_matrix(features, least=2),
-        feature_matrix(reference, "the reference", least=2),
-    )
+    features, reference = feature_matrix(features, least=2), feature_matrix(reference, "the reference", 2)
     same_width(features, reference)
     return features, reference.to(features.device)
 

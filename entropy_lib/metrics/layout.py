@@ -18,8 +18,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from entropy_lib.errors import InvalidInputError
-
 LEGIBLE = 0.5  # probability from which on a thing counts as nameable
 EDGES = ("top", "left", "bottom", "right")
 REST = 3  # numbers of a summary after those of the names
@@ -27,41 +25,27 @@ REST = 3  # numbers of a summary after those of the names
 
 @dataclass(frozen=True)
 class Detection:
-    """One thing found in an image.
+    """One thing found in an image."""
 
-    Attributes:
-        name: the likeliest.
-        box: top, left, bottom, right of what is visible, in pixels.
-        visible: share of the whole thing that is seen, 0 to 1.
-        legible: probability that a person could name it.
-        score: how sure the detector is that something is there, 0 to 1.
-    """
-
-    name: str
-    box: tuple[float, float, float, float]
-    visible: float
-    legible: float
-    score: float
+    name: str  # the likeliest
+    box: tuple[float, float, float, float]  # top, left, bottom, right of what is visible, in pixels
+    visible: float  # share of the whole thing that is seen, 0 to 1
+    legible: float  # probability that a person could name it
+    score: float  # how sure the detector is that something is there, 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """What finds things, and knows what a prompt asks for.
-
-    Attributes:
-        label: all that decides its findings, its weights included.
-        names: that it can give.
-        find: things in each of some uint8 images of one size.
-        asked: name and count that a prompt asks for; None for a prompt that it does not understand.
-        smallest: pixels a side of the smallest image that it can look at.
-    """
+    """What finds things, and knows what a prompt asks for."""
 
     name: ClassVar[str] = "findings"
-    label: str
-    names: Sequence[str]
+    label: str  # all that decides its findings, its weights included
+    names: Sequence[str]  # that it can give
+    # things in each of some uint8 images of one size
     find: Callable[[UInt8[np.ndarray, "image height width 3"]], Sequence[Sequence[Detection]]]
+    # name and count that a prompt asks for; None for a prompt that it does not understand
     asked: Callable[[str], tuple[str, int] | None]
-    smallest: int = 1
+    smallest: int = 1  # pixels a side of the smallest image that it can look at
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image value"]:
         """The findings in each image, see `summary`."""
@@ -69,9 +53,7 @@ class Detector:
         return torch.stack([summary(found, self.names, *size) for found in self.find(pictures)])
 
     def table(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> pd.DataFrame:
-        """One row a thing: columns `picture` (its number), `name, top, left, bottom, right, visible, legible,
-        score`.
-        """
+        """One row a thing: `picture` (its number), `name`, `EDGES`, `visible, legible, score`."""
         rows = [
             {"picture": number, "name": one.name, **dict(zip(EDGES, one.box, strict=True))}
             | {"visible": one.visible, "legible": one.legible, "score": one.score}
@@ -81,9 +63,7 @@ class Detector:
         return pd.DataFrame(rows, columns=["picture", "name", *EDGES, "visible", "legible", "score"])
 
     def captions(self, captions: Sequence[str]) -> Float[Tensor, "caption 2"]:
-        """Of each caption the number of the name in `names` and the count; nan for one that is not
-        understood.
-        """
+        """Of each caption the name's number in `names` and the count; nan where not understood."""
         known = [self.asked(caption) for caption in captions]
         rows = [(self.names.index(one[0]), one[1]) if one else (torch.nan, torch.nan) for one in known]
         return torch.tensor(rows, dtype=torch.float32).view(-1, 2)
@@ -92,14 +72,7 @@ class Detector:
 def summary(
     found: Sequence[Detection], names: Sequence[str], height: int, width: int
 ) -> Float[Tensor, " value"]:
-    """Nameable things of each name, illegible things, the sum of the nameable things' visible shares, and the
-    covered share.
-
-    Args:
-        found: the things in one image.
-        names: that they can have.
-        height, width: of the image, in pixels.
-    """
+    """Nameable things of each name, illegible ones, the sum of visible shares, the covered share."""
     nameable = [one for one in found if one.legible >= LEGIBLE]
     counts = [sum(one.name == name for one in nameable) for name in names]
     visible = sum(one.visible for one in nameable)
@@ -111,12 +84,7 @@ def summary(
 def layout_values(
     rows: Float[Tensor, "image value"], asked: Float[Tensor, "image 2"]
 ) -> dict[str, Float[Tensor, " image"]]:
-    """What was found in each image against what was asked for; nan for a prompt that was not understood.
-
-    Args:
-        rows: of `Detector.images`.
-        asked: of `Detector.captions`.
-    """
+    """What was found in each image against what was asked for; nan for a prompt that was not understood."""
     name, count = asked[:, :1].nan_to_num().long(), asked[:, 1]
     # nameable; those of them of the asked name
     things, right = rows[:, :-REST].sum(1), rows.gather(1, name)[:, 0]
@@ -131,38 +99,6 @@ def layout_values(
         "covered": rows[:, -1],  # share of the image inside the boxes of all things
         "exact": torch.where(count.isnan(), torch.nan, exact),  # just what was asked for, and nothing else
     }
-
-
-def layout(found: Sequence[Detection], name: str, count: int, height: int, width: int) -> dict[str, float]:
-    """Compare what was found in one image with what was asked for.
-
-    Args:
-        found: the things in the image.
-        name: what was asked for.
-        count: how many of it, at least 1.
-        height, width: of the image, in pixels.
-
-    Returns:
-        `layout_values` of the image.
-
-    Raises:
-        InvalidInputError: for a count below 1 or a size that is not positive.
-
-    Example:
-        >>> owl = Detection("owl", (0, 0, 32, 32), visible=1.0, legible=0.9, score=0.8)
-        >>> bus = Detection("bus", (32, 32, 64, 64), visible=0.5, legible=0.8, score=0.7)
-        >>> values = layout([owl, bus], "owl", 1, 64, 64)
-        >>> [values[name] for name in ("over_count", "under_count", "misnamed", "completeness", "covered")]
-        [1.0, 0.0, 1.0, 0.75, 0.5]
-    """
-    if count < 1 or min(height, width) < 1:
-        raise InvalidInputError(
-            f"count is {count} and the size {height}x{width}; "
-            "a prompt asks for at least 1 thing, of 1 px or more"
-        )
-    names = list(dict.fromkeys([name, *(one.name for one in found)]))
-    rows, asked = summary(found, names, height, width)[None], torch.tensor([[0.0, count]])
-    return {value: numbers.item() for value, numbers in layout_values(rows, asked).items()}
 
 
 def covered(found: Sequence[Detection], height: int, width: int) -> float:

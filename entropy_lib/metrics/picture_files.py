@@ -14,29 +14,15 @@ from PIL import Image, ImageCms, ImageOps
 from entropy_lib.errors import InvalidInputError
 
 SHOWN = {
-    "1",
-    "L",
-    "LA",
-    "P",
-    "PA",
-    "RGB",
-    "RGBA",
-    "RGBa",
-    "RGBX",
-    "CMYK",
-    "YCbCr",
-    "I;16",
-    "I;16B",
-    "I;16L",
+    "1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L",
     "I;16N",
-}
+}  # fmt: skip
 WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # of TIFF
 ADVICE = "save it anew as PNG with 8 bits a channel, or leave it out"
 
 
 def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of an image: turned as its EXIF tag says, 16-bit grey in 8, colours in sRGB, transparency on
-    white.
+    """The pixels of an image: turned as EXIF says, 16-bit grey in 8, in sRGB, transparency on white.
 
     Args:
         encoded: the content of the file.
@@ -45,12 +31,6 @@ def read_picture(encoded: bytes) -> UInt8[np.ndarray, "height width 3"]:
         InvalidInputError: for an animation or several pages, and for numbers of which no viewer knows which
         is white.
         Exception: of many kinds, whatever Pillow says of a file that is damaged or no image.
-
-    Example:
-        >>> file = io.BytesIO()
-        >>> Image.fromarray(np.full((2, 3), 127 * 257, np.uint16)).save(file, "PNG")
-        >>> read_picture(file.getvalue())[0, 0].tolist()
-        [127, 127, 127]
     """
     with Image.open(io.BytesIO(encoded)) as file:
         if problem := _problem(file):
@@ -81,9 +61,7 @@ def _problem(file: Image.Image) -> str | None:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours of the profile that came with them; as they are without one, or with one for another kind of
-    image.
-    """
+    """Colours of the profile that came with them, if it is for this kind of image."""
     if not profile:
         return image
     if image.has_transparency_data or image.mode in ("P", "1"):

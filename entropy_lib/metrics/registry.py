@@ -1,5 +1,4 @@
-"""The metrics of the tables, one row each: what it is called, which way is better, how it is shown, how it is
-computed.
+"""The metrics of the tables, one row each: its name, which way is better, how it is computed.
 
     Distance    of a set of images from a reference
     Score       a number for each image from its features, or what a detector finds in it, and its prompt
@@ -42,22 +41,14 @@ Values = Callable[[Float[Tensor, "image dim"], Sequence[str], Embed], Float[Tens
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What figures and tables need to know of a metric.
+    """What figures and tables need to know of a metric."""
 
-    Attributes:
-        name: in tables.
-        unit: in words.
-        better: which way; "as in reality" where real images are the measure, to be approached from either
-        side.
-        times: what numbers are multiplied by where they are shown.
-        bounds: what a number an image lies between, and so do the limits of their mean; None where there is
-            none.
-    """
-
-    name: str
-    unit: str
+    name: str  # in tables
+    unit: str  # in words
+    # which way; "as in reality" where real images are the measure, to be approached from either side
     better: Literal["lower", "higher", "as in reality"]
-    times: int = 1
+    times: int = 1  # what numbers are multiplied by where they are shown
+    # what a number an image lies between, and so do the limits of their mean; None where there is none
     bounds: tuple[float, float] | None = None
 
     @property
@@ -83,22 +74,14 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Distance(Metric):
-    """A distance from a reference.
+    """A distance from a reference."""
 
-    Attributes:
-        interval: of (features, reference, block labels, reference_labels=, level=).
-        difference: of (features, other features, reference, block labels, reference_labels=, level=), paired
-        by row.
-        images_per_feature: fewer images on either side, and no number is given.
-        of_states: whether a `FeatureState` will do as the reference.
-        features: which features it is computed from, `DISTANCES` or `CAPTIONS`.
-    """
-
-    interval: Callable[..., Interval]
+    interval: Callable[..., Interval]  # of (features, reference, block labels, reference_labels=, level=)
+    # of (features, other features, reference, block labels, reference_labels=, level=), paired by row
     difference: Callable[..., Interval]
-    images_per_feature: int = 0
-    of_states: bool = False
-    features: str = DISTANCES
+    images_per_feature: int = 0  # fewer images on either side, and no number is given
+    of_states: bool = False  # whether a `FeatureState` will do as the reference
+    features: str = DISTANCES  # which features it is computed from, `DISTANCES` or `CAPTIONS`
 
     def can_be_given(
         self, features: Float[Tensor, "image dim"], reference: Float[Tensor, "image dim"] | FeatureState
@@ -111,29 +94,20 @@ class Distance(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Metric):
-    """A number for each image, from its features and its prompt.
+    """A number for each image, from its features and its prompt."""
 
-    Attributes:
-        values: of (features, prompt of each image, the network's embedding of captions): one number an image.
-        features: what it is computed from: `DISTANCES`, `CAPTIONS`, or `FINDINGS` of a detector.
-        reference: what tables say that it is measured against.
-    """
-
-    reference: ClassVar[str] = "prompts"
+    reference: ClassVar[str] = "prompts"  # what tables say that it is measured against
+    # of (features, prompt of each image, the network's embedding of captions): one number an image
     values: Values
-    features: str = CAPTIONS
+    features: str = CAPTIONS  # what it is computed from: `DISTANCES`, `CAPTIONS`, or `FINDINGS` of a detector
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore(Metric):
-    """A number for each image, from its pixels alone.
+    """A number for each image, from its pixels alone."""
 
-    Attributes:
-        value: of one image of any size. Its numbers are kept: whoever changes them raises `features.VERSION`.
-        reference: what tables say that it is measured against.
-    """
-
-    reference: ClassVar[str] = "nothing"
+    reference: ClassVar[str] = "nothing"  # what tables say that it is measured against
+    # of one image of any size. Its numbers are kept: whoever changes them raises `features.VERSION`
     value: Callable[[UInt8[np.ndarray, "height width 3"]], float]
 
     def pictures(self, pictures: UInt8[np.ndarray, "image height width 3"]) -> Float[Tensor, "image 1"]:

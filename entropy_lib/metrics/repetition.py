@@ -1,5 +1,4 @@
-"""A repetition index that needs no reference and no detector: do many patches of an image recur at one common
-displacement?
+"""A repetition index without reference or detector: do patches recur at one common displacement?
 
 Copy-move forgery is found in this way. Each patch of an image that stands out looks for its likeness
 elsewhere; where an image repeats a thing, many patches find theirs at the same displacement. Chance
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics.views import check_pictures
 from entropy_lib.precision import full_precision
 
 GRID = 32  # patches a side; images are resized to it, so the index does not depend on their size
@@ -29,28 +28,8 @@ LEAST_VOTES, LEAST_SHARE = 4, 0.01  # of one displacement, to count
 
 @full_precision()
 def repetition_index(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """The share, 0 to 1, of the chosen patches of one image, of any size, that agree on a displacement.
-
-    Raises:
-        InvalidInputError: when it is no uint8 RGB image.
-
-    Example:
-        >>> random = np.random.default_rng(0)
-        >>> thing = random.integers(0, 255, (4, 4, 3)).repeat(6, 0).repeat(6, 1).astype(np.uint8)
-        >>> once = np.full((96, 96, 3), 128, np.uint8)
-        >>> once[8:32, 8:32] = thing
-        >>> twice = once.copy()
-        >>> twice[56:80, 50:74] = thing
-        >>> repetition_index(twice) > 0.5 > repetition_index(once)
-        True
-    """
-    if (
-        not isinstance(image, np.ndarray)
-        or image.dtype != np.uint8
-        or image.ndim != 3
-        or image.shape[-1] != 3
-    ):
-        raise InvalidInputError("image must be a uint8 image [height, width, 3]")
+    """The share, 0 to 1, of the chosen patches of one image, of any size, that agree on a displacement."""
+    check_pictures(image[None] if isinstance(image, np.ndarray) else image)
     descriptors, salience = described(image)
     chosen = salience.argsort(descending=True)[: int(SALIENT * len(salience))]
     moves = displacements(functional.normalize(descriptors[chosen], dim=1, eps=FAINT), chosen)
@@ -72,10 +51,8 @@ def described(image: np.ndarray) -> tuple[Float[Tensor, "patch value"], Float[Te
 def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bin height width"]:
     """Strength of the gradient by direction."""
     padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-    across, down = (
-        padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2],
-        padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1],
-    )
+    across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     angle = torch.atan2(down, across)
     centres = torch.arange(BINS) * 2 * torch.pi / BINS
     away = (torch.remainder(angle - centres.view(1, -1, 1, 1) + torch.pi, 2 * torch.pi) - torch.pi).abs()
@@ -85,9 +62,7 @@ def orientations(grey: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 bi
 def displacements(
     descriptors: Float[Tensor, "patch value"], where: Int[Tensor, "patch"]
 ) -> Int[Tensor, "match 2"]:
-    """From each patch to its likeness elsewhere, downwards first; both directions of one displacement are
-    one.
-    """
+    """From each patch to its likeness elsewhere, downwards first; both directions are one."""
     rows, columns = where // GRID, where % GRID
     down, across = rows[None] - rows[:, None], columns[None] - columns[:, None]
     likeness = (descriptors @ descriptors.T).masked_fill(

@@ -1,5 +1,4 @@
-"""From images of any size to the square that a feature network reads: the one resize of the project, and four
-views.
+"""From images of any size to the square that a feature network reads: one resize, and four views.
 
     center   the short side to the square's, then its middle, as CLIP does: half of a 1:2 image is unseen
     pad      the long side to the square's, border pixels repeated to fill it: all is seen, smaller
@@ -26,21 +25,20 @@ VIEWS = ("center", "pad", "squash", "tiles")
 Pictures = UInt8[np.ndarray, "image height width 3"]
 
 
-def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
-    """Grey levels 0 to 255 as 0 to 1, channels first.
+def check_pictures(pictures: Pictures) -> None:
+    """Refuse anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or [-1, 1]."""
+    array = isinstance(pictures, np.ndarray)
+    images = array and pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
+    if not images or not pictures.size:
+        given = f"{pictures.dtype} {pictures.shape}" if array else type(pictures).__name__
+        raise InvalidInputError(
+            f"images are {given}; they must be uint8 images, an array [image, height, width, 3]"
+        )
 
-    Raises:
-        InvalidInputError: for anything but uint8 `[n, height, width, 3]`: a float image may be in [0, 1] or
-            [-1, 1].
-    """
-    if not isinstance(pictures, np.ndarray):
-        raise InvalidInputError(
-            f"images are {type(pictures).__name__}; they must be an array, uint8 [image, height, width, 3]"
-        )
-    if not pictures.size or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
-        raise InvalidInputError(
-            f"images are {pictures.dtype} {pictures.shape}; they must be uint8 [image, height, width, 3]"
-        )
+
+def as_float(pictures: Pictures) -> Float[Tensor, "image 3 height width"]:
+    """Grey levels 0 to 255 as 0 to 1, channels first."""
+    check_pictures(pictures)
     return torch.from_numpy(np.require(pictures, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 255
 
 
@@ -57,13 +55,7 @@ def resize(
 
 
 def resize_pictures(pictures: Pictures, height: int, width: int) -> Pictures:
-    """Images at another size, as someone would save them; the middle is cut out first where the shape
-    differs.
-
-    Example:
-        >>> resize_pictures(np.zeros((1, 64, 64, 3), np.uint8), 32, 48).shape
-        (1, 32, 48, 3)
-    """
+    """Images at another size, as someone would save them, their middle where the shape differs."""
     if min(height, width) < 1:
         raise InvalidInputError(f"size is {height} x {width}; both sides must be 1 pixel or more")
     floats = as_float(pictures)
@@ -83,10 +75,6 @@ def squares(pictures: Pictures, side: int, view: str) -> Float[Tensor, "image ti
     Raises:
         InvalidInputError: for images that are not uint8.
         UnknownNameError: for another view.
-
-    Example:
-        >>> squares(np.zeros((5, 64, 128, 3), np.uint8), 32, "tiles").shape
-        torch.Size([5, 2, 3, 32, 32])
     """
     if view not in VIEWS:
         raise UnknownNameError("view", view, VIEWS)

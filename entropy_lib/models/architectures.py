@@ -1,15 +1,9 @@
-"""The architectures of the catalogue without their weights: exact, for counting and timing, or tiny, for
-tests.
+"""The architectures of the catalogue without their weights: exact, for counting, or tiny, for tests.
 
 Configurations are written here from published facts; parameter counts prove them
 (`tests/models/test_architectures.py`). A tiny pipeline has the parts, attention and call of the exact one, a
 few thousand parameters and untrained weights. To add a model, give it a line in `ARCHITECTURES` and an entry
 in `models.catalogue.CATALOGUE`.
-
-Example:
-    >>> pipe = build("sd21-base", device="meta")                 # takes neither memory nor time
-    >>> round(parameter_counts(pipe)["unet"] / 1e6, 2)
-    865.91
 """
 
 # ruff: noqa: C408 (a configuration reads like the call that it becomes)
@@ -86,16 +80,7 @@ def build(
 ) -> DiffusionPipeline:
     """A pipeline of the named architecture with random weights, the same ones every time.
 
-    Args:
-        name: a name of `ARCHITECTURES`.
-        tiny: the small relative for tests (of the names in `TINY`), native size 64 x 64 px (FLUX: 1024 x
-            1024, which it does not say in its config).
-        device: "meta" for an architecture that takes no memory and cannot be run.
-        dtype: of the weights.
-
-    Raises:
-        UnknownNameError: for an unknown name.
-        MissingExtraError: where the pipeline needs a package that is not installed.
+    Those of `TINY` can be tiny: of native size 64 x 64 px, FLUX, which does not say it, of 1024 x 1024.
     """
     if name not in (known := TINY if tiny else ARCHITECTURES):
         raise UnknownNameError("architecture", name, known)
@@ -116,23 +101,13 @@ def build(
 
 
 def check_memory(name: str, gigabytes: float, available: float) -> None:
-    """Refuse random weights that do not fit, before any are made.
-
-    Raises:
-        InvalidInputError: naming what is needed and what there is.
-    """
+    """Refuse random weights that do not fit, before any are made."""
     if gigabytes > available:
         raise InvalidInputError(
             f"random weights of {name!r} take {gigabytes:.0f} GB, and there are {available:.0f} GB here; "
             "give device='meta', which holds shapes alone (for counting parameters, layers and tokens), or "
             "a smaller dtype"
         )
-
-
-def parameter_counts(pipe: DiffusionPipeline) -> dict[str, int]:
-    """Parameters of each component that has any."""
-    modules = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
-    return {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in modules.items()}
 
 
 LETTERS = [chr(code) for code in range(33, 127)]
@@ -238,9 +213,7 @@ def language(
     size: int,
     **config: object,
 ) -> Part:
-    """A text encoder that is a language model; `groups`: heads of keys, `words`: tokens known, `size`: of a
-    head.
-    """
+    """A text encoder; `groups`: heads of keys, `words`: tokens known, `size`: of a head."""
     text = dict(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=groups, vocab_size=words, head_dim=size,

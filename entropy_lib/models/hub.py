@@ -1,6 +1,4 @@
-"""The Hugging Face Hub, asked politely: its client tries for minutes before it gives up where there is no
-network.
-"""
+"""The Hugging Face Hub: its client tries for minutes before it gives up without a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +18,7 @@ def hub_answers() -> bool:
 
 @contextmanager
 def offline_where_it_does_not_answer() -> Iterator[None]:
-    """Within the block, libraries that load from the Hub look into the local cache only, where there is no
-    network.
+    """Within the block, without a network, libraries look into the local cache only.
 
     For those that cannot be told so by an argument of their own, as `local_files_only`.
     """

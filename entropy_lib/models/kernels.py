@@ -30,22 +30,15 @@ STATION = "_entropy_lib_station"  # where a network that is listened to keeps it
 
 @dataclass(frozen=True)
 class KernelCall:
-    """What a softmax kernel is called with.
+    """What a softmax kernel is called with."""
 
-    Attributes:
-        query, key: `[batch, head, tokens, dim]`, views of what is handed over.
-        mask: what is added to the logits or, boolean, lets keys take part (True); None where all do.
-        scale: λ.
-        causal: whether each query sees the keys up to its own place only.
-        whole: whether a batch's heads have come together; slices of them have not.
-    """
-
-    query: Tensor
-    key: Tensor
+    query: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
+    key: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
+    # what is added to the logits or, boolean, lets keys take part (True); None where all do
     mask: Tensor | None
-    scale: float
-    causal: bool = False
-    whole: bool = True
+    scale: float  # λ
+    causal: bool = False  # whether each query sees the keys up to its own place only
+    whole: bool = True  # whether a batch's heads have come together; slices of them have not
 
     @property
     def queries(self) -> int:
@@ -60,14 +53,10 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one kernel call beyond its scale.
+    """What is done to one kernel call beyond its scale."""
 
-    Attributes:
-        key: in place of its own, `[batch, head, tokens, dim]`; None leaves them.
-        kept: what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`.
-    """
-
-    key: Tensor | None = None
+    key: Tensor | None = None  # in place of its own, `[batch, head, tokens, dim]`; None leaves them
+    # what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`
     kept: float | Tensor = 1.0
 
 
@@ -114,9 +103,7 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether the forward pass is under way; a frame that is cannot be cleared, and clearing one that is
-        over is harmless.
-        """
+        """Whether the pass is under way: its frame cannot be cleared then, and harmlessly else."""
         try:
             self.frame.clear()
         except RuntimeError:
@@ -274,9 +261,7 @@ def _remove(network: nn.Module, listener: Listener) -> None:
 
 
 def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Tell who listens that a call of a network goes on with other arguments than it was given, as through
-    windows.
-    """
+    """Tell who listens that a call goes on with other arguments, as through windows."""
     station: Station | None = getattr(network, STATION, None)
     run = None if station is None else station.run()
     if station is not None and run is not None:
@@ -319,9 +304,7 @@ def _caller() -> FrameType:
 
 @lru_cache(maxsize=256)
 def _outside_graphs(function: Callable) -> Callable:
-    """A function that `torch.compile` calls and does not look into; at no cost where nothing is being
-    compiled.
-    """
+    """A function that `torch.compile` calls and does not look into."""
     if "torch._dynamo" not in sys.modules:
         return function
     outside = torch.compiler.disable(function)
@@ -389,9 +372,7 @@ def _places() -> Iterator[tuple["Kind", Place]]:
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How one kind of kernel is called: its parameters, and where the heads are: "first", "last" or "in the
-    batch".
-    """
+    """How a kind of kernel is called: parameters, and heads "first", "last" or "in the batch"."""
 
     names: tuple[str, ...]
     heads: str
@@ -480,11 +461,8 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
     heads = run.station.heads[layer]
     asked = used = kind.read(arguments, heads)
-    factors = [
-        factor
-        for factor in (listener.factor(run, layer, asked) for listener in listeners)
-        if not is_one(factor)
-    ]
+    every = [listener.factor(run, layer, asked) for listener in listeners]
+    factors = [factor for factor in every if not is_one(factor)]
     for factor in factors:
         arguments = kind.rescale(arguments, heads, factor)
     changes, seen = [], asked

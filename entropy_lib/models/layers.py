@@ -41,11 +41,7 @@ DiffusionModel: TypeAlias = "DiffusionPipeline | nn.Module"  # a pipeline, or it
 
 
 def denoiser(model: DiffusionModel) -> nn.Module:
-    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model itself.
-
-    Raises:
-        UnsupportedModelError: when there is none.
-    """
+    """The denoising network of a pipeline (`unet` or `transformer`, the first of two), or the model."""
     for part in (model, getattr(model, "unet", None), getattr(model, "transformer", None)):
         if isinstance(part, nn.Module):
             return getattr(part, "_orig_mod", part)  # what torch.compile wraps
@@ -58,11 +54,7 @@ def denoiser(model: DiffusionModel) -> nn.Module:
 
 
 def known_denoiser(model: DiffusionModel) -> nn.Module:
-    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it.
-
-    Raises:
-        UnsupportedModelError: likewise, and where that cannot be found out.
-    """
+    """`denoiser`, once it is known how that is called: from its pipeline, where nothing else says it."""
     from entropy_lib.models.recording import learn
 
     network = denoiser(model)
@@ -72,12 +64,7 @@ def known_denoiser(model: DiffusionModel) -> nn.Module:
 
 
 def sole_denoiser(model: DiffusionModel) -> nn.Module:
-    """`denoiser`, for what would be silent about a second one.
-
-    Raises:
-        UnsupportedModelError: likewise, and when a pipeline has several networks of that class (Wan 2.2,
-            Ideogram 4).
-    """
+    """`denoiser`, for what would be silent about a second one."""
     network = known_denoiser(model)
     alike = [name for name, part in _networks(model).items() if type(part) is type(network)]
     if len(alike) > 1:
@@ -109,10 +96,6 @@ def tokens_at(
 
     Returns:
         {layer name: tokens}, in the order of execution.
-
-    Raises:
-        UnsupportedModelError: when the network is of no known family.
-        InvalidInputError: when it has no self-attention, and for a size that is none.
     """
     network = known_denoiser(model)
     counts = {name: layer.keys for name, layer in layers_at(network, height, width, text_tokens).items()}
@@ -126,25 +109,15 @@ def tokens_at(
 
 @dataclass(frozen=True)
 class LayerTokens:
-    """The tokens of one self-attention layer at one size of the image.
+    """The tokens of one self-attention layer at one size of the image."""
 
-    Attributes:
-        keys: of its softmax, text and other tokens included.
-        queries: of it.
-        image: those of the image.
-        first: where the image's keys begin.
-        scale: λ that the network asks for.
-        rows: of all heads, for each row of a batch.
-        attends: "image", "image+text", or "frames".
-    """
-
-    keys: int
-    queries: int
-    image: int
-    first: int
-    scale: float
-    rows: int
-    attends: str
+    keys: int  # of its softmax, text and other tokens included
+    queries: int  # of it
+    image: int  # those of the image
+    first: int  # where the image's keys begin
+    scale: float  # λ that the network asks for
+    rows: int  # of all heads, for each row of a batch
+    attends: str  # "image", "image+text", or "frames"
 
     @property
     def first_query(self) -> int:
@@ -155,9 +128,7 @@ class LayerTokens:
 def layers_at(
     network: nn.Module, height: int, width: int, text_tokens: int | None = None, frames: int | None = None
 ) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer for latents of the given size, in the order of execution; see
-    `tokens_at`. Where frames are given, attention over them is among the layers.
-    """
+    """The tokens of each self-attention layer, as `tokens_at`; with frames, of attention over them too."""
     height, width = check_latent_size((height, width))
     made = _structure(network)
     if height % (multiple := made.family.latent_multiple) or width % multiple:
@@ -203,12 +174,7 @@ def _structure(network: nn.Module) -> Structure:
 def layers_of_call(
     network: nn.Module, args: tuple, kwargs: dict, frames: int | None = None
 ) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer in a call with these arguments, by what the network itself
-    does with them; with `frames`, of attention over them too.
-
-    Raises:
-        UnsupportedModelError: where the call runs self-attention that is not there in a default one.
-    """
+    """The tokens of every self-attention layer in a call, by what the network does with its arguments."""
     known = family(network)
     height, width = known.latent_size(args, kwargs)
     text = known.text_length(args, kwargs) if known.text_tokens else 0
@@ -234,12 +200,7 @@ def layers_of_call(
 def training_of_call(
     network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
 ) -> dict[str, LayerTokens]:
-    """The tokens at training size of a call that has all else in common with this one: text, boxes, and
-    frames of a video where `native` does not say of how many it is.
-
-    Raises:
-        UnsupportedModelError: where a video cannot be followed.
-    """
+    """The tokens at training size of a call with the same text, boxes and, if `native` lacks them, frames."""
     known, plain = family(network), layers_at(network, *native[-2:])
     text = known.text_length(args, kwargs) if known.text_tokens else 0
     if len(native) == 3:
@@ -270,23 +231,16 @@ def training_of_call(
 
 @dataclass
 class CallTokens:
-    """What the self-attention of one call of a network attends to, and what of it has come by.
-
-    Attributes:
-        layers: by what the network itself does with the arguments of the call.
-        training: at the size that it was trained at.
-        latent_size: height and width of the image that is drawn, in latent pixels.
-        batch: rows of the call.
-        seen: rows of all heads that have attended in each layer.
-        strange: keys of a softmax that is not the layer's self-attention.
-    """
+    """What the self-attention of one call of a network attends to, and what of it has come by."""
 
     network: nn.Module | None = None
+    # by what the network itself does with the arguments of the call
     layers: dict[str, LayerTokens] = field(default_factory=dict)
-    training: dict[str, LayerTokens] = field(default_factory=dict)
-    latent_size: tuple[int, int] = (0, 0)
-    batch: int = 0
-    seen: dict[str, int] = field(default_factory=dict)
+    training: dict[str, LayerTokens] = field(default_factory=dict)  # at the size that it was trained at
+    latent_size: tuple[int, int] = (0, 0)  # height and width of the image that is drawn, in latent pixels
+    batch: int = 0  # rows of the call
+    seen: dict[str, int] = field(default_factory=dict)  # rows of all heads that have attended in each layer
+    # keys of a softmax that is not the layer's self-attention
     strange: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -302,8 +256,7 @@ class CallTokens:
         return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
-        """Whether a kernel call is the self-attention of a layer; a processor may make others with the same
-        query.
+        """Whether a kernel call is the self-attention of a layer; a processor may make others.
 
         Those come later: once all rows have attended, what follows is something else, as an image prompt.
         """
@@ -419,9 +372,7 @@ def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
 
 
 def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
-    """What the twin does with the arguments of a call; nothing where it cannot take them, as those of an
-    IP-Adapter.
-    """
+    """What the twin does with a call's arguments; nothing where it cannot take them."""
     leaves, _ = tree_flatten((args, kwargs))
     shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
     key = type(network), config_of(network), tuple(kwargs), shapes
@@ -437,14 +388,9 @@ def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Trace
 
 def _told(leaf: Tensor) -> tuple:
     """What of a tensor a trace goes by: its shape, and the numbers of masks and places."""
-    counted = leaf.dtype == torch.bool or (
-        leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex()
-    )
-    return (
-        leaf.shape,
-        leaf.dtype,
-        leaf.cpu().numpy().tobytes() if counted and not leaf.is_meta and leaf.numel() <= COUNTED else None,
-    )
+    whole = leaf.ndim > 1 and not leaf.is_floating_point() and not leaf.is_complex()
+    counted = (whole or leaf.dtype == torch.bool) and not leaf.is_meta and leaf.numel() <= COUNTED
+    return leaf.shape, leaf.dtype, leaf.cpu().numpy().tobytes() if counted else None
 
 
 _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
@@ -464,9 +410,7 @@ TRAINING_SIZE, NATIVE_SIZE = "_entropy_lib_training_size", "_entropy_lib_native_
 
 
 def note_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
-    """Let all that asks for a network's training size, patch and probes alike, get this one; None forgets
-    it.
-    """
+    """Let patch and probes alike take this for the training size of a network; None forgets it."""
     if latent_size is not None:
         setattr(network, TRAINING_SIZE, latent_size)
     elif hasattr(network, TRAINING_SIZE):
@@ -474,11 +418,7 @@ def note_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) 
 
 
 def check_training_size(network: nn.Module, latent_size: tuple[int, ...] | None) -> None:
-    """Refuse a training size that is not the one that a network was patched with; None agrees with any.
-
-    Raises:
-        InvalidInputError: naming both.
-    """
+    """Refuse a training size that is not the one that a network was patched with; None agrees with any."""
     patched = getattr(network, TRAINING_SIZE, latent_size)
     if latent_size not in (None, patched):
         raise InvalidInputError(
@@ -497,9 +437,6 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
 
     The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
     configuration, the size that the pipeline generates by default.
-
-    Raises:
-        InvalidInputError: where nothing says it; naming what to give.
     """
     network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
@@ -517,11 +454,7 @@ SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter o
 
 
 def pixels_per_latent(pipe: "DiffusionPipeline") -> int:
-    """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder.
-
-    Raises:
-        UnsupportedModelError: for one whose decoder does not say.
-    """
+    """Pixels of a side of an image for each latent pixel; 1 for a pipeline without a decoder."""
     for name in SCALE_FACTORS:
         if hasattr(pipe, name):
             return getattr(pipe, name)
@@ -563,11 +496,7 @@ def training_tokens(
 
 
 def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tuple[int, ...]:
-    """Height and width in latent pixels as integers; where frames may be given, those before them.
-
-    Raises:
-        InvalidInputError: when they are not two (or three) whole numbers from 1.
-    """
+    """Height and width in latent pixels as integers; where frames may be given, those before them."""
     try:
         size = tuple(map(operator.index, latent_size))
     except (TypeError, ValueError):
@@ -582,23 +511,12 @@ def check_latent_size(latent_size: tuple[int, ...], frames: bool = False) -> tup
 
 
 def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) -> list[str]:
-    """The layers whose names match any of the `wanted` names or glob patterns; None selects all.
-
-    Raises:
-        UnknownNameError: when a name or pattern matches nothing, or there is none.
-
-    Example:
-        >>> select_layers(["mid_block.attn1", "up_blocks.0.attn1"], "up_blocks.*")
-        ['up_blocks.0.attn1']
-    """
+    """The layers whose names match any of the `wanted` names or glob patterns; None selects all."""
     if wanted is None:
         return list(available)
     patterns = [wanted] if isinstance(wanted, str) else wanted
-    if (
-        not isinstance(patterns, Sequence)
-        or not patterns
-        or not all(isinstance(pattern, str) for pattern in patterns)
-    ):
+    texts = isinstance(patterns, Sequence) and all(isinstance(pattern, str) for pattern in patterns)
+    if not texts or not patterns:
         raise UnknownNameError("layer", wanted, available)
     for pattern in patterns:
         if not fnmatch.filter(available, pattern):
@@ -609,16 +527,7 @@ def select_layers(available: Sequence[str], wanted: str | Sequence[str] | None) 
 def choose_layers(
     layers: Mapping[str, LayerTokens], wanted: str | Sequence[str] | None, attends: str | Sequence[str] | None
 ) -> list[str]:
-    """`select_layers`, of those whose attention is of certain kinds.
-
-    Args:
-        layers: as `layers_at` gives them.
-        wanted: names or patterns.
-        attends: "image", "image+text", "frames" or several in a list; None for all but frames.
-
-    Raises:
-        UnknownNameError: for other names; for a kind that the network has not.
-    """
+    """`select_layers`, of those whose attention is of certain kinds."""
     kinds = [attends] if isinstance(attends, str) else attends
     present = list(dict.fromkeys(layer.attends for layer in layers.values()))
     for kind in () if kinds is None else kinds or [()]:
@@ -629,14 +538,9 @@ def choose_layers(
 
 
 def grid(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width of a level with `tokens` tokens in a network that halves `height` x `width`, rounding
-    up.
+    """Height and width of a level with so many tokens in a network that halves them, rounding up.
 
     Returns (0, 0) where no level has that many tokens.
-
-    Example:
-        >>> grid(169, 25, 25)
-        (13, 13)
     """
     while height * width > tokens and (height > 1 or width > 1):
         height, width = -(-height // 2), -(-width // 2)

@@ -32,21 +32,16 @@ PACKED = ("img_ids", "img_shapes", "shape_list", "position_ids")
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one class and configuration are called.
+    """How networks of one class and configuration are called."""
 
-    Attributes:
-        parameters: of `forward`.
-        layout: of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the
-            height, "frames" with frames before the channels, "last" with channels last, "packed" `[batch,
-            token, channel]` with a token for 2 x 2 latent pixels, "row" with one for each, "patches" of them,
-            "codes" `[batch, height, width]`.
-        latent_multiple: height and width in latent pixels must be multiples of this.
-        text_tokens: text tokens of a default call where text joins the self-attention; 0 where it does not.
-    """
-
-    parameters: Mapping[str, inspect.Parameter] = field(hash=False)
+    parameters: Mapping[str, inspect.Parameter] = field(hash=False)  # of `forward`
+    # of the latents: "image" `[batch, channel, height, width]`, "video" with frames before the height,
+    # "frames" with frames before the channels, "last" with channels last, "packed" `[batch, token, channel]`
+    # with a token for 2 x 2 latent pixels, "row" with one for each, "patches" of them, "codes" `[batch,
+    # height, width]`
     layout: str
-    latent_multiple: int = 1
+    latent_multiple: int = 1  # height and width in latent pixels must be multiples of this
+    # text tokens of a default call where text joins the self-attention; 0 where it does not
     text_tokens: int = 0
     recorded: "Recorded | None" = None
     masks: bool = False
@@ -67,9 +62,6 @@ class Family:
             text: tokens of text; 1 where it is kept apart.
             described: whether images and texts are to have no numbers.
             frames: in latents, of networks of video.
-
-        Raises:
-            InvalidInputError: for frames of a network that has none, or was learnt from a call.
         """
         if frames > 1 and (self.recorded is not None or self.layout not in VIDEO):
             raise InvalidInputError(
@@ -104,9 +96,7 @@ class Family:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def latent_size(self, args: tuple, kwargs: dict) -> Size:
-        """Height and width in latent pixels of a call; of the image that is drawn where others stand beside
-        it.
-        """
+        """Height and width in latent pixels of a call: of the image that is generated."""
         if self.layout == "last":
             return tuple(sample_of(args, kwargs).shape[-3:-1])
         if not self.packed:
@@ -122,11 +112,7 @@ class Family:
         places = places.reshape(-1, places.shape[-1])
         # FLUX Kontext counts images in the first column, its own first
         own = places[places[:, 0] == places[0, 0]]
-        rows, columns = (
-            (own.amax(0)[-2:] + 1).int().tolist()
-            if own.shape[-1] == 3
-            else (own.amax(0)[1:3] + 1).int().tolist()
-        )
+        rows, columns = (own.amax(0)[1:3] + 1).int().tolist()
         return 2 * rows, 2 * columns
 
     def text_length(self, args: tuple, kwargs: dict) -> int:
@@ -145,11 +131,7 @@ class Family:
 
 
 def family(network: nn.Module) -> Family:
-    """How a denoising network is called.
-
-    Raises:
-        UnsupportedModelError: where that cannot be found out.
-    """
+    """How a denoising network is called."""
     from entropy_lib.models.trace import structure
 
     return structure(type(network), config_of(network)).family
@@ -175,17 +157,11 @@ def frozen(config: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """One real call of a network: its arguments, without their numbers.
+    """One real call of a network: its arguments, without their numbers."""
 
-    Attributes:
-        arguments: by name, tensors on the meta device.
-        size: height and width in latent pixels; for packed latents, as they say.
-        text: tokens of `encoder_hidden_states`.
-    """
-
-    arguments: dict
-    size: Size
-    text: int
+    arguments: dict  # by name, tensors on the meta device
+    size: Size  # height and width in latent pixels; for packed latents, as they say
+    text: int  # tokens of `encoder_hidden_states`
 
     @property
     def places(self) -> list[str]:
@@ -194,10 +170,7 @@ class Recorded:
 
     def at(self, height: int, width: int, text: int) -> dict:
         """The arguments of a call at another size, or with another length of text."""
-        sizes, frames = (
-            dict(zip(("height", "width"), (height, width), strict=True)),
-            self.arguments.get("num_frames") or 1,
-        )
+        sizes, frames = {"height": height, "width": width}, self.arguments.get("num_frames") or 1
         tokens, grown = self.size[0] * self.size[1], height * width
         lengths = {
             count * tokens // each: count * grown // each
@@ -225,13 +198,8 @@ class Recorded:
 
     def _places(self, value: Any, height: int, width: int) -> Any:
         """Places along frames, height and width, at another size."""
-        if not (
-            isinstance(value, list | tuple)
-            and len(value) == 3
-            and all(isinstance(each, Tensor) for each in value)
-        ):
-            return value
-        if any(each.ndim != 1 for each in value):
+        listed = value if isinstance(value, list | tuple) else ()
+        if len(listed) != 3 or not all(isinstance(each, Tensor) and each.ndim == 1 for each in listed):
             return value
         sides = (len(value[1]) * height // self.size[0], len(value[2]) * width // self.size[1])
         return [value[0], *(torch.arange(side) for side in sides)]

@@ -1,9 +1,4 @@
-"""A model as its configuration files tell it: layers and sizes, of which nothing needs the weights.
-
-Example:
-    >>> outline_size("mini"), len(list(outline("mini").parameters())) > 0
-    ((64, 64), True)
-"""
+"""A model as its configuration files tell it: layers and sizes, of which nothing needs the weights."""
 
 import json
 from collections.abc import Iterable
@@ -18,7 +13,7 @@ from torch import nn
 
 from entropy_lib.errors import UnsupportedModelError, WeightsError
 from entropy_lib.models.architectures import ARCHITECTURES
-from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders
+from entropy_lib.models.catalogue import CATALOGUE, local_folder, model_folders, on_hub
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import native_latent_size, note_native_size, query_product, training_tokens
 
@@ -27,9 +22,6 @@ DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae", "movq")
 
 def outline(model: str) -> nn.Module:
     """The denoising network of a model, configured as it is, on the meta device: without weights.
-
-    Args:
-        model: as for `load`.
 
     Raises:
         UnknownNameError: for an unknown model.
@@ -79,24 +71,14 @@ def _enlarging(model: str) -> int:
 
 
 def outline_levels(model: str) -> dict[str, int]:
-    """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number.
-
-    Raises:
-        UnknownNameError, UnsupportedModelError, WeightsError: as `outline`.
-
-    Example:
-        >>> outline_levels("mini")
-        {'0': 256, '1': 64, '2': 16}
-    """
+    """{layer: T} of a model's self-attention; of the catalogue's models the levels alone, by number."""
     if model in CATALOGUE:
         return {str(level): tokens for level, tokens in enumerate(CATALOGUE[model].training_tokens)}
     return training_tokens(outline(model))
 
 
 def stored_lengths(model: str, layers: Iterable[str]) -> dict[str, float] | None:
-    """Euclidean length of the product that each layer's query comes from, read from the files; None where
-    there are none in safetensors.
-    """
+    """Length of what each layer's query comes from, read from safetensors; None without any."""
     folder, found, modules = _folder_of_weights(model), {}, dict(outline(model).named_modules())
     there = {layer: modules[layer] for layer in layers if layer in modules}
     keys = {f"{layer}.{query_product(module)}.weight": layer for layer, module in there.items()}
@@ -112,8 +94,7 @@ def _folder_of_weights(model: str) -> Path | None:
     folder = local_folder(model)
     if folder is not None:
         return next((folder / name for name in DENOISERS if (folder / name).is_dir()), None)
-    known = CATALOGUE.get(model)
-    source, revision = (known.source, known.revision) if known else (model, None)
+    source, revision = on_hub(model)
     for name in DENOISERS if "/" in source else ():
         cached = try_to_load_from_cache(source, f"{name}/config.json", revision=revision)
         if isinstance(cached, str):

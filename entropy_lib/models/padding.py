@@ -1,6 +1,4 @@
-"""What convolutions see beyond the border: all the positional information that a UNet like Stable
-Diffusion's has.
-"""
+"""What convolutions see beyond the border: all that a UNet like Stable Diffusion's knows of places."""
 
 from collections.abc import Mapping
 
@@ -13,13 +11,6 @@ PADDINGS = ("zeros", "reflect", "replicate", "circular")
 
 def set_padding(model: nn.Module, padding: str) -> None:
     """Let all convolutions of a network pad in one way; those of 1 x 1 see no border.
-
-    Args:
-        model: the network. Its weights stay as they are.
-        padding: "zeros", "reflect", "replicate" or "circular", under which a network knows no border.
-
-    Raises:
-        UnknownNameError: for any other.
 
     Example:
         >>> layer = nn.Conv2d(1, 1, 3, padding=1)
@@ -45,9 +36,5 @@ def restore_padding(model: nn.Module, before: Mapping[str, str]) -> None:
 
 def _convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Those that see a border, by name."""
-    named = model.named_modules()
-    return {
-        name: module
-        for name, module in named
-        if isinstance(module, nn.Conv2d) and module.padding not in ((0, 0), "valid")
-    }
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    return {name: module for name, module in found.items() if module.padding not in ((0, 0), "valid")}

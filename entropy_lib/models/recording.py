@@ -99,9 +99,6 @@ def learn(pipe: "DiffusionPipeline", network: nn.Module) -> None:
     """Find out how a network is called: by itself, or from a call of its pipeline with a prompt alone.
 
     That call ends where the network begins, and leaves pipeline, scheduler and random numbers as they were.
-
-    Raises:
-        UnsupportedModelError: where the pipeline cannot be called like that; saying what to do.
     """
     try:
         family(network)

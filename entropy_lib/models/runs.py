@@ -38,9 +38,7 @@ def own_options(pipe: "DiffusionPipeline") -> dict[str, Any]:
 
 
 def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
-    """Whether guidance is `true_cfg_scale` with a negative prompt, and `guidance_scale` does nothing
-    (Qwen-Image).
-    """
+    """Whether guidance is `true_cfg_scale` with a negative prompt alone (Qwen-Image)."""
     accepted = inspect.signature(pipe.__call__).parameters
     if "true_cfg_scale" not in accepted or denoiser(pipe).config.get("guidance_embeds"):
         return False
@@ -49,16 +47,9 @@ def is_truly_guided(pipe: "DiffusionPipeline") -> bool:
 
 @contextmanager
 def call_options(pipe: "DiffusionPipeline", guidance: float, count: int) -> Iterator[dict[str, Any]]:
-    """What a pipeline's call is given, beside prompts and a size, to generate `count` images with this
-    guidance.
+    """What a pipeline's call is given beside prompts and a size, for this guidance.
 
     Where the call has no word for guidance, the pipeline's guider is set to it for the block (HunyuanImage).
-
-    Example:
-        >>> import entropy_lib as el
-        >>> with call_options(el.load("mini"), 3.0, 2) as options:
-        ...     options
-        {'guidance_scale': 3.0}
     """
     accepted, options = inspect.signature(pipe.__call__).parameters, own_options(pipe)
     if is_truly_guided(pipe):

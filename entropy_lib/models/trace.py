@@ -1,5 +1,4 @@
-"""Which attention a network has, found by running a twin of it without weights, at two sizes and with two
-lengths of text.
+"""Which attention a network has, by a twin without weights at two sizes and two lengths of text.
 
 Where the keys grow with the image, and the queries too, it is self-attention; where the keys grow with the
 text as well, text joins it. A run on the meta device costs neither time nor memory and works for any size.
@@ -9,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,9 +27,7 @@ _LOCK = threading.RLock()  # twins are shared, and changed for as long as they a
 
 @dataclass(frozen=True)
 class TracedCall:
-    """One call of a kernel: the module that makes it, rows of all heads, queries, keys, λ, and what the keys
-    were joined from.
-    """
+    """One call of a kernel: its module, rows of all heads, and what the keys were joined from."""
 
     module: str
     rows: int
@@ -41,24 +39,16 @@ class TracedCall:
 
 @dataclass(frozen=True)
 class Attention:
-    """What one module's attention is.
+    """What one module's attention is."""
 
-    Attributes:
-        attends: "image", "image+text", "text" (what does not grow with the image), "frames" (each place by
-            itself) or "cross" (an image asks something else).
-        text: how many keys each token of text adds.
-        other: keys that are neither image nor text.
-        image: keys that are the image's, at the size that its structure was compared at.
-        part: which of the parts that the keys are joined from is the image.
-        call: which call of the module it is.
-    """
-
+    # "image", "image+text", "text" (what does not grow with the image), "frames" (each place by itself) or
+    # "cross" (an image asks something else)
     attends: str
-    text: int = 0
-    other: int = 0
-    image: int = 0
-    part: int = 0
-    call: int = 0
+    text: int = 0  # how many keys each token of text adds
+    other: int = 0  # keys that are neither image nor text
+    image: int = 0  # keys that are the image's, at the size that its structure was compared at
+    part: int = 0  # which of the parts that the keys are joined from is the image
+    call: int = 0  # which call of the module it is
 
     @property
     def is_self(self) -> bool:
@@ -68,9 +58,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Structure:
-    """How a network is called, the attention of each module that has any, in the order of execution, and the
-    size in latent pixels that this was found at.
-    """
+    """How a network is called, and the attention of its modules in order, found at this latent size."""
 
     family: Family
     attention: Mapping[str, Attention]
@@ -78,11 +66,7 @@ class Structure:
 
 
 def structure(network_class: type, config: tuple) -> Structure:
-    """What a network of this class and configuration is made of.
-
-    Raises:
-        UnsupportedModelError: where it cannot be run without weights.
-    """
+    """What a network of this class and configuration is made of."""
     with _LOCK:
         return _structure(network_class, config)
 
@@ -160,17 +144,11 @@ def _at_another_size(
 def _attention(
     calls: list[tuple[TracedCall, TracedCall, TracedCall | None]], ratio: float, text: int
 ) -> Attention:
-    """Of a module, from its calls at one size, at another, and with a longer text; some attend to their text
-    by itself first.
-    """
-    both = [
-        number
-        for number, (base, wide, _) in enumerate(calls)
-        if wide.keys != base.keys and wide.queries != base.queries
-    ]
-    number = both[0] if both else 0
+    """Of a module, from its calls at two sizes and with a longer text."""
+    grows = [wide.keys != base.keys and wide.queries != base.queries for base, wide, _ in calls]
+    number = grows.index(True) if True in grows else 0
     base, wide, longer = calls[number]
-    if not both:
+    if True not in grows:
         frames = wide.keys == base.keys and wide.queries == base.queries and wide.rows != base.rows
         return Attention("frames" if frames else "cross" if wide.queries != base.queries else "text")
     image = round((wide.keys - base.keys) / (ratio - 1))
@@ -189,9 +167,7 @@ def _by_module(calls: tuple[TracedCall, ...]) -> dict[str, list[TracedCall]]:
 
 
 def attending(calls: tuple[TracedCall, ...], attention: Mapping[str, Attention]) -> dict[str, TracedCall]:
-    """The call of each module that `attention` tells of, in the order of execution; the first of one that it
-    does not know.
-    """
+    """The call of each module that `attention` tells of, in order; of others the first."""
     found = {}
     for name, own in _by_module(calls).items():
         number = attention[name].call if name in attention else 0
@@ -210,9 +186,7 @@ def trace_at(
 
 
 def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
-    """Every kernel call of one forward pass with these arguments, of which small ones alone are computed
-    with.
-    """
+    """Every kernel call of one forward pass, of whose arguments small ones alone are computed with."""
     # not before there is a network of diffusers
     from diffusers.models.attention_dispatch import attention_backend
 
@@ -249,8 +223,7 @@ class _Recorder(Listener):
 
 
 class Weightless(TorchFunctionMode):
-    """Lets a network run on the meta device, although some count, index or branch by numbers that it is
-    given.
+    """Lets a network run on the meta device, although some count or branch by numbers.
 
     What is made of whole numbers alone, as places and masks of text, is computed on the CPU, and becomes
     weightless where it meets weights or images. The network is told that everything is on the CPU.
@@ -311,10 +284,9 @@ def _indices(index: Any) -> Any:
     masked = any(isinstance(part, Tensor) and part.dtype == torch.bool and not part.is_meta for part in parts)
     if not masked:
         return index
-    return tuple(
-        place
-        for part in parts
-        for place in (
-            part.nonzero(as_tuple=True) if isinstance(part, Tensor) and part.dtype == torch.bool else (part,)
-        )
-    )
+
+    def places(part: Any) -> tuple:
+        mask = isinstance(part, Tensor) and part.dtype == torch.bool
+        return part.nonzero(as_tuple=True) if mask else (part,)
+
+    return tuple(chain.from_iterable(map(places, parts)))

@@ -41,15 +41,7 @@ class ByClass(ConsistencyModelPipeline):
         guidance_scale: float = 1.0,
         **options: Any,
     ) -> ImagePipelineOutput:
-        """Generate one image for each class.
-
-        Args:
-            prompt: as for `class_labels`, which says what is raised.
-            height, width: in pixels.
-            num_inference_steps: of the scheduler.
-            guidance_scale: does nothing, for there is no guidance.
-            options: of the call of `ConsistencyModelPipeline`: `generator`, `output_type`, ….
-        """
+        """Generate one image for each class."""
         self.asked_size, labels = (height, width), class_labels(self, prompt)
         return super().__call__(len(prompt), labels, num_inference_steps, **options)
 
@@ -61,9 +53,7 @@ class ByClass(ConsistencyModelPipeline):
 
 
 def with_prompts(pipe: DiffusionPipeline) -> DiffusionPipeline:
-    """The network and the scheduler of a pipeline in one that takes prompts and a size; a pipeline that does
-    so by itself is given back as it is.
-    """
+    """A pipeline's network and scheduler in one that takes prompts and a size; itself if it does so."""
     if type(pipe) not in UNPROMPTED:
         return pipe
     found = ByClass(pipe.unet, pipe.scheduler)
@@ -72,17 +62,7 @@ def with_prompts(pipe: DiffusionPipeline) -> DiffusionPipeline:
 
 
 def class_labels(pipe: DiffusionPipeline, prompts: Sequence[str]) -> list[int] | None:
-    """The classes that prompts name, counted from 0, or from 1 where the catalogue says so (`terrain`); None
-    for a network without classes.
-
-    Raises:
-        InvalidInputError: for a prompt that is no class; for one that is not empty where there are none.
-
-    Example:
-        >>> from entropy_lib.models.architectures import build
-        >>> class_labels(build("terrain"), ["1", "100"])
-        [0, 99]
-    """
+    """The classes that prompts name, counted from 0, or from `Entry.first_class`; None without classes."""
     count, name = pipe.unet.config.num_class_embeds, recognise(pipe)
     first = CATALOGUE[name].first_class if name else 0
     allowed = {"": None} if count is None else {str(first + label): label for label in range(count)}

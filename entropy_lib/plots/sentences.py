@@ -38,10 +38,6 @@ def sentence(
         row: one row of a table, or a table of one row. Numbers of a metric are shown as `METRICS` says.
         level: of the intervals.
 
-    Raises:
-        InvalidInputError: for an expectation that cannot be tested, columns that are not there, and several
-            rows.
-
     Example:
         >>> row = {"size": "96x96", "estimate": 1.0, "low": 0.8, "high": 1.2}
         >>> sentence("At {size} the over-count is {estimate}.", "estimate > 0", row)

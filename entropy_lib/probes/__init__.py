@@ -1,5 +1,4 @@
-"""The entropy hooks and the Gaussian check: they stand by while a model runs and measure every self-attention
-call.
+"""The entropy hooks and the Gaussian check: they measure all self-attention while a model runs.
 
 Knows networks and tensors; must not know the patch, so that each checks the other.
 """

@@ -34,24 +34,16 @@ GUIDER_BRANCHES = {"pred_cond": "cond", "pred_uncond": "uncond"}
 
 @dataclass(frozen=True)
 class DenoiserCall:
-    """One call of the denoiser.
+    """One call of the denoiser."""
 
-    Attributes:
-        step: position in the schedule, from 0.
-        timestep: its value there.
-        branches: what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a
-            call beyond those that the schedule plans, as FLUX makes for true guidance.
-        images: of each branch.
-        first_image: how many images earlier batches had.
-        latent_size: height and width.
-    """
-
-    step: int
-    timestep: float
+    step: int  # position in the schedule, from 0
+    timestep: float  # its value there
+    # what the batch is made of, in order: "all", or "uncond", "cond", "perturbed"; "extra" for a call beyond
+    # those that the schedule plans, as FLUX makes for true guidance
     branches: tuple[str, ...]
-    images: int
-    first_image: int
-    latent_size: tuple[int, int]
+    images: int  # of each branch
+    first_image: int  # how many images earlier batches had
+    latent_size: tuple[int, int]  # height and width
 
 
 class DenoiserCallTracker:
@@ -75,15 +67,7 @@ class DenoiserCallTracker:
         latent_size: tuple[int, int],
         texts: Sequence[Tensor | list] = (),
     ) -> DenoiserCall:
-        """The call that the network is about to get.
-
-        Args:
-            caller: the pipeline, and the variables that it calls from.
-            batch: rows of the network's input.
-            timestep: that it is given.
-            latent_size: of the image that is generated.
-            texts: what else the network is given, states of the text among it.
-        """
+        """The call that the network is about to get."""
         step, value, planned = self._step(caller, timestep.flatten())
         branches = _branches(caller, batch)
         images = batch // len(branches)
@@ -155,11 +139,6 @@ def check_turns(caller: Caller, sample: Tensor, images: int) -> None:
     """Refuse a batch that does not take its images in turn.
 
     Where rows are none of the pipeline's latents, nothing is said.
-
-    Args:
-        caller: the pipeline, and the variables that it calls from.
-        sample: rows of the network's input.
-        images: how many images each branch is taken to have.
     """
     latents = caller.variables.get("latents")
     if images < 2 or not isinstance(latents, Tensor):

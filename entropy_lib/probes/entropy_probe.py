@@ -2,14 +2,6 @@
 
 Each call's query and key are reduced at once to a few sums, without the attention map. The probe knows
 nothing of the patch; its `factor` column is measured at the kernel.
-
-Example:
-    >>> import entropy_lib as el
-    >>> pipe = el.load("mini")
-    >>> with el.EntropyProbe(pipe) as probe:
-    ...     _ = pipe("a penguin, fluent style", num_inference_steps=2)
-    >>> probe.table().entropy.between(0, 5.6).all()
-    np.True_
 """
 
 import math

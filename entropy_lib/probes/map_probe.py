@@ -1,5 +1,4 @@
-"""What attention looks at: the entropy of every query as a map over the image, and the whole row of one
-query.
+"""What attention looks at: the entropy of every query as a map, and the whole row of one query.
 
 The map of a layer is never formed: of every query only its entropy is kept, and of one query its row.
 
@@ -80,11 +79,8 @@ class MapProbe(AttentionWatcher):
         asking = query[:, call.first_query + row * place.width + column, None]
         weights = (asking @ key.mT * call.scale).softmax(-1)[:, 0, own].mean(0).reshape(grid).cpu()
         counts = place.tokens, place.training_tokens
-        self.maps.append(
-            AttentionMap(
-                place.layer, place.call.step, *counts, (row, column), entropy.numpy(), weights.numpy()
-            )
-        )
+        seen = (row, column), entropy.numpy(), weights.numpy()
+        self.maps.append(AttentionMap(place.layer, place.call.step, *counts, *seen))
 
     def _token(self, entropy: Float[Tensor, "height width"]) -> tuple[int, int]:
         """Row and column of the token at the place, or of the one of least entropy."""

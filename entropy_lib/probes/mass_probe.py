@@ -97,9 +97,6 @@ class MassProbe(AttentionWatcher):
 def where(mass: Float[np.ndarray, "height width"]) -> dict[str, float]:
     """Share on the outermost ring, and on the key that gets most.
 
-    Args:
-        mass: of each key; what it sums to is the whole of the image.
-
     Example:
         >>> sink = np.zeros((4, 6))
         >>> sink[0, 3], sink[2, 2] = 0.75, 0.25
@@ -130,9 +127,6 @@ def mass_by_layer(table: pd.DataFrame, native: str) -> pd.DataFrame:
             shares; `reach`, the mean distance from query to key over that of even weights; `moved`, the mean
             distance of the largest key's place at other sizes from that at native size, in sides: 0 for a
             sink that stays, 0.5 for places at random.
-
-    Raises:
-        InvalidInputError: where the native size is not in the table.
     """
     keys, place = ["layer", "step", "branch", "image", "head"], ["largest_row", "largest_column"]
     own = table[table["size"] == native]
@@ -149,9 +143,7 @@ def mass_by_layer(table: pd.DataFrame, native: str) -> pd.DataFrame:
 
 
 def _mass(query: Tensor, key: Tensor, own: slice, height: int, width: int) -> tuple[Tensor, Tensor, float]:
-    """Mean mass `[row, head, height, width]`, distance `[row, head]`, and that of equal weights; in blocks of
-    queries.
-    """
+    """Mean mass `[row, head, height, width]`, distance `[row, head]`, and that of equal weights."""
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
     apart = torch.cdist(places, places)
     each = max(1, BLOCK // (key.shape[0] * key.shape[1] * key.shape[2]))

@@ -36,46 +36,29 @@ FACTOR_ROWS = 4  # query rows from which the factor is measured
 
 @dataclass(frozen=True)
 class LayerStep:
-    """One self-attention layer at one call of the denoiser: what measurements are kept apart by.
+    """One self-attention layer at one call of the denoiser: what measurements are kept apart by."""
 
-    Attributes:
-        layer: its name.
-        attends: "image", or "image+text".
-        height, width: of its grid of image tokens; 0 where no level of the network has as many.
-        tokens: keys N of the call, joint text included, masked ones left out.
-        training_tokens: T of the layer.
-        call: of the denoiser.
-    """
-
-    layer: str
-    attends: str
-    height: int
-    width: int
-    tokens: int
-    training_tokens: int
-    call: DenoiserCall
+    layer: str  # its name
+    attends: str  # "image", or "image+text"
+    height: int  # of its grid of image tokens; 0 where no level of the network has as many
+    width: int  # of its grid of image tokens; 0 where no level of the network has as many
+    tokens: int  # keys N of the call, joint text included, masked ones left out
+    training_tokens: int  # T of the layer
+    call: DenoiserCall  # of the denoiser
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a watcher hands over of one self-attention call.
+    """What a watcher hands over of one self-attention call."""
 
-    Attributes:
-        place: layer and step.
-        query, key: as used, `[batch, head, tokens, dim]`, without keys that a mask hides.
-        scale: λ, as used.
-        factor: `[batch, head]`: λ times the length of the query, as used, over what the network by itself
-            would have.
-        first_query, first_key: where those of the image begin.
-    """
-
-    place: LayerStep
-    query: Tensor
-    key: Tensor
-    scale: float
+    place: LayerStep  # layer and step
+    query: Tensor  # as used, `[batch, head, tokens, dim]`, without keys that a mask hides
+    key: Tensor  # as used, `[batch, head, tokens, dim]`, without keys that a mask hides
+    scale: float  # λ, as used
+    # `[batch, head]`: λ times the length of the query, as used, over what the network by itself would have
     factor: Tensor
-    first_query: int
-    first_key: int
+    first_query: int  # where those of the image begin
+    first_key: int  # where those of the image begin
 
 
 class AttentionWatcher(Listener):
@@ -218,15 +201,9 @@ class AttentionWatcher(Listener):
             branches, first_image = call.branches[branch : branch + 1], call.first_image + image
             own = replace(call, branches=branches, images=1, first_image=first_image)
             part, first = slice(row, row + 1), int(kept[: known.first].sum())
-            yield AttentionCall(
-                self._place(layer, counts[row], own),
-                used.query[part],
-                used.key[part, :, kept],
-                used.scale,
-                factor[part],
-                first if known.first_query else 0,
-                first,
-            )
+            seen = used.query[part], used.key[part, :, kept], used.scale, factor[part]
+            place, first_query = self._place(layer, counts[row], own), first if known.first_query else 0
+            yield AttentionCall(place, *seen, first_query, first)
 
     def _place(self, layer: str, counts: tuple[int, int], call: DenoiserCall) -> LayerStep:
         known = self._tokens.layers[layer]

@@ -1,5 +1,4 @@
-"""Generating and measuring: images of any size by any method, entropy over sizes, rules and prompts, and what
-it all costs.
+"""Generating and measuring: images of any size by any method, their entropy, and what it all costs.
 
     generation       `generate`, the one way to make an image
     methods          what to do about a size that the model was never trained on, by name

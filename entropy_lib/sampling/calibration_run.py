@@ -35,8 +35,7 @@ def calibrate(
     guidance: float | None = None,
     batch: int = 8,
 ) -> Calibration:
-    """Measure how every head's entropy answers the softmax scale at native size, and let the pipeline's rules
-    go by it.
+    """Measure how every head's entropy answers the softmax scale at native size, and put it to use.
 
     The images are generated with whatever patch the model carries; entropies are means over rows, steps,
     branches and prompts.
@@ -70,14 +69,10 @@ def calibrate(
     with ResponseProbe(pipe, FACTORS, rows) as probe:
         images_of(pipe, asked, None)
     table = probe.table()
-    layers = {
-        name: LayerResponse(
-            training[name],
-            FACTORS,
-            part.groupby("head")[list(probe.measured)].mean().to_numpy().round(5).tolist(),
-        )
-        for name, part in table.groupby("layer", sort=False)
-    }
+    layers = {}
+    for name, part in table.groupby("layer", sort=False):
+        heads = part.groupby("head")[list(probe.measured)].mean()
+        layers[name] = LayerResponse(training[name], FACTORS, heads.to_numpy().round(5).tolist())
     source = f"{len(prompts)} prompts, {asked.steps} steps, guidance {asked.guidance:g}"
     found = Calibration({name: own[name] for name in layers}, layers, source)
     use_calibration(network, found)
@@ -85,8 +80,7 @@ def calibrate(
 
 
 def out_of_reach(pipe: DiffusionPipeline, rules: Sequence[str], sizes: Sequence[SizeLike]) -> pd.DataFrame:
-    """Of how many factors of each calibrated rule the wanted entropy is out of reach: below native size ln N
-    itself may be less.
+    """Of how many factors of each calibrated rule the wanted entropy is out of reach.
 
     Args:
         pipe: with a calibration, shipped or its own.

@@ -47,39 +47,19 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Configuration:
-    """One thing to measure: one model, one method, one size.
+    """One thing to measure: one model, one method, one size."""
 
-    Attributes:
-        model: as for `load`.
-        size: "64x96", or (height, width) in pixels.
-        method: by which images are generated, as for `generate`.
-        part: "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no
-        guidance.
-        images: generated together, or the batch of the call.
-        steps, guidance: of the sampler; the model's own where None.
-        dtype, device: as for `load`.
-        random_weights: the exact architecture untrained; time and memory do not depend on weights.
-
-    Raises:
-        UnknownNameError: for an unknown part or method.
-        InvalidInputError: for a size or a number of images that cannot be, and a method for the denoiser
-            alone that is no rule.
-
-    Example:
-        >>> Configuration("mini", "64x96", "paper").label
-        'mini, paper, 64x96, image'
-    """
-
-    model: str
-    size: SizeLike
-    method: str = "unscaled"
+    model: str  # as for `load`
+    size: SizeLike  # "64x96", or (height, width) in pixels
+    method: str = "unscaled"  # by which images are generated, as for `generate`
+    # "image": from prompt to pixels; "denoiser": one call of the network, at one noise level, no guidance
     part: str = "image"
-    images: int = 1
-    steps: int | None = None
-    guidance: float | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    random_weights: bool = False
+    images: int = 1  # generated together, or the batch of the call
+    steps: int | None = None  # of the sampler; the model's own where None
+    guidance: float | None = None  # of the sampler; the model's own where None
+    dtype: str = "auto"  # as for `load`
+    device: str = "auto"  # as for `load`
+    random_weights: bool = False  # the exact architecture untrained; time and memory do not depend on weights
 
     def __post_init__(self) -> None:
         chosen = method(self.method)
@@ -149,21 +129,13 @@ def measure_all(
     processes: int = PROCESSES,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """`measure` for each, one after the other, one row each.
-
-    Raises:
-        InvalidInputError, MeasurementFailedError: as `measure`.
-    """
+    """`measure` for each, one after the other, one row each."""
     bar = tqdm(configurations, disable=not progress, desc="measuring")
     return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
 
 
 def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
-    """What `cost` finds.
-
-    Raises:
-        MeasurementFailedError: with what it said, or that it was killed.
-    """
+    """What `cost` finds."""
     if not hasattr(os, "fork"):
         raise MeasurementFailedError(
             "costs are measured in copies of a process, which this system has not; use Linux or macOS"
@@ -226,9 +198,7 @@ def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
 
 
 def inputs_of(network: nn.Module, height: int, width: int) -> dict[str, object]:
-    """Inputs of one call, with as much text as a prompt has where the family's own is one token: shapes are
-    all that counts.
-    """
+    """Inputs of one call, with as much text as a prompt has: shapes are all that counts."""
     known = family(network)
     inputs = known.inputs(dict(network.config), height, width, known.text_tokens)
     if not known.text_tokens and "encoder_hidden_states" in inputs:
@@ -283,9 +253,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
 
 
 def _resident(field: str) -> float:
-    """Megabytes of this process in memory: VmRSS now, VmHWM at most. Where the system does not say, its peak
-    so far, which on Linux would be that of the process that started it.
-    """
+    """Megabytes of this process: VmRSS now, VmHWM at most; without /proc its peak so far."""
     if STATUS.exists():
         lines = STATUS.read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
@@ -296,8 +264,7 @@ def _resident(field: str) -> float:
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
-    """The share of softmax(QKᵀ)V among tokens of one kind in the time of a piece of work, and the kernels
-    that torch chose.
+    """The share of self-attention's softmax(QKᵀ)V in some work, and the kernels that torch chose.
 
     Text has another length, so attention of as many keys as queries is self-attention. Projections are not in
     it.

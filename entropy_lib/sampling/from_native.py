@@ -1,5 +1,4 @@
-"""From an image of native size to one of another size: enlarged as it is, given finer pixels, or generated
-over at the new size.
+"""From an image of native size to another: enlarged, given finer pixels, or generated over.
 
 Of another shape than the native one, the middle is kept, and nothing is stretched.
 """
@@ -30,9 +29,7 @@ def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991), which needs
-    no weights.
-    """
+    """Generate at native size and give it finer pixels by back-projection (Irani & Peleg 1991)."""
     return np.stack([back_projected(middle(image, asked.size), asked.size) for image in _native(pipe, asked)])
 
 
@@ -55,17 +52,9 @@ def middle(
 def back_projected(
     image: UInt8[np.ndarray, "rows columns 3"], size: Size
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A larger image which, made small by averaging, is the given one: what it lacks is enlarged and added,
-    ten times.
+    """A larger image which, averaged, is the given one: what it lacks is enlarged and added, ten times.
 
     Not larger than the image, it is made smaller by averaging.
-
-    Example:
-        >>> small = np.random.default_rng(0).integers(64, 192, (8, 8, 3), dtype=np.uint8)
-        >>> large = Image.fromarray(back_projected(small, Size(16, 16)))
-        >>> again = np.asarray(large.resize((8, 8), Image.Resampling.BOX)).astype(int)
-        >>> bool(np.abs(again - small).max() <= 3)
-        True
     """
     native = Size(*image.shape[:2])
     if size.height <= native.height and size.width <= native.width:
@@ -82,25 +71,12 @@ def _resized_floats(
     image: Float[np.ndarray, "rows columns 3"], size: Size, filter: Image.Resampling
 ) -> Float[np.ndarray, "height width 3"]:
     """Pillow resizes floating-point numbers one channel at a time."""
-    channels = [
-        Image.fromarray(channel).resize((size.width, size.height), filter)
-        for channel in np.moveaxis(image, -1, 0)
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], -1)
+    channels, side = map(Image.fromarray, np.moveaxis(image, -1, 0)), (size.width, size.height)
+    return np.stack([np.asarray(channel.resize(side, filter)) for channel in channels], -1)
 
 
 def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate at native size, resize, put noise back and generate over it at the new size: the layout is of
-    the first stage.
-
-    Args:
-        rule: of the second stage; at native size it changes nothing.
-        strength: the share of the sampler's steps that the second stage takes.
-
-    Raises:
-        InvalidInputError: for a strength that leaves no step.
-        UnsupportedModelError: for a pipeline that diffusers cannot start from an image.
-    """
+    """Generate at native size, resize, put noise back and generate over it at the new size."""
     if int(asked.steps * strength) < 1:
         raise InvalidInputError(
             f"strength {strength:g} of {asked.steps} steps leaves no step to generate over; give more of "
@@ -108,20 +84,13 @@ def two_stage(pipe: DiffusionPipeline, asked: Request, rule: str, strength: floa
         )
     second = _from_image(pipe)
     first, images = resized(pipe, asked, UNSCALED), []
-    options = {
-        "strength": strength,
-        "num_inference_steps": asked.steps,
-        "guidance_scale": asked.guidance,
-        "output_type": "np",
-    }
+    options = {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance, "output_type": "np"}
     with under_rule(pipe, rule):
         for start in range(0, len(first), asked.batch):
             part = slice(start, start + asked.batch)
-            begun = {
-                "image": [Image.fromarray(image) for image in first[part]],
-                "generator": generators(asked.seeds[part]),
-            }
-            made = second(list(asked.prompts[part]), **begun, **options).images
+            begun = {"image": list(map(Image.fromarray, first[part])), "strength": strength}
+            noise = generators(asked.seeds[part])
+            made = second(list(asked.prompts[part]), generator=noise, **begun, **options).images
             images.append(as_output(made, asked.output))
     return np.concatenate(images)
 

@@ -1,5 +1,4 @@
-"""Generating images so that each depends on its prompt, seed, size, method, model and sampler, and on nothing
-else.
+"""Generating images, each by its prompt, seed, size, method, model and sampler, and nothing else.
 
 Every image has its own random generator, so the batch it is generated in does not matter: images differ
 between batch sizes by at most one grey level, from the order of floating-point sums.
@@ -121,9 +120,7 @@ def directly(pipe: DiffusionPipeline, asked: Request, rule: str | None) -> Image
 
 
 def under_rule(pipe: DiffusionPipeline, rule: str | None) -> AbstractContextManager:
-    """The model under a scale rule alone. To be unscaled, only a model that carries a rule needs a patch in
-    its place.
-    """
+    """The model under a scale rule alone; unscaled, only one that carries a rule needs a patch."""
     if rule is None or rule == applied_rule(pipe).name == UNSCALED:
         return nullcontext()
     return scaled(pipe, rule)
@@ -138,23 +135,11 @@ def one_batch(
     steps: int,
     guidance: float,
 ) -> Float[np.ndarray, "image height width 3"]:
-    """One batch of images, each from its own generator on the CPU, with whatever rule the model carries;
-    values in [0, 1].
-
-    Raises:
-        InvalidInputError: when the pipeline took random numbers that no seed fixes.
-    """
+    """One batch of images in [0, 1], each from its own generator, under whatever rule the model carries."""
     pipe, before = with_prompts(mend_batches(pipe)), torch.get_rng_state()
     with call_options(pipe, guidance, len(prompts)) as options:
-        output = pipe(
-            prompt=list(prompts),
-            height=size.height,
-            width=size.width,
-            num_inference_steps=steps,
-            generator=generators(seeds),
-            output_type="np",
-            **options,
-        )
+        options |= {"prompt": list(prompts), "height": size.height, "width": size.width, "output_type": "np"}
+        output = pipe(num_inference_steps=steps, generator=generators(seeds), **options)
     if not torch.equal(torch.get_rng_state(), before):
         raise InvalidInputError(unseeded(pipe.scheduler))
     images = returned_images(output)
@@ -167,11 +152,7 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def as_output(images: Float[np.ndarray, "image height width 3"], output: str) -> np.ndarray:
-    """Values from 0 to 1 as they are, or as grey levels 0 to 255, rounded; see `generate`.
-
-    Raises:
-        NotFiniteError: if an image holds NaN or infinity: a latent that overflowed, which would be black.
-    """
+    """Values from 0 to 1 as they are, or as grey levels 0 to 255, rounded; see `generate`."""
     if not (whole := np.isfinite(images).all((1, 2, 3))).all():
         raise NotFiniteError(
             f"{int((~whole).sum())} of {len(images)} images are not finite: the model overflowed its dtype. "

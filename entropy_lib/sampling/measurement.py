@@ -1,6 +1,4 @@
-"""Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables: the measurement behind
-notebooks 02 to 04.
-"""
+"""Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
@@ -80,8 +78,7 @@ def logit_shape_by_size(
     batch: int = 8,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sample every prompt at every size under every rule and measure how Gaussian the logits of all
-    self-attention are.
+    """Sample as `entropy_by_size` does, and measure how Gaussian the logits of all self-attention are.
 
     Args and Raises: as for `entropy_by_size`.
 
@@ -107,9 +104,7 @@ def _by_prompt(table: pd.DataFrame, size: str, prompts: Sequence[str]) -> pd.Dat
 def _probed(
     pipe: DiffusionPipeline, requests: Sequence[Request], rules: Rules, probe_of: Callable, progress: bool
 ) -> Iterator[tuple[str, list[str], EntropyProbe | LogitProbe]]:
-    """Generate every request by every method under a probe of its own: size, names that the rows stand
-    under, probe.
-    """
+    """Generate every request by every method: size, names that the rows stand under, probe."""
     cells = [(asked, *cell) for asked in requests for cell in _distinct(pipe, asked, rules)]
     for asked, chosen, names in tqdm(cells, disable=not progress, desc="size x rule"):
         with probe_of() as probe:
@@ -118,9 +113,7 @@ def _probed(
 
 
 def _distinct(pipe: DiffusionPipeline, asked: Request, rules: Rules) -> list[tuple[Method | None, list[str]]]:
-    """The methods to sample by at a size, None for the model as it is, and the names under which each stands
-    in the table.
-    """
+    """The methods to sample by, None for the model as it is, and the names that each has in the table."""
     if rules is None:
         return [(None, [applied_rule(pipe).name])]
     chosen = {each.name: each for each in method_list(rules)}

@@ -1,21 +1,6 @@
 """All methods to make an image of some size, chosen by a string as rules are. Loads nothing heavy.
 
-To add one, write its function and give it a line in `METHODS`.
-
-    "unscaled", "direct"   as the model is, without a scale rule
-    "paper"                directly, under that scale rule; "direct + paper" says the same
-    "resized(lanczos)"     native, then resized by that filter
-    "super-resolved"       native, then given finer pixels by back-projection
-    "multidiffusion(0.5)"  through windows that overlap by half
-    "two-stage(0.7) + paper"
-
-and what one would change if attention were not the cause:
-
-    "schedule-shift"       more noise for more pixels
-    "noise-told + paper"   the network is given the noise level at which it works best at this size
-    "padding(circular)"    other positional information
-    "positions(interpolated) + paper"
-                           rotary positions in the range of training; "positions(0.5)" half of the way
+What there is stands in docs/rules.md. To add one, write its function and give it a line in `METHODS`.
 
 Example:
     >>> [method(text).name for text in ("two-stage( 0.6 )+ paper", "multidiffusion(.5)", "direct + paper")]
@@ -38,6 +23,7 @@ from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_lis
 from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
+SYNTAX = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?")
 # of `resized`
 FILTERS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 FILTER = "bicubic"
@@ -55,30 +41,19 @@ Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of method.
+    """One kind of method."""
 
-    Attributes:
-        function: where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked
-            `Request`, the name of the scale rule, and the value of the option if there is one.
-        option: name of the one argument that a method's string may give in brackets, or None.
-        default: its value; None where the string must give it.
-        largest: for a number, which must be above 0; None where only words will do.
-        words: {what a string may say: value}.
-        ruled: whether a scale rule can change anything.
-        identity: whether it makes what `direct` makes at native size.
-        from_native: whether it begins with an image of native size, and so with the noise of one.
-        windows: whether it looks through windows of native size.
-    """
-
+    # where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name
+    # of the scale rule, and the value of the option if there is one
     function: str
-    option: str | None = None
-    default: float | str | None = None
-    largest: float | None = None
-    words: Mapping[str, float | str] = field(default_factory=dict)
-    ruled: bool = True
-    identity: bool = True
-    from_native: bool = False
-    windows: bool = False
+    option: str | None = None  # name of the one argument that a method's string may give in brackets, or None
+    default: float | str | None = None  # its value; None where the string must give it
+    largest: float | None = None  # for a number, which must be above 0; None where only words will do
+    words: Mapping[str, float | str] = field(default_factory=dict)  # {what a string may say: value}
+    ruled: bool = True  # whether a scale rule can change anything
+    identity: bool = True  # whether it makes what `direct` makes at native size
+    from_native: bool = False  # whether it begins with an image of native size, and so with the noise of one
+    windows: bool = False  # whether it looks through windows of native size
 
 
 METHODS = {
@@ -170,11 +145,7 @@ def method(text: str | Rule | Method) -> Method:
         return text
     if isinstance(text, Rule):
         return Method(DIRECT, None, text.name)
-    found = (
-        re.fullmatch(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:\+(.+))?", text)
-        if isinstance(text, str)
-        else None
-    )
+    found = SYNTAX.fullmatch(text) if isinstance(text, str) else None
     if found is None or found[1] not in METHODS:
         return _direct(text, found)
     kind, value, rule_text = found.groups()
@@ -189,11 +160,7 @@ def method(text: str | Rule | Method) -> Method:
 
 
 def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
-    """Several methods, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for no methods, one string in place of a list, or one that is repeated.
-    """
+    """Several methods, each of which may occur once."""
     return parsed_list(texts, method)
 
 
@@ -273,15 +240,7 @@ def distinct_at_native_size(methods: Sequence[str | Method]) -> dict[str, list[s
 
 
 def check_at(text: str | Method, size: tuple[int, int], native: tuple[int, int]) -> None:
-    """What can be known of a method at a size before the model is there.
-
-    Args:
-        text: of the method.
-        size, native: height and width in pixels.
-
-    Raises:
-        InvalidInputError: for windows that do not fit into the image.
-    """
+    """What can be known of a method at a size before the model is there."""
     if METHODS[method(text).kind].windows and (size[0] < native[0] or size[1] < native[1]):
         raise InvalidInputError(
             f"{method(text).name} at {Size(*size)}: there is no room for one window, which is "

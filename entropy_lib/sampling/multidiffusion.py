@@ -1,5 +1,4 @@
-"""MultiDiffusion (Bar-Tal et al., ICML 2023): the denoiser sees windows of its native size; where they
-overlap, the mean counts.
+"""MultiDiffusion (Bar-Tal et al., ICML 2023): the mean over windows of native size.
 
 The paper averages what the sampler makes of each window's prediction. Samplers of diffusion models are linear
 in it, those that look back included, so averaging the predictions first gives the same, with one state of the
@@ -31,6 +30,8 @@ from entropy_lib.sampling.methods import OVERLAP, Images
 from entropy_lib.sampling.request import Request
 from entropy_lib.sizes import Size
 
+CLIPS = ("clip_sample", "thresholding", "clip_denoised")  # what makes a sampler clip, by its configuration
+
 
 def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: float) -> Images:
     """Generate through windows of native size that overlap by a share of a window.
@@ -53,12 +54,8 @@ def multidiffusion(pipe: DiffusionPipeline, asked: Request, rule: str, overlap: 
 
 def check_scheduler(scheduler: object) -> None:
     """InvalidInputError for a sampler that is not linear in the prediction."""
-    clips = [
-        name
-        for name in ("clip_sample", "thresholding", "clip_denoised")
-        if getattr(getattr(scheduler, "config", None), name, False)
-    ]
-    if clips:
+    config = getattr(scheduler, "config", None)
+    if clips := [name for name in CLIPS if getattr(config, name, False)]:
         raise InvalidInputError(
             f"{type(scheduler).__name__} has {clips[0]}=True, and windows cannot be averaged before a "
             f"sampler that clips; take one with {clips[0]}=False"
@@ -72,10 +69,6 @@ def cover(size: tuple[int, int], window: tuple[int, int], overlap: float) -> lis
         size: height and width of the whole.
         window: height and width of a window, in the same unit.
         overlap: of neighbours, as a share of the window; the last one of a row or column may overlap more.
-
-    Raises:
-        InvalidInputError: for an overlap that is not between 0 and 1, or a whole that is smaller than a
-            window.
     """
     if isinstance(overlap, bool) or not isinstance(overlap, Real) or not 0 < overlap < 1:
         raise InvalidInputError(
@@ -99,16 +92,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 @contextmanager
 def windowed(network: nn.Module, window: tuple[int, int], overlap: float = OVERLAP) -> Iterator[None]:
-    """Let a network predict through windows while the block runs; it is as it was on any exit.
-
-    Args:
-        network: of a family that takes latents `[batch, channel, height, width]`.
-        window: height and width in latent pixels.
-        overlap: of neighbouring windows, as a share of a window.
-
-    Raises:
-        UnsupportedModelError: for another network.
-    """
+    """Let a network predict through windows while the block runs; it is as it was on any exit."""
     if family(network).packed:
         raise UnsupportedModelError(
             f"{type(network).__name__} packs its latents and cannot see through windows; networks that take "

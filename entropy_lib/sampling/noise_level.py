@@ -1,19 +1,11 @@
-"""Noise levels as logarithms of the signal-to-noise ratio, and which of them a network is given at another
-size.
+"""Noise levels as logarithms of the signal-to-noise ratio, and which a network is given at a size.
 
 A network takes from its timestep how much of what it sees is noise. At a size that it does not know, the
 level at which it denoises best may be another than the true one (NoiseShift, 2510.02307);
 `training/noise_levels.py` finds it on real images, by the network's own training loss.
-
-Example:
-    >>> from diffusers import DDIMScheduler
-    >>> curve = log_snr(DDIMScheduler())
-    >>> round(float(curve.timestep(curve.at(torch.tensor(300.0)))), 3)
-    300.0
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +20,7 @@ from torch import Tensor
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError
 from entropy_lib.files import DATA
 from entropy_lib.models.layers import denoiser
-from entropy_lib.scaling.calibration import SAME, lengths
+from entropy_lib.scaling.calibration import lengths, same_lengths
 from entropy_lib.sizes import Size, SizeLike
 
 SHIPPED = DATA / "calibrations" / "noise"
@@ -54,11 +46,7 @@ class LogSnr:
 
 
 def log_snr(scheduler: SchedulerMixin) -> LogSnr:
-    """The levels of a scheduler with a schedule of variances.
-
-    Raises:
-        UnsupportedModelError: for another.
-    """
+    """The levels of a scheduler with a schedule of variances."""
     signal = getattr(scheduler, "alphas_cumprod", None)
     if signal is None:
         raise UnsupportedModelError(
@@ -71,16 +59,12 @@ def log_snr(scheduler: SchedulerMixin) -> LogSnr:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """At which levels a network denoises best, by size.
+    """At which levels a network denoises best, by size."""
 
-    Attributes:
-        lengths: {layer: length of its query projection}, by which the network is recognised.
-        offsets: {"96x96": `Offsets`}.
-        losses: {"96x96": [[loss of each offset that was tried] of each timestep]}.
-    """
-
+    # {layer: length of its query projection}, by which the network is recognised
     lengths: Mapping[str, float]
-    offsets: Mapping[str, Offsets]
+    offsets: Mapping[str, Offsets]  # {"96x96": `Offsets`}
+    # {"96x96": [[loss of each offset that was tried] of each timestep]}
     losses: Mapping[str, Sequence[Sequence[float]]]
 
     @classmethod
@@ -96,17 +80,11 @@ class NoiseLevels:
     def fit(self, pipe: DiffusionPipeline) -> bool:
         """Whether they were measured on these weights."""
         own = lengths(denoiser(pipe), self.lengths)
-        return own is not None and all(
-            math.isclose(own[name], self.lengths[name], rel_tol=SAME) for name in own
-        )
+        return own is not None and same_lengths(own, self.lengths)
 
 
 def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Offsets:
-    """The offsets of a pipeline at a size, of those that are shipped.
-
-    Raises:
-        InvalidInputError: where this model or size was not measured.
-    """
+    """The offsets of a pipeline at a size, of those that are shipped."""
     shipped = (NoiseLevels.read(path) for path in sorted(SHIPPED.glob("*.json")))
     found, size = next((levels for levels in shipped if levels.fit(pipe)), None), str(Size.of(size))
     if found is None or size not in found.offsets:

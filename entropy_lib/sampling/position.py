@@ -1,5 +1,4 @@
-"""How well a linear map reads a token's place from a network's last features: what the network knows of where
-it is.
+"""How well a linear map reads a token's place from a network's last features.
 
 Convolutions that pad with zeros tell borders from the inside, and that is all the positional information that
 a UNet like Stable Diffusion's has. At another size the borders are farther away. A network that pads in
@@ -38,8 +37,7 @@ def position_error(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> pd.DataFrame:
-    """Mean squared error of rows and columns read from the last features by a linear map, in squared shares
-    of the side.
+    """Mean squared error, in squared sides, of rows and columns read from the last features linearly.
 
     For each size and prompt the map is fitted on all other prompts' features at that size, all steps and
     branches together, so nothing is read that was fitted. A map of noise has an error of `chance`, 1/12 where
@@ -86,11 +84,7 @@ def position_error(
 
 @contextmanager
 def last_features(network: nn.Module) -> Iterator[list[Float[Tensor, "image channel row column"]]]:
-    """A list that is filled with what the last layer reads, call by call, while the network runs.
-
-    Raises:
-        UnsupportedModelError: when it has no such layer.
-    """
+    """A list that is filled with what the last layer reads, call by call, while the network runs."""
     layer = getattr(network, LAST, None)
     if layer is None:
         raise UnsupportedModelError(

@@ -41,9 +41,7 @@ SEEDS = 2**32  # torch's generator on the CPU uses 32 bits of a seed: those beyo
 
 @dataclass(frozen=True)
 class Request:
-    """Images of one size that a pipeline can make: one for each (prompt, seed) pair. Made by
-    `check_requests`.
-    """
+    """Images of one size, one for each (prompt, seed) pair. Made by `check_requests`."""
 
     prompts: Sequence[str]
     seeds: Sequence[int]
@@ -71,14 +69,7 @@ def check_requests(
     progress: bool = False,
     output: str = "uint8",
 ) -> list[Request]:
-    """One request for each size; arguments as for `generate`, steps and guidance of None being the model's
-    own.
-
-    Raises:
-        InvalidInputError: for arguments that cannot be, sizes that the model cannot make, that cannot fit
-            into memory or that are repeated, and a scheduler whose noise no seed fixes.
-        UnsupportedModelError: when `pipe` is no pipeline.
-    """
+    """One request for each size; arguments as for `generate`."""
     check_pipeline(pipe)
     steps, guidance = check_sampler(pipe, steps, guidance)
     if not _whole(batch) or batch < 1:
@@ -94,12 +85,7 @@ def check_requests(
 
 
 def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
-    """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`).
-
-    Raises:
-        InvalidInputError: for steps that are no number from 1 to those the model was trained with, and
-            guidance that is not finite or below 0.
-    """
+    """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`)."""
     own_steps, own_guidance = (
         sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
     )
@@ -132,11 +118,7 @@ def check_pipeline(pipe: DiffusionPipeline) -> None:
 
 
 def check_samples(prompts: Sequence[str], seeds: Sequence[int]) -> None:
-    """One seed for each prompt, at least one of both; an empty prompt is one.
-
-    Raises:
-        InvalidInputError: otherwise, and for a seed that is no whole number from 0 to 2^32 - 1.
-    """
+    """One seed for each prompt, at least one of both; an empty prompt is one."""
     check_list("prompts", prompts, "strings", lambda prompt: isinstance(prompt, str))
     check_list(
         "seeds", seeds, "whole numbers from 0 to 2^32 - 1", lambda seed: _whole(seed) and 0 <= seed < SEEDS
@@ -149,11 +131,8 @@ def check_samples(prompts: Sequence[str], seeds: Sequence[int]) -> None:
 
 def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], bool]) -> None:
     """InvalidInputError unless `values` is a list, or the like, of at least one, all of which fit."""
-    if (
-        isinstance(values, str | bytes | Mapping)
-        or not hasattr(values, "__len__")
-        or not hasattr(values, "__getitem__")
-    ):
+    listed = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not listed or isinstance(values, str | bytes | Mapping):
         raise InvalidInputError(f"{name} is {values!r}; it must be a list of {kind}")
     if not len(values):
         raise InvalidInputError(f"{name} is empty; give at least one")
@@ -163,11 +142,7 @@ def check_list(name: str, values: Sequence, kind: str, fits: Callable[[object], 
 
 
 def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size]:
-    """Sizes that the model can make, each of which occurs once.
-
-    Raises:
-        InvalidInputError: for a size that the model cannot make, or that is repeated.
-    """
+    """Sizes that the model can make, each of which occurs once."""
     kind = "heights and widths in pixels, for example '64x96' or (64, 96)"
     check_list(
         "sizes",
@@ -183,13 +158,7 @@ def check_sizes(pipe: DiffusionPipeline, sizes: Sequence[SizeLike]) -> list[Size
 
 
 def check_noise(scheduler: object) -> None:
-    """Refuse a scheduler that takes noise from elsewhere than the generator that it is given: tried on
-    copies, in a step each.
-
-    Raises:
-        InvalidInputError: as DPM++ SDE does by torchsde: then no seed fixes an image, and paired differences
-            are noise.
-    """
+    """Refuse a scheduler with noise from elsewhere than its generator, tried on copies in a step each."""
     try:
         one, other = (_first_step(copy.deepcopy(scheduler)) for _ in range(2))
     # a scheduler that cannot be tried by itself; what it does to torch's own numbers is seen as it runs
@@ -247,14 +216,10 @@ def distinct_rules_at(
 
 
 def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
-    """Refuse a size whose images, and the decoder's last layer for one of them, exceed all the memory of the
-    device.
+    """Refuse a size whose images and decoder's last layer exceed all the memory of the device.
 
     A bound from below, so that nothing is refused that could be made; most of what it lets pass needs far
     more.
-
-    Raises:
-        InvalidInputError: with the estimate.
     """
     decoder = getattr(pipe, "vae", None) or getattr(pipe, "vqvae", None)
     if decoder is None or getattr(decoder, "use_tiling", False):

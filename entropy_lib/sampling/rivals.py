@@ -1,14 +1,7 @@
-"""What one would change if attention were not the cause: the noise level of the size, and positional
-information.
+"""What one would change if attention were not the cause: noise levels, positional information.
 
 A larger image of the same things is the less damaged by noise of the same variance, for more pixels show the
 same thing.
-
-    schedule-shift   more noise for more pixels, as in SD3 and FLUX; the network is given its level
-    noise-told       the same noise, but the network is given another level, the one at which it denoises
-                     images of this size best (after NoiseShift, 2510.02307)
-    padding          what convolutions see beyond the border: all that a UNet like SD's knows of places
-    positions        rotary positions, brought into the range of training (Chen et al. 2023, 2306.15595)
 
 Example:
     >>> from diffusers import DDIMScheduler
@@ -39,14 +32,9 @@ from entropy_lib.sampling.request import Request, native_size
 
 
 def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength: float) -> Images:
-    """Generate with the noise schedule of the size: the signal-to-noise ratio divided by (pixels / native
-    pixels)^strength.
+    """Generate with the signal-to-noise ratio divided by (pixels / native pixels)^strength.
 
     A strength of 1 is the shift of SD3 (Esser et al. 2024, Eq. 23) and of simple diffusion.
-
-    Raises:
-        UnsupportedModelError: for a scheduler that knows neither a schedule of variances nor a shift, or
-            shifts by itself.
     """
     ratio = (asked.size.pixels / native_size(pipe).pixels) ** strength
     if ratio == 1:
@@ -61,13 +49,7 @@ def schedule_shift(pipe: DiffusionPipeline, asked: Request, rule: str, strength:
 
 
 def noise_told(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:
-    """Generate with the usual noise, the network being given the level at which it denoises images of this
-    size best.
-
-    Raises:
-        InvalidInputError: where the levels of this model and size have not been measured.
-        UnsupportedModelError: for a scheduler without a schedule of variances.
-    """
+    """Generate with the usual noise, the network being given the level that suits this size best."""
     if asked.size == native_size(pipe):
         return directly(pipe, asked, rule)
     offsets = noise_level_of(pipe, asked.size)
@@ -86,9 +68,6 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
     A share of 1 is position interpolation (Chen et al. 2023): at every size the image covers the coordinates
     that training saw. A share of 0 would be extrapolation, whole coordinates as the model has them by itself.
-
-    Raises:
-        UnsupportedModelError: for a network whose positions are not coordinates handed to a rotary embedding.
     """
     native = native_size(pipe)
     ratios = [(own / side) ** share for own, side in zip(native, asked.size, strict=True)]
@@ -98,16 +77,7 @@ def positions(pipe: DiffusionPipeline, asked: Request, rule: str, share: float) 
 
 @contextmanager
 def positioned(network: nn.Module, height: float, width: float) -> Iterator[None]:
-    """Let a network's rotary embedding see the coordinates of the image multiplied while the block runs; it
-    is as it was on any exit. Those of text stay, which Ovis and LongCat count along the image's axes.
-
-    Args:
-        network: the denoiser.
-        height, width: what to multiply coordinates of rows and of columns by; 1 changes nothing.
-
-    Raises:
-        UnsupportedModelError: for a network whose positions are something else.
-    """
+    """Multiply the image's coordinates that a rotary embedding sees while the block runs."""
     embedding = rotary_embedding(network)
     axes = len(embedding.axes_dim)
     first = 0 if axes == 2 else 1  # of three or four axes, the first counts images or words
@@ -141,11 +111,7 @@ def positioned(network: nn.Module, height: float, width: float) -> Iterator[None
 
 
 def rotary_embedding(network: nn.Module) -> nn.Module:
-    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`.
-
-    Raises:
-        UnsupportedModelError: where there is none.
-    """
+    """The module of a network that makes rotary factors of coordinates, `ids` `[..., token, axis]`."""
     for module in network.children():
         parameters = list(inspect.signature(module.forward).parameters)
         if parameters == ["ids"] and hasattr(module, "axes_dim"):
@@ -158,11 +124,7 @@ def rotary_embedding(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def padded(network: nn.Module, mode: str) -> Iterator[None]:
-    """Another padding while the block runs; every convolution is as it was on any exit.
-
-    Raises:
-        UnsupportedModelError: for a network without convolutions that see a border, as transformers are.
-    """
+    """Another padding while the block runs; every convolution is as it was on any exit."""
     before = padding_of(network)
     if not before:
         raise UnsupportedModelError(f"{type(network).__name__} has no convolution that sees a border")
@@ -174,11 +136,7 @@ def padded(network: nn.Module, mode: str) -> Iterator[None]:
 
 
 def shifted(scheduler: SchedulerMixin, ratio: float) -> SchedulerMixin:
-    """A scheduler like the given one, all of whose signal-to-noise ratios are divided by `ratio`.
-
-    Raises:
-        UnsupportedModelError: for one that shifts by itself, or has nothing that can be shifted.
-    """
+    """A scheduler like the given one, all of whose signal-to-noise ratios are divided by `ratio`."""
     config = dict(scheduler.config)
     if config.get("use_dynamic_shifting"):
         raise UnsupportedModelError(
@@ -205,12 +163,7 @@ def _level_of(own: SchedulerMixin, other: SchedulerMixin) -> Callable[[Tensor], 
 
 @contextmanager
 def timestep_replaced(network: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let a network be given other timesteps while the block runs; it is as it was on any exit.
-
-    Args:
-        network: the denoiser.
-        replace: timestep → timestep, of any shape.
-    """
+    """Let a network be given other timesteps while the block runs; it is as it was on any exit."""
     own = network.forward
 
     def forward(*args: object, **kwargs: object) -> object:

@@ -34,7 +34,7 @@ from torch import nn
 from entropy_lib.errors import InvalidInputError, MissingFileError, in_words, shortened
 from entropy_lib.files import DATA, replacing
 from entropy_lib.models.layers import query_product, training_tokens
-from entropy_lib.scaling.rules import FORMULAS, Rule
+from entropy_lib.scaling.rules import Rule
 
 SHIPPED = DATA / "calibrations"
 ATTRIBUTE = "_entropy_lib_calibration"  # where a network keeps one that it was given
@@ -49,32 +49,21 @@ SAME = 0.01  # relative difference of lengths up to which weights are the same, 
 
 @dataclass(frozen=True)
 class LayerFactors:
-    """What a calibrated rule multiplies the queries of a layer by.
+    """What a calibrated rule multiplies the queries of a layer by."""
 
-    Attributes:
-        factors: one for each head, or a single one for all.
-        clamped: for how many of them no factor gives the wanted entropy.
-    """
-
-    factors: tuple[float, ...]
-    clamped: int = 0
+    factors: tuple[float, ...]  # one for each head, or a single one for all
+    clamped: int = 0  # for how many of them no factor gives the wanted entropy
 
 
 @dataclass(frozen=True)
 class LayerResponse:
-    """Entropy of one layer at native size against the softmax scale.
-
-    Attributes:
-        training_tokens: T.
-        factors: of the scale, ascending, 1 among them.
-        entropies: in nats, `[head][factor]`.
-    """
+    """Entropy of one layer at native size against the softmax scale."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    training_tokens: int
-    factors: tuple[float, ...]
-    entropies: Sequence[Sequence[float]]
+    training_tokens: int  # T
+    factors: tuple[float, ...]  # of the scale, ascending, 1 among them
+    entropies: Sequence[Sequence[float]]  # in nats, `[head][factor]`
 
     def __post_init__(self) -> None:
         factors, count = np.asarray(self.factors, dtype=float), len(self.factors)
@@ -138,9 +127,7 @@ class Calibration:
     def fits(self, weights: nn.Module | Mapping[str, float] | None) -> bool:
         """Whether it was measured on the weights of a network, or on query projections of these lengths."""
         own = lengths(weights, self.lengths) if isinstance(weights, nn.Module) else weights
-        return own is not None and all(
-            math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in self.lengths.items()
-        )
+        return own is not None and same_lengths(own, self.lengths)
 
     def check_planned(
         self, rules: Sequence[Rule], network: nn.Module, own: Mapping[str, float] | None
@@ -183,8 +170,6 @@ class Calibration:
         response = self.layers[layer]
         if tokens == response.training_tokens or min(tokens, response.training_tokens) == 1:
             return LayerFactors((1.0,))
-        if chosen.formula is FORMULAS["ultraimage"]:
-            return self._ultraimage(response, tokens, chosen.parameter)
         return equal_entropy(response, tokens, per_head=chosen.parameter == "heads")
 
     def check_within_reach(self, chosen: Rule, tokens: Mapping[str, int]) -> None:
@@ -198,15 +183,6 @@ class Calibration:
                 f"scale rule {chosen.name!r}: at {counts} the entropy that it wants is out of reach in every "
                 "head of every layer; take a size nearer the native one, or another rule"
             )
-
-    def _ultraimage(self, response: LayerResponse, tokens: int, largest: float) -> LayerFactors:
-        """1 + (f - 1) ((h_max - h) / (h_max - h_min))², h: entropies over ln T; 1 below T (unpublished)."""
-        if tokens < response.training_tokens:
-            return LayerFactors((1.0,))
-        ratios = [each.at_native() / math.log(each.training_tokens) for each in self.layers.values()]
-        low, high = min(map(np.min, ratios)), max(map(np.max, ratios))
-        own = response.at_native() / math.log(response.training_tokens)
-        return LayerFactors(tuple((1 + (largest - 1) * ((high - own) / (high - low)) ** 2).tolist()))
 
     def write(self, path: Path | str) -> Path:
         """Keep it as JSON, whole or not at all."""
@@ -257,6 +233,11 @@ def lengths(network: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> 
         return {name: float(product.weight.detach().double().norm()) for name, product in products.items()}
     except (KeyError, AttributeError, IndexError):
         return None
+
+
+def same_lengths(own: Mapping[str, float], measured: Mapping[str, float]) -> bool:
+    """Whether lengths of query projections are of the weights that something was measured on."""
+    return all(math.isclose(own.get(name, 0), each, rel_tol=SAME) for name, each in measured.items())
 
 
 def use_calibration(network: nn.Module, calibration: Calibration | None) -> None:

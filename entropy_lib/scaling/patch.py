@@ -41,7 +41,7 @@ from entropy_lib.models.layers import (
 )
 from entropy_lib.models.runs import progress
 from entropy_lib.scaling.calibration import Calibration, LayerFactors, calibration_of
-from entropy_lib.scaling.rules import FORMULAS, Rule, rule
+from entropy_lib.scaling.rules import Rule, rule
 
 Model = TypeVar("Model", bound=DiffusionModel)  # what is patched is given back, as what it was
 ATTRIBUTE = "_entropy_lib_scale"  # where a patched network keeps its state
@@ -250,17 +250,11 @@ def apply_scale(
             f"{attends!r}; el.training_tokens lists the layers"
         )
     calibration = calibration_of(network, chosen_rule.name) if chosen_rule.calibrated else None
-    state = ModelScale(
-        network,
-        chosen_rule,
-        latent_size,
-        {
-            name: LayerScale(name, chosen_rule, training[name], calibration, found[name].attends)
-            for name in names
-        },
-        observes=calibration is not None and chosen_rule.formula is FORMULAS["equal-entropy"],
+    parts = (
+        LayerScale(name, chosen_rule, training[name], calibration, found[name].attends) for name in names
     )
-    _put(network, state)
+    state = {part.name: part for part in parts}
+    _put(network, ModelScale(network, chosen_rule, latent_size, state, observes=calibration is not None))
     return model
 
 

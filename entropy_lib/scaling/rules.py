@@ -38,26 +38,16 @@ def _equal_entropy(tokens: float, training_tokens: float, logit_std: float) -> f
 
 @dataclass(frozen=True)
 class Formula:
-    """One family of rules.
+    """One family of rules."""
 
-    Attributes:
-        factor: of N, T and the parameter; None where all factors come from a calibration.
-        source: what it is, and where it comes from.
-        example: of its parameter; None for a family without one.
-        default: the parameter where none is written.
-        least, largest: parameters that are accepted; 0 itself only where less is.
-        identity: whether the factor is 1 at N = T.
-        words: parameters that are no numbers; the factors then come from a calibration.
-    """
-
-    factor: Callable[[float, float, float | None], float] | None
-    source: str
-    example: float | None = None
-    default: float | None = None
-    least: float = 0.0
-    largest: float = 100.0
-    identity: bool = True
-    words: tuple[str, ...] = ()
+    factor: Callable[[float, float, float | None], float]  # of N, T and the parameter
+    source: str  # what it is, and where it comes from
+    example: float | None = None  # of its parameter; None for a family without one
+    default: float | None = None  # the parameter where none is written
+    least: float = 0.0  # parameters that are accepted; 0 itself only where less is
+    largest: float = 100.0  # parameters that are accepted; 0 itself only where less is
+    identity: bool = True  # whether the factor is 1 at N = T
+    words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
 
 
 FORMULAS = {
@@ -78,12 +68,6 @@ FORMULAS = {
         default=1.0,
         largest=20.0,
         words=("layers", "heads"),
-    ),
-    "ultraimage": Formula(
-        None,
-        "UltraImage (2512.04504): 1 to f, the more the lower a head's entropy is; above T only",
-        example=1.3,
-        default=1.3,
     ),
     "gamma": Formula(
         lambda n, t, gamma: math.sqrt(gamma * math.log(n) / math.log(t)),
@@ -116,7 +100,7 @@ class Rule:
     @property
     def calibrated(self) -> bool:
         """Whether its factors come from a calibration of the model, see `scaling.calibration`."""
-        return self.formula.factor is None or isinstance(self.parameter, str)
+        return isinstance(self.parameter, str)
 
     @property
     def exponent(self) -> float | None:
@@ -218,9 +202,8 @@ def rule(text: str | Rule) -> Rule:
     Args:
         text: "unscaled", "paper", or "power(p)", "gamma(g)", "equal-entropy(b)" with a number, p of either
             sign, the others positive, up to 100 (b: 20; "equal-entropy" alone means b = 1);
-            "equal-entropy(layers)", "equal-entropy(heads)", "ultraimage", whose factors come from a
-            calibration; each of them with levels, "[0,1]", and a window, "@0-0.4", behind it. A `Rule` is
-            returned as it is.
+            "equal-entropy(layers)" and "equal-entropy(heads)", whose factors come from a calibration; each of
+            them with levels, "[0,1]", and a window, "@0-0.4", behind it. A `Rule` is returned as it is.
 
     Raises:
         UnknownNameError: when there is no such rule; the nearest one is suggested.
@@ -300,11 +283,7 @@ def rule_list(rules: Sequence[str | Rule]) -> list[Rule]:
 
 
 def parsed_list(rules: Sequence, parse: Callable) -> list:
-    """Several rules, or methods that rules are among, each of which may occur once.
-
-    Raises:
-        InvalidInputError: for none, for one string in place of a list, or for one that is repeated.
-    """
+    """Several rules, or methods that rules are among, each of which may occur once."""
     if isinstance(rules, str | Rule) or not isinstance(rules, Sequence) or not rules:
         raise InvalidInputError(f"rules is {rules!r}; give a list of at least one, as ['unscaled', 'paper']")
     parsed = [parse(text) for text in rules]

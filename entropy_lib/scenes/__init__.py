@@ -1,5 +1,4 @@
-"""Images whose contents are known: scenes made of sprites, and the detector that finds the things in an
-image.
+"""Images whose contents are known: scenes made of sprites, and the detector of things in an image.
 
 Knows images, metrics of layouts and statistics; must not know a model that makes images, nor a notebook.
 """

@@ -6,10 +6,12 @@ whole thing that is, its name, and whether a person could name it. It has seen s
 all sizes and no image that a model generated.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
@@ -19,9 +21,13 @@ from torch.nn import functional
 from entropy_lib.errors import InvalidInputError, WeightsError, extra
 from entropy_lib.files import DATA, sha256
 from entropy_lib.metrics.layout import Detection, Detector
+from entropy_lib.metrics.registry import FINDINGS, METRICS, PictureScore
+from entropy_lib.metrics.views import check_pictures
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.precision import full_precision
 from entropy_lib.scenes import scenes, sprites
+from entropy_lib.sizes import Size
+from entropy_lib.statistics.resampling import deal_blocks, jackknife
 
 with extra("metrics"):
     from torchvision.ops import nms
@@ -43,16 +49,12 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 def halved() -> nn.AvgPool2d:
-    """Half of the size, rounded up. (Strided kernels in bfloat16 gave gradients that are no numbers where a
-    side is 1.)
-    """
+    """Half of the size, rounded up. (Strided kernels in bfloat16 gave NaN where a side is 1.)"""
     return nn.AvgPool2d(2, ceil_mode=True)
 
 
 class DetectorNetwork(nn.Module):
-    """Pixels `[n, 3, height, width]` in [-1, 1] to maps `[n, output, height / 4, width / 4]`; 1.25 M
-    parameters.
-    """
+    """Pixels `[n, 3, height, width]` in [-1, 1] to maps a quarter of the size; 1.25 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,22 +100,8 @@ def find(
     threshold: float = THRESHOLD,
     batch: int = 32,
 ) -> list[list[Detection]]:
-    """The things in each image, the surest first.
-
-    Args:
-        model: as `load` returns it.
-        images: of one size, at least 24 px a side.
-        threshold: least score of a centre.
-        batch: images at once.
-    """
-    if (
-        not isinstance(images, np.ndarray)
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[-1] != 3
-    ):
-        given = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise InvalidInputError(f"images is {given}; the detector takes uint8 images [n, height, width, 3]")
+    """The things in each image, the surest first."""
+    check_pictures(images)
     if min(images.shape[1:3]) < SMALLEST:
         raise InvalidInputError(
             f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side"
@@ -173,3 +161,39 @@ def detector(folder: Path = MODEL) -> Detector:
         return captions[prompt][:2] if prompt in captions else None
 
     return Detector(label, sprites.NAMES, partial(find, model), asked, SMALLEST)
+
+
+def true_layouts(
+    detector: Detector, sizes: Sequence[str], metrics: Sequence[str], count: int = 200, level: float = 0.95
+) -> pd.DataFrame:
+    """What the detector finds in test scenes of each size: what a perfect model would get, and its errors.
+
+    Args:
+        detector: of `detection.detector()`.
+        sizes: height x width in pixels, "64x96".
+        metrics: names of `metrics.registry.METRICS`; those of findings and of single images are computed.
+        count: of the scenes.
+        level: of the intervals.
+
+    Returns:
+        columns `size, method, metric, reference, estimate, low, high, images`, as
+        `sweep.reduce.Tables.levels`.
+    """
+    known_scenes = [scenes.scene(number, "test") for number in range(count)]
+    asked = detector.captions([one.caption for one in known_scenes])
+    blocks, rows = deal_blocks(range(count)), []
+    for size in sizes:
+        images = np.stack([scenes.draw(one, *Size.parse(size)) for one in known_scenes])
+        summaries = detector.pictures(images)
+        for metric in (METRICS[name] for name in metrics):
+            if isinstance(metric, PictureScore):
+                values = np.array([metric.value(image) for image in images])
+            elif getattr(metric, "features", None) == FINDINGS:
+                values = metric.values(summaries, (), lambda _: asked).double().numpy()
+            else:
+                continue
+            known = np.flatnonzero(np.isfinite(values))
+            interval = jackknife(np.mean, values[known], blocks[known], level=level)
+            row = {"size": size, "metric": metric.name, "reference": metric.reference, "images": len(known)}
+            rows.append({**row, **interval.columns()})
+    return pd.DataFrame(rows).assign(method="scenes, drawn")

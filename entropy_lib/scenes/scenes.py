@@ -20,7 +20,7 @@ Example:
 import colorsys
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
@@ -52,20 +52,13 @@ PLURALS = {
 
 @dataclass(frozen=True)
 class World:
-    """What scenes are made of.
+    """What scenes are made of."""
 
-    Attributes:
-        name: for files.
-        names, designs: of the sprites.
-        colour_stated, design_stated: shares of captions that tell the ground's colour and the sprite's
-            design.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    designs: tuple[str, ...]
-    colour_stated: float
-    design_stated: float
+    name: str  # for files
+    names: tuple[str, ...]  # of the sprites
+    designs: tuple[str, ...]  # of the sprites
+    colour_stated: float  # shares of captions that tell the ground's colour and the sprite's design
+    design_stated: float  # shares of captions that tell the ground's colour and the sprite's design
 
 
 FULL = World("full", sprites.NAMES, sprites.DESIGNS, colour_stated=0.8, design_stated=0.75)
@@ -76,21 +69,14 @@ SIMPLE = World("simple", NAMEABLE, ("twemoji",), colour_stated=0.9, design_state
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene.
+    """One thing of a scene."""
 
-    Attributes:
-        name, design: which sprite.
-        side: longer side of the thing, as a share of the frame's shorter side.
-        down, right: where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other.
-        mirrored: whether the sprite is mirrored.
-    """
-
-    name: str
-    design: str
-    side: float
-    down: float
-    right: float
-    mirrored: bool = False
+    name: str  # which sprite
+    design: str  # which sprite
+    side: float  # longer side of the thing, as a share of the frame's shorter side
+    down: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
+    right: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
+    mirrored: bool = False  # whether the sprite is mirrored
 
     def extent(self, shorter: float) -> tuple[float, float]:
         """Height and width in the unit of `shorter`, the frame's shorter side."""
@@ -109,22 +95,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Background:
-    """A two-coloured ground.
+    """A two-coloured ground."""
 
-    Attributes:
-        colour: its name, one of `COLOURS`.
-        first, second: two colours of that name, red, green and blue in [0, 1].
-        angle: direction in which it changes, radians.
-        waves: 0 for a gradient from one border to the other, else waves per shorter side.
-        phase: of the waves, radians.
-    """
-
-    colour: str
-    first: tuple[float, float, float]
-    second: tuple[float, float, float]
-    angle: float
-    waves: float = 0.0
-    phase: float = 0.0
+    colour: str  # its name, one of `COLOURS`
+    first: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
+    second: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
+    angle: float  # direction in which it changes, radians
+    waves: float = 0.0  # 0 for a gradient from one border to the other, else waves per shorter side
+    phase: float = 0.0  # of the waves, radians
 
 
 @dataclass(frozen=True)
@@ -187,12 +165,8 @@ def captions(world: World = FULL) -> dict[str, Facts]:
 
 
 def _single(name: str, design: str, random: np.random.Generator) -> Thing:
-    return Thing(
-        name,
-        design,
-        *_rounded(random.uniform(*SINGLE), *random.random(2)),
-        mirrored=bool(random.random() < 0.5),
-    )
+    side_and_place = _rounded(random.uniform(*SINGLE), *random.random(2))
+    return Thing(name, design, *side_and_place, mirrored=bool(random.random() < 0.5))
 
 
 def _pair(name: str, design: str, random: np.random.Generator) -> tuple[Thing, Thing]:
@@ -255,43 +229,23 @@ def inside(one: Scene, height: int, width: int) -> Bool[np.ndarray, "height widt
     return (draw(one, height, width) != ground_pixels(one.background, height, width)).any(-1)
 
 
-def of_native_pixels(one: Scene, height: int, width: int) -> Scene:
-    """The scene with things that have, at another size, as many pixels as at native size.
-
-    Example:
-        >>> [thing.side / 2 for thing in scene(7).things] == [
-        ...     thing.side for thing in of_native_pixels(scene(7), 128, 192).things
-        ... ]
-        True
-    """
-    share = SIZE / min(height, width)
-    return replace(one, things=tuple(replace(thing, side=thing.side * share) for thing in one.things))
-
-
 def ground_pixels(ground: Background, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
     """The background alone."""
     shorter = min(height, width)
-    rows, columns = (
-        (np.arange(height) + 0.5 - height / 2)[:, None] / shorter,
-        (np.arange(width) + 0.5 - width / 2) / shorter,
-    )
-    along = rows * np.sin(ground.angle) + columns * np.cos(ground.angle)
+    rows, columns = ((np.arange(side) + 0.5 - side / 2) / shorter for side in (height, width))
+    along = rows[:, None] * np.sin(ground.angle) + columns * np.cos(ground.angle)
     if ground.waves:
         share = 0.5 + 0.5 * np.sin(2 * np.pi * ground.waves * along + ground.phase)
     else:
         share = (along - along.min()) / (along.max() - along.min())
-    mixed = np.asarray(ground.first) + share[..., None] * (
-        np.asarray(ground.second) - np.asarray(ground.first)
-    )
-    return (255 * mixed + 0.5).astype(np.uint8)
+    first, second = np.asarray(ground.first), np.asarray(ground.second)
+    return (255 * (first + share[..., None] * (second - first)) + 0.5).astype(np.uint8)
 
 
 def with_thing(
     canvas: UInt8[np.ndarray, "height width 3"], thing: Thing, box: Sequence[float]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An image with a thing drawn into a box (top, left, bottom, right); what lies outside the image is cut
-    off.
-    """
+    """An image with a thing drawn into a box (top, left, bottom, right), cut off at the border."""
     top, left, bottom, right = (round(value) for value in box)
     picture = sprite(thing.name, thing.design)
     picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if thing.mirrored else picture

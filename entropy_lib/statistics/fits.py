@@ -135,8 +135,7 @@ def _clustered_slopes(
 def slopes_by_rule(
     table: pd.DataFrame, rules: Sequence[str], level: float = 0.95, compared: str = "rule"
 ) -> pd.DataFrame:
-    """The slope of entropy on ln N under each rule, and of its paired difference to the first rule, which is
-    known far better.
+    """The slope of entropy on ln N under each rule, and its paired difference to that of the first.
 
     Args:
         table: columns `prompt, tokens, rule, entropy`; several rows of one kind are averaged.
@@ -191,11 +190,8 @@ def cluster_mean(
     """
     check_level(level)
     keys = [by] if isinstance(by, str) else list(by)
-    per_cluster = (
-        _columns(table, [*keys, cluster, value])
-        .groupby([*keys, cluster], sort=False, observed=True)[value]
-        .mean()
-    )
+    groups = _columns(table, [*keys, cluster, value]).groupby([*keys, cluster], sort=False, observed=True)
+    per_cluster = groups[value].mean()
     grouped = per_cluster.groupby(level=keys, sort=False, observed=True).agg(["mean", "sem", "count"])
     means = [Interval.around(*row[:2], level, int(row[2])) for row in grouped.itertuples(index=False)]
     means = [mean.within(*bounds) for mean in means] if bounds else means
@@ -231,8 +227,7 @@ def fraction_removed(
     value: str = "entropy",
     compared: str = "rule",
 ) -> pd.DataFrame:
-    """By how much a rule shrinks the change of entropy, or of another number, between native size and another
-    size.
+    """By how much a rule shrinks the change of entropy, or of another number, from native size.
 
     Share = 1 - (H_rule - H_native) / (H_unscaled - H_native): 1 where the rule brings entropy back to its
     native value, 0 where it changes nothing. A ratio of means, with a delete-one-prompt jackknife interval.
@@ -288,9 +283,7 @@ def _share(pair: pd.DataFrame, level: float) -> Interval:
 
 
 def left_out(whole: float, without: np.ndarray, level: float) -> Interval:
-    """The jackknife interval of a number from what it is without each cluster; without limits where there is
-    but one, or a number is missing.
-    """
+    """The jackknife interval of a number from what it is without each cluster; no limits for one."""
     if len(without) < 2 or not np.isfinite([whole, *without]).all():
         return Interval.around(whole, np.nan, level, len(without))
     return from_deletions(whole, without, np.ones(len(without)), level, correct_bias=False)

@@ -1,9 +1,4 @@
-"""One type for every number that is uncertain: an estimate, its limits, and what they rest on.
-
-Example:
-    >>> print(wilson(14, 20))
-    0.7 [0.481, 0.855]
-"""
+"""One type for every number that is uncertain: an estimate, its limits, and what they rest on."""
 
 import math
 from dataclasses import dataclass, replace
@@ -40,25 +35,16 @@ class Interval:
     def around(
         cls, estimate: float, standard_error: float, level: float = 0.95, blocks: int | None = None
     ) -> "Interval":
-        """The t interval of blocks - 1 degrees of freedom; the normal one where `blocks` is None; no limits
-        for one block.
-        """
+        """The t interval of blocks - 1 degrees of freedom; normal where `blocks` is None; NaN for one."""
         from scipy import stats
 
         check_level(level)
         reach = stats.t.ppf((1 + level) / 2, _freedom(blocks)) * standard_error
-        return cls(
-            float(estimate),
-            float(estimate - reach),
-            float(estimate + reach),
-            level,
-            float(standard_error),
-            blocks,
-        )
+        low, high = float(estimate - reach), float(estimate + reach)
+        return cls(float(estimate), low, high, level, float(standard_error), blocks)
 
     def within(self, least: float, most: float = math.inf, answers: int | None = None) -> "Interval":
-        """The same estimate with limits that a mean of bounded numbers can have, and an error for the
-        hypothesis that it is 0.
+        """The same with limits that a mean of bounded numbers can have, and an error if it were 0.
 
         The spread of such a mean depends on the mean itself, which the limits are solved for: Wilson's (1927)
         for a share, with t in place of the normal, on the number of answers that the standard error stands
@@ -81,11 +67,8 @@ class Interval:
         alike = (answers or self.blocks or 2) - 1.0
         if most == math.inf:
             size = mean / error**2 if error else alike
-            middle, half, shrink = (
-                mean + square / size / 2,
-                math.sqrt(square / size * (mean + square / size / 4)),
-                1.0,
-            )
+            middle, shrink = mean + square / size / 2, 1.0
+            half = math.sqrt(square / size * (mean + square / size / 4))
             at_nothing = nothing / size
         else:
             width, share, zero = most - least, mean / (most - least), nothing / (most - least)
@@ -102,20 +85,13 @@ class Interval:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, for the hypothesis that the true value is 0; of blocks that are all the same, that of
-        the sign test.
-        """
+        """Two-sided, for a true value of 0; of blocks that are all the same, the sign test's."""
         from scipy import stats
 
         # no spread at all: as many signs that are the same
         if self.standard_error <= EQUAL * abs(self.estimate):
-            return (
-                1.0
-                if self.estimate == 0
-                else 0.0
-                if self.blocks is None
-                else min(2.0 ** (1 - self.blocks), 1.0)
-            )
+            alike = 0.0 if self.blocks is None else min(2.0 ** (1 - self.blocks), 1.0)
+            return 1.0 if self.estimate == 0 else alike
         return float(2 * stats.t.sf(abs(self.estimate) / self.standard_error, _freedom(self.blocks)))
 
     def columns(self, name: str = "estimate") -> dict[str, float]:

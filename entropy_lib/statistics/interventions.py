@@ -1,6 +1,4 @@
-"""Does what an intervention does to a mediator tell what it does to an outcome, and is the best one found
-still the best?
-"""
+"""Does a change of a mediator tell that of an outcome, and is the best method still the best?"""
 
 import numpy as np
 import pandas as pd
@@ -34,8 +32,7 @@ def paired_change(table: pd.DataFrame, method: str, against: str, level: float =
 
 
 def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float = 0.95) -> pd.DataFrame:
-    """`paired_change` of every method against one, at every size and for every metric, with Holm's correction
-    over them all.
+    """`paired_change` of every method against one, by size and metric, corrected by Holm over all.
 
     Args:
         table: columns `size, metric, prompt, seed, method, value`.
@@ -50,18 +47,9 @@ def paired_changes(table: pd.DataFrame, against: str = "unscaled", level: float 
         for name in part.method.drop_duplicates():
             if name != against:
                 change = paired_change(part, name, against, level)
-                rows.append(
-                    {
-                        "size": size,
-                        "metric": metric,
-                        "method": name,
-                        **change.columns(),
-                        "p_value": change.p_value,
-                    }
-                )
-    return holm(
-        pd.DataFrame(rows, columns=["size", "metric", "method", "estimate", "low", "high", "p_value"])
-    )
+                rows.append((size, metric, name, *change.columns().values(), change.p_value))
+    names = ["size", "metric", "method", "estimate", "low", "high", "p_value"]
+    return holm(pd.DataFrame(rows, columns=names))
 
 
 def best_on_tuning(
@@ -71,8 +59,7 @@ def best_on_tuning(
     level: float = 0.95,
     against: tuple[str, ...] = ("unscaled",),
 ) -> pd.DataFrame:
-    """Choose the method with the best mean outcome on some prompts, and compare it on the others, which took
-    no part in the choice.
+    """Choose the best method by its mean on some prompts, and compare it on the others.
 
     Args:
         table: columns `prompt, seed, method, value`, of one size and metric.
@@ -104,8 +91,7 @@ def best_on_tuning(
 
 
 def dose_slope(table: pd.DataFrame, level: float = 0.95) -> Interval:
-    """By how much an outcome changes for one unit of dose: the mean over prompts of each one's least-squares
-    slope.
+    """The change of an outcome for one unit of dose: a mean over prompts of least-squares slopes.
 
     Args:
         table: columns `prompt, dose, value`, every dose for each prompt. NaN are left out.
@@ -167,8 +153,7 @@ def _corrected(values: pd.Series) -> pd.Series:
 
 
 def rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
-    """Spearman's correlation of two shares over interventions, and its exact two-sided p-value where there
-    are few; NaN below 4.
+    """Spearman's correlation of two shares, and its two-sided p-value, exact for few; NaN below 4.
 
     Example:
         >>> rank_correlation(pd.Series([1, 2, 3, 4]), pd.Series([10, 20, 30, 40]))[0]

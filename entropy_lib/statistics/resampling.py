@@ -12,12 +12,6 @@ repetitions.
 
 Images of one prompt are not independent, so blocks are made of whole prompts. Where two methods share prompts
 and seeds, the same blocks are deleted from both: what the pair has in common cancels.
-
-Example:
-    >>> scores = np.random.default_rng(0).normal(30, 5, size=400)
-    >>> labels = deal_blocks(range(400))
-    >>> print(jackknife(np.mean, scores, labels))
-    29.8 [29.3, 30.4]
 """
 
 import math
@@ -42,8 +36,7 @@ Values = Sequence[float] | Shaped[np.ndarray, " block"]
 def deal_blocks(
     prompts: Sequence[Hashable] | Shaped[np.ndarray, " image"], blocks: int = BLOCKS, seed: int = 0
 ) -> Int[np.ndarray, " image"]:
-    """Deal the prompts into blocks at random, but the same way every time: all images of a prompt share a
-    block.
+    """Deal the prompts into blocks, at random but always alike: all images of a prompt share a block.
 
     The result depends on the set of prompts and the seed, not on the order of the rows.
 
@@ -110,9 +103,7 @@ def _check_blocks(blocks: int, prompts: int) -> None:
 
 
 def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
-    """`labels` as an array, after checking that every one of `count` images has a block and no block is
-    empty.
-    """
+    """`labels` as an array, if each of `count` images has a block and no block is empty."""
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise InvalidInputError(
@@ -215,12 +206,6 @@ def from_deletions(
     Blocks may differ in size: the delete-m_j jackknife of Busing, Meijer and van der Leeden (Statistics and
     Computing 9, 3-8, 1999), with pseudo-values h θ - (h - 1) θ_(-j), h = n/m_j. For equal blocks it is the
     familiar se² = (B - 1)/B Σ (θ_(-j) - mean)².
-
-    Args:
-        whole: the statistic on all rows.
-        without: the statistic with each block left out.
-        sizes: rows in each block.
-        level, correct_bias: as for `jackknife`.
     """
     without, sizes = np.asarray(without, dtype=float), np.asarray(sizes, dtype=float)
     share = sizes.sum() / sizes

@@ -1,14 +1,8 @@
-"""Means of answers that raters gave to prompts: both are samples, of the people who might be asked and of
-what might be drawn.
+"""Means of answers that raters gave to prompts, of which both are samples.
 
 45 people who judge 50 pairs give 2,250 answers and nowhere near as many independent ones. An interval that
 forgets the raters or the prompts is too short, and one that resamples both at once counts what is left over
 three times (Owen 2007) and can be too long.
-
-Example:
-    >>> answers = np.random.default_rng(0).normal(0.4, 1.0, size=(45, 50))
-    >>> print(two_way_mean(answers))
-    0.375 [0.332, 0.418]
 """
 
 import warnings

@@ -1,5 +1,4 @@
-"""What people see: the pairwise user study of Table 3, from the page that raters open to the analysis of what
-they answered.
+"""The pairwise user study of Table 3, from the page for raters to the analysis of their answers.
 
 `make_study` chooses and blinds pairs of images, `write_page` makes a page that opens from the file system,
 `check_answers` says what it leaves out of what comes back and why, `compare` and its neighbours analyse the

@@ -5,13 +5,11 @@ from . import design as design
 from . import page as page
 from . import panel as panel
 from . import reading as reading
-from .analysis import agreement as agreement
 from .analysis import answer_table as answer_table
 from .analysis import as_choices as as_choices
 from .analysis import compare as compare
 from .analysis import mean_scores as mean_scores
 from .analysis import side_bias as side_bias
-from .analysis import strengths as strengths
 from .answers import Limits as Limits
 from .answers import check_answers as check_answers
 from .design import Candidate as Candidate

@@ -1,11 +1,9 @@
 """What the answers of a study say, raters and prompts being samples both."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 
-from entropy_lib.errors import InvalidInputError, extra
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.two_way import Answers, two_way_mean
 from entropy_lib.study.answers import SCORES
@@ -100,74 +98,6 @@ def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
     away = answers.value - _nothing(answers)
     to_the_left = answers.assign(value=np.where(answers.left == answers.second, away, -away))
     return two_way_mean(answer_table(to_the_left), level, _bounds(answers))
-
-
-def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as by chance.
-
-    Interval distances for ratings' differences, ordinal ones for choices; bounds by resampling pairs
-    (evalica). Near zero is normal where images hardly differ: read it beside the mean. NaN where all answers
-    are the same, by which raters cannot be distinguished.
-
-    Args:
-        answers: from `check_answers`.
-        level, resamples, seed: of the interval.
-    """
-    with extra("metrics"):
-        import evalica
-
-    _some(answers)
-    values = answers.pivot(index="rater", columns="pair", values="value")
-    if len(values) < 2:
-        raise InvalidInputError("agreement needs two raters at least")
-    if not np.nanmax(values) > np.nanmin(values):
-        return Interval(np.nan, np.nan, np.nan, level)
-    distance = "interval" if answers.first_score.notna().any() else "ordinal"
-    options = {"n_resamples": resamples, "confidence_level": level, "random_state": seed}
-    found = evalica.alpha_bootstrap(values, distance=distance, **options)
-    return Interval(float(found.alpha), float(found.low), float(found.high), level)
-
-
-def strengths(
-    answers: pd.DataFrame, level: float = 0.95, resamples: int = 500, seed: int = 0
-) -> pd.DataFrame:
-    """Bradley and Terry's strengths: the difference of two methods is the logit of the one's share.
-
-    They lie around 0. A rating is taken as the choice of the higher score; a tie counts half for both. Bounds
-    by resampling raters; NaN where that changes nothing, because there is one or all answered alike.
-
-    Args:
-        answers: from `check_answers`.
-        level, resamples, seed: of the intervals.
-
-    Returns:
-        one row a method: `method, estimate, low, high`, strongest first.
-    """
-    _some(answers)
-    names = list(dict.fromkeys(itertools.chain(answers["first"], answers["second"])))
-    codes, raters = pd.factorize(answers.rater)
-    random = np.random.default_rng(seed)
-    often = random.multinomial(len(raters), np.full(len(raters), 1 / len(raters)), size=resamples)
-    resampled = [_bradley_terry(answers, counts[codes].astype(float), names) for counts in often]
-    bounds = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    low, high = np.where(np.isclose(np.ptp(resampled, axis=0), 0), np.nan, bounds)
-    whole = _bradley_terry(answers, np.ones(len(answers)), names)
-    found = pd.DataFrame({"method": names, "estimate": whole, "low": low, "high": high})
-    return found.sort_values("estimate", ascending=False, ignore_index=True)
-
-
-def _bradley_terry(answers: pd.DataFrame, weights: np.ndarray, names: list[str]) -> np.ndarray:
-    """Logits around 0, finite by a tie of every two methods beside the answers."""
-    with extra("metrics"):
-        from evalica import Winner, bradley_terry
-
-    outcome = np.sign(answers.value - _nothing(answers)).map({-1: Winner.X, 0: Winner.Draw, 1: Winner.Y})
-    first, second = zip(*itertools.combinations(names, 2), strict=True)
-    ties = [Winner.Draw] * len(first)
-    shown = [*answers["first"], *first], [*answers["second"], *second], [*outcome, *ties]
-    found = bradley_terry(*shown, weights=[*weights, *np.ones(len(ties))])
-    logits = np.log(found.scores.reindex(names).to_numpy())
-    return logits - logits.mean()
 
 
 def _counts(values: Answers) -> dict[str, int]:

@@ -41,20 +41,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Checked:
-    """Answers that can be used, and those that cannot.
+    """Answers that can be used, and those that cannot."""
 
-    Attributes:
-        answers: one row an answer, catch trials no longer among them. `first` and `second` are methods in the
-            order of the study, `left` is the method that stood there, `value` what the answer says of the
-            second: with choices 1 for better, 0.5 for no difference, 0 for worse; with ratings its score less
-            that of the first.
-        excluded: columns `file, rater, what, why`.
-        raters: one row a file: `file, rater, used, answers, failed_catch_trials, median_seconds`.
-    """
-
+    # one row an answer, catch trials no longer among them. `first` and `second` are methods in the order of
+    # the study, `left` is the method that stood there, `value` what the answer says of the second: with
+    # choices 1 for better, 0.5 for no difference, 0 for worse; with ratings its score less that of the first
     answers: pd.DataFrame
-    excluded: pd.DataFrame
-    raters: pd.DataFrame
+    excluded: pd.DataFrame  # columns `file, rater, what, why`
+    raters: pd.DataFrame  # one row a file: `file, rater, used, answers, failed_catch_trials, median_seconds`
 
 
 def check_answers(study: Study, contents: Contents, limits: Limits | None = None) -> Checked:

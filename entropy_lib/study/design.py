@@ -221,16 +221,13 @@ def _catch_trials(candidates: Sequence[Candidate], count: int, chance: random.Ra
         others = [each for each in order if each.size == right.size and each.prompt != right.prompt]
         if not others:
             raise InvalidInputError(f"catch trials need two prompts of size {right.size}; there is one")
-        wrong = min(chance.sample(others, len(others)), key=lambda each: _shared(each, right))
+        shared = {each.prompt: len(_words(each.prompt) & _words(right.prompt)) for each in others}
+        wrong = min(chance.sample(others, len(others)), key=lambda each: shared[each.prompt])
         method = next(iter(right.images))
         two, both = (method, OTHER_PROMPT), (right.images[method], wrong.images[method])
         turn = slice(None, None, -1 if index % 2 else 1)  # the right image is a, then b
         rows.append((right.prompt, right.size, two[turn], both[turn], True))
     return rows
-
-
-def _shared(one: Candidate, other: Candidate) -> int:
-    return len(_words(one.prompt) & _words(other.prompt))
 
 
 def _words(prompt: str) -> set[str]:

@@ -1,5 +1,4 @@
-"""The page of a study: one file that opens from the file system, asks no server for anything, and names no
-method.
+"""The page of a study: one file, which asks no server for anything and names no method.
 
 jsPsych (de Leeuw et al. 2023, JOSS 8(85), 5351) runs the trials; it holds under `file://`. Its plugins show
 one image or markup that is not escaped, so the trial of two images is the page's own.

@@ -1,6 +1,4 @@
-"""Raters who are no people, never to be mixed with people: simulated ones of known truth, to see that the
-analysis finds it, and metrics that choose in a rater's place.
-"""
+"""Raters who are no people: simulated ones of known truth, and metrics in a rater's place."""
 
 from dataclasses import dataclass
 from typing import Any

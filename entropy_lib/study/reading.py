@@ -1,5 +1,4 @@
-"""From the files that raters sent to their answers: JSON in UTF-8, as the page saves it or shows it to be
-copied.
+"""From the files that raters sent to their answers: JSON in UTF-8, saved or copied from the page.
 
 Anything else is refused with its reason. Nothing that lies in a folder is passed over.
 """

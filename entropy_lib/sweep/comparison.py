@@ -141,23 +141,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sample:
-    """Images as the metrics see them.
+    """Images as the metrics see them."""
 
-    Attributes:
-        comparison: whose networks and metrics.
-        prompts: of each image; a name of its own where an image has none.
-        digests: {what an image is read by: checksum of it}.
-        read: gives the pixels of an image.
-        size: that all are brought to; None for their own.
-        captioned: whether prompts say what the images are to show.
-    """
-
-    comparison: Comparison
-    prompts: list[str]
-    digests: Mapping[Any, str]
-    read: Callable[[Any], np.ndarray]
-    size: SizeLike | None = None
-    captioned: bool = True
+    comparison: Comparison  # whose networks and metrics
+    prompts: list[str]  # of each image; a name of its own where an image has none
+    digests: Mapping[Any, str]  # {what an image is read by: checksum of it}
+    read: Callable[[Any], np.ndarray]  # gives the pixels of an image
+    size: SizeLike | None = None  # that all are brought to; None for their own
+    captioned: bool = True  # whether prompts say what the images are to show
 
     found: dict[Path, Float[Tensor, "image dim"]] = field(default_factory=dict, repr=False)
 

@@ -63,10 +63,6 @@ def ray(
     Each actor loads the model once and has one GPU, or on machines without an equal share of the cores. Only
     units and counts travel: images go straight to the store, which must be a folder that all nodes see. An
     actor that dies is started again and its group generated anew.
-
-    Raises:
-        MissingExtraError: without the package `ray`.
-        InvalidInputError: for more workers than the cluster has GPUs, or cores where it has no GPU.
     """
     with extra("ray"):
         import ray as cluster
@@ -94,16 +90,7 @@ def ray(
 
 
 def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int]:
-    """What each worker gets: a GPU, or so many cores that all workers find room on the nodes.
-
-    Raises:
-        InvalidInputError: if there is not so much: Ray would wait for it without end.
-
-    Example:
-        >>> nodes = [{"Alive": True, "Resources": {"CPU": cores}} for cores in (4.0, 8.0)]
-        >>> _share(nodes, 3, "cpu")
-        {'num_gpus': 0, 'num_cpus': 4}
-    """
+    """What each worker gets: a GPU, or so many cores that all workers find room on the nodes."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     gpus, cores = (sum(int(node.get(kind, 0)) for node in alive) for kind in ("GPU", "CPU"))
     kind, available = ("GPUs", gpus) if gpus and device != "cpu" else ("cores", cores)
@@ -139,13 +126,6 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
     """Which shard this process is, by the variables of SLURM or torchrun; (0, 1) without them.
 
     Processes of processes, as tasks of the jobs of an array, divide their job's shard among them.
-
-    Raises:
-        InvalidInputError: for an array with gaps, whose jobs cannot be counted.
-
-    Example:
-        >>> shard_of_environment({"RANK": "3", "WORLD_SIZE": "8"})
-        (3, 8)
     """
     shard, shards = 0, 1
     for index, count, first in SHARDS:
@@ -164,9 +144,6 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> tuple[i
 
 def parse_shard(text: str) -> tuple[int, int]:
     """(i, n) from "i/n".
-
-    Raises:
-        InvalidInputError: when it is written otherwise, or i is not one of 0 to n - 1.
 
     Example:
         >>> parse_shard("0/4")

@@ -1,5 +1,4 @@
-"""What a folder or an archive of images holds, read from its files alone: whatever they are named, none is
-left out.
+"""What a folder or an archive of images holds: whatever they are named, none is left out.
 
 A folder's files are all taken for images but hidden ones, tables of captions and what goes with images
 (`BESIDE`). Captions stand in `metadata.csv`, `.jsonl` or `.parquet` (columns `file_name, caption`) in any
@@ -43,12 +42,7 @@ def _row(path: Path, name: str, start: int, size: int, facts: os.stat_result, ca
 
 
 def in_folder(folder: Path) -> list[Row]:
-    """The images of a folder and its subfolders, by name.
-
-    Raises:
-        InvalidInputError: for a table of captions that cannot be read, or does not fit the images.
-        OSError: for a subfolder that cannot be read.
-    """
+    """The images of a folder and its subfolders, by name."""
     files = list(_files(folder))
     tables = [path for path in files if path.name.lower() in TABLES]
     images = [path for path in files if path.suffix.lower() not in BESIDE]
@@ -139,13 +133,7 @@ def first_text(caption: object) -> str | None:
 
 
 def in_archives(paths: Sequence[Path]) -> list[Row]:
-    """The samples of WebDataset shards, an image each.
-
-    Raises:
-        InvalidInputError: for a sample without an image or with two, and for an archive that does not end
-        where its file does.
-        tarfile.TarError: for what is no archive.
-    """
+    """The samples of WebDataset shards, an image each."""
     return [row for path in paths for row in _in_archive(path)]
 
 

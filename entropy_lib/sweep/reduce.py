@@ -307,14 +307,12 @@ def image_outcomes(comparison: Comparison) -> pd.DataFrame:
     Raises:
         DamagedImageError: for an image that is not what was committed.
     """
-    return pd.concat(
-        [
-            rows.assign(metric=name, value=values)
-            for rows, sample in _cells(comparison)
-            for name, values in sample.scores.items()
-        ],
-        ignore_index=True,
-    )
+    tables = [
+        rows.assign(metric=name, value=values)
+        for rows, sample in _cells(comparison)
+        for name, values in sample.scores.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def outcome_means(outcomes: pd.DataFrame, by: Sequence[str] = (), level: float = 0.95) -> pd.DataFrame:

@@ -65,18 +65,12 @@ class DamagedReferenceWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Real images in a fixed order, read one at a time.
+    """Real images in a fixed order, read one at a time."""
 
-    Attributes:
-        name: what it was made from.
-        rows: an indexable table whose rows hold the encoded image and perhaps a caption.
-        image, caption: their columns; no caption column is None.
-    """
-
-    name: str
-    rows: Sequence[Mapping]
-    image: str
-    caption: str | None
+    name: str  # what it was made from
+    rows: Sequence[Mapping]  # an indexable table whose rows hold the encoded image and perhaps a caption
+    image: str  # their columns; no caption column is None
+    caption: str | None  # their columns; no caption column is None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,10 +89,6 @@ class Reference:
 
         Images that cannot be decoded are not in it; repeated ones once. Of a data set it is kept in the cache
         of `datasets`.
-
-        Raises:
-            InvalidInputError: if fewer than six can be decoded: three for captions and the reference
-                baseline, three to compare with; or if one can be decoded, but not shown as a viewer shows it.
 
         Warns:
             DamagedReferenceWarning: saying how many were left out, and which.
@@ -137,11 +127,7 @@ class Reference:
         return (isinstance(value, Mapping) and (value.get("name") or value.get("path"))) or f"row {index}"
 
     def captions(self, indices: Sequence[int]) -> list[str]:
-        """The captions of some images, the first where an image has several.
-
-        Raises:
-            InvalidInputError: if captions are missing, saying how many.
-        """
+        """The captions of some images, the first where an image has several."""
         if self.caption is None:
             columns = ", ".join(CAPTION_COLUMNS)
             raise InvalidInputError(f"{self.name} has no captions (no column {columns}); name a prompt list")
@@ -300,12 +286,7 @@ def open_reference(source: str) -> Reference | FeatureState | None:
 
 
 def caption_list(source: str, count: int) -> list[str]:
-    """The first different captions of half of the real images, to compare with the other half.
-
-    Raises:
-        InvalidInputError: for a reference without captions, or with fewer.
-        MissingFileError: as `open_reference`.
-    """
+    """The first different captions of half of the real images, to compare with the other half."""
     reference = open_reference(source)
     if not isinstance(reference, Reference):
         said = "prompts are to be those of the reference"

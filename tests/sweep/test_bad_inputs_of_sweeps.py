@@ -49,7 +49,9 @@ OF_METRICS = {
     "NaN or infinity in 1 of 40 rows; leave those images out": lambda: metrics.kid(WRONG, REAL),
     "the reference hold NaN or infinity": lambda: metrics.kid(FEATURES, REAL / 0),
     "3 columns and the reference 4; both must come": lambda: metrics.kid(FEATURES[:, :3], REAL),
-    "40 embeddings are all zeros; find those images": lambda: metrics.cmmd(FEATURES * 0, REAL),
+    "40 embeddings are all zeros; find those images": lambda: metrics.squared_mmd(
+        FEATURES * 0, REAL, metrics.gaussian_kernel
+    ),
     r"\(9,\) block labels for 40 images": lambda: interval(labels=LABELS[:9]),
     "0, 1, … without gaps": lambda: interval(labels=LABELS * 2),
     "at least 3 .* take three prompts or more": lambda: interval(labels=LABELS % 2),
@@ -68,7 +70,7 @@ OF_METRICS = {
     "40 images and 30 texts; there must be one text": lambda: metrics.clip_scores(FEATURES, REAL),
     "float64 .* they must be uint8": lambda: squares(IMAGES / 255, 8, "pad"),
     r"uint8 \(0, 16, 16, 3\); they must be": lambda: squares(IMAGES[:0], 8, "pad"),
-    "images are list; they must be an array": lambda: squares(list(IMAGES), 8, "pad"),
+    "images are list; they must be uint8": lambda: squares(list(IMAGES), 8, "pad"),
     "did you mean 'center'": lambda: squares(IMAGES, 8, "centre"),
     "size is 0 x 8; both sides must be 1 pixel or more": lambda: resize_pictures(IMAGES, 0, 8),
     "unknown extractor None": lambda: extractor(None),

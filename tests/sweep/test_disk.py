@@ -23,12 +23,12 @@ from entropy_lib.sweep.plan import Plan, Settings, Unit
 from entropy_lib.sweep.store import Store
 
 PLACES = {  # {the kind of place: where it is, what is said of it}
-    "below a file": ("HERE/afile/below", "a file lies where a folder should be"),
-    "a file": ("HERE/afile", "a file lies where a folder should be"),
+    "below a file": ("HERE/afile/below", "Not a directory"),
+    "a file": ("HERE/afile", "Not a directory"),
     "too long": (f"HERE/{'long' * 80}", "too long"),
     "too long further down": (f"HERE/new/{'long' * 80}/new", "too long"),
-    "no real folder": ("/proc/entropy_lib", "no folder can be made there"),
-    "a link to nowhere": ("HERE/dangling", "no folder can be made there"),
+    "no real folder": ("/proc/entropy_lib", "No such file or directory"),
+    "a link to nowhere": ("HERE/dangling", "No such file or directory"),
 }
 COMMANDS = {  # {whose value the place is: the command}
     "store": ["sweep plan --no-measure -p store=PLACE", "run 06_metric_tables -p store=PLACE"],
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_on_the_way_ends_in_a_line(here, command, monkeypatch)
     ended = command("site", "--output", str(here / "report"))
     assert ended.code == 2
     assert len(ended.err.splitlines()) == 1
-    assert f"{here}/afile/page.html cannot be used: a file lies where a folder should be" in ended.err
+    assert f"{here}/afile/page.html cannot be used: Not a directory" in ended.err
 
 
 def written(path):

@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_and_loses_nothing(store, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(OSError, match=r"the disk is full; make room .*What was finished before stays"):
+    with pytest.raises(OSError, match=r"No space left on device; make room .*What was finished before stays"):
         store.commit(unit(1), image())
     monkeypatch.undo()
     assert store.committed() == {unit(0).key}

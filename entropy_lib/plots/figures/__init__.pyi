@@ -16,8 +16,8 @@ from .images import mass_maps as mass_maps
 from .metrics import dose_response as dose_response
 from .metrics import forest as forest
 from .metrics import metrics_by_size as metrics_by_size
+from .metrics import preferences as preferences
 from .metrics import quality_against_time as quality_against_time
 from .metrics import recovery_against_entropy as recovery_against_entropy
 from .panels import colours as colours
 from .panels import theme as theme
-from .people import preferences as preferences
