@@ -5,6 +5,7 @@ from . import design as design
 from . import page as page
 from . import panel as panel
 from . import reading as reading
+from .analysis import agreement as agreement
 from .analysis import answer_table as answer_table
 from .analysis import as_choices as as_choices
 from .analysis import compare as compare

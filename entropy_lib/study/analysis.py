@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from entropy_lib.errors import InvalidInputError
+from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.statistics.interval import Interval, check_level
 from entropy_lib.statistics.two_way import Answers, two_way_mean
 from entropy_lib.study.answers import SCORES
@@ -98,6 +98,32 @@ def side_bias(answers: pd.DataFrame, level: float = 0.95) -> Interval:
     away = answers.value - _nothing(answers)
     to_the_left = answers.assign(value=np.where(answers.left == answers.second, away, -away))
     return two_way_mean(answer_table(to_the_left), level, _bounds(answers))
+
+
+def agreement(answers: pd.DataFrame, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Krippendorff's alpha over raters: 1 where all agree, 0 where they agree as by chance.
+
+    Interval distances for ratings' differences, ordinal ones for choices; bounds by resampling pairs
+    (evalica). Near zero is normal where images hardly differ: read it beside the mean. NaN where all answers
+    are the same, by which raters cannot be distinguished.
+
+    Args:
+        answers: from `check_answers`.
+        level, resamples, seed: of the interval.
+    """
+    with extra("metrics"):
+        import evalica
+
+    _some(answers)
+    values = answers.pivot(index="rater", columns="pair", values="value")
+    if len(values) < 2:
+        raise InvalidInputError("agreement needs two raters at least")
+    if not np.nanmax(values) > np.nanmin(values):
+        return Interval(np.nan, np.nan, np.nan, level)
+    distance = "interval" if answers.first_score.notna().any() else "ordinal"
+    options = {"n_resamples": resamples, "confidence_level": level, "random_state": seed}
+    found = evalica.alpha_bootstrap(values, distance=distance, **options)
+    return Interval(float(found.alpha), float(found.low), float(found.high), level)
 
 
 def _counts(values: Answers) -> dict[str, int]:

@@ -16,6 +16,7 @@ from entropy_lib.study import (
     Limits,
     Study,
     Truth,
+    agreement,
     as_choices,
     automatic_rater,
     check_answers,
@@ -309,11 +310,24 @@ def test_raters_who_always_answer_alike_make_nothing_certain(protocol, raters, v
     assert found["high"] - found["low"] > 0.5
     assert found["p_value"] >= 2 * 0.5 ** (6 if raters == 1 else 3)
     assert (found["low"] <= found["nothing"] <= found["high"]) == (found["p_value"] >= 0.05)
+    if raters > 1:
+        assert np.isnan(agreement(given, resamples=100).estimate)
     if protocol == "rating":
         scores = mean_scores(given)
         assert ((scores.low < scores.estimate) & (scores.estimate < scores.high)).all()
         assert scores.low.min() >= 1
         assert scores.high.max() <= 10
+
+
+def test_agreement_is_one_where_all_agree_and_none_where_nobody_does():
+    study = study_of("rating")
+    (same,) = simulate_panel(study, 1, Truth(noise=2.0)).values()
+    panel = {name: same | {"rater": name} for name in "abc"}
+    everyone = Limits(failed_catch_trials=9)
+    found = check_answers(study, panel, everyone).answers
+    assert agreement(found, resamples=100).estimate == pytest.approx(1)
+    strangers = answered(study, 20, Truth(rater=0, prompt=0))
+    assert agreement(strangers, resamples=100).estimate == pytest.approx(0, abs=0.1)
 
 
 def test_an_automatic_rater_chooses_the_better_number():
