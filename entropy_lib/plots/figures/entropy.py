@@ -20,6 +20,7 @@ with extra("notebooks"):
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
 
 ORDER = "self-attention layer, in order of execution"
 
@@ -132,6 +133,7 @@ def layers_that_matter(table: pd.DataFrame, native: str, ax: Axes | None = None)
     black = dict.fromkeys(map(short_layer, most), "0.2")
     above = up[most] + 0.03 * np.diff(ax.get_ylim())  # so that no bar goes through a name
     label_points(ax, most.to_series().map(short_layer), across[most], above, black)
+    plt.setp(ax.texts, path_effects=[withStroke(linewidth=2, foreground="w")])
     ax.legend(frameon=True, fontsize="small")
     return ax
 
