@@ -20,7 +20,6 @@ with extra("notebooks"):
     from matplotlib.axes import Axes
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
 
 ORDER = "self-attention layer, in order of execution"
 
@@ -126,14 +125,13 @@ def layers_that_matter(table: pd.DataFrame, native: str, ax: Axes | None = None)
     ax.axhline(1, color="k", ls="--", lw=1)
     ax.axvspan(least / 1.5, DEAD, color="0.9", zorder=0)
     low, high = known["slope"].low.min(), known["slope"].high.max()
-    ax.set(xscale="log", xlim=(least / 1.5, 6), ylim=(min(0, low) - 0.05, max(1, high) + 0.15))
+    ax.set(xscale="log", xlim=(least / 1.5, 6), ylim=(min(0, low) - 0.05, max(1, high) + 0.25))
     ax.set_ylabel("slope of entropy on ln N")
     ax.set_xlabel("importance: change of the image (log scale; grey: dead)")
-    most = across[across >= DEAD].nlargest(6).index
+    most = across[across >= DEAD].nlargest(3).index
     black = dict.fromkeys(map(short_layer, most), "0.2")
-    above = up[most] + 0.03 * np.diff(ax.get_ylim())  # so that no bar goes through a name
+    above = up[most] + 0.04 * np.diff(ax.get_ylim())  # so that no bar goes through a name
     label_points(ax, most.to_series().map(short_layer), across[most], above, black)
-    plt.setp(ax.texts, path_effects=[withStroke(linewidth=2, foreground="w")])
     ax.legend(frameon=True, fontsize="small")
     return ax
 
