@@ -222,9 +222,8 @@ def predicted_and_measured(table: pd.DataFrame, tolerance: float) -> Figure:
     figure, axes = plt.subplots(1, len(sizes), **shape)
     for ax, size in zip(axes[0], sizes, strict=True):
         part = cells[cells["size"] == size]
-        for colour, level in zip(PALETTE, sorted(part.training_tokens.unique(), reverse=True), strict=False):
-            own = part.loc[part.training_tokens == level, values].to_numpy().T
-            ax.plot(*own, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level:,}")
+        for colour, (level, own) in zip(PALETTE, reversed([*part.groupby("training_tokens")]), strict=False):
+            ax.plot(*own[values].to_numpy().T, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level:,}")
         ends = np.array([part[values].min().min(), part[values].max().max()])
         ax.plot(ends, ends, "k-", lw=1)
         ax.fill_between(ends, ends - tolerance, ends + tolerance, color="0.8", zorder=0)

@@ -41,7 +41,7 @@ def image_grid(
     room = 0.3 + 0.2 * max(title.count("\n") + 1 for title in titles)
     beside = 1.8 if any(images) else 0.1  # inches for the labels of rows
     inches = sum(widths) * scale + beside, sum(heights) * scale + room
-    figure = plt.figure(figsize=inches, layout="compressed")
+    figure = plt.figure(figsize=inches, layout="constrained")
     ratios = {"height_ratios": heights, "width_ratios": widths}
     axes = figure.subplots(len(images), len(columns), squeeze=False, gridspec_kw=ratios)
     for row, (label, shown) in zip(axes, images.items(), strict=True):
