@@ -19,6 +19,7 @@ mpl.use("agg")
 FIT = SlopeFit(Interval(0.9, 0.805, 0.995, level=0.95, blocks=4), intercept=-0.5)
 BOUNDS = {"estimate": [3.2, 4.5, 5.7], "low": [3.1, 4.4, 5.6], "high": [3.3, 4.6, 5.8]}
 MEANS = pd.DataFrame({"tokens": [64, 256, 1024], "rule": "unscaled", **BOUNDS})
+SHAPES = [(8, 8), (16, 8), (8, 16), (16, 16)]
 TITLES = ["KID x 1000 (lower is better)", "CLIP score (higher is better)"]
 
 
@@ -414,6 +415,15 @@ def test_masses_are_in_even_shares():
     assert shown.mean() == pytest.approx(1)
     assert shown[1, 1] == pytest.approx(2.5)
     assert figure.axes[0].get_ylabel() == "blocks 0"
+
+
+def test_maps_of_unlike_shape_have_one_height_and_no_label_is_cut():
+    rows = {str(shape): [{"layer": "down_blocks.2.attentions.1", "mass": np.ones(shape)}] for shape in SHAPES}
+    figure = figures.mass_maps(rows, ["down_blocks.2.attentions.1"] * 4)
+    figure.canvas.draw()
+    heights = [ax.get_window_extent().height for ax in figure.axes[:-1]]
+    assert max(heights) == pytest.approx(min(heights), rel=0.05)
+    assert all(ax.yaxis.label.get_window_extent().x0 >= 0 for ax in figure.axes)
 
 
 def test_names_of_many_layers_stand_upright():

@@ -125,12 +125,13 @@ def layers_that_matter(table: pd.DataFrame, native: str, ax: Axes | None = None)
     ax.axhline(1, color="k", ls="--", lw=1)
     ax.axvspan(least / 1.5, DEAD, color="0.9", zorder=0)
     low, high = known["slope"].low.min(), known["slope"].high.max()
-    ax.set(xscale="log", xlim=(least / 1.5, 3), ylim=(min(0, low) - 0.05, max(1, high) + 0.15))
+    ax.set(xscale="log", xlim=(least / 1.5, 6), ylim=(min(0, low) - 0.05, max(1, high) + 0.25))
     ax.set_ylabel("slope of entropy on ln N")
     ax.set_xlabel("importance: change of the image (log scale; grey: dead)")
-    most = across[across >= DEAD].nlargest(6).index
+    most = across[across >= DEAD].nlargest(3).index
     black = dict.fromkeys(map(short_layer, most), "0.2")
-    label_points(ax, most.to_series().map(short_layer), across[most], up[most], black)
+    above = up[most] + 0.04 * np.diff(ax.get_ylim())  # so that no bar goes through a name
+    label_points(ax, most.to_series().map(short_layer), across[most], above, black)
     ax.legend(frameon=True, fontsize="small")
     return ax
 
@@ -221,12 +222,12 @@ def predicted_and_measured(table: pd.DataFrame, tolerance: float) -> Figure:
     figure, axes = plt.subplots(1, len(sizes), **shape)
     for ax, size in zip(axes[0], sizes, strict=True):
         part = cells[cells["size"] == size]
-        for colour, (level, own) in zip(PALETTE, part.groupby("training_tokens"), strict=False):
-            ax.plot(*own[values].to_numpy().T, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level}")
+        for colour, (level, own) in zip(PALETTE, reversed([*part.groupby("training_tokens")]), strict=False):
+            ax.plot(*own[values].to_numpy().T, ".", ms=3, alpha=0.5, color=colour, label=f"T = {level:,}")
         ends = np.array([part[values].min().min(), part[values].max().max()])
         ax.plot(ends, ends, "k-", lw=1)
         ax.fill_between(ends, ends - tolerance, ends + tolerance, color="0.8", zorder=0)
-        ax.set(title=size, xlabel="Eq. 5: ln N - b²/2 (nats)")
+        ax.set(title=size, xlabel="Eq. 5: ln N - b²/2 (nats)", ylim=(part.entropy.min() - 0.3, None))
     axes[0, 0].set_ylabel("measured entropy (nats)")
     axes[0, 0].legend(frameon=True, fontsize="small", markerscale=3)
     return figure

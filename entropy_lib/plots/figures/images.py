@@ -130,16 +130,12 @@ def entropy_maps(maps: Mapping[str, Sequence[AttentionMap]]) -> Figure:
         maps: {size: one map a layer}, the same layers at each size.
     """
     layers = [found.layer for found in next(iter(maps.values()))]
-    figure = plt.figure(figsize=(1.9 * len(maps) + 2.6, 1.25 * len(layers) + 0.6), layout="constrained")
-    axes = figure.subplots(len(layers), len(maps), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
-    for column, (size, found) in zip(axes.T, maps.items(), strict=True):
-        column[0].set_title(size, fontsize="medium")
+    figure, axes = _panels(layers, {size: found[0].entropy for size, found in maps.items()})
+    for column, found in zip(axes.T, maps.values(), strict=True):
         for ax, one in zip(column, found, strict=True):
             look = {"cmap": "viridis", "interpolation": "nearest", "vmin": 0, "vmax": 1}
             shown = ax.imshow(one.entropy / math.log(one.tokens), **look)
-    for ax, name in zip(axes[:, 0], short_layers(layers), strict=True):
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
-    figure.colorbar(shown, ax=axes, shrink=0.5, label="H / ln N")
+    figure.colorbar(shown, ax=axes, shrink=0.7, label="H / ln N")
     return figure
 
 
@@ -150,18 +146,27 @@ def mass_maps(rows: Mapping[str, Sequence[Mapping]], layers: Sequence[str]) -> F
         rows: {size: `rows` of a `probes.MassProbe`}; images, heads and branches are averaged.
         layers: which ones to show.
     """
-    figure = plt.figure(figsize=(1.9 * len(rows) + 2.6, 1.6 * len(layers) + 0.6), layout="constrained")
-    axes = figure.subplots(len(layers), len(rows), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
-    for column, (size, found) in zip(axes.T, rows.items(), strict=True):
-        column[0].set_title(size, fontsize="medium")
+    figure, axes = _panels(layers, {size: found[0]["mass"] for size, found in rows.items()})
+    for column, found in zip(axes.T, rows.values(), strict=True):
         for ax, layer in zip(column, layers, strict=True):
             mass = np.mean([row["mass"] for row in found if row["layer"] == layer], 0)
             look = {"cmap": "RdBu_r", "interpolation": "nearest", "norm": LogNorm(1 / 8, 8)}
             shown = ax.imshow(mass / mass.mean(), **look)
-            ax.grid(visible=False)
-    for ax, name in zip(axes[:, 0], short_layers(layers), strict=True):
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
     bar = figure.colorbar(shown, ax=axes, shrink=0.7, label="mass, in even shares", extend="both")
     bar.ax.set_yticks([1 / 8, 1 / 2, 1, 2, 8], ["1/8", "1/2", "1", "2", "8"])
     bar.ax.minorticks_off()
     return figure
+
+
+def _panels(layers: Sequence[str], sizes: Mapping[str, np.ndarray]) -> tuple[Figure, np.ndarray]:
+    """A panel for each layer and size, of one height and as wide as the map of its size."""
+    widths = [one.shape[1] / one.shape[0] for one in sizes.values()]
+    inches = 1.2 * sum(widths) + 2.2, 1.2 * len(layers) + 0.5
+    figure = plt.figure(figsize=inches, layout="compressed")
+    bare = {"width_ratios": widths, "subplot_kw": {"xticks": [], "yticks": []}}
+    axes = figure.subplots(len(layers), len(widths), squeeze=False, **bare)
+    for ax, size in zip(axes[0], sizes, strict=True):
+        ax.set_title(size, fontsize="small")
+    for ax, name in zip(axes[:, 0], short_layers(layers), strict=True):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+    return figure, axes
