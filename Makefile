@@ -53,7 +53,7 @@ bench: setup ## measure time and memory as ratios, and write benchmarks/RESULTS.
 
 lint: setup ## style of code and notebooks, and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/solutions/*.ipynb
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --threads 2
 
 setup: $(READY)
 

@@ -258,7 +258,7 @@ def main():
         sep="\n",
         flush=True,
     )
-    for images, width in ((2000, 512), (10_000, 2048)):
+    for images, width in ((2000, 512), (10_000, 2048), (50_000, 2048)):
         again("memory", images, width)
 
 

@@ -170,7 +170,7 @@ def kept_tables(notebook: str, name: str, profiles: Sequence[str], results: Path
 
 def _architectures(results: Path) -> list[str]:
     """Both embedded models, side by side: what several notebooks say of a size and a method."""
-    lines = [ARCHITECTURES]
+    lines = []
     for profile, model in BOTH.items():
         counted = kept_tables("10_dose_response", "counts", [profile], results)
         distances = kept_tables("06_metric_tables", "levels", [profile], results)
@@ -187,7 +187,7 @@ def _architectures(results: Path) -> list[str]:
         shown = means(table.assign(line=table["size"] + " " + table.method), "line", "metric").fillna("–")
         shown = shown.rename(columns={"line": "size, method"}).to_markdown(index=False, disable_numparse=True)
         lines += [f"**{model}**, profile `{profile}`", "", shown, ""]
-    return lines
+    return [ARCHITECTURES, *lines] if lines else []
 
 
 def page(results: Path = RESULTS) -> str:

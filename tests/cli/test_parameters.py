@@ -187,6 +187,6 @@ def test_images_are_counted():
 def test_provenance_names_everything_that_decides_the_numbers(pipe):
     line = profile_parameters("00_quickstart", "mini").provenance(pipe)
     assert line.startswith("model mini @ ")
-    sampler, samples = "DDIMScheduler, 20 steps · guidance 3", "6 prompts of 'mini' · seeds 0 to 5"
+    sampler, samples = "DDIMScheduler, 10 steps · guidance 3", "6 prompts of 'mini' · seeds 0 to 5"
     for part in (sampler, samples, "float32", "no safety checker"):
         assert part in line
