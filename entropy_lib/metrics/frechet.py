@@ -45,9 +45,9 @@ Where the two disagree, blocks are right: images of a prompt that both samples s
 derivative long before the images are. (At two images a feature and d = 128 influences covered 62 %.)
 `benchmarks/coverage.py` repeats it.
 
-**Memory** beside the features, of which a part is read at a time, is four matrices of d x d in float64,
-whatever the number of images: all is done in place. One of the four, of the reference's
-halves, is kept for the next distance.
+**Memory** beside the features, of which a part is read at a time, is four matrices of d x d in float64 and
+those parts, whatever the number of images: all is done in place. One of the four, of the reference's halves,
+is kept for the next distance.
 """
 
 import warnings
