@@ -40,7 +40,11 @@ TRANSFORMER = [
     "Each unit of the rule's exponent changes that by {estimate} ({p_holm} after Holm's correction): worse.",
     "With positions interpolated only {estimate} are too many,",
     "and there each unit changes the number of missing objects by {estimate} ({p_holm}): better.",
+    "`{method}` removes {entropy:%} of the change of entropy and {share:%} of the over-counting",
+    "`{method}` removes {entropy:%} and {share:%}.",
 ]
+EXPECTED = ["estimate > 0", "estimate < 0.2", "estimate < 0", "entropy > 0.9 and share < 0"]
+EXPECTED += ["entropy < 0.1 and share > 0.9"]
 LARGEST = "metric == @over and method == 'paper' and size == '128x128'"
 
 
@@ -63,12 +67,12 @@ def answers() -> list[str]:
     expected = [more, more, "share > 0 and share < 0.5", "estimate = 0", "entropy > 0.9 and share < 0"]
     return [
         *map(sentence, SENTENCES, expected, [*counts, removed, changed, restored]),
-        *map(sentence, TRANSFORMER, [more, "estimate > 0", "estimate < 0.2", "estimate < 0"], transformer()),
+        *map(sentence, TRANSFORMER, [more, *EXPECTED], transformer()),
     ]
 
 
 def transformer():
-    """Rows of the four sentences on the embedded transformer."""
+    """Rows of the sentences on the embedded transformer."""
     known, folder = ["mini-dit-full"], "10_dose_response"
     levels = results.kept_tables("09_layout_metrics", "levels", known).query("metric == 'Over-count'")
     at = levels.set_index(["size", "method"], drop=False)
@@ -79,7 +83,9 @@ def transformer():
         "size == '128x128' and method == @interpolated"
     )
     missing = beside.query("metric == 'Under-count'")
-    return [plain, dose, at.loc[[("128x128", interpolated)]], missing]
+    shares = results.kept_tables("11_rival_explanations", "shares", known).query("size == '128x128'")
+    apart = [shares[shares.method == name] for name in ("equal-entropy(heads)", interpolated)]
+    return [plain, dose, at.loc[[("128x128", interpolated)]], missing, *apart]
 
 
 def test_the_numbers_of_readme_are_those_of_the_committed_results():
