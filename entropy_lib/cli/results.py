@@ -46,6 +46,11 @@ ARCHITECTURES = """## Two architectures, every size, rule and positions
 Exact, Over-count and Under-count: notebook 10. FD to real images: 06, for the methods that it compares.
 Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
 importance, and without dead layers. Paired differences stand below under these notebooks.
+
+![The fraction of the degradation removed against that of the change of entropy](recovery.png)
+
+*The transformer, profile `mini-dit-full`: each point is an intervention. Were entropy the cause, they would
+lie on the dashed line.*
 """
 
 
@@ -203,14 +208,19 @@ def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
     Raises:
         InvalidInputError: outside a checkout, and as `keep` for tables that cannot be read.
     """
-    from entropy_lib.plots.figures import metrics_by_size, theme  # matplotlib is slow to import
+    from entropy_lib.plots.figures import metrics_by_size, recovery_against_entropy, theme  # slow to import
 
     check_checkout(path)
     text, levels = page(results), kept_tables("09_layout_metrics", "levels", ["mini-full"], results)
     theme()
-    figure = metrics_by_size(levels[levels.method.isin(IN_FIGURE)], COUNTED)
-    with replacing(path.with_name("answer.png")) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    shares = kept_tables("11_rival_explanations", "shares", ["mini-dit-full"], results)
+    figures = {
+        "answer.png": metrics_by_size(levels[levels.method.isin(IN_FIGURE)], COUNTED),
+        "recovery.png": recovery_against_entropy(shares),
+    }
+    for name, figure in figures.items():
+        with replacing(path.with_name(name)) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -62,7 +62,8 @@ def gather(output: Path, source: Path) -> None:
 
 def handbook(source: Path) -> None:
     """The pages that are the same whatever was run."""
-    results = (PAGE, PAGE.with_name("answer.png"))  # which have a place of their own in the bar at the top
+    # which have a place of their own in the bar at the top
+    results = (PAGE, *(PAGE.with_name(f"{name}.png") for name in ("answer", "recovery")))
     left_out = shutil.ignore_patterns("conf.py", "*.j2", "_*", *(path.name for path in results))
     shutil.copytree(DOCS, source / "guides", ignore=left_out)
     for path in results:

@@ -189,7 +189,7 @@ def test_the_page_is_written_with_its_figure_in_a_checkout_alone(tmp_path, kept)
     page.touch()
     results.write_page(page, kept)
     assert page.read_text(encoding="utf-8") == results.page()
-    assert (tmp_path / "answer.png").stat().st_size > 10_000
+    assert all((tmp_path / f"{name}.png").stat().st_size > 10_000 for name in ("answer", "recovery"))
 
 
 def test_the_command_keeps_tables_only_where_the_page_can_be_written(monkeypatch):
