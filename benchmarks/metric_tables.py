@@ -252,12 +252,8 @@ def main():
         "antialiased), FeatureCache bicubic and antialiased."
     )
     heads = ("FD, MB", "s", "FD, difference, MB", "s", "KID, MB", "s")
-    print(
-        f"\n| images | features | one matrix (MB) | d x d (MB) | {' | '.join(heads)} |",
-        "|---|" + "---|" * 9,
-        sep="\n",
-        flush=True,
-    )
+    print()
+    heading(f"| images | features | one matrix (MB) | d x d (MB) | {' | '.join(heads)} |")
     for images, width in ((2000, 512), (10_000, 2048), (50_000, 2048)):
         again("memory", images, width)
 

@@ -81,9 +81,10 @@ def test_peaks_of_attention_are_those_of_the_process_that_is_measured():
     """Not of the one that started it, which here holds more."""
     held = b"x" * 2**29
     attention = benchmark("attention")
-    ours = attention.peak_megabytes("attention_entropy", 4096)
+    ours, formed = (attention.peak_megabytes(name, 4096) for name in ("attention_entropy", "forming the map"))
     assert len(held) > ours * 2**20
     assert ours > 4, "query, key and the sums, 5 MB each"
+    assert formed > ours + 64, "the map of one head"
 
 
 def test_operations_grow_as_they_must():

@@ -96,7 +96,9 @@ class FeatureState:
         return self.scatter / (self.count - 1)
 
     def to(self, device: torch.device | str) -> "FeatureState":
-        """The same on another device."""
+        """The same on another device; itself where it lies there, so that `kept` knows it again."""
+        if self.mean.device == torch.device(device):
+            return self
         return FeatureState(self.count, self.mean.to(device), self.scatter.to(device), self.extractor)
 
     def save(self, path: Path | str) -> None:

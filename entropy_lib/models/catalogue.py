@@ -60,7 +60,7 @@ class Entry:
     parameters: float  # of the denoiser, in millions
     weights_gb: float  # of all components in two bytes a parameter, 10^9 bytes
     steps: int  # what it generates with unless something else is asked for, see `sampling_defaults`
-    guidance: float  # what it generates with unless something else is asked for, see `sampling_defaults`
+    guidance: float  # likewise
     licence: str  # of the weights, as the model's page on the Hub calls it
     # height and width in pixels it was trained on; for models that saw many sizes (SDXL and nearly all since)
     # a convention, the size that its pipeline generates when no size is given

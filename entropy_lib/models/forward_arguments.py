@@ -33,7 +33,7 @@ class Arguments:
     layout: str  # of the latents, see `Family`
     config: dict  # of the network
     height: int  # in latent pixels
-    width: int  # in latent pixels
+    width: int  # likewise
     text: int  # tokens of text
     masks: bool = False  # whether masks of the text are given though they need not be
     # whether images and texts are on the meta device, where they take no memory; masks and places never are

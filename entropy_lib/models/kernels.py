@@ -33,7 +33,7 @@ class KernelCall:
     """What a softmax kernel is called with."""
 
     query: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
-    key: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
+    key: Tensor  # likewise
     # what is added to the logits or, boolean, lets keys take part (True); None where all do
     mask: Tensor | None
     scale: float  # λ

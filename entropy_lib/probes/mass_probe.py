@@ -90,7 +90,12 @@ class MassProbe(AttentionWatcher):
                 )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
-        """Everything seen so far, without the maps."""
+        """Everything seen so far, without the maps.
+
+        Raises:
+            AttentionNotSeenError: if the model was not called inside a block.
+        """
+        self.check_called()
         return pd.DataFrame(self.rows, columns=COLUMNS)
 
 

@@ -41,7 +41,7 @@ class LayerStep:
     layer: str  # its name
     attends: str  # "image", or "image+text"
     height: int  # of its grid of image tokens; 0 where no level of the network has as many
-    width: int  # of its grid of image tokens; 0 where no level of the network has as many
+    width: int  # likewise
     tokens: int  # keys N of the call, joint text included, masked ones left out
     training_tokens: int  # T of the layer
     call: DenoiserCall  # of the denoiser
@@ -53,12 +53,12 @@ class AttentionCall:
 
     place: LayerStep  # layer and step
     query: Tensor  # as used, `[batch, head, tokens, dim]`, without keys that a mask hides
-    key: Tensor  # as used, `[batch, head, tokens, dim]`, without keys that a mask hides
+    key: Tensor  # likewise
     scale: float  # λ, as used
     # `[batch, head]`: λ times the length of the query, as used, over what the network by itself would have
     factor: Tensor
     first_query: int  # where those of the image begin
-    first_key: int  # where those of the image begin
+    first_key: int  # likewise
 
 
 class AttentionWatcher(Listener):

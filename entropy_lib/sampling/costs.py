@@ -56,9 +56,9 @@ class Configuration:
     part: str = "image"
     images: int = 1  # generated together, or the batch of the call
     steps: int | None = None  # of the sampler; the model's own where None
-    guidance: float | None = None  # of the sampler; the model's own where None
+    guidance: float | None = None  # likewise
     dtype: str = "auto"  # as for `load`
-    device: str = "auto"  # as for `load`
+    device: str = "auto"  # likewise
     random_weights: bool = False  # the exact architecture untrained; time and memory do not depend on weights
 
     def __post_init__(self) -> None:

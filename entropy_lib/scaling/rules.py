@@ -45,7 +45,7 @@ class Formula:
     example: float | None = None  # of its parameter; None for a family without one
     default: float | None = None  # the parameter where none is written
     least: float = 0.0  # parameters that are accepted; 0 itself only where less is
-    largest: float = 100.0  # parameters that are accepted; 0 itself only where less is
+    largest: float = 100.0  # likewise
     identity: bool = True  # whether the factor is 1 at N = T
     words: tuple[str, ...] = ()  # parameters that are no numbers; the factors then come from a calibration
 

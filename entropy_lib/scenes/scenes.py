@@ -56,9 +56,9 @@ class World:
 
     name: str  # for files
     names: tuple[str, ...]  # of the sprites
-    designs: tuple[str, ...]  # of the sprites
+    designs: tuple[str, ...]  # likewise
     colour_stated: float  # shares of captions that tell the ground's colour and the sprite's design
-    design_stated: float  # shares of captions that tell the ground's colour and the sprite's design
+    design_stated: float  # likewise
 
 
 FULL = World("full", sprites.NAMES, sprites.DESIGNS, colour_stated=0.8, design_stated=0.75)
@@ -72,10 +72,10 @@ class Thing:
     """One thing of a scene."""
 
     name: str  # which sprite
-    design: str  # which sprite
+    design: str  # likewise
     side: float  # longer side of the thing, as a share of the frame's shorter side
     down: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
-    right: float  # where it stands in the room that it leaves: 0 at the top or left margin, 1 at the other
+    right: float  # likewise
     mirrored: bool = False  # whether the sprite is mirrored
 
     def extent(self, shorter: float) -> tuple[float, float]:
@@ -99,7 +99,7 @@ class Background:
 
     colour: str  # its name, one of `COLOURS`
     first: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
-    second: tuple[float, float, float]  # two colours of that name, red, green and blue in [0, 1]
+    second: tuple[float, float, float]  # likewise
     angle: float  # direction in which it changes, radians
     waves: float = 0.0  # 0 for a gradient from one border to the other, else waves per shorter side
     phase: float = 0.0  # of the waves, radians

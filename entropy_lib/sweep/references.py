@@ -70,7 +70,7 @@ class Reference:
     name: str  # what it was made from
     rows: Sequence[Mapping]  # an indexable table whose rows hold the encoded image and perhaps a caption
     image: str  # their columns; no caption column is None
-    caption: str | None  # their columns; no caption column is None
+    caption: str | None  # likewise
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -254,6 +254,10 @@ def test_what_was_measured_is_kept_for_tensors_that_did_not_change(monkeypatch):
     images += 1
     assert frechet_interval(images, real, labels).estimate != before.estimate
     assert len(measured) == 3
+    state = FeatureState.of(real)
+    for _ in range(2):
+        frechet_interval(images, state, labels)
+    assert len(measured) == 4, "a state is known again"
     with torch.inference_mode():
         assert frechet_interval(images * 1, real, labels) == frechet_interval(images, real, labels)
 

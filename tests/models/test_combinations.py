@@ -248,21 +248,15 @@ def layerwise_cast(pipe):
     return pipe
 
 
-class Int8Weight:
-    """The weight of a linear layer as whole numbers, a scale a row, as those who quantise keep it."""
-
-    def __init__(self, weight):
-        self.scale = weight.abs().amax(1, keepdim=True) / 127
-        self.whole = (weight / self.scale).round().to(torch.int8)
-
-    def forward(self, bias):
-        return lambda x: functional.linear(x, self.whole.to(x.dtype) * self.scale, bias)
-
-
 def quantised(pipe):
+    """Weights of linear layers as whole numbers, with a scale a row."""
     for module in pipe.unet.modules():
         if type(module) is torch.nn.Linear:
-            module.forward = Int8Weight(module.weight.detach()).forward(module.bias)
+            scale = module.weight.detach().abs().amax(1, keepdim=True) / 127
+            whole = (module.weight.detach() / scale).round().to(torch.int8)
+            module.forward = lambda x, whole=whole, scale=scale, bias=module.bias: functional.linear(
+                x, whole.to(x.dtype) * scale, bias
+            )
             module.weight.data = torch.empty(0)
     return pipe
 

@@ -166,7 +166,7 @@ def test_names_of_classes_decide_nothing(network):
     assert el.training_tokens(other) == el.training_tokens(network)
 
 
-@pytest.mark.parametrize("family", ["00 sd21-base", "00 sdxl", "00 flux"])
+@pytest.mark.parametrize("family", ["00 sd21-base", "00 sdxl", "00 sd3", "03 flux"])
 def test_notebooks_run_on_every_family(family, tmp_path, execute):
     number, name = family.split()
     build(name, tiny=True).save_pretrained(tmp_path / name)

@@ -321,9 +321,9 @@ def test_all_probes_lay_out_their_tables_alike(pipe, probe):
     assert list(table.layer.unique()) == together.layers
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", [*PROBES, el.probes.MassProbe])
 def test_a_model_that_was_called_elsewhere_is_an_error(pipe, probe):
-    with probe(pipe, rows=2) as left_alone:
+    with probe(pipe) as left_alone:
         pass
     el.generate(pipe, ["a penguin"], [0], (32, 32), steps=2)
     for table in (left_alone.table, *([left_alone.quantiles] if hasattr(left_alone, "quantiles") else [])):
