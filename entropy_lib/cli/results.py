@@ -43,7 +43,7 @@ column goes by it.
 BOTH = {"mini-full": "A UNet (`mini`)", "mini-dit-full": "A transformer (`mini-dit`)"}
 ARCHITECTURES = """## Two architectures, every size, rule and positions
 
-Exact, Over-count and Under-count: notebook 10. FD to real images: 06, for the methods that it compares.
+Exact, Over-count, Under-count: notebook 10, or 09. FD to real images: 06, for the methods that it compares.
 Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
 importance, and without dead layers. Paired differences stand below under these notebooks.
 
@@ -178,10 +178,13 @@ def _architectures(results: Path) -> list[str]:
     lines = []
     for profile, model in BOTH.items():
         counted = kept_tables("10_dose_response", "counts", [profile], results)
+        if counted.empty:  # of runs from before that table
+            counted = kept_tables("09_layout_metrics", "levels", [profile], results)
         distances = kept_tables("06_metric_tables", "levels", [profile], results)
         entropies = kept_tables("11_rival_explanations", "entropy", [profile], results)
         if counted.empty:
             continue
+        counted = counted[counted.metric.isin((*COUNTED, "Exact")) & ~counted.method.str.contains(",")]
         parts = [counted]
         if len(distances):
             parts.append(distances[(distances.metric == "FD") & (distances.reference == "real")])
