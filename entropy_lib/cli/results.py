@@ -43,6 +43,16 @@ column goes by it.
 BOTH = {"mini-full": "A UNet (`mini`)", "mini-dit-full": "A transformer (`mini-dit`)"}
 ARCHITECTURES = """## Two architectures, every size, rule and positions
 
+The paper says that images below the training size are incomplete because entropy has fallen, that those above
+it repeat because entropy has risen, and that the rule mends both.
+
+- *The UNet* leaves objects out below its size and repeats them above it, as the paper says. The rule removes a
+  small part of the change of entropy and nothing of the degradation; what does restore the entropy makes images
+  worse, so entropy is not shown to be the cause of either.
+- *The transformer* does both, too, but how often it repeats an object goes by positions: interpolating them
+  ends the repetition and leaves entropy as it was, and the rule adds to it. With positions interpolated the
+  rule does what the paper says of it: at twice the side, objects that were missing come back.
+
 Exact, Over-count, Under-count: notebook 10, or 09. FD to real images: 06, for the methods that it compares.
 Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
 importance, and without dead layers. Paired differences stand below under these notebooks.
