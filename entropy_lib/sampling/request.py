@@ -86,10 +86,8 @@ def check_requests(
 
 def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
     """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`)."""
-    own_steps, own_guidance = (
-        sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
-    )
-    steps, guidance = own_steps if steps is None else steps, own_guidance if guidance is None else guidance
+    own = sampling_defaults(pipe) if steps is None or guidance is None else ()
+    steps, guidance = own[0] if steps is None else steps, own[1] if guidance is None else guidance
     most = getattr(getattr(pipe.scheduler, "config", None), "num_train_timesteps", None) or math.inf
     if not _whole(steps) or not 1 <= steps <= most:
         raise InvalidInputError(
