@@ -177,7 +177,8 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         (mean over timesteps, branches and heads), `error` and its parts, `unexplained` (non_gaussian less
         cumulants, absolute mean), `outside` (share of cells beyond the tolerance), `beyond_half_freezing`
         (share of cells with b > b_c/2), `response_ratio` (measured response over that of Eq. 5),
-        `effective_tokens`, and `verdict`.
+        `effective_tokens`, and `verdict`: "holds" where the mean absolute error is within the tolerance, or
+        else the largest part of the error.
     """
     if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
         raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, as 0.05")
@@ -203,12 +204,6 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
     result = cells.groupby(list(by), sort=False)[names].mean()
     result.insert(1, "logit_std", result.variance**0.5)
     result["response_ratio"] = -result.response / result.variance
-    result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
+    cause = result[list(PARTS)].abs().idxmax(axis=1).map(CAUSES)
+    result["verdict"] = ("fails: " + cause).mask(result.absolute_error <= tolerance, "holds")
     return result.drop(columns=["variance", "response"])
-
-
-def _verdict(row: pd.Series, tolerance: float) -> str:
-    """Holds where the mean absolute error is within the tolerance, or else the largest part of the error."""
-    if row.absolute_error <= tolerance:
-        return "holds"
-    return f"fails: {CAUSES[row[list(PARTS)].abs().idxmax()]}"

@@ -43,10 +43,6 @@ CLEAR = Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
 RSS = 1 if sys.platform == "darwin" else 1024  # bytes, the unit of a process's peak
 KERNEL = re.compile(r"aten::_scaled_dot_product_(?:attention_(?=math))?(math|\w+attention)")
-COLUMNS = [
-    "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved",
-    "above", "attention", "backend", "device", "threads", "repeats",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,8 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
             One on a GPU.
 
     Returns:
-        `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the
-        peak, on CUDA as allocated on the device with `reserved` beside, on a CPU of the whole process;
+        what was asked for; `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes`
+        at the peak, on CUDA as allocated on the device with `reserved` beside, on a CPU of the whole process;
         `above`, how much of them the work itself took; `attention`, the share of self-attention's
         softmax(QKᵀ)V in the time of the denoiser; the kernel that torch chose, the device, and how it was
         measured.
@@ -130,7 +126,7 @@ def measure_all(
 ) -> pd.DataFrame:
     """`measure` for each, one after the other, one row each."""
     bar = tqdm(configurations, disable=not progress, desc="measuring")
-    return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
+    return pd.DataFrame([measure(each, repeats, processes) for each in bar])
 
 
 def in_fresh_process(configuration: Configuration, repeats: int) -> dict:

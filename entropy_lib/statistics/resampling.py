@@ -82,13 +82,11 @@ def deal_together(
     first, second = (np.unique(np.asarray(values)) for values in (prompts, others))
     _check_blocks(blocks, min(len(first), len(second)))
     generator, shared = np.random.default_rng(seed), np.intersect1d(first, second)
-    place = {prompt: index % blocks for index, prompt in enumerate(generator.permutation(shared).tolist())}
-    # both go on where the shared ones ended
-    for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):
-        place |= {
-            prompt: index % blocks
-            for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))
-        }
+    place = {}
+    for own in (shared, np.setdiff1d(first, shared), np.setdiff1d(second, shared)):
+        start = 0 if own is shared else len(shared)  # both go on where the shared ones ended
+        dealt = generator.permutation(own).tolist()
+        place |= {prompt: index % blocks for index, prompt in enumerate(dealt, start)}
     return tuple(
         np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others)
     )

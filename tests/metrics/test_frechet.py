@@ -261,10 +261,8 @@ def test_subtracting_states_is_deleting_images():
     drawn, paired, real = mixed(100, 6, 0), mixed(100, 6, 2), mixed(90, 6, 1)
     labels = deal_blocks(np.arange(100) // 3, blocks=9)  # unequal blocks of whole prompts
     known = FeatureState.of(real)
-    same_interval(
-        frechet_interval(drawn, known, labels, way="blocks"),
-        jackknife(lambda rows: by_square_root(rows, real), drawn, labels),
-    )
+    expected = jackknife(lambda rows: by_square_root(rows, real), drawn, labels)
+    same_interval(frechet_interval(drawn, known, labels, way="blocks"), expected)
     expected = jackknife_difference(lambda rows: by_square_root(rows, real), drawn, paired, labels)
     same_interval(frechet_difference(drawn, paired, known, labels, way="blocks"), expected)
 
@@ -280,13 +278,11 @@ def test_a_reference_that_is_a_sample_loses_the_same_blocks():
         )
 
     one, other = deletions(drawn), deletions(paired)
-    same_interval(
-        frechet_interval(drawn, real, labels, reference_labels=real_labels, way="blocks"),
-        from_deletions(one[0], one[1:], shares),
-    )
+    options = {"reference_labels": real_labels, "way": "blocks"}
+    expected = from_deletions(one[0], one[1:], shares)
+    same_interval(frechet_interval(drawn, real, labels, **options), expected)
     expected = from_deletions(one[0] - other[0], one[1:] - other[1:], shares)
-    found = frechet_difference(drawn, paired, real, labels, reference_labels=real_labels, way="blocks")
-    same_interval(found, expected)
+    same_interval(frechet_difference(drawn, paired, real, labels, **options), expected)
     with pytest.raises(ValueError, match="a state, which has no images to leave out"):
         frechet_interval(drawn, FeatureState.of(real), labels, reference_labels=real_labels)
 

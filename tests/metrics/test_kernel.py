@@ -1,5 +1,4 @@
 import functools
-import itertools
 import math
 
 import numpy as np
@@ -199,19 +198,6 @@ def test_intervals_cover_where_the_reference_shows_the_very_prompts(shift):
     assert abs(estimates.mean() - exact_kid(mean)) < 4 * estimates.std() / 20
     errors = np.array([interval.standard_error for interval in intervals])
     assert errors.mean() == pytest.approx(estimates.std(), rel=0.15) or shift == 0
-
-
-@pytest.mark.slow
-def test_pairs_of_one_prompt_would_bias_what_is_measured_to_independent_pictures():
-    """Why blocks are never paired with themselves: two images of each prompt against a reference of other
-    prompts.
-    """
-    labels, samples = deal_blocks(np.arange(140) // 2), of_the_same_prompts(200, 70, 0.7, 0.0)
-    independent = [(x, y[::2]) for (x, _), (_, y) in itertools.pairwise(samples)]
-    plain = np.array([kid(x, y) for x, y in independent])
-    without = np.array([kernel_interval(x, y, labels).estimate for x, y in independent])
-    assert plain.mean() > 5 * plain.std() / len(plain) ** 0.5
-    assert abs(without.mean()) < 4 * without.std() / len(without) ** 0.5
 
 
 def test_a_method_does_not_differ_from_itself():

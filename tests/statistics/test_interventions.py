@@ -142,11 +142,8 @@ def test_every_picture_has_its_numbers(pipe, tmp_path):
 @pytest.mark.parametrize("name", ["09_layout_metrics", "10_dose_response", "11_rival_explanations"])
 def test_what_is_decided_beforehand_stands_in_one_place(name):
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert any(
-        "el.tables.preregistration()" in "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code"
-    )
+    code = "".join(line for cell in cells if cell["cell_type"] == "code" for line in cell["source"])
+    assert "el.tables.preregistration()" in code
     (decided,) = (line for cell in cells for line in cell["source"] if line.startswith("**Primary"))
     primary = {outcome for outcomes in (*PRIMARY.values(), *UNCOUNTED.values()) for outcome in outcomes}
     assert not [
