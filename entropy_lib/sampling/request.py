@@ -11,7 +11,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -51,10 +51,6 @@ class Request:
     batch: int
     progress: bool = False
     output: str = "uint8"
-
-    def at(self, size: Size) -> "Request":
-        """The same at another size."""
-        return replace(self, size=size)
 
 
 def check_requests(
