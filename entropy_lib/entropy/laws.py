@@ -238,7 +238,6 @@ def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: N
 
 
 def _of(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> dict[str, tuple[Numbers, Domain]]:
-    """What the solvers are given, with what is allowed."""
     given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS)}
     return given | {"logit_std": (logit_std, SPREAD)}
 

@@ -309,7 +309,6 @@ def _interval(
 
 
 def _varies(features: Tensor | FeatureState) -> bool:
-    """Whether not all images are alike."""
     if isinstance(features, FeatureState):
         return bool(features.scatter.trace() > 0)
     return not all(bool((part == features[0]).all()) for part in features.split(PART))
@@ -359,7 +358,6 @@ def _by_deletion(
 def _without(
     state: FeatureState, features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]
 ) -> FeatureState:
-    """The state of a matrix less some of its rows."""
     return state - FeatureState.of(features, rows=_places(chosen)) if chosen.any() else state
 
 
@@ -426,7 +424,6 @@ class Halves:
         return cls((first.count, second.count), (first.mean, second.mean), scatters, diagonal)
 
     def half(self, number: int) -> Moments:
-        """Those of one half."""
         upper = torch.ones_like(self.scatters, dtype=torch.bool).triu_()
         both = (self.scatters, self.scatters.T)
         covariance = torch.where(upper, *(reversed(both) if number else both))
@@ -478,8 +475,6 @@ def _curvature(roots: Float64[Tensor, " rank"]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two samples."""
-
     features: Tensor
     labels: Labels
     mean: Float64[Tensor, " dim"]

@@ -148,7 +148,6 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
         return int(self.images.max()) + 1
 
     def interval(

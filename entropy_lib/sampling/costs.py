@@ -130,7 +130,6 @@ def measure_all(
 
 
 def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
-    """What `cost` finds."""
     if not hasattr(os, "fork"):
         raise MeasurementFailedError(
             "costs are measured in copies of a process, which this system has not; use Linux or macOS"
@@ -172,7 +171,6 @@ def cost(c: Configuration, repeats: int, threads: int) -> dict:
 
 
 def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
-    """What is measured, to be called again and again."""
     if c.part == "image":
         asked = ["a penguin on a blue background"] * c.images, range(c.images), c.size, c.method
         options = {"steps": c.steps, "guidance": c.guidance, "batch": c.images}
@@ -211,7 +209,6 @@ def _as_given(value: object, images: int, network: nn.Module) -> object:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what was queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -36,8 +36,6 @@ Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of method."""
-
     # where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name
     # of the scale rule, and the value of the option if there is one
     function: str

@@ -230,7 +230,6 @@ def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
 
 
 def device_memory(device: torch.device) -> int:
-    """All the memory of a device in bytes, in use or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return psutil.virtual_memory().total

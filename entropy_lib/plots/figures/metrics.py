@@ -86,7 +86,6 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
 
 
 def _legend_above(figure: Figure, columns: int) -> None:
-    """One for all panels: that of the first."""
     shown, place = figure.axes[0].get_legend_handles_labels(), "outside upper center"
     figure.legend(*shown, loc=place, ncols=columns, fontsize="small")
 
