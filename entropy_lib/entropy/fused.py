@@ -32,8 +32,6 @@ Attended = tuple[Float[Tensor, "batch head query dim"], Float[Tensor, "batch hea
 
 
 class Kernel(NamedTuple):
-    """One fused kernel."""
-
     name: str  # what `attention_entropy(kernel=...)` calls it
     # of query and key `[batch, heads, N, d]`, float32 or float64: whether device, type and shape fit
     serves: Callable[[Tensor, Tensor], bool]

@@ -69,12 +69,6 @@ def _log(value: Numbers) -> Numbers:
     return math.log(value) if isinstance(value, Real) else np.log(value)
 
 
-def _exp(value: Numbers) -> Numbers:
-    if isinstance(value, torch.Tensor):
-        return value.double().exp()
-    return math.exp(value) if isinstance(value, Real) else np.exp(value)
-
-
 def gaussian_entropy(tokens: Numeric, logit_std: Numeric) -> Numeric:
     """Entropy of a softmax over Gaussian logits, for many tokens: ln N - b²/2 (Eq. 5).
 
@@ -105,7 +99,7 @@ def gaussian_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
     return _log(tokens) - logit_std**2 / 2
 
 
-def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
+def finite_law(tokens: float, logit_std: float) -> float:
     """Eq. 5 to first order in 1/N: ln N - b²/2 + [(2b² - 1) exp(b²) + 1] / (2N), unchecked.
 
     By the delta method, from E ln Z ≈ ln N + b²/2 - (exp(b²) - 1) / (2N). It asks for exp(b²) well below N,
@@ -117,7 +111,7 @@ def finite_law(tokens: Numeric, logit_std: Numeric) -> Numeric:
         (6.365, 6.351)
     """
     square = logit_std**2
-    return gaussian_law(tokens, logit_std) + ((2 * square - 1) * _exp(square) + 1) / (2 * tokens)
+    return gaussian_law(tokens, logit_std) + ((2 * square - 1) * math.exp(square) + 1) / (2 * tokens)
 
 
 @functools.lru_cache(maxsize=512)
@@ -244,7 +238,6 @@ def equal_entropy_factor(tokens: Numbers, training_tokens: Numbers, logit_std: N
 
 
 def _of(tokens: Numbers, training_tokens: Numbers, logit_std: Numbers) -> dict[str, tuple[Numbers, Domain]]:
-    """What the solvers are given, with what is allowed."""
     given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS)}
     return given | {"logit_std": (logit_std, SPREAD)}
 

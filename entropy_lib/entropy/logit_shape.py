@@ -33,10 +33,6 @@ from torch import Tensor
 from entropy_lib.entropy import exact_entropy
 from entropy_lib.errors import InvalidInputError
 
-STATISTICS = (
-    "entropy", "logit_variance", "row_std", "skewness", "excess_kurtosis", "cumulants", "exact_per_row",
-    "maximum", "variance_inflation", "response",
-)  # fmt: skip
 SPLINE_STD = 32.0  # largest b of a row; the exact law takes seconds a point beyond it
 # side of the square of neighbouring keys whose mean is compared with the mean of keys from anywhere
 SQUARE = 2
@@ -58,7 +54,7 @@ def row_statistics(
         grid: (height, width) of the keys, for their neighbourhoods.
 
     Returns:
-        `[...]` for each of `STATISTICS`; NaN for a row that holds NaN or infinity, and `exact_per_row` NaN
+        `[...]` for each statistic by its name; NaN for a row that holds NaN or infinity, and `exact_per_row`
         also where the row's logit_std is beyond `SPLINE_STD`.
     """
     _check_logits(logits, grid)
@@ -69,19 +65,19 @@ def row_statistics(
     centred = logits - logits.mean(-1, keepdim=True)
     variance, third, fourth = (centred.pow(order).mean(-1) for order in (2, 3, 4))
     scale = variance.clamp(min=1e-24)
-    values = (
-        -(weight * log_weight).sum(-1),
-        variance,
-        variance.sqrt(),
-        third / scale**1.5,
-        fourth / scale**2 - 3,
-        -third / 3 - (fourth - 3 * variance.square()) / 8,
-        exact_for_rows(tokens, variance),
-        centred.amax(-1) / scale.sqrt(),
-        variance_inflation(logits, grid),
-        -(weight * from_weighted_mean.square()).sum(-1),  # dH/d ln λ, whatever the law of the logits
-    )
-    return dict(zip(STATISTICS, values, strict=True))
+    return {
+        "entropy": -(weight * log_weight).sum(-1),
+        "logit_variance": variance,
+        "row_std": variance.sqrt(),
+        "skewness": third / scale**1.5,
+        "excess_kurtosis": fourth / scale**2 - 3,
+        "cumulants": -third / 3 - (fourth - 3 * variance.square()) / 8,
+        "exact_per_row": exact_for_rows(tokens, variance),
+        "maximum": centred.amax(-1) / scale.sqrt(),
+        "variance_inflation": variance_inflation(logits, grid),
+        # dH/d ln λ, whatever the law of the logits
+        "response": -(weight * from_weighted_mean.square()).sum(-1),
+    }
 
 
 def exact_for_rows(tokens: int, variance: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -156,7 +152,6 @@ def expected_maximum(tokens: int) -> float:
     return float(np.trapezoid(x * tokens * np.exp((tokens - 1) * norm.logcdf(x) + norm.logpdf(x)), x))
 
 
-PARTS = ("finite_tokens", "row_spread", "non_gaussian")
 CAUSES = {
     "finite_tokens": "too few tokens",
     "row_spread": "rows differ in spread",
@@ -177,13 +172,14 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
         (mean over timesteps, branches and heads), `error` and its parts, `unexplained` (non_gaussian less
         cumulants, absolute mean), `outside` (share of cells beyond the tolerance), `beyond_half_freezing`
         (share of cells with b > b_c/2), `response_ratio` (measured response over that of Eq. 5),
-        `effective_tokens`, and `verdict`.
+        `effective_tokens`, and `verdict`: "holds" where the mean absolute error is within the tolerance, or
+        else the largest part of the error.
     """
     if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not 0 < tolerance < math.inf:
         raise InvalidInputError(f"tolerance is {tolerance!r}; give a positive number of nats, as 0.05")
     if not isinstance(table, pd.DataFrame):
         raise InvalidInputError(f"by_layer takes a table, of LogitProbe.table(); got {type(table).__name__}")
-    needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *PARTS}
+    needed = {*by, "tokens", "entropy", "gaussian_entropy", "logit_std", "of_freezing", "cumulants", *CAUSES}
     missing = sorted(needed - set(table))
     if missing or table.empty:
         lack = f"lacks the columns {', '.join(missing)}" if missing else "is empty"
@@ -197,18 +193,12 @@ def by_layer(table: pd.DataFrame, tolerance: float = 0.05, by: Sequence[str] = (
     )
     cells["outside"] = cells.absolute_error > tolerance
     names = [
-        "tokens", "variance", "absolute_error", "error", *PARTS, "cumulants", "unexplained", "outside",
+        "tokens", "variance", "absolute_error", "error", *CAUSES, "cumulants", "unexplained", "outside",
         "beyond_half_freezing", "response", "effective_tokens",
     ]  # fmt: skip
     result = cells.groupby(list(by), sort=False)[names].mean()
     result.insert(1, "logit_std", result.variance**0.5)
     result["response_ratio"] = -result.response / result.variance
-    result["verdict"] = [_verdict(row, tolerance) for _, row in result.iterrows()]
+    cause = result[list(CAUSES)].abs().idxmax(axis=1).map(CAUSES)
+    result["verdict"] = ("fails: " + cause).mask(result.absolute_error <= tolerance, "holds")
     return result.drop(columns=["variance", "response"])
-
-
-def _verdict(row: pd.Series, tolerance: float) -> str:
-    """Holds where the mean absolute error is within the tolerance, or else the largest part of the error."""
-    if row.absolute_error <= tolerance:
-        return "holds"
-    return f"fails: {CAUSES[row[list(PARTS)].abs().idxmax()]}"

@@ -71,9 +71,7 @@ ENOUGH = 2  # images per feature, below which no interval of a level covers (see
 CLOSED_FORM = 3  # independent images per feature, below which influences cover too little
 GROUPS = 32  # of labels, which second derivatives are averaged over: each costs a pass over a d x d matrix
 LABELS = 8  # fewer are not halved
-NULL = (
-    1e-10  # an eigenvalue that is a smaller part of the largest one is rounding: a direction without images
-)
+NULL = 1e-10  # smaller parts of the largest eigenvalue are rounding: directions without images
 
 Way = Literal["influence", "blocks"]
 
@@ -205,14 +203,16 @@ def _checked(features: FeatureRows | FeatureState, name: str) -> Tensor | Featur
     if not isinstance(features, FeatureState):
         features = feature_matrix(features, name, least=2)
     features = features.to("cpu")
-    count, width = (
-        (features.count, len(features.mean)) if isinstance(features, FeatureState) else features.shape
-    )
+    state = isinstance(features, FeatureState)
+    count, width = (features.count, len(features.mean)) if state else features.shape
     if count < ENOUGH * width:
-        message = f"{name}: {count} images for {width} features; "
-        message += f"the distance is mostly bias below {ENOUGH * width} images. "
-        message += "Read it as a comparison at equal n at best, or use KID, which has no bias"
-        warnings.warn(message, FewImagesWarning, stacklevel=3)
+        warnings.warn(
+            f"{name}: {count} images for {width} features; the distance is mostly bias below "
+            f"{ENOUGH * width} images. Read it as a comparison at equal n at best, or use KID, which has no "
+            "bias",
+            FewImagesWarning,
+            stacklevel=3,
+        )
     return features
 
 
@@ -238,18 +238,13 @@ def _distance(first: Moments, second: Moments) -> tuple[float, Float64[Tensor, "
     apart = _apart(first, second)
     values = scipy.linalg.eigvalsh(_product(first, second)[0], overwrite_a=True, check_finite=False)
     roots = torch.from_numpy(values).clamp(min=0).sqrt()
-    return _less(apart, roots), roots
+    return max(0.0, apart - 2 * float(roots.sum())), roots  # rounding can take one of 0 just below it
 
 
 def _apart(first: Moments, second: Moments) -> float:
     """The distance but for its last term."""
     traces = first.covariance.trace() + second.covariance.trace()
     return float((first.mean - second.mean).square().sum() + traces)
-
-
-def _less(apart: float, roots: Float64[Tensor, " rank"]) -> float:
-    """The last term taken off; rounding can take a distance of 0 just below it."""
-    return max(0.0, apart - 2 * float(roots.sum()))
 
 
 def _product(
@@ -304,19 +299,16 @@ def _interval(
         )
     if way == "blocks" or not enough:
         return _by_deletion(methods, reference, blocks, level)
-    first, *second = [
+    found = [
         kept(reference, features, blocks.key, lambda features=features: _measure(features, reference, blocks))
         for features in methods
     ]
-    for other in second:
-        first = Measured(first.estimate - other.estimate, first.influences - other.influences)
-    count = blocks.count
-    error = np.sqrt(count / (count - 1) * np.square(first.influences).sum())
-    return replace(Interval.around(first.estimate, error, level, count), way="influence")
+    estimate, influences = (first - sum(second) for first, *second in zip(*found, strict=True))
+    error = np.sqrt(blocks.count / (blocks.count - 1) * np.square(influences).sum())
+    return replace(Interval.around(estimate, error, level, blocks.count), way="influence")
 
 
 def _varies(features: Tensor | FeatureState) -> bool:
-    """Whether not all images are alike."""
     if isinstance(features, FeatureState):
         return bool(features.scatter.trace() > 0)
     return not all(bool((part == features[0]).all()) for part in features.split(PART))
@@ -366,7 +358,6 @@ def _by_deletion(
 def _without(
     state: FeatureState, features: Float[Tensor, "image dim"], chosen: Bool[np.ndarray, " image"]
 ) -> FeatureState:
-    """The state of a matrix less some of its rows."""
     return state - FeatureState.of(features, rows=_places(chosen)) if chosen.any() else state
 
 
@@ -379,22 +370,10 @@ def _groups(blocks: Blocks) -> Labels:
     return np.random.default_rng(0).permutation(blocks.count) % GROUPS
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """A distance without its bias, and how much the images of each label moved it.
-
-    Attributes:
-        estimate: the distance.
-        influences: of each label, summed over its images in both samples and divided by the number of
-            images; they sum to 0.
-    """
-
-    estimate: float
-    influences: Float64[np.ndarray, " label"]
-
-
-def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks) -> Measured:
-    """The distance, the influences on it and its bias."""
+def _measure(
+    features: Tensor, reference: Tensor | FeatureState, blocks: Blocks
+) -> tuple[float, Float64[np.ndarray, " label"]]:
+    """The distance without its bias, and the influences of each label, in both samples, which sum to 0."""
     groups, sampled = _groups(blocks), isinstance(reference, Tensor)
     if sampled:
         others = kept(
@@ -415,7 +394,7 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     del state, known  # what maps were found in
     double = torch.float64 in (features.dtype, getattr(reference, "dtype", None))
     maps = [each.to(torch.float64 if double else torch.float32) for each in maps]
-    away, whole = means[0] - means[1], _less(apart, roots)
+    away, whole = means[0] - means[1], max(0.0, apart - 2 * float(roots.sum()))
     samples = [Side(features, blocks.images, means[0], maps[0], away, 1)]
     if sampled:
         samples.append(Side(reference, blocks.reference, means[1], maps[1], -away, -1))
@@ -424,23 +403,17 @@ def _measure(features: Tensor, reference: Tensor | FeatureState, blocks: Blocks)
     # (4 F(n) - F(n/2)) / 3 is without the next order.
     ratio = half_curvature / _curvature(roots)
     left = 2 * of_means + (4 - 2 * ratio) * of_covariances
-    return Measured((4 * whole - half_distance - left) / 3, influences)
+    return (4 * whole - half_distance - left) / 3, influences
 
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """The states of two halves of a sample, in one matrix: of a symmetric one a triangle is enough.
-
-    Attributes:
-        counts, means: of either half.
-        scatters: `[d, d]`, the first half's in the upper triangle, the second's in the lower one.
-        diagonal: `[d]`, of the second half's.
-    """
+    """The states of two halves of a sample, in one matrix: of a symmetric one a triangle is enough."""
 
     counts: tuple[int, int]
     means: tuple[Float64[Tensor, " dim"], Float64[Tensor, " dim"]]
-    scatters: Float64[Tensor, "dim dim"]
-    diagonal: Float64[Tensor, " dim"]
+    scatters: Float64[Tensor, "dim dim"]  # the first half's in the upper triangle, the second's in the lower
+    diagonal: Float64[Tensor, " dim"]  # of the second half's
 
     @classmethod
     def of(cls, features: Tensor, groups: Labels) -> "Halves":
@@ -451,7 +424,6 @@ class Halves:
         return cls((first.count, second.count), (first.mean, second.mean), scatters, diagonal)
 
     def half(self, number: int) -> Moments:
-        """Those of one half."""
         upper = torch.ones_like(self.scatters, dtype=torch.bool).triu_()
         both = (self.scatters, self.scatters.T)
         covariance = torch.where(upper, *(reversed(both) if number else both))
@@ -503,23 +475,12 @@ def _curvature(roots: Float64[Tensor, " rank"]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two samples.
-
-    Attributes:
-        features: `[n, d]`.
-        labels: of each image.
-        mean: `[d]`.
-        map: `[d, rank]`, to coordinates of covariance 1.
-        away: its mean less that of the other.
-        sign: 1 for the images, -1 for the reference.
-    """
-
     features: Tensor
     labels: Labels
     mean: Float64[Tensor, " dim"]
-    map: Float[Tensor, "dim rank"]
-    away: Float64[Tensor, " dim"]
-    sign: int
+    map: Float[Tensor, "dim rank"]  # to coordinates of covariance 1
+    away: Float64[Tensor, " dim"]  # its mean less that of the other
+    sign: int  # 1 for the images, -1 for the reference
 
     def parts(self, chosen: Bool[np.ndarray, " image"]):
         """Labels, centred features and coordinates of some images, a part in memory at a time."""

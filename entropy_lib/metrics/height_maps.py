@@ -49,7 +49,9 @@ def height_metrics(maps: Float[np.ndarray, "map height width"]) -> pd.DataFrame:
 
 def _of_one(heights: np.ndarray) -> dict[str, float]:
     centred = heights - heights.mean()
-    power, frequency = np.abs(np.fft.fft2(centred)) ** 2, _frequencies(*heights.shape)
+    power = np.abs(np.fft.fft2(centred)) ** 2
+    down, across = map(np.fft.fftfreq, heights.shape)
+    frequency = np.hypot(down[:, None], across)  # cycles a pixel
     steps = np.concatenate([np.diff(heights, axis=axis).ravel() for axis in (0, 1)])
     edge = max(1, round(min(heights.shape) * BORDER))
     inner = np.zeros(heights.shape, bool)
@@ -62,11 +64,6 @@ def _of_one(heights: np.ndarray) -> dict[str, float]:
         "border": heights[~inner].std() / heights[inner].std(),
         "repetition": _repetition(power),
     }
-
-
-def _frequencies(height: int, width: int) -> np.ndarray:
-    """Cycles a pixel of each term of the transform."""
-    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
 
 
 def _slope(power: np.ndarray, frequency: np.ndarray) -> float:

@@ -168,7 +168,6 @@ def kernel_difference(
 
 
 def _matrices(features: FeatureRows, reference: FeatureRows) -> tuple[Tensor, Tensor]:
-    """Both as tensors on one device, after checking them."""
     features, reference = feature_matrix(features, least=2), feature_matrix(reference, "the reference", 2)
     same_width(features, reference)
     return features, reference.to(features.device)
@@ -217,5 +216,4 @@ def _off_diagonal(values: Float64[Tensor, "block block"]) -> Float64[Tensor, " d
 
 
 def _members(labels: Labels, count: int, device: torch.device) -> Float64[Tensor, "image block"]:
-    """1 where an image belongs to a block."""
     return torch.nn.functional.one_hot(torch.from_numpy(labels), count).to(device, torch.float64)

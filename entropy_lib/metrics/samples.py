@@ -49,15 +49,8 @@ def kept(first: object, second: object, key: Hashable, compute: Callable[[], Fou
 
 
 def feature_matrix(values: FeatureRows, name: str = "features", least: int = 1) -> Float[Tensor, "image dim"]:
-    """`values` as a tensor, not copied where that can be helped, after checking them.
-
-    Args:
-        values: `[n, d]`, torch or numpy.
-        name: what to call them in an error.
-        least: number of images that are needed.
-
-    Raises:
-        InvalidInputError: if they are not a matrix, hold fewer than `least` images, or hold NaN or infinity.
+    """`values` as a tensor, not copied where that can be helped; InvalidInputError, by `name`, where they are
+    not a matrix, hold fewer than `least` images, or hold NaN or infinity.
 
     Example:
         >>> feature_matrix(np.zeros(3))
@@ -106,11 +99,7 @@ def parts_of_rows(values: Float[Tensor, "image dim"]) -> Iterator[tuple[slice, F
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The blocks of two samples; deleting one takes its images out of both.
-
-    Attributes:
-        images, reference: the block of each image.
-    """
+    """The block of each image of two samples; deleting a block takes its images out of both."""
 
     images: Labels
     reference: Labels
@@ -119,15 +108,10 @@ class Blocks:
     def of(
         cls, labels: Labels, images: int, reference_labels: Labels | None, reference: int | None
     ) -> "Blocks":
-        """Check the labels of both samples; a reference without labels is an independent one, and dealt at
-        random.
+        """Check the labels of both samples, `images` and `reference` being their numbers of images.
 
-        Args:
-            labels, reference_labels: the block of each image.
-            images, reference: how many there are; None for a reference that is taken as it is.
-
-        Raises:
-            InvalidInputError: for labels that do not fit, or fewer than three blocks in a sample.
+        A reference without labels is an independent one, and dealt at random; one of None images is taken as
+        it is.
         """
         labels = check_labels(labels, images)
         if reference is None:
@@ -147,10 +131,8 @@ class Blocks:
                 f"{blocks.reference.shape} block labels for {reference} images of the reference; "
                 "there must be one for each"
             )
-        for name, found in (
-            ("the images", np.unique(blocks.images)),
-            ("the reference", np.unique(blocks.reference)),
-        ):
+        for name, own in {"the images": blocks.images, "the reference": blocks.reference}.items():
+            found = np.unique(own)
             if len(found) < LEAST or found[0] < 0 or found[-1] >= count:
                 raise InvalidInputError(
                     f"{name} are in blocks {found[:10].tolist()}; they must be in at least {LEAST} "
@@ -166,16 +148,13 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
         return int(self.images.max()) + 1
 
     def interval(
         self, deletions: Float64[np.ndarray, " deletion"], level: float, correct_bias: bool
     ) -> Interval:
         """The jackknife interval from the statistic of all images, and of all but each block."""
-        # The share of a block is the mean over both samples.
-        shares = [
-            np.bincount(labels, minlength=self.count) / len(labels)
-            for labels in (self.images, self.reference)
-        ]
-        return from_deletions(deletions[0], deletions[1:], sum(shares), level, correct_bias)
+        own, other = (np.bincount(labels, minlength=self.count) for labels in (self.images, self.reference))
+        # the share of a block is the mean over both samples
+        shares = own / own.sum() + other / other.sum()
+        return from_deletions(deletions[0], deletions[1:], shares, level, correct_bias)

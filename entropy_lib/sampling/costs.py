@@ -8,6 +8,7 @@ import ctypes
 import gc
 import math
 import os
+import re
 import statistics
 import sys
 import timeit
@@ -19,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -37,12 +39,10 @@ from entropy_lib.sizes import Size, SizeLike
 PARTS = ("image", "denoiser")
 TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
+CLEAR = Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
-COLUMNS = [
-    "model", "size", "method", "part", "images", "seconds", "fastest", "slowest", "megabytes", "reserved",
-    "above", "attention", "backend", "device", "threads", "repeats",
-]  # fmt: skip
+RSS = 1 if sys.platform == "darwin" else 1024  # bytes, the unit of a process's peak
+KERNEL = re.compile(r"aten::_scaled_dot_product_(?:attention_(?=math))?(math|\w+attention)")
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ class Configuration:
         if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
             raise InvalidInputError(f"images is {self.images!r}; it must be a whole number, 1 or more")
 
-    @property
-    def label(self) -> str:
-        """It in a few words."""
-        return f"{self.model}, {self.method}, {self.size}, {self.part}"
-
 
 def measure(configuration: Configuration, repeats: int = REPEATS, processes: int = PROCESSES) -> dict:
     """What one configuration costs.
@@ -90,8 +85,8 @@ def measure(configuration: Configuration, repeats: int = REPEATS, processes: int
             One on a GPU.
 
     Returns:
-        `COLUMNS`: `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes` at the
-        peak, on CUDA as allocated on the device with `reserved` beside, on a CPU of the whole process;
+        what was asked for; `seconds`, the median of `repeats` runs, with `fastest` and `slowest`; `megabytes`
+        at the peak, on CUDA as allocated on the device with `reserved` beside, on a CPU of the whole process;
         `above`, how much of them the work itself took; `attention`, the share of self-attention's
         softmax(QKᵀ)V in the time of the denoiser; the kernel that torch chose, the device, and how it was
         measured.
@@ -131,11 +126,10 @@ def measure_all(
 ) -> pd.DataFrame:
     """`measure` for each, one after the other, one row each."""
     bar = tqdm(configurations, disable=not progress, desc="measuring")
-    return pd.DataFrame([measure(each, repeats, processes) for each in bar], columns=COLUMNS)
+    return pd.DataFrame([measure(each, repeats, processes) for each in bar])
 
 
 def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
-    """What `cost` finds."""
     if not hasattr(os, "fork"):
         raise MeasurementFailedError(
             "costs are measured in copies of a process, which this system has not; use Linux or macOS"
@@ -144,10 +138,11 @@ def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
     vars(sys.modules["__main__"]).setdefault("__spec__", None)
     context = get_context("forkserver")
     context.set_forkserver_preload(["entropy_lib.sampling.costs"])
-    failed = f"{configuration.label} could not be measured: "
+    c = configuration
+    failed = f"{c.model}, {c.method}, {c.size}, {c.part} could not be measured: "
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(cost, configuration, repeats, torch.get_num_threads()).result()
+            return pool.submit(cost, c, repeats, torch.get_num_threads()).result()
     except BrokenProcessPool:
         hint = "it was killed, most likely for want of memory; take a smaller size or fewer images"
         raise MeasurementFailedError(failed + hint) from None
@@ -155,19 +150,14 @@ def in_fresh_process(configuration: Configuration, repeats: int) -> dict:
         raise MeasurementFailedError(f"{failed}{type(error).__name__}: {error}") from None
 
 
-def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
-    """Warm up twice, the second time for the memory; then time it; then look at attention.
+def cost(c: Configuration, repeats: int, threads: int) -> dict:
+    """Warm up twice, the second time for the memory; then time it; then look at attention, if it is one call.
 
     To be called in a process of its own.
-
-    Returns:
-        `seconds`, one an entry; `allocated, reserved, before` in megabytes; `attention`: its share of the
-        denoiser's time, NaN for images; `backends` and `device` in words.
     """
     # progress bars, and what the profiler says of devices that are not there
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(threads)
-    c = configuration
     pipe = load(c.model, device=c.device, dtype=c.dtype, random_weights=c.random_weights)
     work, device = _work(c, pipe), denoiser(pipe).device
     work()
@@ -181,7 +171,6 @@ def cost(configuration: Configuration, repeats: int, threads: int) -> dict:
 
 
 def _work(c: Configuration, pipe: DiffusionPipeline) -> Callable[[], object]:
-    """What is measured, to be called again and again."""
     if c.part == "image":
         asked = ["a penguin on a blue background"] * c.images, range(c.images), c.size, c.method
         options = {"steps": c.steps, "guidance": c.guidance, "batch": c.images}
@@ -220,7 +209,6 @@ def _as_given(value: object, images: int, network: nn.Module) -> object:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what was queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -247,20 +235,12 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
-    before = _resident("VmRSS")
-    work()
-    return {"allocated": _resident("VmHWM"), "reserved": math.nan, "before": before}
-
-
-def _resident(field: str) -> float:
-    """Megabytes of this process: VmRSS now, VmHWM at most; without /proc its peak so far."""
-    if STATUS.exists():
-        lines = STATUS.read_text(encoding="utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
     import resource  # not on Windows
 
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+    before = psutil.Process().memory_info().rss / MEGABYTE
+    work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS / MEGABYTE
+    return {"allocated": peak, "reserved": math.nan, "before": before}
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
@@ -279,14 +259,5 @@ def attention_share(work: Callable[[], object], device: torch.device) -> tuple[f
     every = [event for event in events if event.name == "aten::scaled_dot_product_attention"]
     calls = [call for call in every if call.input_shapes[0][-2] == call.input_shapes[1][-2]]
     attention = sum(event.device_time_total if cuda else event.cpu_time_total for event in calls)
-    return attention / whole, sorted(
-        {name for call in calls for child in call.cpu_children if (name := _backend(child.name))}
-    )
-
-
-def _backend(operator: str) -> str:
-    """The kernel in the name of an operator, "aten::_scaled_dot_product_flash_attention_for_cpu"."""
-    found = operator.removeprefix("aten::_scaled_dot_product_").removesuffix("_for_cpu")
-    if not operator.startswith("aten::_scaled_dot_product_"):
-        return ""
-    return "math" if found.startswith("attention_math") else found
+    kernels = (KERNEL.match(child.name) for call in calls for child in call.cpu_children)
+    return attention / whole, sorted({found[1] for found in kernels if found})

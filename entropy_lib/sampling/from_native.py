@@ -3,6 +3,8 @@
 Of another shape than the native one, the middle is kept, and nothing is stretched.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from jaxtyping import Float, UInt8
@@ -25,7 +27,7 @@ def resized(pipe: DiffusionPipeline, asked: Request, rule: str, filter: str = FI
 
 
 def _native(pipe: DiffusionPipeline, asked: Request) -> Images:
-    return directly(pipe, asked.at(native_size(pipe)), UNSCALED)
+    return directly(pipe, replace(asked, size=native_size(pipe)), UNSCALED)
 
 
 def super_resolved(pipe: DiffusionPipeline, asked: Request, rule: str) -> Images:

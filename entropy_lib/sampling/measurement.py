@@ -1,6 +1,7 @@
 """Entropy, and the shape of logits, over sizes, methods and prompts in tidy tables."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import pandas as pd
@@ -55,14 +56,9 @@ def entropy_by_size(
         InvalidInputError, UnknownNameError: as `generate`, for any of the sizes and rules, before anything is
             generated; and for sizes or rules that are repeated.
     """
-    options = {"steps": steps, "guidance": guidance, "batch": batch}
-    requests, tables = check_requests(pipe, prompts, seeds, sizes, **options), []
-    for size, names, probe in _probed(
-        pipe, requests, rules, lambda: EntropyProbe(pipe, rows=rows, per_image=True), progress
-    ):
-        table = _by_prompt(probe.table(), size, prompts)
-        tables += [table.assign(rule=name) for name in names]
-    return pd.concat(tables, ignore_index=True)
+    requests = check_requests(pipe, prompts, seeds, sizes, steps=steps, guidance=guidance, batch=batch)
+    measured = _measured(partial(EntropyProbe, pipe, rows, per_image=True), pipe, requests, rules, progress)
+    return pd.concat([table for table, _, _ in measured], ignore_index=True)
 
 
 def logit_shape_by_size(
@@ -86,30 +82,27 @@ def logit_shape_by_size(
         The columns of `probes.LogitProbe.table()` with `size, rule, prompt`, and those of `.quantiles()` with
         `size, rule`.
     """
-    options = {"steps": steps, "guidance": guidance, "batch": batch}
-    requests, tables, quantiles = check_requests(pipe, prompts, seeds, sizes, **options), [], []
-    for size, names, probe in _probed(
-        pipe, requests, rules, lambda: LogitProbe(pipe, rows=rows, per_image=True), progress
-    ):
-        table = _by_prompt(probe.table(), size, prompts)
-        tables += [table.assign(rule=name) for name in names]
-        quantiles += [probe.quantiles().assign(size=size, rule=name) for name in names]
+    requests = check_requests(pipe, prompts, seeds, sizes, steps=steps, guidance=guidance, batch=batch)
+    probe_of = partial(LogitProbe, pipe, rows, per_image=True)
+    tables, quantiles = [], []
+    for table, probe, labels in _measured(probe_of, pipe, requests, rules, progress):
+        tables.append(table)
+        quantiles.append(probe.quantiles().assign(**labels))
     return pd.concat(tables, ignore_index=True), pd.concat(quantiles, ignore_index=True)
 
 
-def _by_prompt(table: pd.DataFrame, size: str, prompts: Sequence[str]) -> pd.DataFrame:
-    return table.assign(size=size, prompt=table.image.map(dict(enumerate(prompts))))
-
-
-def _probed(
-    pipe: DiffusionPipeline, requests: Sequence[Request], rules: Rules, probe_of: Callable, progress: bool
-) -> Iterator[tuple[str, list[str], EntropyProbe | LogitProbe]]:
-    """Generate every request by every method: size, names that the rows stand under, probe."""
+def _measured(
+    probe_of: Callable, pipe: DiffusionPipeline, requests: Sequence[Request], rules: Rules, progress: bool
+) -> Iterator[tuple[pd.DataFrame, EntropyProbe | LogitProbe, dict[str, str]]]:
+    """Generate every request by every method: its table, the probe, and its size and rule."""
     cells = [(asked, *cell) for asked in requests for cell in _distinct(pipe, asked, rules)]
     for asked, chosen, names in tqdm(cells, disable=not progress, desc="size x rule"):
         with probe_of() as probe:
             images_of(pipe, asked, chosen)
-        yield str(asked.size), names, probe
+        table, size = probe.table(), str(asked.size)
+        table = table.assign(size=size, prompt=table.image.map(dict(enumerate(asked.prompts))))
+        for name in names:
+            yield table.assign(rule=name), probe, {"size": size, "rule": name}
 
 
 def _distinct(pipe: DiffusionPipeline, asked: Request, rules: Rules) -> list[tuple[Method | None, list[str]]]:

@@ -30,19 +30,12 @@ FILTER = "bicubic"
 # of windows; MultiDiffusion moves windows of 64 latent pixels by 8, which is 0.875 and takes four times as
 # long
 OVERLAP = 0.75
-STRENGTH = 0.6  # of `two-stage`: how much noise is put back before an image is generated over
-# of `schedule-shift`; 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same
-# share
-SHIFT = 1.0
-PADDING = "reflect"
 
 Images: TypeAlias = UInt8[np.ndarray, "image height width 3"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of method."""
-
     # where it is, "module:name", for it loads diffusers: it takes a pipeline, a checked `Request`, the name
     # of the scale rule, and the value of the option if there is one
     function: str
@@ -70,13 +63,15 @@ METHODS = {
     "multidiffusion": Kind(
         "sampling.multidiffusion:multidiffusion", "overlap", OVERLAP, largest=1.0, windows=True
     ),
+    # how much noise is put back before an image is generated over
     "two-stage": Kind(
-        "sampling.from_native:two_stage", "strength", STRENGTH, largest=1.0, identity=False, from_native=True
+        "sampling.from_native:two_stage", "strength", 0.6, largest=1.0, identity=False, from_native=True
     ),
-    "schedule-shift": Kind("sampling.rivals:schedule_shift", "strength", SHIFT, largest=4.0),
+    # 1 keeps the signal-to-noise ratio of the mean over as many pixels as show the same share
+    "schedule-shift": Kind("sampling.rivals:schedule_shift", "strength", 1.0, largest=4.0),
     "noise-told": Kind("sampling.rivals:noise_told"),
     "padding": Kind(
-        "sampling.rivals:padding", "mode", PADDING, words={each: each for each in PADDINGS}, identity=False
+        "sampling.rivals:padding", "mode", "reflect", words={each: each for each in PADDINGS}, identity=False
     ),
     "positions": Kind("sampling.rivals:positions", "share", largest=1.0, words={"interpolated": 1.0}),
 }

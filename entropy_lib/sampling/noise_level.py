@@ -36,13 +36,17 @@ class LogSnr:
 
     def at(self, timestep: Tensor) -> Tensor:
         """At timesteps, which may lie between two."""
-        found = np.interp(timestep.double().cpu().numpy(), np.arange(len(self.values)), self.values)
-        return torch.as_tensor(found, dtype=torch.float32, device=timestep.device)
+        return interpolated(timestep, range(len(self.values)), self.values)
 
     def timestep(self, level: Tensor) -> Tensor:
         """The timestep of a level; the first or the last for one beyond."""
-        found = np.interp(-level.double().cpu().numpy(), -self.values, np.arange(len(self.values)))
-        return torch.as_tensor(found, dtype=torch.float32, device=level.device)
+        return interpolated(-level, -self.values, range(len(self.values)))
+
+
+def interpolated(where: Tensor, x: Sequence[float], y: Sequence[float]) -> Tensor:
+    """Linear between points; float32, on the device of `where`."""
+    found = np.interp(where.double().cpu().numpy(), x, y)
+    return torch.as_tensor(found, dtype=torch.float32, device=where.device)
 
 
 def log_snr(scheduler: SchedulerMixin) -> LogSnr:
@@ -99,7 +103,4 @@ def noise_level_of(pipe: DiffusionPipeline, size: SizeLike) -> Offsets:
 def moved(scheduler: SchedulerMixin, timestep: Tensor, offsets: Offsets) -> Tensor:
     """The timestep to give a network in place of the true one."""
     curve = log_snr(scheduler)
-    added = np.interp(timestep.double().cpu().numpy(), *np.array(offsets).T)
-    return curve.timestep(
-        curve.at(timestep) + torch.as_tensor(added, dtype=torch.float32, device=timestep.device)
-    )
+    return curve.timestep(curve.at(timestep) + interpolated(timestep, *zip(*offsets, strict=True)))

@@ -24,8 +24,7 @@ from entropy_lib.sizes import SizeLike
 RIDGE = 1e-6  # of the features' own mean square: keeps constant channels harmless
 LAST = "conv_norm_out"  # the layer of a UNet of diffusers that reads its last features
 
-# XᵀX, XᵀY, |Y|², tokens
-Moments = tuple[Float[Tensor, "feature feature"], Float[Tensor, "feature 2"], float, int]
+Gram = Float[Tensor, "column column"]  # AᵀA; a row of A is a token: its features, 1, and its place
 
 
 def position_error(
@@ -73,12 +72,11 @@ def position_error(
             images_of(pipe, replace(asked, batch=len(prompts)), None)
         # branches of guidance come whole
         by_prompt = torch.cat([calls.unflatten(0, (-1, len(prompts))) for calls in features])
-        every = [moments(by_prompt[:, index]) for index in range(len(prompts))]
+        every = [gram(by_prompt[:, index]) for index in range(len(prompts))]
         for own, prompt in zip(every, prompts, strict=True):
-            error = unexplained(fitted([other for other in every if other is not own]), own)
-            rows.append(
-                {"size": str(asked.size), "prompt": prompt, "error": error, "chance": own[2] / own[3] / 2}
-            )
+            weights = fitted(sum(other for other in every if other is not own))
+            errors = {"error": unexplained(weights, own), "chance": unexplained(0 * weights, own)}
+            rows.append({"size": str(asked.size), "prompt": prompt, **errors})
     return pd.DataFrame(rows)
 
 
@@ -104,22 +102,20 @@ def places(rows: int, columns: int) -> Float[Tensor, "row column 2"]:
     return torch.stack(torch.meshgrid(down, right, indexing="ij"), -1)
 
 
-def moments(features: Float[Tensor, "image channel row column"]) -> Moments:
-    """All that a least-squares fit needs of some features, with a constant as last feature."""
-    flat = features.movedim(1, -1).double()
-    flat = torch.cat([flat, torch.ones_like(flat[..., :1])], -1).flatten(0, 2)
-    place = places(*features.shape[-2:]).double().expand(len(features), -1, -1, -1).flatten(0, 2)
-    return flat.T @ flat, flat.T @ place, place.square().sum().item(), len(flat)
+def gram(features: Float[Tensor, "image channel row column"]) -> Gram:
+    """All that a least-squares fit needs of some features, and its error."""
+    place = places(*features.shape[-2:]).movedim(-1, 0).expand(len(features), -1, -1, -1)
+    tokens = torch.cat([features, torch.ones_like(features[:, :1]), place], 1).movedim(1, -1).flatten(0, 2)
+    return tokens.double().T @ tokens.double()
 
 
-def fitted(parts: Sequence[Moments]) -> Float[Tensor, "feature 2"]:
-    """The least-squares map from features to places."""
-    squares, products = sum(part[0] for part in parts), sum(part[1] for part in parts)
+def fitted(known: Gram) -> Float[Tensor, "feature 2"]:
+    """The least-squares map from features and 1 to places."""
+    squares, products = known[:-2, :-2], known[:-2, -2:]
     return torch.linalg.solve(squares + RIDGE * squares.diagonal().mean() * torch.eye(len(squares)), products)
 
 
-def unexplained(weights: Float[Tensor, "feature 2"], part: Moments) -> float:
+def unexplained(weights: Float[Tensor, "feature 2"], known: Gram) -> float:
     """Mean squared error of a map on some features, a coordinate."""
-    squares, products, places_squared, tokens = part
-    explained = 2 * (weights * products).sum() - (weights * (squares @ weights)).sum()
-    return float((places_squared - explained) / tokens / 2)
+    left = torch.cat([-weights, torch.eye(2)])  # places less what the map makes of features
+    return float((left.T @ known @ left).trace() / known[-3, -3] / 2)

@@ -11,7 +11,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -52,10 +52,6 @@ class Request:
     progress: bool = False
     output: str = "uint8"
 
-    def at(self, size: Size) -> "Request":
-        """The same at another size."""
-        return replace(self, size=size)
-
 
 def check_requests(
     pipe: DiffusionPipeline,
@@ -86,10 +82,8 @@ def check_requests(
 
 def check_sampler(pipe: DiffusionPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
     """Steps and guidance; what was not given is the model's own (`catalogue.sampling_defaults`)."""
-    own_steps, own_guidance = (
-        sampling_defaults(pipe) if steps is None or guidance is None else (steps, guidance)
-    )
-    steps, guidance = own_steps if steps is None else steps, own_guidance if guidance is None else guidance
+    own = sampling_defaults(pipe) if steps is None or guidance is None else ()
+    steps, guidance = own[0] if steps is None else steps, own[1] if guidance is None else guidance
     most = getattr(getattr(pipe.scheduler, "config", None), "num_train_timesteps", None) or math.inf
     if not _whole(steps) or not 1 <= steps <= most:
         raise InvalidInputError(
@@ -236,7 +230,6 @@ def check_memory(pipe: DiffusionPipeline, size: Size, batch: int) -> None:
 
 
 def device_memory(device: torch.device) -> int:
-    """All the memory of a device in bytes, in use or not."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return psutil.virtual_memory().total

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError, extra
 from entropy_lib.statistics.interval import Interval, check_level
@@ -59,22 +58,15 @@ def slope_on_log_tokens(
         level: of the interval.
     """
     check_level(level)
-    data = _columns(table, [value, tokens, cluster])
-    if missing := int(data.isna().any(axis=1).sum()):
-        raise InvalidInputError(
-            f"{missing} rows have missing values in {value}, {tokens} or {cluster}; drop them first"
-        )
-    if not (data[tokens] > 0).all():
-        raise InvalidInputError(f"{tokens} goes down to {data[tokens].min()}; token counts must be above 0")
+    data = _whole_columns(table, value, [tokens], cluster)
     sizes, clusters = data[tokens].nunique(), data[cluster].nunique()
     if sizes < 2 or clusters < 2:
         raise InvalidInputError(
             f"{sizes} token counts and {clusters} clusters of {cluster!r}; "
             "a slope with an interval needs two of each"
         )
-    fitted, errors = _clustered_slopes(np.log(data[[tokens]].to_numpy(float)), data, value, cluster)
-    slope = Interval.around(fitted[1], errors[1], level, clusters)
-    return SlopeFit(slope, float(fitted[0]))
+    fitted, errors = _clustered_slopes(data)
+    return SlopeFit(Interval.around(fitted[1], errors[1], level, clusters), float(fitted[0]))
 
 
 def slopes_on_sides(
@@ -101,34 +93,41 @@ def slopes_on_sides(
         (0.5, 0.0)
     """
     check_level(level)
-    names = ["height", "width", value, cluster]
-    if missing := [name for name in names if name not in table or table[name].isna().any()]:
-        raise InvalidInputError(f"column {missing[0]!r} is not in the table, or has missing values")
-    sides = table[["height", "width"]].to_numpy(float)
-    if not (sides > 0).all():
-        raise InvalidInputError(f"height and width go down to {sides.min():g}; they must be above 0")
-    clusters = table[cluster].nunique()
-    if np.linalg.matrix_rank(np.column_stack([np.ones(len(sides)), np.log(sides)])) < 3 or clusters < 2:
-        sizes = sorted({f"{height}x{width}" for height, width in zip(table.height, table.width, strict=True)})
+    names = ["height", "width"]
+    data = _whole_columns(table, value, names, cluster)
+    clusters, sides = data[cluster].nunique(), data[names].drop_duplicates()
+    if np.linalg.matrix_rank(np.log(sides).assign(constant=1.0)) < 3 or clusters < 2:
+        sizes = sorted(f"{height}x{width}" for height, width in sides.itertuples(index=False))
         raise InvalidInputError(
             f"{clusters} clusters of {cluster!r} and sizes {', '.join(sizes)}; slopes apart need two "
             "clusters, and sizes of several shapes, as 64x64, 64x128 and 128x64"
         )
-    slopes, errors = _clustered_slopes(np.log(sides), table, value, cluster)
-    named = zip(("height", "width"), slopes[1:], errors[1:], strict=True)
+    named = zip(names, *(found[1:] for found in _clustered_slopes(data)), strict=True)
     return {name: Interval.around(slope, error, level, clusters) for name, slope, error in named}
 
 
-def _clustered_slopes(
-    logs: Float[np.ndarray, "row side"], table: pd.DataFrame, value: str, cluster: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Constant and slopes of least squares, and their cluster-robust standard errors."""
+def _whole_columns(table: pd.DataFrame, value: str, sides: list[str], cluster: str) -> pd.DataFrame:
+    """The value, what it is fitted to, and the cluster, if nothing is missing and sides have a logarithm."""
+    data = _columns(table, [value, *sides, cluster])
+    if missing := int(data.isna().any(axis=1).sum()):
+        raise InvalidInputError(f"{missing} rows have missing values in {', '.join(data)}; drop them first")
+    for name in sides:
+        if not (data[name] > 0).all():
+            raise InvalidInputError(f"{name} goes down to {data[name].min():g}; it must be above 0")
+    return data
+
+
+def _clustered_slopes(data: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Constant and slopes of the first column on logarithms of the others, the last being the cluster, by
+    least squares, and their cluster-robust standard errors.
+    """
     with extra("metrics"):
         import statsmodels.api as sm
 
-    groups = {"groups": pd.factorize(table[cluster])[0]}
-    design = sm.add_constant(logs, has_constant="add")
-    fit = sm.OLS(table[value].to_numpy(float), design).fit(cov_type="cluster", cov_kwds=groups, use_t=True)
+    values, *sides, clusters = (column.to_numpy() for _, column in data.items())
+    groups = {"groups": pd.factorize(clusters)[0]}
+    design = sm.add_constant(np.log(np.column_stack(sides).astype(float)), has_constant="add")
+    fit = sm.OLS(values.astype(float), design).fit(cov_type="cluster", cov_kwds=groups, use_t=True)
     return fit.params, fit.bse
 
 

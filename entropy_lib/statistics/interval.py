@@ -62,25 +62,22 @@ class Interval:
         from scipy import stats
 
         square = float(stats.t.ppf((1 + self.level) / 2, _freedom(self.blocks))) ** 2
-        mean, nothing, error = self.estimate - least, -least, self.standard_error
-        error = 0.0 if error <= EQUAL * abs(self.estimate) else error
-        alike = (answers or self.blocks or 2) - 1.0
-        if most == math.inf:
-            size = mean / error**2 if error else alike
-            middle, shrink = mean + square / size / 2, 1.0
-            half = math.sqrt(square / size * (mean + square / size / 4))
-            at_nothing = nothing / size
-        else:
-            width, share, zero = most - least, mean / (most - least), nothing / (most - least)
-            size = share * (1 - share) / (error / width) ** 2 if error else alike
-            root = math.sqrt(square / size * (share * (1 - share) + square / size / 4))
-            middle, half, shrink = width * (share + square / size / 2), width * root, 1 + square / size
-            at_nothing = width**2 * max(zero * (1 - zero), 0) / size
+        width, mean = most - least, self.estimate - least
+
+        def variance(of: float) -> float:
+            """Of one answer, in units of the width: a share's, or without an upper bound a count's."""
+            return max(of * (1 - of / width), 0.0)
+
+        error = 0.0 if self.standard_error <= EQUAL * abs(self.estimate) else self.standard_error
+        alike = ((answers or self.blocks or 2) - 1.0) / (1 if most == math.inf else width)
+        size = variance(mean) / error**2 if error else alike
+        middle, shrink = mean + square / size / 2, 1 + square / size / width
+        half = math.sqrt(square / size * (variance(mean) + square / size / 4))
         low, high = (min(max(least + (middle + side * half) / shrink, least), most) for side in (-1, 1))
         # which rounding may have crossed, as it may the limits below
         estimate = min(max(self.estimate, least), most)
         low, high = min(low, estimate), max(high, estimate)
-        error = math.sqrt(max(at_nothing, 0)) or math.nan  # where 0 is no answer nothing is tested
+        error = math.sqrt(variance(-least) / size) or math.nan  # where 0 is no answer nothing is tested
         return replace(self, estimate=estimate, low=low, high=high, standard_error=error)
 
     @property

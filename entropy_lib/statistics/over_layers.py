@@ -126,16 +126,15 @@ def three_means(
         return np.concatenate([found, np.subtract(found, found[0])])
 
     whole, clusters = numbers(ways), ways[cluster].unique()
-    rest = clusters if len(clusters) > 1 else []
-    without = (
-        np.array([numbers(ways[ways[cluster] != each]) for each in rest]).reshape(len(rest), len(whole)).T
-    )
-    around = [left_out(each, others, level) for each, others in zip(whole, without, strict=True)]
-    rows = []
-    for place, name in enumerate(ways.layers.unique()):
-        own, apart = around[place].columns(), around[place + 3].columns()
-        change = apart.values() if place else [np.nan] * 3
-        rows.append([name, *own.values(), *change])
+    alone = len(clusters) < 2  # then there is nothing to leave out
+    without = [whole if alone else numbers(ways[ways[cluster] != each]) for each in clusters]
+    around = [
+        left_out(each, others, level).columns().values()
+        for each, others in zip(whole, np.transpose(without), strict=True)
+    ]
+    names = ways.layers.unique()
+    changes = [[np.nan] * 3, *around[len(names) + 1 :]]  # of all layers there is none
+    rows = [[name, *own, *change] for name, own, change in zip(names, around, changes, strict=False)]
     named = ["layers", "estimate", "low", "high", "change", "change_low", "change_high"]
     return pd.DataFrame(rows, columns=named)
 

@@ -82,13 +82,11 @@ def deal_together(
     first, second = (np.unique(np.asarray(values)) for values in (prompts, others))
     _check_blocks(blocks, min(len(first), len(second)))
     generator, shared = np.random.default_rng(seed), np.intersect1d(first, second)
-    place = {prompt: index % blocks for index, prompt in enumerate(generator.permutation(shared).tolist())}
-    # both go on where the shared ones ended
-    for own in (np.setdiff1d(first, shared), np.setdiff1d(second, shared)):
-        place |= {
-            prompt: index % blocks
-            for index, prompt in enumerate(generator.permutation(own).tolist(), len(shared))
-        }
+    place = {}
+    for own in (shared, np.setdiff1d(first, shared), np.setdiff1d(second, shared)):
+        start = 0 if own is shared else len(shared)  # both go on where the shared ones ended
+        dealt = generator.permutation(own).tolist()
+        place |= {prompt: index % blocks for index, prompt in enumerate(dealt, start)}
     return tuple(
         np.array([place[prompt] for prompt in np.asarray(values).tolist()]) for values in (prompts, others)
     )
@@ -126,21 +124,17 @@ def check_labels(labels: Labels, count: int) -> Int[np.ndarray, " image"]:
 
 
 def jackknife(
-    statistic: Callable[[ImageRows], float],
-    rows: ImageRows,
-    labels: Labels,
-    *,
-    level: float = 0.95,
-    correct_bias: bool = True,
+    statistic: Callable[[ImageRows], float], rows: ImageRows, labels: Labels, *, level: float = 0.95
 ) -> Interval:
     """Interval of a smooth statistic of rows, by deleting one block at a time.
+
+    The bias of order 1/n that the deletions reveal is taken off (Quenouille 1956).
 
     Args:
         statistic: a function of `[m, ...]` rows, for any m; smooth (see the module's text).
         rows: `[n, ...]`, torch or numpy.
         labels: the block of each row, of `deal_blocks`.
         level: of the interval.
-        correct_bias: take off the bias of order 1/n that the deletions reveal (Quenouille 1956).
 
     Example:
         >>> numbers = np.arange(40.0)
@@ -148,9 +142,11 @@ def jackknife(
         >>> float(np.var(numbers)), round(corrected, 6), float(np.var(numbers, ddof=1))  # no bias of 1/n
         (133.25, 136.666667, 136.66666666666666)
     """
-    return _delete_blocks(
-        lambda kept: statistic(rows[kept]), check_labels(labels, len(rows)), level, correct_bias
-    )
+    check_level(level)  # before the statistic, which may be slow
+    labels = check_labels(labels, len(rows))
+    sizes = np.bincount(labels)
+    without = [float(statistic(rows[np.flatnonzero(labels != block)])) for block in range(len(sizes))]
+    return from_deletions(float(statistic(rows)), without, sizes, level)
 
 
 def jackknife_difference(
@@ -160,12 +156,11 @@ def jackknife_difference(
     labels: Labels,
     *,
     level: float = 0.95,
-    correct_bias: bool = True,
 ) -> Interval:
     """Interval of statistic(first) - statistic(second), row i of both being the same prompt and seed.
 
     Args:
-        statistic, labels, level, correct_bias: as for `jackknife`; the same blocks are deleted from both.
+        statistic, labels, level: as for `jackknife`; the same blocks are deleted from both.
         first, second: `[n, ...]`, paired by row.
 
     Example:
@@ -174,10 +169,11 @@ def jackknife_difference(
         0.999 [0.997, 1]
     """
     check_pairs(len(first), len(second))
-    labels = check_labels(labels, len(first))
-    return _delete_blocks(
-        lambda kept: statistic(first[kept]) - statistic(second[kept]), labels, level, correct_bias
-    )
+
+    def difference(kept: Labels) -> float:
+        return statistic(first[kept]) - statistic(second[kept])
+
+    return jackknife(difference, np.arange(len(first)), labels, level=level)
 
 
 def check_pairs(first: int, second: int) -> None:
@@ -186,16 +182,6 @@ def check_pairs(first: int, second: int) -> None:
         raise InvalidInputError(
             f"{first} and {second} images; a paired difference needs the same prompts and seeds, row by row"
         )
-
-
-def _delete_blocks(
-    statistic: Callable[[Labels], float], labels: Labels, level: float, correct_bias: bool
-) -> Interval:
-    check_level(level)  # before the statistic, which may be slow
-    sizes = np.bincount(labels)
-    whole = float(statistic(np.arange(len(labels))))
-    without = [float(statistic(np.flatnonzero(labels != block))) for block in range(len(sizes))]
-    return from_deletions(whole, without, sizes, level, correct_bias)
 
 
 def from_deletions(

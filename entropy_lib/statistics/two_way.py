@@ -155,7 +155,6 @@ def power(effect: float, components: Components, raters: int, prompts: int, leve
 
 
 def _answered(values: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every answer that there is."""
     if np.ndim(values) != 2 or np.isnan(values).all():
         raise InvalidInputError(
             "there are no answers; values must be [rater, prompt] with one number at least"

@@ -39,7 +39,6 @@ THEORY = {
     "shapes that do not fit": (lambda: theory.gaussian_entropy(np.ones(3), np.ones(4)), "shapes do not fit"),
     "cumulants as a number": (lambda: theory.cumulant_entropy(64, 1.0), "cumulants is 1.0"),
     "a cumulant nan": (lambda: theory.cumulant_entropy(64, [nan]), "κ2"),
-    "freezing without tokens": (lambda: theory.freezing_std(0), "tokens is 0"),
     "slope from one training token": (lambda: theory.paper_slope(1, 1), "training_tokens is 1"),
     "exact law, too many tokens": (lambda: theory.exact_entropy(2e9, 1.0), "at most 1e[+]09"),
     "exact law, spread too large": (lambda: theory.exact_entropy(64, 101.0), "at most 100"),

@@ -64,12 +64,9 @@ def test_a_law_says_where_it_gives_no_entropy(tokens, logit_std, third):
     for law, second in ((laws.gaussian_entropy, logit_std), (laws.cumulant_entropy, [logit_std**2, third])):
         value, said = warned(law, tokens, second)
         assert said == (not -1e-6 <= value <= math.log(tokens) + 1e-6)
-    assert (
-        warned(
-            laws.gaussian_entropy, torch.tensor([tokens, tokens]), torch.tensor([0.0, logit_std]).double()
-        )[1]
-        == (warned(laws.gaussian_entropy, tokens, logit_std)[1])
-    )
+    several = torch.tensor([tokens, tokens]), torch.tensor([0.0, logit_std]).double()
+    said = warned(laws.gaussian_entropy, tokens, logit_std)[1]
+    assert warned(laws.gaussian_entropy, *several)[1] == said
 
 
 @given(training=st.integers(2, 10**6), logit_std=st.floats(0, 100))

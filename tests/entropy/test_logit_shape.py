@@ -19,11 +19,9 @@ from entropy_lib.entropy.logit_shape import (
 
 def logits(law, rows=2000, tokens=256, seed=0):
     generator = np.random.default_rng(seed)
-    drawn = {
-        "normal": generator.standard_normal,
-        "gamma": lambda size: generator.gamma(20, size=size) / math.sqrt(20),
-    }[law]
-    return torch.from_numpy(drawn((rows, tokens)))
+    normal, gamma = generator.standard_normal, generator.gamma
+    drawn = normal((rows, tokens)) if law == "normal" else gamma(20, size=(rows, tokens)) / math.sqrt(20)
+    return torch.from_numpy(drawn)
 
 
 def test_cumulants_agree_with_scipy():
@@ -33,10 +31,8 @@ def test_cumulants_agree_with_scipy():
     assert torch.allclose(measured["excess_kurtosis"], torch.from_numpy(stats.kurtosis(values, axis=1)))
     expected = torch.from_numpy(stats.entropy(values.softmax(-1).numpy(), axis=1))
     assert torch.allclose(measured["entropy"], expected)
-    cumulants = torch.from_numpy(
-        -stats.kstat(values.numpy(), 3, axis=1) / 3 - stats.kstat(values.numpy(), 4, axis=1) / 8
-    )
-    assert torch.allclose(measured["cumulants"], cumulants, atol=0.02)
+    third, fourth = (torch.from_numpy(stats.kstat(values.numpy(), order, axis=1)) for order in (3, 4))
+    assert torch.allclose(measured["cumulants"], -third / 3 - fourth / 8, atol=0.02)
 
 
 def test_gaussian_logits_have_nothing_left_to_explain():
@@ -75,17 +71,12 @@ def test_neighbours_that_are_alike_count_as_fewer_keys():
     independent = logits("normal", rows=400)
     inflation = variance_inflation(independent, (16, 16))
     assert abs(inflation.mean() - 1) < 4 * inflation.std() / 20
-    alike = (
-        independent.unflatten(-1, (16, 16))[:, :8, :8]
-        .repeat_interleave(2, -1)
-        .repeat_interleave(2, -2)
-        .flatten(-2)
-    )
+    quarter = independent.unflatten(-1, (16, 16))[:, :8, :8]
+    alike = quarter.repeat_interleave(2, -1).repeat_interleave(2, -2).flatten(-2)
     assert variance_inflation(alike, (16, 16)).mean() == pytest.approx(4, rel=0.05)
     order = torch.randperm(256, generator=torch.Generator().manual_seed(1))
-    assert variance_inflation(alike[:, order], (16, 16)).mean() == pytest.approx(1, abs=0.1), (
-        "shuffling takes the likeness away"
-    )
+    shuffled = variance_inflation(alike[:, order], (16, 16)).mean()
+    assert shuffled == pytest.approx(1, abs=0.1), "shuffling takes the likeness away"
     assert variance_inflation(independent[:, :6], (2, 3)).isnan().all()
     assert variance_inflation(independent[:, :35], (5, 7)).isfinite().all()
 

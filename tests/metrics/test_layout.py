@@ -19,36 +19,20 @@ def found(name="owl", box=(0.0, 0.0, 32.0, 32.0), visible=1.0, legible=1.0):
 
 
 @pytest.mark.parametrize(
-    ("things", "asked", "expected"),
+    ("things", "count", "expected"),
     [
-        (
-            [],
-            ("owl", 1),
-            {"over_count": 0, "under_count": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0},
-        ),
-        (
-            [found()],
-            ("owl", 1),
-            {"over_count": 0, "under_count": 0, "completeness": 1, "covered": 0.25, "exact": 1},
-        ),
-        (
-            [found(), found()],
-            ("owl", 1),
-            {"things": 2, "over_count": 1, "under_count": 0, "covered": 0.25, "exact": 0},
-        ),
-        ([found(), found()], ("owl", 2), {"over_count": 0, "under_count": 0, "exact": 1}),
-        ([found("bus")], ("owl", 1), {"over_count": 0, "under_count": 1, "misnamed": 1, "exact": 0}),
-        (
-            [found(), found(legible=0.2)],
-            ("owl", 1),
-            {"things": 1, "over_count": 0, "illegible": 1, "exact": 1},
-        ),
-        ([found(visible=0.4), found(visible=0.8)], ("owl", 2), {"completeness": 0.6}),
-        ([found(box=(-8.0, 48.0, 16.0, 80.0))], ("owl", 1), {"covered": 16 * 16 / 64**2}),
+        ([], 1, {"over_count": 0, "under_count": 1, "misnamed": 0, "illegible": 0, "covered": 0, "exact": 0}),
+        ([found()], 1, {"over_count": 0, "under_count": 0, "completeness": 1, "covered": 0.25, "exact": 1}),
+        ([found()] * 2, 1, {"things": 2, "over_count": 1, "under_count": 0, "covered": 0.25, "exact": 0}),
+        ([found()] * 2, 2, {"over_count": 0, "under_count": 0, "exact": 1}),
+        ([found("bus")], 1, {"over_count": 0, "under_count": 1, "misnamed": 1, "exact": 0}),
+        ([found(), found(legible=0.2)], 1, {"things": 1, "over_count": 0, "illegible": 1, "exact": 1}),
+        ([found(visible=0.4), found(visible=0.8)], 2, {"completeness": 0.6}),
+        ([found(box=(-8.0, 48.0, 16.0, 80.0))], 1, {"covered": 16 * 16 / 64**2}),
     ],
 )
-def test_a_picture_by_hand(things, asked, expected):
-    values = layout(things, *asked, 64, 64)
+def test_an_image_by_hand(things, count, expected):
+    values = layout(things, "owl", count, 64, 64)
     assert {name: values[name] for name in expected} == pytest.approx(expected)
 
 
@@ -66,19 +50,14 @@ def test_rows_of_many_pictures_tell_what_each_picture_does():
     findings = [found(), found("bus", (32.0, 0.0, 64.0, 32.0), visible=0.5), found(legible=0.1)]
     own, pictures = detector(findings), np.zeros((2, 64, 64, 3), np.uint8)
     rows, asked = own.pictures(pictures), own.captions(["an owl", "two buses"])
+    found_values = layout_values(rows, asked)
     for number, (name, count) in enumerate([("owl", 1), ("bus", 2)]):
-        expected = layout(findings, name, count, 64, 64)
-        assert {
-            value: numbers[number].item() for value, numbers in layout_values(rows, asked).items()
-        } == pytest.approx(expected)
+        row = {value: numbers[number].item() for value, numbers in found_values.items()}
+        assert row == pytest.approx(layout(findings, name, count, 64, 64))
     for name in ("over_count", "under_count", "completeness"):
-        values = METRICS[name.capitalize().replace("_", "-")].values(
-            rows, ["an owl", "two buses"], own.captions
-        )
-        assert torch.equal(values, layout_values(rows, asked)[name])
-    assert {
-        METRICS[name.capitalize().replace("_", "-")].features for name in ("over_count", "covered", "exact")
-    } == {FINDINGS}
+        metric = METRICS[name.capitalize().replace("_", "-")]
+        assert metric.features == FINDINGS
+        assert torch.equal(metric.values(rows, ["an owl", "two buses"], own.captions), found_values[name])
 
 
 def test_what_a_prompt_that_is_not_understood_asks_for_is_not_guessed():

@@ -29,31 +29,22 @@ def test_augmented_pictures_stay_pictures_and_depend_on_the_step_alone(some):
     first, again = (clip.augmented(before, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == before.shape
-    assert first.min() >= -1
-    assert first.max() <= 1
+    assert first.abs().max() <= 1
     assert (first - before).abs().mean() > 0.02
-    white = torch.ones(4, 3, 64, 64)
-    assert (clip.augmented(white, torch.Generator().manual_seed(0)) - 1).abs().mean() < 0.1, (
-        "white stays white"
-    )
+    white = clip.augmented(torch.ones(4, 3, 64, 64), torch.Generator().manual_seed(0))
+    assert (white - 1).abs().mean() < 0.1, "white stays white"
 
 
 def test_a_caption_is_true_of_what_it_leaves_open():
     shown = [("owl", 1, "red", "fluent"), ("owl", 2, "red", "fluent"), ("bus", 1, "red", "fluent")]
     said = [("owl", 1, None, None), (*shown[1][:3], "twemoji"), ("bus", 1, "red", "fluent")]
-    assert clip.matches(shown, said).tolist() == [
-        [True, False, False],
-        [False, False, False],
-        [False, False, True],
-    ]
+    assert clip.matches(shown, said).nonzero().tolist() == [[0, 0], [2, 2]]
 
 
 def test_a_perfect_model_has_the_least_loss_that_can_be():
-    vectors = torch.eye(3)
-    right = clip.contrastive_loss(vectors, vectors, torch.tensor(50.0), torch.eye(3, dtype=torch.bool))
-    wrong = clip.contrastive_loss(
-        vectors, vectors.roll(1, 0), torch.tensor(50.0), torch.eye(3, dtype=torch.bool)
-    )
+    vectors, scale = torch.eye(3), torch.tensor(50.0)
+    right = clip.contrastive_loss(vectors, vectors, scale, vectors.bool())
+    wrong = clip.contrastive_loss(vectors, vectors.roll(1, 0), scale, vectors.bool())
     assert right < 1e-6 < wrong
 
 
@@ -90,12 +81,9 @@ def test_pictures_and_captions_find_each_other(some):
 def test_facts_are_compared_where_both_tell_them():
     asked = [("owl", 1, None, "fluent"), ("bus", 2, "red", None)]
     told = [("owl", 1, "red", "twemoji"), ("car", 2, "red", None)]
-    assert [retrieval.both_say(asked, told, place) for place in range(4)] == [
-        [("owl", "owl"), ("bus", "car")],
-        [(1, 1), (2, 2)],
-        [("red", "red")],
-        [("fluent", "twemoji")],
-    ]
+    said = [retrieval.both_say(asked, told, place) for place in range(4)]
+    assert said[:2] == [[("owl", "owl"), ("bus", "car")], [(1, 1), (2, 2)]]
+    assert said[2:] == [[("red", "red")], [("fluent", "twemoji")]]
 
 
 def test_the_card_shows_what_was_measured():

@@ -46,10 +46,8 @@ def test_an_exif_tag_turns_the_picture(form, orientation):
     """The tag is written beside the pixels turned back, so that every file shows the same image."""
     shown = np.zeros((16, 24, 3), np.uint8)
     shown[:8, :8], shown[8:, 16:] = (255, 0, 0), (0, 0, 255)
-    back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # members of Image.Transpose
-    lying = (
-        Image.fromarray(shown) if back is None else Image.fromarray(shown).transpose(Image.Transpose(back))
-    )
+    lying, back = Image.fromarray(shown), [None, 0, 3, 1, 5, 2, 6, 4][orientation - 1]
+    lying = lying if back is None else lying.transpose(Image.Transpose(back))
     tag = Image.Exif()
     tag[274] = orientation
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(form, {})

@@ -7,7 +7,6 @@ import torch
 from entropy_lib.metrics.extractors import extractor
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.registry import METRICS
-from entropy_lib.metrics.repetition import repetition_index
 from entropy_lib.precision import full_precision
 from entropy_lib.scenes import detection, scenes
 
@@ -56,14 +55,8 @@ def untouched():
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     BACKENDS.cudnn.allow_tf32 = True
-    for one in (
-        BACKENDS.mkldnn.matmul,
-        BACKENDS.mkldnn.conv,
-        BACKENDS.mkldnn.rnn,
-        BACKENDS.cuda.matmul,
-        BACKENDS.cudnn,
-        BACKENDS,
-    ):
+    onednn = BACKENDS.mkldnn
+    for one in (onednn.matmul, onednn.conv, onednn.rnn, BACKENDS.cuda.matmul, BACKENDS.cudnn, BACKENDS):
         one.fp32_precision = "none"
 
 
@@ -82,24 +75,22 @@ def values(own, pictures):
     """{what is kept: computed}, each as its users compute it."""
     seeing, stock = detection.load(), dict(zip("abcdef", pictures, strict=True))
 
-    def kept(cache):
-        return lambda folder: cache(folder).matrix(list(stock), stock.__getitem__)
+    def kept(source):
+        return lambda folder: FeatureCache(folder, source).matrix(list(stock), stock.__getitem__)
+
+    def scores(_):
+        found = [one.score for things in detection.find(seeing, pictures) for one in things]
+        return torch.tensor(found, dtype=torch.float32)
 
     return {
         "pictures": lambda _: own.pictures(pictures, "pad"),
         "captions": lambda _: own.captions(["a penguin, fluent style", "two owls"]),
-        "cache of features": kept(lambda folder: FeatureCache(folder, own)),
-        "cache of captions": lambda folder: FeatureCache(folder, own).captions(
-            ["a penguin", "an owl", "a penguin"]
-        ),
-        "cache of findings": kept(lambda folder: FeatureCache(folder, detection.detector())),
-        "cache of numbers": kept(lambda folder: FeatureCache(folder, METRICS["Repetition"])),
-        "findings": lambda _: torch.tensor(
-            [one.score for found in detection.find(seeing, pictures) for one in found], dtype=torch.float32
-        ),
-        "repetition": lambda _: torch.tensor(
-            [repetition_index(picture) for picture in pictures], dtype=torch.float32
-        ),
+        "findings": scores,
+        "repetition": lambda _: METRICS["Repetition"].pictures(pictures),
+        "cache of features": kept(own),
+        "cache of captions": lambda folder: FeatureCache(folder, own).captions(["a penguin", "an owl"]),
+        "cache of findings": kept(detection.detector()),
+        "cache of numbers": kept(METRICS["Repetition"]),
     }
 
 

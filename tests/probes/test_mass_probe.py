@@ -53,7 +53,7 @@ def test_slopes_on_the_sides_need_several_shapes():
     )
     with pytest.raises(InvalidInputError, match="sizes of several shapes"):
         slopes_on_sides(table)
-    with pytest.raises(InvalidInputError, match="'entropy' is not in the table"):
+    with pytest.raises(InvalidInputError, match="missing values in entropy"):
         slopes_on_sides(table.assign(entropy=np.nan))
 
 

@@ -1,5 +1,6 @@
 """`el.generate`: an image depends on its prompt, seed, size, method and model, and on nothing else."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,11 +23,13 @@ def test_an_image_does_not_depend_on_its_batch(pipe):
 
 
 def test_prompt_seed_and_method_matter(pipe):
-    base = el.generate(pipe, PROMPTS[:1], SEEDS[:1], (96, 96), steps=3)
-    assert not np.array_equal(base, el.generate(pipe, PROMPTS[:1], [9], (96, 96), steps=3))
-    assert not np.array_equal(base, el.generate(pipe, PROMPTS[1:2], SEEDS[:1], (96, 96), steps=3))
-    assert not np.array_equal(base, el.generate(pipe, PROMPTS[:1], SEEDS[:1], (96, 96), "power(2)", steps=3))
-    assert np.array_equal(base, el.generate(pipe, PROMPTS[:1], SEEDS[:1], el.Size(96, 96), steps=3))
+    def made(prompt=PROMPTS[0], seed=3, size=(96, 96), method=None):
+        return el.generate(pipe, [prompt], [seed], size, method, steps=3)
+
+    base = made()
+    for other in ({"prompt": PROMPTS[1]}, {"seed": 9}, {"method": "power(2)"}):
+        assert not np.array_equal(base, made(**other))
+    assert np.array_equal(base, made(size=el.Size(96, 96)))
 
 
 def test_unknown_words_do_not_break_it(pipe):
@@ -36,18 +39,14 @@ def test_unknown_words_do_not_break_it(pipe):
 
 @pytest.mark.parametrize("baseline", ["", "two-stage + "])
 def test_without_a_method_an_outer_patch_stays_and_a_method_replaces_it(pipe, baseline):
-    expected = el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}power(3)", steps=2)
+    made = partial(el.generate, pipe, PROMPTS[:1], SEEDS[:1], "32x32", steps=2)
+    ruled, unscaled = made(f"{baseline}power(3)"), made(f"{baseline}unscaled")
     with el.scaled(pipe, "gamma(3)"):
-        outer = el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", steps=2)
+        outer = made()
         assert (el.scale_report(pipe).calls > 0).all()
-        assert np.array_equal(
-            el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}power(3)", steps=2), expected
-        )
-        unscaled = el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}unscaled", steps=2)
+        assert np.array_equal(made(f"{baseline}power(3)"), ruled)
+        assert np.array_equal(made(f"{baseline}unscaled"), unscaled)
     assert el.scale_report(pipe).empty
-    assert np.array_equal(
-        unscaled, el.generate(pipe, PROMPTS[:1], SEEDS[:1], "32x32", f"{baseline}unscaled", steps=2)
-    )
     assert not np.array_equal(outer, unscaled)
 
 

@@ -60,9 +60,8 @@ SCHEDULERS = [None, DPMSolverMultistepScheduler, UniPCMultistepScheduler, PNDMSc
 def with_scheduler(pipe, scheduler, monkeypatch):
     if scheduler:
         options = {"skip_prk_steps": True} if scheduler is PNDMScheduler else {}
-        plain = {
-            key: value for key, value in pipe.scheduler.config.items() if key != "rescale_betas_zero_snr"
-        }
+        plain = dict(pipe.scheduler.config)
+        plain.pop("rescale_betas_zero_snr")
         monkeypatch.setattr(pipe, "scheduler", scheduler.from_config(plain, **options))
 
 
@@ -82,19 +81,10 @@ def test_images_are_those_of_the_panorama_pipeline_of_diffusers(pipe, scheduler,
         warnings.simplefilter("ignore")
         panorama = SameViews(**pipe.components, requires_safety_checker=False)
     panorama.set_progress_bar_config(disable=True)
-    expected = panorama(
-        PROMPTS[0],
-        64,
-        96,
-        num_inference_steps=3,
-        guidance_scale=3.0,
-        generator=torch.manual_seed(0),
-        output_type="np",
-    ).images
+    options = {"num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "np"}
+    expected = panorama(PROMPTS[0], 64, 96, generator=torch.manual_seed(0), **options).images
     got = el.generate(pipe, PROMPTS[:1], [0], "64x96", "multidiffusion(0.5)", **FEW)
-    assert np.abs(got / 255 - expected).max() < 1.5 / 255, (
-        "half a grey level of rounding, and sums in another order"
-    )
+    assert np.abs(got / 255 - expected).max() < 1.5 / 255, "rounding, and sums in another order"
 
 
 @pytest.mark.slow
@@ -108,13 +98,11 @@ def test_a_window_as_large_as_the_image_is_plain_sampling_bit_for_bit(pipe, sche
 
 @pytest.mark.slow
 def test_the_rule_has_a_factor_of_one_in_native_windows(pipe):
-    reports = []
     with windowed(pipe.unet, (16, 16)), el.scaled(pipe, "paper"):
-        plain_call = {"num_inference_steps": 1, "output_type": "latent", "height": 64, "width": 128}
-        pipe("an owl", **plain_call)
-        reports.append(el.scale_report(pipe))
-    assert (reports[0].factor == 1.0).all()
-    assert (reports[0].tokens == reports[0].training_tokens).all()
+        pipe("an owl", num_inference_steps=1, output_type="latent", height=64, width=128)
+        report = el.scale_report(pipe)
+    assert (report.factor == 1.0).all()
+    assert (report.tokens == report.training_tokens).all()
     plain = el.generate(pipe, PROMPTS, SEEDS, "64x96", "multidiffusion", **FEW)
     assert np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", "multidiffusion + paper", **FEW), plain)
     assert not np.array_equal(el.generate(pipe, PROMPTS, SEEDS, "64x96", **FEW), plain)

@@ -11,18 +11,10 @@ TOKENS = np.array([64, 144, 256, 384, 576, 1024])
 def simulated(clusters, slope, generator, spread=0.3, noise=0.05):
     """Entropy with an offset and a slope of its own for each prompt."""
     offset, own = spread * generator.standard_normal((2, clusters, 1))
-    values = (
-        offset
-        + (slope + 0.3 * own) * np.log(TOKENS)
-        + noise * generator.standard_normal((clusters, len(TOKENS)))
-    )
-    return pd.DataFrame(
-        {
-            "prompt": np.repeat(np.arange(clusters), len(TOKENS)),
-            "tokens": np.tile(TOKENS, clusters),
-            "entropy": values.ravel(),
-        }
-    )
+    values = offset + (slope + 0.3 * own) * np.log(TOKENS)
+    values += noise * generator.standard_normal((clusters, len(TOKENS)))
+    prompts, tokens = np.repeat(np.arange(clusters), len(TOKENS)), np.tile(TOKENS, clusters)
+    return pd.DataFrame({"prompt": prompts, "tokens": tokens, "entropy": values.ravel()})
 
 
 def test_slope_is_that_of_scipy_and_the_interval_that_of_the_sandwich_formula():
@@ -43,19 +35,8 @@ def test_slope_is_that_of_scipy_and_the_interval_that_of_the_sandwich_formula():
     )
 
 
-def test_interval_covers_the_true_slope_at_its_level():
-    generator = np.random.default_rng(1)
-    hits = [
-        (fit := slope_on_log_tokens(simulated(8, 0.9, generator)).slope).low <= 0.9 <= fit.high
-        for _ in range(300)
-    ]
-    assert 0.90 <= np.mean(hits) <= 0.98
-
-
 def test_what_cannot_be_fitted_is_refused():
     table = simulated(3, 1.0, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="1 token counts"):
-        slope_on_log_tokens(table[table.tokens == 64])
     with pytest.raises(ValueError, match="1 clusters"):
         slope_on_log_tokens(table[table.prompt == 0])
     with pytest.raises(ValueError, match="1 rows have missing values"):

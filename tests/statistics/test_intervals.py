@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -55,10 +52,8 @@ def test_equal_blocks_give_the_familiar_formula():
     assert interval.standard_error == pytest.approx(
         (19 / 20 * np.sum((without - without.mean()) ** 2)) ** 0.5
     )
-    assert from_deletions(0.3, without, [5] * 20, correct_bias=False).estimate == 0.3
-    assert (
-        from_deletions(0.3, without, [5] * 20, correct_bias=False).standard_error == interval.standard_error
-    )
+    plain = from_deletions(0.3, without, [5] * 20, correct_bias=False)
+    assert (plain.estimate, plain.standard_error) == (0.3, interval.standard_error)
 
 
 def test_a_bias_of_one_in_n_is_taken_off_exactly():
@@ -71,7 +66,6 @@ def test_the_same_blocks_are_deleted_from_both_of_a_pair():
     first = np.random.default_rng(0).standard_normal(100)
     noise = 0.01 * np.random.default_rng(1).standard_normal(100)
     difference = jackknife_difference(mean, first + noise, first, deal_blocks(range(100)))
-    assert difference == jackknife_difference(mean, first + noise, first, deal_blocks(range(100)))
     alone = jackknife(mean, noise, deal_blocks(range(100)))
     assert (difference.low, difference.high) == pytest.approx((alone.low, alone.high))
 
@@ -91,18 +85,6 @@ def test_images_of_a_prompt_are_one_observation():
     assert coverage["image"] < 0.75
 
 
-def test_a_smooth_statistic_is_covered():
-    """The ratio of two means, 1.5, of skewed values."""
-    rows = np.random.default_rng(1).gamma(2, size=(400, 200, 2)) * [3, 2]
-    labels = deal_blocks(range(200))
-    intervals = [
-        jackknife(lambda part: part[:, 0].mean() / part[:, 1].mean(), sample, labels) for sample in rows
-    ]
-    coverage = np.mean([interval.low <= 1.5 <= interval.high for interval in intervals])
-    print(f"ratio of means: coverage {coverage:.3f}")
-    assert 0.92 <= coverage <= 0.98
-
-
 @settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(0.01, 5), st.floats(0.5, 0.999), st.one_of(st.none(), st.integers(2, 50)))
 def test_a_value_is_rejected_where_the_interval_leaves_zero_out(estimate, error, level, blocks):
@@ -118,15 +100,11 @@ def test_limits_without_blocks_are_normal():
     assert (Interval.around(0.0, 0.0).p_value, Interval.around(1.0, 0.0).p_value) == (1, 0)
 
 
-@pytest.mark.parametrize("blocks", [2, 6, 30])
+@pytest.mark.parametrize("blocks", [3, 6, 30])
 @pytest.mark.parametrize("value", [-1.0, 0.1 + 0.2])
 def test_equal_blocks_are_as_sure_as_their_signs(blocks, value):
     """Of few that agree nothing is certain; rounding, which leaves a spread of 1e-17, changes nothing."""
-    interval = (
-        jackknife(mean, np.full(blocks, value), np.arange(blocks))
-        if blocks > 2
-        else Interval.around(value, 0.0, 0.95, 2)
-    )
+    interval = jackknife(mean, np.full(blocks, value), np.arange(blocks))
     assert interval.p_value == pytest.approx(scipy.stats.binomtest(blocks, blocks).pvalue)
     assert str(Interval.around(1.23456, 0.1)) == "1.23 [1.04, 1.43]"
 
@@ -144,14 +122,11 @@ def test_prompts_are_dealt_whole_evenly_and_always_the_same_way():
 
 
 def test_what_makes_no_sense_is_refused():
-    """More of it in `test_bad_inputs_of_sweeps`."""
     with pytest.raises(ValueError, match="one block leaves 1 of 10 images"):
         jackknife(mean, np.zeros(10), np.array([0] * 9 + [1]))
     with pytest.raises(ValueError, match="blocks is 5; it must be a whole number from 2 to 4"):
         deal_blocks(list("abcd"), 5)
-    with pytest.raises(ValueError, match="level is 95; it must lie between 0 and 1"):
-        Interval.around(0.0, 1.0, level=95)
-    for hits, count in ((3, 2), (-1, 2), (0, 0)):
+    for hits, count in ((-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="hits must be 0 to count"):
             wilson(hits, count)
 
@@ -169,11 +144,8 @@ def test_limits_within_bounds_are_wilsons_for_a_share_of_independent_answers(hit
 def test_limits_of_counts_are_those_of_the_score_test_of_poisson():
     """Both limits solve (mean - limit)² = z² limit / images."""
     found = Interval.around(0.06, (0.06 / 50) ** 0.5).within(0)
-    square = scipy.stats.norm.ppf(0.975) ** 2
-    assert all(
-        (0.06 - limit) ** 2 == pytest.approx(square * limit / 50, rel=1e-9)
-        for limit in (found.low, found.high)
-    )
+    limits = np.array([found.low, found.high])
+    assert (0.06 - limits) ** 2 == pytest.approx(scipy.stats.norm.ppf(0.975) ** 2 * limits / 50, rel=1e-9)
 
 
 @pytest.mark.parametrize(("value", "bounds"), [(1.0, (0, 1)), (0.0, (0, 1)), (0.0, (0, np.inf))])
@@ -208,10 +180,6 @@ def test_wilson_limits_are_those_of_scipy(hits, count):
     )
 
 
-def is_float64(tensor):
-    return tensor.dtype == torch.float64
-
-
 @pytest.mark.parametrize(
     ("reduce", "width"),
     [
@@ -228,16 +196,6 @@ def test_nothing_but_the_features_grows_with_the_number_of_images(reduce, width)
     """
     count = 3 * ROWS // 2
     features = torch.randn(count, width, generator=torch.Generator().manual_seed(0))
-    with LargestTensor(is_float64) as largest:
+    with LargestTensor(lambda tensor: tensor.dtype == torch.float64) as largest:
         reduce(features, deal_blocks(range(count)))
     assert largest.elements <= (PART * 64 if width == 64 else ROWS * (ROWS + 5))
-
-
-def test_importing_the_metrics_loads_nothing_heavy():
-    heavy = {"torch", "scipy", "numpy", "diffusers"}
-    code = f"import sys, entropy_lib.metrics as m; print(sorted({heavy} & set(sys.modules)), dir(m))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.startswith("[] ['Extractor'")
-    assert all(callable(getattr(metrics, name)) for name in metrics.__all__ if name != "METRICS")
-    with pytest.raises(AttributeError, match=r"No entropy_lib\.metrics attribute fid"):
-        metrics.fid  # noqa: B018

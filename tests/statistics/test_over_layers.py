@@ -10,7 +10,6 @@ from entropy_lib.errors import InvalidInputError
 from entropy_lib.statistics import (
     layer_table,
     means_over_layers,
-    slope_on_log_tokens,
     slopes_by_layer,
     three_means,
     with_importance,
@@ -43,16 +42,6 @@ def test_three_means_against_a_plain_loop(rows):
         }
         here = found[(found.prompt == prompt) & (found.tokens == tokens)]
         assert dict(zip(here.layers, here.entropy, strict=True)) == pytest.approx(expected)
-
-
-def test_the_three_means_have_slopes_of_their_own(rows):
-    means = means_over_layers(rows, ["prompt", "tokens"])
-    slopes = {
-        name: slope_on_log_tokens(part).slope.estimate for name, part in means.groupby("layers", sort=False)
-    }
-    assert slopes == pytest.approx(
-        {"all": 1.25 / 3, "by importance": 0.25 * 0.6 / 1.8, "without dead": 0.125}
-    )
 
 
 def test_means_that_cannot_be_had_are_refused(rows):

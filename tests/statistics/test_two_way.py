@@ -64,16 +64,10 @@ def analysis_of_variance(values):
     raters, prompts = values.shape
     mean, own, shared = values.mean(), values.mean(1, keepdims=True), values.mean(0, keepdims=True)
     rest = ((values - own - shared + mean) ** 2).sum() / ((raters - 1) * (prompts - 1))
-    by_rater, by_prompt = (
-        prompts * ((own - mean) ** 2).sum() / (raters - 1),
-        raters * ((shared - mean) ** 2).sum() / (prompts - 1),
-    )
-    error = np.sqrt((by_rater + by_prompt - rest) / values.size)
-    return (
-        *(np.sqrt(max(each - rest, 0) / count) for each, count in ((by_rater, prompts), (by_prompt, raters))),
-        np.sqrt(rest),
-        error,
-    )
+    by_rater = prompts * ((own - mean) ** 2).sum() / (raters - 1)
+    by_prompt = raters * ((shared - mean) ** 2).sum() / (prompts - 1)
+    parts = max(by_rater - rest, 0) / prompts, max(by_prompt - rest, 0) / raters, rest
+    return np.sqrt([*parts, (by_rater + by_prompt - rest) / values.size])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -105,11 +99,11 @@ def shares_of(share, raters, prompts, random, spread=1.0):
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     logistic = special.expit
     both = np.hypot(spread, spread)
-    middle = (
-        optimize.brentq(lambda at: weights @ logistic(at + both * nodes) / weights.sum() - share, -20, 20)
-        if share < 1
-        else 50
-    )
+
+    def beyond(at):
+        return weights @ logistic(at + both * nodes) / weights.sum() - share
+
+    middle = optimize.brentq(beyond, -20, 20) if share < 1 else 50
     own, shared = random.normal(0, spread, (raters, 1)), random.normal(0, spread, (1, prompts))
     true = weights @ logistic(middle + own[0, 0] + spread * nodes) / weights.sum() if raters == 1 else share
     return (random.random((raters, prompts)) < logistic(middle + own + shared)).astype(float), float(true)
@@ -175,10 +169,8 @@ def test_answers_that_balance_are_no_certainty(values):
 )
 def test_limits_of_shares_are_shares_and_agree_with_the_test(values, level):
     assume(not np.isnan(values).all())
-    found, tested = (
-        two_way_mean(values, level, bounds=(0, 1)),
-        two_way_mean(values - 0.5, level, bounds=(-0.5, 0.5)),
-    )
+    found = two_way_mean(values, level, bounds=(0, 1))
+    tested = two_way_mean(values - 0.5, level, bounds=(-0.5, 0.5))
     assert (found.low, found.high) == pytest.approx((tested.low + 0.5, tested.high + 0.5), nan_ok=True)
     if np.isnan(found.low):
         assert (~np.isnan(values)).sum() == 1, "one answer alone has no limits"

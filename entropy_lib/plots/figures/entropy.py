@@ -93,7 +93,6 @@ def entropy_per_layer(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _wide_enough(layers: Iterable[str]) -> tuple[float, float]:
-    """Inches of a figure in which every layer has its place."""
     return max(8, 0.34 * len(set(layers))), 4.4
 
 

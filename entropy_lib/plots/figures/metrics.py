@@ -25,6 +25,8 @@ with extra("notebooks"):
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
+POINT = {"ms": 6, "capsize": 2, "elinewidth": 1}
+
 
 def forest(
     differences: pd.DataFrame,
@@ -86,7 +88,6 @@ def metrics_by_size(levels: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS
 
 
 def _legend_above(figure: Figure, columns: int) -> None:
-    """One for all panels: that of the first."""
     shown, place = figure.axes[0].get_legend_handles_labels(), "outside upper center"
     figure.legend(*shown, loc=place, ncols=columns, fontsize="small")
 
@@ -114,21 +115,12 @@ def quality_against_time(levels: pd.DataFrame, costs: pd.DataFrame, metric: str)
         ax.xaxis.set_minor_formatter(NullFormatter())
         if not METRICS[metric].higher_is_better:
             ax.invert_yaxis()
-        across = np.abs(part[["fastest", "slowest"]].to_numpy().T - part.seconds.to_numpy())
-        for name, x, y, *bars in zip(
-            part.method, part.seconds, times * part.estimate, errors_of(part, times).T, across.T, strict=True
-        ):
-            _point(ax, x, y, *bars, **looks[name])
+        for row, above in zip(part.itertuples(), errors_of(part, times).T, strict=True):
+            across = [[row.seconds - row.fastest], [row.slowest - row.seconds]]
+            look = {"yerr": above[:, None], "xerr": across, **POINT, **looks[row.method]}
+            ax.errorbar(row.seconds, times * row.estimate, **look)
         label_points(ax, part.method, part.seconds, times * part.estimate, colours(costs.method))
     return figure
-
-
-def _point(
-    ax: Axes, x: float, y: float, above: np.ndarray, beside: np.ndarray | None = None, **look: str
-) -> None:
-    """A point with the bars of its interval, and of its range across."""
-    across = None if beside is None else beside[:, None]
-    ax.errorbar([x], [y], yerr=above[:, None], xerr=across, ms=6, capsize=2, elinewidth=1, **look)
 
 
 def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
@@ -143,10 +135,9 @@ def dose_response(levels: pd.DataFrame, native: pd.DataFrame) -> Figure:
     figure, axes = panels_of(len(cells), 3.6, 2.9)
     palette = colours(levels.line) if several else dict.fromkeys(levels.line, PALETTE[0])
     bands = native if "line" in native else native.assign(line="")
-    for ax, (size, metric) in zip(axes, (key for key, _ in cells), strict=True):
+    for ax, ((size, metric), part) in zip(axes, cells, strict=True):
         for name, colour in palette.items():
-            chosen = (levels["size"] == size) & (levels.metric == metric) & (levels.line == name)
-            own, style = levels[chosen].sort_values("exponent"), {"fmt": "o-", "ms": 4, "capsize": 2}
+            own, style = part[part.line == name].sort_values("exponent"), {"fmt": "o-", "ms": 4, "capsize": 2}
             ax.errorbar(own.exponent, own.estimate, errors_of(own), color=colour, label=name, **style)
         for row in bands[bands.metric == metric].itertuples():
             ax.axhspan(row.low, row.high, color=palette.get(row.line, "0.6"), alpha=0.2, lw=0)
@@ -183,7 +174,8 @@ def recovery_against_entropy(shares: pd.DataFrame) -> Figure:
         ax.axhline(0, color="0.7", lw=1)
         ax.set(title=f"{metric} at {size}")
         for row, above in zip(part.itertuples(), errors_of(part).T, strict=True):
-            _point(ax, row.entropy, row.estimate, above, label=row.method, **looks[row.method])
+            look = {"label": row.method, **POINT, **looks[row.method]}
+            ax.errorbar(row.entropy, row.estimate, above[:, None], **look)
     figure.supxlabel("fraction of the change of entropy removed", fontsize="medium")
     figure.supylabel("fraction of the degradation removed", fontsize="medium")
     _legend_above(figure, columns=5)
