@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
+from entropy_lib.models.networks import (
+    COUNTED,
+    Recorded,
+    bare,
+    batch_of,
+    config_of,
+    family,
+    named,
+    text_length,
+)
 from entropy_lib.models.trace import (
     Structure,
     TracedCall,
@@ -171,21 +180,15 @@ def _structure(network: nn.Module) -> Structure:
     return structure(type(network), config_of(network))
 
 
-def layers_of_call(
-    network: nn.Module, args: tuple, kwargs: dict, frames: int | None = None
-) -> dict[str, LayerTokens]:
+def layers_of_call(network: nn.Module, given: dict, frames: int | None = None) -> dict[str, LayerTokens]:
     """The tokens of every self-attention layer in a call, by what the network does with its arguments."""
     known = family(network)
-    height, width = known.latent_size(args, kwargs)
-    text = known.text_length(args, kwargs) if known.text_tokens else 0
-    plain = layers_at(network, height, width, text, frames and 1)
-    if _shapes(args, kwargs, known) == _usual_shapes(
-        type(network), config_of(network), height, width, known.text_length(args, kwargs)
-    ):
+    size = known.latent_size(given)
+    plain = layers_at(network, *size, known.joint_text(given), frames and 1)
+    if _shapes(given) == _usual_shapes(type(network), config_of(network), *size, text_length(given)):
         return plain
-    made = _attending(network, args, kwargs)
-    strange = [name for name in made if name not in _structure(network).attention]
-    if strange:
+    made = _attending(network, given)
+    if strange := [name for name in made if name not in _structure(network).attention]:
         raise UnsupportedModelError(
             f"this call of {type(network).__name__} runs attention that a default call has not, the first "
             f"being {strange[0]!r} (as GLIGEN does for boxes): whether it is self-attention, and its T, is "
@@ -198,33 +201,28 @@ def layers_of_call(
 
 
 def training_of_call(
-    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
+    network: nn.Module, given: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
 ) -> dict[str, LayerTokens]:
     """The tokens at training size of a call with the same text, boxes and, if `native` lacks them, frames."""
     known, plain = family(network), layers_at(network, *native[-2:])
-    text = known.text_length(args, kwargs) if known.text_tokens else 0
+    size, text = known.latent_size(given), known.joint_text(given)
     if len(native) == 3:
-        there = layers_at(network, *native[1:], text, native[0])
-        return {
-            name: replace(there[name], image=layer.image + there[name].keys - layer.keys)
-            for name, layer in layers.items()
-        }
-    size = known.latent_size(args, kwargs)
-    usual = layers_at(network, *size, text)
-    if known.layout in ("packed", "patches") or all(
-        layer.keys == usual[name].keys for name, layer in layers.items()
-    ):
-        return plain
-    given = dict(zip(known.parameters, args, strict=False)) | kwargs
-    there = Recorded(tree_map(bare, given), tuple(size), 0)
-    made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
-    if not set(layers) <= set(made):
+        plain = layers_at(network, *native[1:], text, native[0])
+        keys = {name: layer.keys for name, layer in plain.items()}
+    else:
+        usual = layers_at(network, *size, text)
+        as_usual = all(layer.keys == usual[name].keys for name, layer in layers.items())
+        if as_usual or known.layout in ("packed", "patches"):
+            return plain
+        there = Recorded(tree_map(bare, given), tuple(size), 0).at(*native, 0)
+        keys = {name: call.keys for name, call in _attending(network, there).items()}
+    if not set(layers) <= set(keys):
         raise UnsupportedModelError(
             f"how many tokens this call of {type(network).__name__} would have at its training size could "
             "not be found out"
         )
     return {
-        name: replace(plain[name], image=layer.image + made[name] - layer.keys)
+        name: replace(plain[name], image=layer.image + keys[name] - layer.keys)
         for name, layer in layers.items()
     }
 
@@ -248,12 +246,12 @@ class CallTokens:
         cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, ...] | None = None
     ) -> "CallTokens":
         """Of the call that a network is about to get."""
-        size = family(network).latent_size(args, kwargs)
+        given = named(network, args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
-        layers = layers_of_call(network, args, kwargs, native[0] if len(native) == 3 else None)
-        batch = batch_of(args, kwargs)
-        training = training_of_call(network, args, kwargs, layers, native)
-        return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
+        layers = layers_of_call(network, given, native[0] if len(native) == 3 else None)
+        training = training_of_call(network, given, layers, native)
+        size, unseen = family(network).latent_size(given), dict.fromkeys(layers, 0)
+        return cls(network, layers, training, size, batch_of(given), unseen)
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others.
@@ -358,29 +356,28 @@ def _has_lora(module: nn.Module) -> bool:
 def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
     known = structure(network_class, config).family
     with torch.device("meta"):
-        return _shapes((), known.inputs(dict(config), height, width, text, described=True), known)
+        return _shapes(known.inputs(dict(config), height, width, text, described=True))
 
 
-def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
+def _shapes(given: dict) -> dict[str, list]:
     """The shapes of what a call hands over, batch aside, by parameter."""
-    given = dict(zip(known.parameters, args, strict=False)) | kwargs
     leaves = {
-        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+        name: [leaf.shape[1:] for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         for name, value in given.items()
     }
     return {name: shapes for name, shapes in leaves.items() if any(shapes)}
 
 
-def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
+def _attending(network: nn.Module, given: dict) -> dict[str, TracedCall]:
     """What the twin does with a call's arguments; nothing where it cannot take them."""
-    leaves, _ = tree_flatten((args, kwargs))
+    leaves = tree_leaves(given)
     shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
-    key = type(network), config_of(network), tuple(kwargs), shapes
+    key = type(network), config_of(network), tuple(given), shapes
     if key not in _TRACED_CALLS:
         if len(_TRACED_CALLS) > 64:
             _TRACED_CALLS.clear()
         try:
-            _TRACED_CALLS[key] = trace(*key[:2], kwargs, args)
+            _TRACED_CALLS[key] = trace(*key[:2], given)
         except Exception:  # networks raise whatever they like
             _TRACED_CALLS[key] = ()
     return attending(_TRACED_CALLS[key], _structure(network).attention)

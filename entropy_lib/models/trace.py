@@ -181,11 +181,11 @@ def trace_at(
 ) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
     inputs = family.inputs(dict(config), height, width, text, described=True, frames=frames)
-    batch = batch_of((), inputs)  # a call that was recorded may have one of several rows
+    batch = batch_of(inputs)  # a call that was recorded may have one of several rows
     return tuple(replace(call, rows=call.rows // batch) for call in trace(network_class, config, inputs))
 
 
-def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
+def trace(network_class: type, config: tuple, inputs: dict) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass, of whose arguments small ones alone are computed with."""
     # not before there is a network of diffusers
     from diffusers.models.attention_dispatch import attention_backend
@@ -195,7 +195,7 @@ def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = (
         recorder, weightless = _Recorder(), Weightless()
         recorder.joined, recorder.layers = weightless.joined, tuple(name for name, _ in twin.named_modules())
         with listening(twin, recorder), weightless:
-            twin(*tree_map(bare, positional), **tree_map(bare, inputs))
+            twin(**tree_map(bare, inputs))
     return tuple(recorder.calls)
 
 
