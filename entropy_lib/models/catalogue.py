@@ -316,14 +316,13 @@ def _build_untrained(model: str, device: str, dtype: str) -> "DiffusionPipeline"
 
 
 def _from_hub(model: str, options: dict, revision: str | None, offline: bool) -> "DiffusionPipeline":
-    known = CATALOGUE.get(model) if "/" in model else entry(model)
-    source = known.source if known else model
+    source, pinned = on_hub(model)
     if "/" not in source:
         raise _missing(source)
-    own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
-    chosen = {"revision": revision} if revision else {}
-    local = {"local_files_only": offline or not hub_answers()}
-    return _from_pretrained(source, options | own | chosen | local)
+    if model in CATALOGUE and not CATALOGUE[model].safetensors:
+        options = options | {"use_safetensors": None}
+    local = offline or not hub_answers()
+    return _from_pretrained(source, options | {"revision": revision or pinned, "local_files_only": local})
 
 
 def _package(model: str) -> str | None:
@@ -571,8 +570,7 @@ def _missing(source: str) -> WeightsError:
 
 def on_hub(model: str) -> tuple[str, str | None]:
     """Repository and pinned revision of a model; of one that is not in the catalogue its own name."""
-    known = CATALOGUE.get(model) if "/" in model else entry(model)
-    return (known.source, known.revision) if known else (model, None)
+    return (model, None) if "/" in model else (entry(model).source, entry(model).revision)
 
 
 def download_command(model: str) -> str:

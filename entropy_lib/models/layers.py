@@ -31,16 +31,7 @@ from entropy_lib.models.networks import (
     named,
     text_length,
 )
-from entropy_lib.models.trace import (
-    Structure,
-    TracedCall,
-    attending,
-    forget,
-    said,
-    structure,
-    trace,
-    trace_at,
-)
+from entropy_lib.models.trace import Structure, TracedCall, attending, said, structure, trace, trace_at
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -395,8 +386,7 @@ _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 def forget_traces() -> None:
     """Look anew at every network, for how one is called has been learnt."""
-    forget()
-    for cached in (_layers, _usual_shapes):
+    for cached in (structure, _layers, _usual_shapes):
         cached.cache_clear()
     _TRACED_CALLS.clear()
 

@@ -65,19 +65,9 @@ class Structure:
     size: tuple[int, int]
 
 
+@lru_cache(maxsize=64)
 def structure(network_class: type, config: tuple) -> Structure:
     """What a network of this class and configuration is made of."""
-    with _LOCK:
-        return _structure(network_class, config)
-
-
-def forget() -> None:
-    """Look anew at every network, for how one is called has been learnt; see `layers.forget_traces`."""
-    _structure.cache_clear()
-
-
-@lru_cache(maxsize=64)
-def _structure(network_class: type, config: tuple) -> Structure:
     failures = {}  # each once, in order
     for family in layouts(network_class, dict(config)):
         try:

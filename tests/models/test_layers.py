@@ -155,7 +155,7 @@ def is_off_meta(tensor):
 
 def test_tracing_takes_no_memory(network):
     """Neither for weights nor for the 262,144 tokens of this size."""
-    for cached in (_layers, trace.trace_at, trace._structure, trace._twin):
+    for cached in (_layers, trace.trace_at, trace.structure, trace._twin):
         cached.cache_clear()
     with LargestTensor(is_off_meta) as made:
         tokens_at(network, 512, 512)
