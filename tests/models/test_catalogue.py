@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
+from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.files import DATA, replacing
+from entropy_lib.models import catalogue
 from entropy_lib.models.architectures import ARCHITECTURES, build
 from entropy_lib.models.catalogue import (
     entry,
@@ -45,6 +46,7 @@ def test_the_catalogue_is_data_that_imports_no_diffusers():
 
 def test_the_catalogue_knows_the_embedded_model(pipe):
     known = entry("mini")
+    assert recognise(pipe) == "mini"
     assert round(sum(p.numel() for p in pipe.unet.parameters()) / 1e6, 2) == known.parameters
     assert set(el.training_tokens(pipe).values()) == set(known.training_tokens)
 
@@ -103,7 +105,7 @@ def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monk
     for name in ("mini", "mini-weak"):
         (tmp_path / name).mkdir()
         shutil.copy(DATA / name / "SHA256SUMS", tmp_path / name)
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     before = revision("mini-weak"), revision("mini")
     assert before[0] != before[1]
     with open(tmp_path / "mini" / "SHA256SUMS", "a") as file:
@@ -115,29 +117,10 @@ def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monk
 def test_a_control_is_checked_with_the_parts_that_it_shares(tmp_path, monkeypatch, harmed):
     for name in ("mini", "mini-weak"):
         shutil.copytree(DATA / name, tmp_path / name)
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     next((tmp_path / harmed).rglob("unet/*.safetensors")).unlink()
     with pytest.raises(WeightsError, match=f"safetensors of the model in '{harmed}' is missing"):
         el.load("mini-weak")
-
-
-@pytest.mark.parametrize(
-    ("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")]
-)
-def test_unknown_names_suggest_the_nearest(argument, near):
-    with pytest.raises(UnknownNameError, match=f"did you mean '{near}'"):
-        el.load(**argument)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_cuda_asked_for_and_absent():
-    with pytest.raises(ValueError, match="no CUDA device here; use device='cpu'"):
-        el.load("mini", device="cuda")
-
-
-def test_an_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="device is 'gpu'"):
-        el.load("mini", device="gpu")
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -156,7 +139,7 @@ def test_harmed_weights_are_named(tmp_path, harm):
 
 
 def test_an_embedded_model_that_is_not_there_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     with pytest.raises(WeightsError, match="data/mini is missing; restore it with `git checkout"):
         el.load("mini")
 
@@ -171,7 +154,7 @@ def test_a_damaged_list_of_checksums_is_named(tmp_path, content):
 def test_an_embedded_model_must_have_its_checksums(tmp_path, monkeypatch):
     shutil.copytree(DATA / "mini", tmp_path / "mini")
     (tmp_path / "mini" / "SHA256SUMS").unlink()
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     with pytest.raises(WeightsError, match=r"SHA256SUMS .* is missing: restore it"):
         el.load("mini")
 
@@ -180,18 +163,12 @@ NO_MODEL = "give a name of the catalogue"
 NO_DEVICE = "device is .*(allowed are|use device=)"
 BAD_LOADS = [
     ({"model": None}, NO_MODEL),
-    ({"model": ""}, NO_MODEL),
     ({"model": "  "}, NO_MODEL),
-    ({"model": 3}, NO_MODEL),
-    ({"model": ["mini"]}, NO_MODEL),
     ({"model": b"mini"}, NO_MODEL),
-    ({"model": "mini "}, "did you mean 'mini'"),
     ({"model": "sd21-bas"}, "did you mean 'sd21-base'"),
     ({"model": "."}, "without model_index.json"),
-    ({"model": "~"}, "without model_index.json"),
     ({"model": "/no/such/folder"}, "no folder that is there"),
     ({"model": "./missing"}, "no folder that is there"),
-    ({"model": "../missing"}, "no folder that is there"),
     ({"model": "missing/"}, "no folder that is there"),
     ({"model": "a/b/c"}, "no folder that is there"),
     ({"model": "own er/name"}, "no folder that is there"),
@@ -200,18 +177,14 @@ BAD_LOADS = [
     ({"model": "sd15", "revision": ""}, "revision is ''"),
     ({"model": "sd15", "revision": 3}, "revision is 3"),
     ({"device": None}, NO_DEVICE),
-    ({"device": ""}, NO_DEVICE),
     ({"device": "gpu"}, NO_DEVICE),
-    ({"device": 0}, NO_DEVICE),
     ({"device": "cuda:99"}, NO_DEVICE),
     ({"device": "xpu"}, NO_DEVICE),
     ({"device": "meta"}, "random_weights=True only"),
     ({"device": torch.device("meta")}, "random_weights=True only"),
     ({"dtype": None}, "unknown dtype"),
-    ({"dtype": ""}, "unknown dtype"),
     ({"dtype": "float64"}, "unknown dtype"),
-    ({"dtype": torch.int8}, "unknown dtype"),
-    ({"dtype": ["float32"]}, "unknown dtype"),
+    ({"dtype": "float23"}, "did you mean 'float32'"),
     ({"random_weights": True, "model": "mini"}, "unknown architecture"),
     ({"random_weights": True, "model": "nothing"}, "unknown model"),
     ({"random_weights": True, "model": "sd15", "dtype": "half"}, "unknown dtype"),
@@ -220,12 +193,8 @@ BAD_LOADS = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD_LOADS, ids=str)
 def test_what_cannot_be_loaded_is_refused_before_any_work(monkeypatch, changes, message):
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue._from_pretrained", lambda *_, **__: pytest.fail("weights were read")
-    )
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue.verify", lambda *_, **__: pytest.fail("weights were read")
-    )
+    for reading in ("_from_pretrained", "verify"):
+        monkeypatch.setattr(catalogue, reading, lambda *_, **__: pytest.fail("weights were read"))
     with pytest.raises(InvalidInputError, match=message):
         el.load(**({"model": "mini"} | changes))
 
@@ -248,10 +217,6 @@ def test_a_model_is_recognised_by_its_configuration(name):
     pipe = type(known.pipeline, (), {"transformer": network})()
     assert recognise(pipe) == name
     assert sampling_defaults(pipe) == (known.steps, known.guidance)
-
-
-def test_the_embedded_model_is_recognised(pipe):
-    assert recognise(pipe) == "mini"
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,9 @@ COMBINATIONS = {
     "Heun": case("sd21-base", scheduler("HeunDiscreteScheduler")),
 }  # fmt: skip
 # as without the addition
-SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")
+SAME_IMAGES = (
+    "plain attention", "sliced attention", "xformers", "fused projections", "attention backend flex",
+)  # fmt: skip
 
 
 def narrower(options):

@@ -11,6 +11,7 @@ import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models import trace
 from entropy_lib.models.layers import _layers, denoiser, grid, select_layers, tokens_at
+from entropy_lib.probes.importance import ablated
 
 
 def test_training_tokens_of_the_embedded_model(pipe):
@@ -54,8 +55,9 @@ def test_a_model_without_self_attention_is_refused():
     network = UNet2DModel(sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",),
                           up_block_types=("UpBlock2D",),
                           norm_num_groups=4, add_attention=False, layers_per_block=1)  # fmt: skip
-    with pytest.raises(ValueError, match="no self-attention"):
-        el.EntropyProbe(network)
+    for ask in (lambda: el.EntropyProbe(network), lambda: ablated(network).__enter__()):
+        with pytest.raises(InvalidInputError, match="no self-attention"):
+            ask()
 
 
 def test_something_else_than_a_model_is_refused():

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor
 
 import entropy_lib as el
 from entropy_lib.errors import AttentionNotSeenError, InvalidInputError, NotFiniteError, UnknownNameError
 from entropy_lib.models.catalogue import load
 from entropy_lib.models.kernels import Change, Listener, listening
-from entropy_lib.probes.importance import INTERVENTIONS, ablated, branch_over_stream, first_order, importance
+from entropy_lib.probes.importance import ablated, branch_over_stream, first_order, importance
 from entropy_lib.statistics import cluster_mean
 from training.transformer import PlainProcessor
 
@@ -163,21 +162,6 @@ def test_what_cannot_be_measured_is_said_before_or_at_once(network, call):
         importance(network, lambda: torch.full((2, 4), torch.nan))
     with pytest.raises(InvalidInputError, match="one flat colour"):
         importance(network, lambda: torch.ones(2, 4))
-
-
-def test_a_network_without_self_attention_is_refused_in_one_sentence():
-    plain = UNet2DModel(
-        sample_size=16,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-        add_attention=False,
-    )
-    for intervention in INTERVENTIONS:
-        with pytest.raises(InvalidInputError, match="has no self-attention"), ablated(plain, intervention):
-            pass
 
 
 def test_heads_within_heads_are_both_changed(network):
