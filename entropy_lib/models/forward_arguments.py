@@ -54,11 +54,11 @@ class Arguments:
         zeros, grid = torch.zeros, (1, height // 2, width // 2)
         one, ones = lambda: zeros(1), lambda: torch.ones(1, text)
         sides = {"height": height, "width": width, "num_frames": self.frames, "fps": torch.tensor([24])}
-        asked = [name for name in sides if self._is_required(name)]
-        given = {**dict.fromkeys(asked), **({} if self.layout != "row" else dict.fromkeys(list(sides)[:3]))}
+        row = ("height", "width", "num_frames") if self.layout == "row" else ()
+        asked = [name for name in sides if self._is_required(name) or name in row]
         return {
             **dict.fromkeys(SAMPLES, self._latents),
-            **{name: lambda name=name: sides[name] for name in given},
+            **{name: lambda name=name: sides[name] for name in asked},
             "timestep": self._timestep,
             **dict.fromkeys(("t", "timestep_ratio"), one),
             "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),

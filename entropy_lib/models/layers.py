@@ -424,17 +424,24 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
 
     The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
     configuration, the size that the pipeline generates by default.
+
+    Raises:
+        InvalidInputError: where none says it; naming what to give.
     """
     network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
         if hasattr(network, attribute):
             return getattr(network, attribute)[-2:]
-    known, side = family(network), getattr(model, "default_sample_size", None)
-    unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
-    if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
+    native, side = family(network).native_size(network.config), getattr(model, "default_sample_size", None)
+    if native is None and isinstance(side, int):
         in_pixels = "default_sample_size" in model.config  # as PRX has it, which registers it
         return (side // pixels_per_latent(model) if in_pixels else side,) * 2
-    return known.native_size(dict(network.config))
+    if native is None:
+        raise InvalidInputError(
+            "sample_size of the network's configuration is None, so the size that it was trained at is not "
+            "known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
+        )
+    return native
 
 
 SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter of pipelines of videos

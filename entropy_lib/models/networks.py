@@ -77,22 +77,13 @@ class Family:
         made = Arguments(parameters, layout, dict(config), height, width, text, masks, described, frames)
         return ({} if recorded is None else recorded.at(height, width, text)) | dict(made)
 
-    def native_size(self, config: Config) -> Size:
-        """Height and width in latent pixels at training size.
-
-        Raises:
-            InvalidInputError: where the configuration does not say; naming what to give.
-        """
+    def native_size(self, config: Config) -> Size | None:
+        """Height and width in latent pixels at training size; None where the configuration does not say."""
         size = config.get("sample_size")
         if size is None and config.get("sample_height") and config.get("sample_width"):
             size = config["sample_height"], config["sample_width"]
-        if size is None and "img_ids" in self.parameters:
-            size = FLUX_LIKE
         if size is None:
-            raise InvalidInputError(
-                "sample_size of the network's configuration is None, so the size that it was trained at is "
-                "not known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
-            )
+            return FLUX_LIKE if "img_ids" in self.parameters else None
         return (size, size) if isinstance(size, int) else tuple(size)
 
     def latent_size(self, given: dict) -> Size:

@@ -108,10 +108,7 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
 
 def _reference(family: Family, config: dict) -> tuple[int, int]:
     """A size to compare at: native, rounded up so that levels halve without a remainder."""
-    try:
-        size = family.native_size(config)
-    except Exception:  # not known, and not needed here
-        size = (SOME, SOME)
+    size = family.native_size(config) or (SOME, SOME)
     return tuple(1 << (max(side, 1) - 1).bit_length() for side in size)
 
 
@@ -120,15 +117,14 @@ def _at_another_size(
 ) -> tuple[dict[str, list[TracedCall]], float]:
     """Calls at another size that the network takes, and its area over the one given."""
     others = ((height, 2 * width), (height, width // 2), (2 * height, 2 * width), (height // 2, width // 2))
-    failure: Exception | None = None
+    failures = []
     for rows, columns in others:
         try:
-            calls = _by_module(trace_at(network_class, config, family, rows, columns, text))
+            calls = trace_at(network_class, config, family, rows, columns, text)
+            return _by_module(calls), rows * columns / (height * width)
         except Exception as error:  # a network with an end to its positions, or of square images only
-            failure = error
-        else:
-            return calls, rows * columns / (height * width)
-    raise failure or ValueError("no other size")
+            failures.append(error)
+    raise failures[-1]
 
 
 def _attention(
