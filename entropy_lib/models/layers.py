@@ -222,7 +222,6 @@ def training_of_call(
 class CallTokens:
     """What the self-attention of one call of a network attends to, and what of it has come by."""
 
-    network: nn.Module | None = None
     # by what the network itself does with the arguments of the call
     layers: dict[str, LayerTokens] = field(default_factory=dict)
     training: dict[str, LayerTokens] = field(default_factory=dict)  # at the size that it was trained at
@@ -242,7 +241,7 @@ class CallTokens:
         layers = layers_of_call(network, given, native[0] if len(native) == 3 else None)
         training = training_of_call(network, given, layers, native)
         size, unseen = family(network).latent_size(given), dict.fromkeys(layers, 0)
-        return cls(network, layers, training, size, batch_of(given), unseen)
+        return cls(layers, training, size, batch_of(given), unseen)
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others.
@@ -293,10 +292,9 @@ class CallTokens:
 
     def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
         """Refuse a call that left layers out because others stand in their place now."""
-        assert self.network is not None
         missed = [name for name in layers if name not in run.ran]
-        names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
-        if names:
+        there = dict(run.station.network.named_modules()) if missed else {}
+        if names := [name for name in missed if there.get(name) is not run.station.watched[name]]:
             raise error(
                 f"{len(names)} of {len(layers)} patched attention layers did not run, the first being "
                 f"{names[0]!r}: they were replaced or bypassed after the patch or the probe was put in. Put "
@@ -328,13 +326,6 @@ def may_skip(module: nn.Module) -> bool:
     return any(hasattr(hook, "new_forward") for hook in hooks.values())
 
 
-def _submodule(network: nn.Module, name: str) -> nn.Module | None:
-    try:
-        return network.get_submodule(name)
-    except AttributeError:
-        return None
-
-
 def _has_lora(module: nn.Module) -> bool:
     """Whether a module has an adapter that is to act; merged ones are in the weights."""
     layers = [
@@ -351,7 +342,7 @@ def _usual_shapes(network_class: type, config: tuple, height: int, width: int, t
 
 
 def _shapes(given: dict) -> dict[str, list]:
-    """The shapes of what a call hands over, batch aside, by parameter."""
+    """Of what a call hands over, batch aside."""
     leaves = {
         name: [leaf.shape[1:] for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         for name, value in given.items()

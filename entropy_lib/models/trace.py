@@ -88,7 +88,9 @@ def said(error: Exception) -> str:
 
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     text = family.text_tokens or 1
-    height, width = _reference(family, dict(config))
+    # native, or rounded up so that levels halve without a remainder
+    sides = family.native_size(dict(config)) or (SOME, SOME)
+    height, width = (1 << (max(side, 1) - 1).bit_length() for side in sides)
     base = _by_module(trace_at(network_class, config, family, height, width, text))
     wide, ratio = _at_another_size(network_class, config, family, height, width, text)
     try:
@@ -104,12 +106,6 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     }
     joint = any(each.is_self and each.text for each in found.values())
     return Structure(family if joint else replace(family, text_tokens=0), found, (height, width))
-
-
-def _reference(family: Family, config: dict) -> tuple[int, int]:
-    """A size to compare at: native, rounded up so that levels halve without a remainder."""
-    size = family.native_size(config) or (SOME, SOME)
-    return tuple(1 << (max(side, 1) - 1).bit_length() for side in size)
 
 
 def _at_another_size(
