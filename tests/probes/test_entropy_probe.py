@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from plain_attention import ScalePassed
 from torch.nn import functional
 
 import entropy_lib as el
@@ -118,18 +119,6 @@ def test_the_training_size_goes_with_the_patch(network):
     assert el.training_tokens(network) == native != given
 
 
-class Sharper(AttnProcessor2_0):
-    """Asks the kernel for twice the scale: a rule that the patch knows nothing of."""
-
-    def __call__(self, attn, hidden_states, *args, **kwargs):
-        query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for layer in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        output = functional.scaled_dot_product_attention(query, key, value, scale=2 * query.shape[-1] ** -0.5)
-        return attn.to_out[0](output.transpose(1, 2).flatten(-2))
-
-
 @pytest.mark.parametrize("order", ["patch first", "probe first"])
 def test_a_patch_and_a_probe_that_disagree_on_the_training_size_are_refused(network, call, order):
     """The probe would have gone by the patch's size, whatever it was given."""
@@ -147,7 +136,7 @@ def test_a_patch_and_a_probe_that_disagree_on_the_training_size_are_refused(netw
 
 def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
     layer = next(iter(el.training_tokens(network)))
-    network.get_submodule(layer).set_processor(Sharper())
+    network.get_submodule(layer).set_processor(ScalePassed(2))
     with el.EntropyProbe(network, layers=layer) as probe:
         call(network)
     assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-6)

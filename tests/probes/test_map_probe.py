@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from plain_attention import projected
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError
@@ -14,14 +15,9 @@ from entropy_lib.probes import MapProbe
 def plain(pipe, layer, seen):
     """Weights of the layer for the conditional image, `[head, query, key]`, in float64."""
     module = pipe.unet.get_submodule(layer)
-    hidden = seen[-1].double()
-    double = module.double()
-    query, key = (
-        part(hidden).unflatten(-1, (module.heads, -1)).transpose(0, 1) for part in (double.to_q, double.to_k)
-    )
-    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    query, key, _ = projected(module.double(), seen[-1:].double())
     module.float()
-    return weights.detach()
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)[0].detach()
 
 
 def test_maps_are_those_of_a_plain_softmax():

@@ -2,8 +2,8 @@ import copy
 
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 from peft import LoraConfig
+from plain_attention import ScalePassed
 from torch.nn import functional
 
 import entropy_lib as el
@@ -14,23 +14,6 @@ from entropy_lib.errors import (
     UnsupportedModelError,
 )
 from entropy_lib.scaling.patch import applied_rule
-
-
-class ScalePassed(AttnProcessor2_0):
-    """An independent way to rescale: hand the scale to the fused kernel. It shares nothing with the patch."""
-
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = factor
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *args, **kwargs):
-        query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for layer in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        scale = self.factor * query.shape[-1] ** -0.5
-        output = functional.scaled_dot_product_attention(query, key, value, scale=scale)
-        return attn.to_out[1](attn.to_out[0](output.transpose(1, 2).flatten(-2)))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 24), (25, 13), (32, 16)])
