@@ -20,6 +20,7 @@ from entropy_lib.models.catalogue import (
     sampling_defaults,
 )
 from entropy_lib.models.checksums import verify
+from entropy_lib.models.padding import padding_of
 
 
 def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
@@ -75,30 +76,20 @@ def test_a_control_has_another_denoiser_and_the_other_parts_of_mini(pipe, name, 
     for part in ("vae", "text_encoder"):
         own, other = getattr(control, part).state_dict(), getattr(pipe, part).state_dict()
         assert all(torch.equal(own[key], other[key]) for key in other), part
-    assert {module.padding_mode for module in convolutions(control.unet)} == {padding}
-    assert {module.padding_mode for module in convolutions(control.vae)} == {"zeros"}
+    assert set(padding_of(control.unet).values()) == {padding}
+    assert set(padding_of(control.vae).values()) == {"zeros"}
     assert not torch.equal(control.unet.conv_in.weight, pipe.unet.conv_in.weight)
     assert control.scheduler.config == pipe.scheduler.config
     assert set(el.training_tokens(control).values()) == set(entry("mini").training_tokens)
 
 
-def convolutions(model):
-    return [
-        each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)
-    ]
-
-
 def test_a_control_is_drawn_with_its_padding():
     control = el.load("mini-circular", device="cpu", dtype="float32")
-    latents, states = (
-        torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)),
-        torch.zeros(1, 32, 192),
-    )
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    options = {"timestep": torch.tensor(500), "encoder_hidden_states": torch.zeros(1, 32, 192)}
     with torch.no_grad():
-        moved = control.unet(latents.roll(4, -1), torch.tensor(500), states).sample
-        assert torch.allclose(
-            moved, control.unet(latents, torch.tensor(500), states).sample.roll(4, -1), atol=1e-4
-        )
+        moved = control.unet(latents.roll(4, -1), **options).sample
+        assert torch.allclose(moved, control.unet(latents, **options).sample.roll(4, -1), atol=1e-4)
 
 
 def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monkeypatch):

@@ -22,7 +22,6 @@ def plain(pipe, layer, seen):
 
 def test_maps_are_those_of_a_plain_softmax():
     pipe = build("sd21-base", tiny=True)
-    pipe.set_progress_bar_config(disable=True)
     layer, seen = next(iter(el.training_tokens(pipe))), []
     hook = pipe.unet.get_submodule(layer).register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True
@@ -59,7 +58,6 @@ def test_without_a_place_it_is_the_query_of_least_entropy(pipe):
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_joint_text_takes_its_share_of_the_weights(name):
     pipe = build(name, tiny=True)
-    pipe.set_progress_bar_config(disable=True)
     size = el.native_size(pipe) if name == "sd3" else (64, 64)
     with torch.no_grad(), MapProbe(pipe, (0.5, 0.5), steps=[0]) as probe:
         pipe("a zebra", height=size[0], width=size[1], num_inference_steps=1, output_type="latent")
