@@ -19,7 +19,7 @@ from diffusers import DiffusionPipeline
 from tokenizers import pre_tokenizers
 from torch import nn
 
-from entropy_lib.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from entropy_lib.errors import MissingExtraError, UnknownNameError
 
 SEED = 0
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
@@ -98,16 +98,6 @@ def build(
         raise MissingExtraError(f"{name!r} needs a package that is not installed: {reason}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def check_memory(name: str, gigabytes: float, available: float) -> None:
-    """Refuse random weights that do not fit, before any are made."""
-    if gigabytes > available:
-        raise InvalidInputError(
-            f"random weights of {name!r} take {gigabytes:.0f} GB, and there are {available:.0f} GB here; "
-            "give device='meta', which holds shapes alone (for counting parameters, layers and tokens), or "
-            "a smaller dtype"
-        )
 
 
 LETTERS = [chr(code) for code in range(33, 127)]

@@ -33,6 +33,7 @@ from entropy_lib.files import DATA, INSTALLED, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser, note_native_size, pixels_per_latent
+from entropy_lib.models.networks import frozen
 from entropy_lib.models.padding import set_padding
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.models.runs import is_truly_guided
@@ -271,7 +272,7 @@ def recognise(pipe: "DiffusionPipeline") -> str | None:
     config, kinds = dict(denoiser(pipe).config), [kind.__name__ for kind in type(pipe).__mro__]
     for name, known in CATALOGUE.items():
         own = _denoiser_config(name) if known.pipeline in kinds else {}
-        if own and all(_plain(config.get(key)) == _plain(value) for key, value in own.items()):
+        if own and all(frozen(config.get(key)) == frozen(value) for key, value in own.items()):
             return name
     return None
 
@@ -288,21 +289,22 @@ def _denoiser_config(name: str) -> dict:
     return {key: value for key, value in stored.items() if not key.startswith("_")}
 
 
-def _plain(value: object) -> object:
-    """A value of a config, the same from JSON and from Python."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _build_untrained(model: str, device: str, dtype: str) -> "DiffusionPipeline":
-    from entropy_lib.models.architectures import build, check_memory  # transformers' models, which few need
+    from entropy_lib.models.architectures import build  # transformers' models, which few need
 
     known = entry(model)
     chosen = torch.device("meta") if str(device) == "meta" else resolve_device(device)
     kind = resolve_dtype(dtype, chosen, model)
     if chosen.type != "meta":
         cuda = chosen.type == "cuda"
-        free = torch.cuda.mem_get_info(chosen)[0] if cuda else psutil.virtual_memory().available
-        check_memory(model, known.weights_gb * kind.itemsize / 2, free / 1e9)
+        free = (torch.cuda.mem_get_info(chosen)[0] if cuda else psutil.virtual_memory().available) / 1e9
+        needed = known.weights_gb * kind.itemsize / 2
+        if needed > free:
+            raise InvalidInputError(
+                f"random weights of {model!r} take {needed:.0f} GB, and there are {free:.0f} GB here; give "
+                "device='meta', which holds shapes alone (for counting parameters, layers and tokens), or a "
+                "smaller dtype"
+            )
     return _say_size(build(model, device=str(chosen), dtype=kind), known)
 
 

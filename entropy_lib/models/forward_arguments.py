@@ -75,10 +75,8 @@ class Arguments:
             "txt_seq_lens": lambda: [text],
             **dict.fromkeys(("text_embedding_mask", "encoder_mask"), ones),
             "text_embedding_mask_t5": lambda: torch.ones(1, get("text_len_t5") or text),
-            **{
-                name: lambda name=name: self._mask(name)
-                for name in ("attention_mask", "encoder_attention_mask")
-            },
+            "attention_mask": lambda: self._mask("attention_mask"),
+            "encoder_attention_mask": lambda: self._mask("encoder_attention_mask"),
             "encoder_attention_mask_2": lambda: ones().bool() if get("text_embed_2_dim") else None,
             "pooled_projections": lambda: self._row(0, get("pooled_projection_dim") or get("in_text_dim2")),
             "pooled_text_emb": lambda: self._row(0, get("cond_embed_dim")),
