@@ -418,8 +418,8 @@ def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeli
 
 def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
     """Note the native size, which a configuration may lack (Qwen-Image) or have wrong (AuraFlow)."""
-    height, width = (side // pixels_per_latent(pipe) for side in known.native_size)
-    note_native_size(denoiser(pipe), (height, width))
+    pixels = pixels_per_latent(pipe)
+    note_native_size(denoiser(pipe), tuple(side // pixels for side in known.native_size))
     return pipe
 
 
