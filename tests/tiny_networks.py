@@ -29,20 +29,31 @@ UNET = {
     "out_channels": 4,
 }  # fmt: skip
 DOWN_UP = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
-# what else a class needs; None: its default configuration holds together by itself and is made tiny in depth
-# only
+FOUR = {"in_channels": 4, "out_channels": 4}
+EIGHT = {"in_channels": 8, "out_channels": 8}
+VIDEO = FOUR | {"sample_width": 8, "sample_height": 8, "sample_frames": 1, "max_text_seq_length": 24}
+# what else a class needs
 OWN = {
+    **dict.fromkeys(
+        ("AnyFlowTransformer3DModel", "ChronoEditTransformer3DModel", "CosmosTransformer3DModel",
+         "HunyuanVideoTransformer3DModel", "MotifVideoTransformer3DModel", "SkyReelsV2Transformer3DModel",
+         "WanTransformer3DModel"), FOUR,
+    ),
+    **dict.fromkeys(
+        ("BriaTransformer2DModel", "FluxTransformer2DModel", "LTXVideoTransformer3DModel",
+         "LongCatImageTransformer2DModel", "NucleusMoEImageTransformer2DModel", "OvisImageTransformer2DModel",
+         "QwenImage21Transformer2DModel", "QwenImageTransformer2DModel"), EIGHT,
+    ),
+    **dict.fromkeys(("CogVideoXTransformer3DModel", "ConsisIDTransformer3DModel"), VIDEO),
     "AllegroTransformer3DModel": {
         "attention_head_dim": 24, "cross_attention_dim": 48, "sample_height": 8, "sample_width": 8,
         "sample_frames": 1,
     },
     "AuraFlowTransformer2DModel": {"sample_size": 8, "caption_projection_dim": 32, "pos_embed_max_size": 256},
-    "BriaTransformer2DModel": {"in_channels": 8},
     "ChromaTransformer2DModel": {
         "in_channels": 8, "approximator_num_channels": 16, "approximator_hidden_dim": 32,
         "approximator_layers": 1,
     },
-    "ChronoEditTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "CogView3PlusTransformer2DModel": {
         "in_channels": 4, "out_channels": 4, "sample_size": 8, "pos_embed_max_size": 32,
     },
@@ -52,16 +63,9 @@ OWN = {
     },
     "DiTTransformer2DModel": {"sample_size": 8},
     "Flux2Transformer2DModel": {"in_channels": 8, "axes_dims_rope": (4, 4, 4, 4)},
-    "FluxTransformer2DModel": {"in_channels": 8},
-    "HunyuanVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4},
-    "LongCatImageTransformer2DModel": {"in_channels": 8},
-    "NucleusMoEImageTransformer2DModel": {"in_channels": 8, "out_channels": 8},
-    "OvisImageTransformer2DModel": {"in_channels": 8},
     "PixArtTransformer2DModel": {"sample_size": 8},
     "PRXTransformer2DModel": {"in_channels": 4, "hidden_size": 32, "num_heads": 2, "axes_dim": (8, 8)},
-    "QwenImageTransformer2DModel": {"in_channels": 8, "out_channels": 8},
     "SD3Transformer2DModel": {"sample_size": 8, "in_channels": 4, "pos_embed_max_size": 32},
-    "SkyReelsV2Transformer3DModel": {"in_channels": 4, "out_channels": 4},
     "UNet2DConditionModel": UNET | DOWN_UP,
     "UNet2DModel": {
         "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 8,
@@ -83,17 +87,7 @@ OWN = {
         "up_block_types": ("CrossAttnUpBlockMotion",) * 2, "motion_num_attention_heads": 2,
         "num_attention_heads": 2,
     },
-    "WanTransformer3DModel": {"in_channels": 4, "out_channels": 4},
-    "AnyFlowTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "BriaFiboTransformer2DModel": {"in_channels": 8, "text_encoder_dim": 16},
-    "CogVideoXTransformer3DModel": {
-        "in_channels": 4, "out_channels": 4, "sample_width": 8, "sample_height": 8, "sample_frames": 1,
-        "max_text_seq_length": 24,
-    },
-    "ConsisIDTransformer3DModel": {
-        "in_channels": 4, "out_channels": 4, "sample_width": 8, "sample_height": 8, "sample_frames": 1,
-        "max_text_seq_length": 24,
-    },
     "EasyAnimateTransformer3DModel": {"in_channels": 4, "out_channels": 4, "patch_size": 2},
     "ErnieImageTransformer2DModel": {
         "in_channels": 4, "out_channels": 4, "hidden_size": 32, "ffn_hidden_size": 64, "text_in_dim": 32,
@@ -126,7 +120,6 @@ OWN = {
         "text_num_key_value_heads": 2, "text_intermediate_size": 64, "num_layerwise_text_blocks": 1,
         "num_refiner_text_blocks": 1,
     },
-    "LTXVideoTransformer3DModel": {"in_channels": 8, "out_channels": 8},
     "LTX2VideoTransformer3DModel": {
         "in_channels": 8, "out_channels": 8, "audio_in_channels": 8, "audio_out_channels": 8,
         "audio_num_attention_heads": 2, "audio_attention_head_dim": 16, "audio_cross_attention_dim": 32,
@@ -157,15 +150,12 @@ OWN = {
     "WanVACETransformer3DModel": {
         "in_channels": 4, "out_channels": 4, "vace_in_channels": 8, "vace_layers": (0, 1),
     },
-    "MotifVideoTransformer3DModel": {"in_channels": 4, "out_channels": 4},
-    "CosmosTransformer3DModel": {"in_channels": 4, "out_channels": 4},
     "HunyuanImageTransformer2DModel": {
         "in_channels": 4, "out_channels": 4, "rope_axes_dim": (8, 8), "patch_size": (2, 2),
     },
     "HunyuanVideo15Transformer3DModel": {
         "in_channels": 4, "out_channels": 4, "text_embed_2_dim": 16, "image_embed_dim": 16,
     },
-    "QwenImage21Transformer2DModel": {"in_channels": 8, "out_channels": 8},
     "BriaFibo2Transformer2DModel": {
         "in_channels": 4, "dim": 32, "n_heads": 2, "cap_feat_dim": 32, "injection_layer_ids": (0,),
         "perceiver_num_layers": 1, "axes_dims": (4, 6, 6), "min_num_gist_tokens": 4,

@@ -19,7 +19,7 @@ from diffusers import DiffusionPipeline
 from tokenizers import pre_tokenizers
 from torch import nn
 
-from entropy_lib.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from entropy_lib.errors import MissingExtraError, UnknownNameError
 
 SEED = 0
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
@@ -98,16 +98,6 @@ def build(
         raise MissingExtraError(f"{name!r} needs a package that is not installed: {reason}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def check_memory(name: str, gigabytes: float, available: float) -> None:
-    """Refuse random weights that do not fit, before any are made."""
-    if gigabytes > available:
-        raise InvalidInputError(
-            f"random weights of {name!r} take {gigabytes:.0f} GB, and there are {available:.0f} GB here; "
-            "give device='meta', which holds shapes alone (for counting parameters, layers and tokens), or "
-            "a smaller dtype"
-        )
 
 
 LETTERS = [chr(code) for code in range(33, 127)]
@@ -262,12 +252,8 @@ def _pipeline(kind: str, *, options: dict | None = None, **parts: Part | None) -
 
 
 def _stable(denoiser: Part, text_encoder: Part) -> Architecture:
-    """A Stable Diffusion."""
-    return _pipeline(
-        "StableDiffusionPipeline", unet=denoiser, vae=SD_VAE, text_encoder=text_encoder,
-        tokenizer=CLIP_TOKENIZER,
-        scheduler=DDIM, options=UNCHECKED,
-    )  # fmt: skip
+    parts = {"unet": denoiser, "vae": SD_VAE, "text_encoder": text_encoder, "tokenizer": CLIP_TOKENIZER}
+    return _pipeline("StableDiffusionPipeline", **parts, scheduler=DDIM, options=UNCHECKED)
 
 
 def _native(
@@ -371,10 +357,8 @@ ARCHITECTURES = {
         "HunyuanImagePipeline",
         part("HunyuanImageTransformer2DModel", num_layers=20, num_single_layers=40, text_embed_2_dim=1472),
         part("AutoencoderKLHunyuanImage", in_channels=3, out_channels=3, latent_channels=64,
-             layers_per_block=2,
-             block_out_channels=(128, 256, 512, 512, 1024, 1024), spatial_compression_ratio=32,
-             sample_size=384,
-             scaling_factor=0.75289),
+             layers_per_block=2, block_out_channels=(128, 256, 512, 512, 1024, 1024),
+             spatial_compression_ratio=32, sample_size=384, scaling_factor=0.75289),
         QWEN_VL, t5(d_model=1472, d_ff=3584, num_layers=12, num_heads=6, vocab_size=1510),
         guider=part("AdaptiveProjectedMixGuidance"),
     ),
@@ -395,15 +379,12 @@ ARCHITECTURES = {
     "hunyuan-dit": _native(
         "HunyuanDiTPipeline",
         part("HunyuanDiT2DModel", sample_size=128, in_channels=4, patch_size=2, hidden_size=1408,
-             num_layers=40,
-             mlp_ratio=4.3637),
+             num_layers=40, mlp_ratio=4.3637),
         XL_VAE, BERT, t5(d_model=2048, d_ff=5120, num_heads=32, vocab_size=250112),
         scheduler=part("DDPMScheduler"), options=UNCHECKED,
     ),
     "kolors": _native(
-        "KolorsPipeline",
-        Part("UNet2DConditionModel", SDXL_UNET | KOLORS),
-        XL_VAE, CHATGLM, scheduler=EULER,
+        "KolorsPipeline", Part("UNet2DConditionModel", SDXL_UNET | KOLORS), XL_VAE, CHATGLM, scheduler=EULER,
     ),
     "wan": _native(
         "WanPipeline", part("WanTransformer3DModel", num_layers=30, num_attention_heads=12, ffn_dim=8960),

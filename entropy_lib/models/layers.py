@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models.kernels import KernelCall, Run, visible_keys
-from entropy_lib.models.networks import COUNTED, Family, Recorded, bare, batch_of, config_of, family
-from entropy_lib.models.trace import (
-    Structure,
-    TracedCall,
-    attending,
-    forget,
-    said,
-    structure,
-    trace,
-    trace_at,
+from entropy_lib.models.networks import (
+    COUNTED,
+    Recorded,
+    bare,
+    batch_of,
+    config_of,
+    family,
+    named,
+    text_length,
 )
+from entropy_lib.models.trace import Structure, TracedCall, attending, said, structure, trace, trace_at
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline  # slow to import, and not needed to look into a model
@@ -171,21 +171,15 @@ def _structure(network: nn.Module) -> Structure:
     return structure(type(network), config_of(network))
 
 
-def layers_of_call(
-    network: nn.Module, args: tuple, kwargs: dict, frames: int | None = None
-) -> dict[str, LayerTokens]:
+def layers_of_call(network: nn.Module, given: dict, frames: int | None = None) -> dict[str, LayerTokens]:
     """The tokens of every self-attention layer in a call, by what the network does with its arguments."""
     known = family(network)
-    height, width = known.latent_size(args, kwargs)
-    text = known.text_length(args, kwargs) if known.text_tokens else 0
-    plain = layers_at(network, height, width, text, frames and 1)
-    if _shapes(args, kwargs, known) == _usual_shapes(
-        type(network), config_of(network), height, width, known.text_length(args, kwargs)
-    ):
+    size = known.latent_size(given)
+    plain = layers_at(network, *size, known.joint_text(given), frames and 1)
+    if _shapes(given) == _usual_shapes(type(network), config_of(network), *size, text_length(given)):
         return plain
-    made = _attending(network, args, kwargs)
-    strange = [name for name in made if name not in _structure(network).attention]
-    if strange:
+    made = _attending(network, given)
+    if strange := [name for name in made if name not in _structure(network).attention]:
         raise UnsupportedModelError(
             f"this call of {type(network).__name__} runs attention that a default call has not, the first "
             f"being {strange[0]!r} (as GLIGEN does for boxes): whether it is self-attention, and its T, is "
@@ -198,33 +192,28 @@ def layers_of_call(
 
 
 def training_of_call(
-    network: nn.Module, args: tuple, kwargs: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
+    network: nn.Module, given: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
 ) -> dict[str, LayerTokens]:
     """The tokens at training size of a call with the same text, boxes and, if `native` lacks them, frames."""
     known, plain = family(network), layers_at(network, *native[-2:])
-    text = known.text_length(args, kwargs) if known.text_tokens else 0
+    size, text = known.latent_size(given), known.joint_text(given)
     if len(native) == 3:
-        there = layers_at(network, *native[1:], text, native[0])
-        return {
-            name: replace(there[name], image=layer.image + there[name].keys - layer.keys)
-            for name, layer in layers.items()
-        }
-    size = known.latent_size(args, kwargs)
-    usual = layers_at(network, *size, text)
-    if known.layout in ("packed", "patches") or all(
-        layer.keys == usual[name].keys for name, layer in layers.items()
-    ):
-        return plain
-    given = dict(zip(known.parameters, args, strict=False)) | kwargs
-    there = Recorded(tree_map(bare, given), tuple(size), 0)
-    made = {name: call.keys for name, call in _attending(network, (), there.at(*native, 0)).items()}
-    if not set(layers) <= set(made):
+        plain = layers_at(network, *native[1:], text, native[0])
+        keys = {name: layer.keys for name, layer in plain.items()}
+    else:
+        usual = layers_at(network, *size, text)
+        as_usual = all(layer.keys == usual[name].keys for name, layer in layers.items())
+        if as_usual or known.layout in ("packed", "patches"):
+            return plain
+        there = Recorded(tree_map(bare, given), tuple(size), 0).at(*native, 0)
+        keys = {name: call.keys for name, call in _attending(network, there).items()}
+    if not set(layers) <= set(keys):
         raise UnsupportedModelError(
             f"how many tokens this call of {type(network).__name__} would have at its training size could "
             "not be found out"
         )
     return {
-        name: replace(plain[name], image=layer.image + made[name] - layer.keys)
+        name: replace(plain[name], image=layer.image + keys[name] - layer.keys)
         for name, layer in layers.items()
     }
 
@@ -233,7 +222,6 @@ def training_of_call(
 class CallTokens:
     """What the self-attention of one call of a network attends to, and what of it has come by."""
 
-    network: nn.Module | None = None
     # by what the network itself does with the arguments of the call
     layers: dict[str, LayerTokens] = field(default_factory=dict)
     training: dict[str, LayerTokens] = field(default_factory=dict)  # at the size that it was trained at
@@ -248,12 +236,12 @@ class CallTokens:
         cls, network: nn.Module, args: tuple, kwargs: dict, native: tuple[int, ...] | None = None
     ) -> "CallTokens":
         """Of the call that a network is about to get."""
-        size = family(network).latent_size(args, kwargs)
+        given = named(network, args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
-        layers = layers_of_call(network, args, kwargs, native[0] if len(native) == 3 else None)
-        batch = batch_of(args, kwargs)
-        training = training_of_call(network, args, kwargs, layers, native)
-        return cls(network, layers, training, size, batch, dict.fromkeys(layers, 0))
+        layers = layers_of_call(network, given, native[0] if len(native) == 3 else None)
+        training = training_of_call(network, given, layers, native)
+        size, unseen = family(network).latent_size(given), dict.fromkeys(layers, 0)
+        return cls(layers, training, size, batch_of(given), unseen)
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others.
@@ -304,10 +292,9 @@ class CallTokens:
 
     def check_ran(self, run: Run, layers: Collection[str], error: type[EntropyLibError]) -> None:
         """Refuse a call that left layers out because others stand in their place now."""
-        assert self.network is not None
         missed = [name for name in layers if name not in run.ran]
-        names = [name for name in missed if _submodule(self.network, name) is not run.station.watched[name]]
-        if names:
+        there = dict(run.station.network.named_modules()) if missed else {}
+        if names := [name for name in missed if there.get(name) is not run.station.watched[name]]:
             raise error(
                 f"{len(names)} of {len(layers)} patched attention layers did not run, the first being "
                 f"{names[0]!r}: they were replaced or bypassed after the patch or the probe was put in. Put "
@@ -339,13 +326,6 @@ def may_skip(module: nn.Module) -> bool:
     return any(hasattr(hook, "new_forward") for hook in hooks.values())
 
 
-def _submodule(network: nn.Module, name: str) -> nn.Module | None:
-    try:
-        return network.get_submodule(name)
-    except AttributeError:
-        return None
-
-
 def _has_lora(module: nn.Module) -> bool:
     """Whether a module has an adapter that is to act; merged ones are in the weights."""
     layers = [
@@ -358,29 +338,28 @@ def _has_lora(module: nn.Module) -> bool:
 def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
     known = structure(network_class, config).family
     with torch.device("meta"):
-        return _shapes((), known.inputs(dict(config), height, width, text, described=True), known)
+        return _shapes(known.inputs(dict(config), height, width, text, described=True))
 
 
-def _shapes(args: tuple, kwargs: dict, known: Family) -> dict[str, list]:
-    """The shapes of what a call hands over, batch aside, by parameter."""
-    given = dict(zip(known.parameters, args, strict=False)) | kwargs
+def _shapes(given: dict) -> dict[str, list]:
+    """Of what a call hands over, batch aside."""
     leaves = {
-        name: [leaf.shape[1:] for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+        name: [leaf.shape[1:] for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         for name, value in given.items()
     }
     return {name: shapes for name, shapes in leaves.items() if any(shapes)}
 
 
-def _attending(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, TracedCall]:
+def _attending(network: nn.Module, given: dict) -> dict[str, TracedCall]:
     """What the twin does with a call's arguments; nothing where it cannot take them."""
-    leaves, _ = tree_flatten((args, kwargs))
+    leaves = tree_leaves(given)
     shapes = tuple(_told(leaf) if isinstance(leaf, Tensor) else type(leaf) for leaf in leaves)
-    key = type(network), config_of(network), tuple(kwargs), shapes
+    key = type(network), config_of(network), tuple(given), shapes
     if key not in _TRACED_CALLS:
         if len(_TRACED_CALLS) > 64:
             _TRACED_CALLS.clear()
         try:
-            _TRACED_CALLS[key] = trace(*key[:2], kwargs, args)
+            _TRACED_CALLS[key] = trace(*key[:2], given)
         except Exception:  # networks raise whatever they like
             _TRACED_CALLS[key] = ()
     return attending(_TRACED_CALLS[key], _structure(network).attention)
@@ -398,8 +377,7 @@ _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 def forget_traces() -> None:
     """Look anew at every network, for how one is called has been learnt."""
-    forget()
-    for cached in (_layers, _usual_shapes):
+    for cached in (structure, _layers, _usual_shapes):
         cached.cache_clear()
     _TRACED_CALLS.clear()
 
@@ -437,17 +415,24 @@ def native_latent_size(model: DiffusionModel) -> tuple[int, int]:
 
     The first that says it: `latent_size` of a patch that is in place, the catalogue, the network's
     configuration, the size that the pipeline generates by default.
+
+    Raises:
+        InvalidInputError: where none says it; naming what to give.
     """
     network = known_denoiser(model)
     for attribute in (TRAINING_SIZE, NATIVE_SIZE):
         if hasattr(network, attribute):
             return getattr(network, attribute)[-2:]
-    known, side = family(network), getattr(model, "default_sample_size", None)
-    unsaid = not any(network.config.get(name) for name in ("sample_size", "sample_height"))
-    if unsaid and "img_ids" not in known.parameters and isinstance(side, int):
+    native, side = family(network).native_size(network.config), getattr(model, "default_sample_size", None)
+    if native is None and isinstance(side, int):
         in_pixels = "default_sample_size" in model.config  # as PRX has it, which registers it
         return (side // pixels_per_latent(model) if in_pixels else side,) * 2
-    return known.native_size(dict(network.config))
+    if native is None:
+        raise InvalidInputError(
+            "sample_size of the network's configuration is None, so the size that it was trained at is not "
+            "known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
+        )
+    return native
 
 
 SCALE_FACTORS = ("vae_scale_factor", "vae_scale_factor_spatial")  # the latter of pipelines of videos

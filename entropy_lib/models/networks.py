@@ -77,57 +77,39 @@ class Family:
         made = Arguments(parameters, layout, dict(config), height, width, text, masks, described, frames)
         return ({} if recorded is None else recorded.at(height, width, text)) | dict(made)
 
-    def native_size(self, config: Config) -> Size:
-        """Height and width in latent pixels at training size.
-
-        Raises:
-            InvalidInputError: where the configuration does not say; naming what to give.
-        """
+    def native_size(self, config: Config) -> Size | None:
+        """Height and width in latent pixels at training size; None where the configuration does not say."""
         size = config.get("sample_size")
         if size is None and config.get("sample_height") and config.get("sample_width"):
             size = config["sample_height"], config["sample_width"]
-        if size is None and "img_ids" in self.parameters:
-            size = FLUX_LIKE
         if size is None:
-            raise InvalidInputError(
-                "sample_size of the network's configuration is None, so the size that it was trained at is "
-                "not known; give `latent_size`, height and width in latent pixels, for example (64, 64)"
-            )
+            return FLUX_LIKE if "img_ids" in self.parameters else None
         return (size, size) if isinstance(size, int) else tuple(size)
 
-    def latent_size(self, args: tuple, kwargs: dict) -> Size:
-        """Height and width in latent pixels of a call: of the image that is generated."""
+    def latent_size(self, given: dict) -> Size:
+        """Height and width in latent pixels of a call (see `named`): of the image that is generated."""
         if self.layout == "last":
-            return tuple(sample_of(args, kwargs).shape[-3:-1])
+            return tuple(sample_of(given).shape[-3:-1])
         if not self.packed:
-            return tuple(sample_of(args, kwargs).shape[-2:])
+            return tuple(sample_of(given).shape[-2:])
         if self.layout == "row":
-            return self.given("height", args, kwargs), self.given("width", args, kwargs)
-        given = {name: self.given(name, args, kwargs) for name in PACKED}
-        shapes, places = (given["img_shapes"] or given["shape_list"], given["img_ids"])
+            return given.get("height"), given.get("width")
+        shapes, places = given.get("img_shapes") or given.get("shape_list"), given.get("img_ids")
         if shapes is not None:
-            return _of_shapes(shapes)
+            while isinstance(shapes[0], list | tuple):
+                shapes = shapes[0]
+            return 2 * shapes[-2], 2 * shapes[-1]
         if places is None:
-            places = given["position_ids"][self.text_length(args, kwargs) :]
+            places = given["position_ids"][text_length(given) :]
         places = places.reshape(-1, places.shape[-1])
         # FLUX Kontext counts images in the first column, its own first
         own = places[places[:, 0] == places[0, 0]]
         rows, columns = (own.amax(0)[1:3] + 1).int().tolist()
         return 2 * rows, 2 * columns
 
-    def text_length(self, args: tuple, kwargs: dict) -> int:
-        """Text tokens that a call brings."""
-        text = next((value for name in TEXTS if (value := self.given(name, args, kwargs)) is not None), None)
-        if isinstance(text, list) and isinstance(text[0], Tensor):
-            return max(len(each) for each in text)
-        return text.shape[1] if isinstance(text, Tensor) and text.ndim >= 3 else 0
-
-    def given(self, name: str, args: tuple, kwargs: dict) -> Any:
-        """What a call hands over as the named parameter; None where it does not."""
-        if name in kwargs or name not in self.parameters:
-            return kwargs.get(name)
-        place = list(self.parameters).index(name)
-        return args[place] if place < len(args) else None
+    def joint_text(self, given: dict) -> int:
+        """Text tokens of a call that join the self-attention."""
+        return text_length(given) if self.text_tokens else 0
 
 
 def family(network: nn.Module) -> Family:
@@ -219,9 +201,22 @@ def bare(value: Any) -> Any:
 RECORDED: dict[tuple, Recorded] = {}  # by class and configuration
 
 
-def sample_of(args: tuple, kwargs: dict) -> Tensor:
+def named(network: nn.Module, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """What a call hands over, by parameter."""
+    return dict(zip(parameters_of(type(network)), args, strict=False)) | kwargs
+
+
+def text_length(given: dict) -> int:
+    """Text tokens that a call brings."""
+    text = next((given[name] for name in TEXTS if given.get(name) is not None), None)
+    if isinstance(text, list) and isinstance(text[0], Tensor):
+        return max(len(each) for each in text)
+    return text.shape[1] if isinstance(text, Tensor) and text.ndim >= 3 else 0
+
+
+def sample_of(given: dict) -> Tensor:
     """The noisy images of a call; of a list of them the first."""
-    sample = _samples(args, kwargs)
+    sample = _samples(given)
     while isinstance(sample, list | tuple):
         sample = sample[0]
     if not isinstance(sample, Tensor):
@@ -231,14 +226,14 @@ def sample_of(args: tuple, kwargs: dict) -> Tensor:
     return sample
 
 
-def batch_of(args: tuple, kwargs: dict) -> int:
+def batch_of(given: dict) -> int:
     """Rows of a call; Z-Image takes a list of images, one for each."""
-    samples = _samples(args, kwargs)
-    return len(samples) if isinstance(samples, list | tuple) else len(sample_of(args, kwargs))
+    samples = _samples(given)
+    return len(samples) if isinstance(samples, list | tuple) else len(sample_of(given))
 
 
-def _samples(args: tuple, kwargs: dict) -> Any:
-    return args[0] if args else next((kwargs[name] for name in SAMPLES if name in kwargs), None)
+def _samples(given: dict) -> Any:
+    return next((given[name] for name in SAMPLES if name in given), None)
 
 
 def layouts(network_class: type, config: Config) -> Iterator[Family]:
@@ -278,9 +273,3 @@ def _fixed_text(config: Config) -> int | None:
 def parameters_of(network_class: type) -> Mapping[str, inspect.Parameter]:
     found = inspect.signature(network_class.forward).parameters
     return {name: each for name, each in found.items() if name != "self"}
-
-
-def _of_shapes(shapes: Any) -> Size:
-    while isinstance(shapes, list | tuple) and isinstance(shapes[0], list | tuple):
-        shapes = shapes[0]
-    return 2 * shapes[-2], 2 * shapes[-1]

@@ -29,17 +29,14 @@ def outline(model: str) -> nn.Module:
         WeightsError: when its configuration is not there.
     """
     if model in ARCHITECTURES:
-        known = ARCHITECTURES[model]
-        network = known.denoiser.build(tiny=False, device="meta")
-        height, width = (side // known.pixels for side in CATALOGUE[model].native_size)
-        note_native_size(network, (height, width))
-        return network
-    name, kind = _part(model, DENOISERS)
-    with torch.device("meta"):
-        network = kind.from_config(_config(model, f"{name}/config.json"))
-    if model in CATALOGUE and network.config.get("sample_size") is None:  # its pipeline says it, as PRX's
-        height, width = (side // _enlarging(model) for side in CATALOGUE[model].native_size)
-        note_native_size(network, (height, width))
+        network = ARCHITECTURES[model].denoiser.build(tiny=False, device="meta")
+    else:
+        name, kind = _part(model, DENOISERS)
+        with torch.device("meta"):
+            network = kind.from_config(_config(model, f"{name}/config.json"))
+    if model in CATALOGUE:  # a network may not say it, as PRX's, whose pipeline does
+        pixels = _enlarging(model)
+        note_native_size(network, tuple(side // pixels for side in CATALOGUE[model].native_size))
     return network
 
 
@@ -59,6 +56,8 @@ def outline_size(model: str) -> tuple[int, int]:
 
 def _enlarging(model: str) -> int:
     """Pixels for each latent pixel, along a side; 1 for a pipeline without a decoder."""
+    if model in ARCHITECTURES:
+        return ARCHITECTURES[model].pixels
     if not any(name in _config(model, "model_index.json") for name in DECODERS):
         return 1
     name, kind = _part(model, DECODERS)

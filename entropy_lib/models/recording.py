@@ -23,6 +23,7 @@ from entropy_lib.models.networks import (
     bare,
     config_of,
     family,
+    named,
     parameters_of,
     sample_of,
 )
@@ -72,13 +73,13 @@ def recording(network: nn.Module) -> Iterator[None]:
 
 
 def _recorded(network: nn.Module, args: tuple, kwargs: dict) -> Recorded:
-    given = dict(zip(parameters_of(type(network)), args, strict=False)) | kwargs
+    given = named(network, args, kwargs)
     text = given.get("encoder_hidden_states")
     length = text.shape[1] if isinstance(text, Tensor) and text.ndim == 3 else 0
     bared = Recorded(tree_map(bare, given), (0, 0), length)
     known = Family(parameters_of(type(network)), "packed" if bared.places else "image")
     try:
-        size, dimensions = known.latent_size(args, kwargs), sample_of(args, kwargs).ndim
+        size, dimensions = known.latent_size(given), sample_of(given).ndim
     except Exception as error:  # places in an order of their own
         raise UnsupportedModelError(
             f"{type(network).__name__} says where its tokens are in a way that is not known ({said(error)})"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from entropy_lib.models.layers import denoiser
-from entropy_lib.models.networks import family
+from entropy_lib.models.networks import named, parameters_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -102,12 +102,9 @@ def caller_of(network: nn.Module) -> Caller:
 
 def timestep_of(network: nn.Module, args: tuple, kwargs: dict) -> Tensor:
     """The timestep that a call hands to the network; NaN where it hands none."""
-    known = family(network)
-    for name in ("timestep", "t", "timestep_ratio"):
-        given = known.given(name, args, kwargs)
-        if given is not None:
-            return torch.as_tensor(given).flatten()[:1]
-    return torch.tensor([torch.nan])
+    given = named(network, args, kwargs)
+    said = (given[name] for name in ("timestep", "t", "timestep_ratio") if given.get(name) is not None)
+    return torch.as_tensor(next(said, torch.nan)).flatten()[:1]
 
 
 def listed(timestep: Tensor, schedule: Tensor | None) -> float | None:
@@ -137,7 +134,7 @@ def progress(network: nn.Module, args: tuple, kwargs: dict) -> float:
     if schedule is not None and entry is not None:
         entries = list(dict.fromkeys(schedule.tolist()))
         return entries.index(entry) / len(entries)
-    falls = "sample" in family(network).parameters or not given.is_floating_point()
+    falls = "sample" in parameters_of(type(network)) or not given.is_floating_point()
     return 1 - float(given) / TRAINING_TIMESTEPS if falls else math.nan
 
 

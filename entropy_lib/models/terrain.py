@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import linear, silu
 
 from entropy_lib.errors import WeightsError
 from entropy_lib.files import sha256
@@ -135,20 +136,15 @@ def _tensor(message: memoryview) -> tuple[str, Tensor]:
 def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Under the names of diffusers; difficulties, which ADM embeds as numbers, as a table of all hundred."""
     numbers = (torch.arange(DIFFICULTIES) / (DIFFICULTIES - 1)).unsqueeze(1)
-    hidden = torch.nn.functional.linear(
-        numbers, weights.pop("label_emb.0.weight"), weights.pop("label_emb.0.bias")
+    first, second = (
+        [weights.pop(f"label_emb.{place}.{kind}") for kind in ("weight", "bias")] for place in (0, 2)
     )
-    table = torch.nn.functional.linear(
-        torch.nn.functional.silu(hidden), weights.pop("label_emb.2.weight"), weights.pop("label_emb.2.bias")
-    )
+    table = linear(silu(linear(numbers, *first)), *second)
     found = {"class_embedding.weight": table}
     for name, each in weights.items():
-        found |= _attention(name, each) if ".qkv." in name else {_name(name): _flat(name, each)}
+        flat = each.flatten(1) if "proj_out.weight" in name else each
+        found |= _attention(name, each) if ".qkv." in name else {_name(name): flat}
     return found
-
-
-def _flat(name: str, each: Tensor) -> Tensor:
-    return each.flatten(1) if "proj_out.weight" in name else each
 
 
 def _attention(name: str, each: Tensor) -> dict[str, Tensor]:

@@ -65,19 +65,9 @@ class Structure:
     size: tuple[int, int]
 
 
+@lru_cache(maxsize=64)
 def structure(network_class: type, config: tuple) -> Structure:
     """What a network of this class and configuration is made of."""
-    with _LOCK:
-        return _structure(network_class, config)
-
-
-def forget() -> None:
-    """Look anew at every network, for how one is called has been learnt; see `layers.forget_traces`."""
-    _structure.cache_clear()
-
-
-@lru_cache(maxsize=64)
-def _structure(network_class: type, config: tuple) -> Structure:
     failures = {}  # each once, in order
     for family in layouts(network_class, dict(config)):
         try:
@@ -98,7 +88,9 @@ def said(error: Exception) -> str:
 
 def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     text = family.text_tokens or 1
-    height, width = _reference(family, dict(config))
+    # native, or rounded up so that levels halve without a remainder
+    sides = family.native_size(dict(config)) or (SOME, SOME)
+    height, width = (1 << (max(side, 1) - 1).bit_length() for side in sides)
     base = _by_module(trace_at(network_class, config, family, height, width, text))
     wide, ratio = _at_another_size(network_class, config, family, height, width, text)
     try:
@@ -116,29 +108,19 @@ def _compare(network_class: type, config: tuple, family: Family) -> Structure:
     return Structure(family if joint else replace(family, text_tokens=0), found, (height, width))
 
 
-def _reference(family: Family, config: dict) -> tuple[int, int]:
-    """A size to compare at: native, rounded up so that levels halve without a remainder."""
-    try:
-        size = family.native_size(config)
-    except Exception:  # not known, and not needed here
-        size = (SOME, SOME)
-    return tuple(1 << (max(side, 1) - 1).bit_length() for side in size)
-
-
 def _at_another_size(
     network_class: type, config: tuple, family: Family, height: int, width: int, text: int
 ) -> tuple[dict[str, list[TracedCall]], float]:
     """Calls at another size that the network takes, and its area over the one given."""
     others = ((height, 2 * width), (height, width // 2), (2 * height, 2 * width), (height // 2, width // 2))
-    failure: Exception | None = None
+    failures = []
     for rows, columns in others:
         try:
-            calls = _by_module(trace_at(network_class, config, family, rows, columns, text))
+            calls = trace_at(network_class, config, family, rows, columns, text)
+            return _by_module(calls), rows * columns / (height * width)
         except Exception as error:  # a network with an end to its positions, or of square images only
-            failure = error
-        else:
-            return calls, rows * columns / (height * width)
-    raise failure or ValueError("no other size")
+            failures.append(error)
+    raise failures[-1]
 
 
 def _attention(
@@ -181,11 +163,11 @@ def trace_at(
 ) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass at a size in latent pixels, with so much text."""
     inputs = family.inputs(dict(config), height, width, text, described=True, frames=frames)
-    batch = batch_of((), inputs)  # a call that was recorded may have one of several rows
+    batch = batch_of(inputs)  # a call that was recorded may have one of several rows
     return tuple(replace(call, rows=call.rows // batch) for call in trace(network_class, config, inputs))
 
 
-def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = ()) -> tuple[TracedCall, ...]:
+def trace(network_class: type, config: tuple, inputs: dict) -> tuple[TracedCall, ...]:
     """Every kernel call of one forward pass, of whose arguments small ones alone are computed with."""
     # not before there is a network of diffusers
     from diffusers.models.attention_dispatch import attention_backend
@@ -195,7 +177,7 @@ def trace(network_class: type, config: tuple, inputs: Any, positional: tuple = (
         recorder, weightless = _Recorder(), Weightless()
         recorder.joined, recorder.layers = weightless.joined, tuple(name for name, _ in twin.named_modules())
         with listening(twin, recorder), weightless:
-            twin(*tree_map(bare, positional), **tree_map(bare, inputs))
+            twin(**tree_map(bare, inputs))
     return tuple(recorder.calls)
 
 

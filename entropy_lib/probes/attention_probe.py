@@ -17,9 +17,8 @@ from entropy_lib.models.kernels import Run
 from entropy_lib.models.layers import DiffusionModel
 from entropy_lib.probes.watcher import AttentionCall, AttentionWatcher, LayerStep
 
-SMALL = (
-    1 << 18
-)  # numbers of the keys of a call that is kept until its network is done, to be measured with others
+# numbers of the keys of a call that is kept until its network is done, to be measured with others
+SMALL = 1 << 18
 PLACE = ("layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep")
 PARTS = ("branch", "image", "head")  # what the sums of one layer at one step are kept apart by
 ORDER = ("image", "step", "layer", "height", "width", "branch", "head")
@@ -142,7 +141,10 @@ class AttentionProbe(AttentionWatcher):
         tables = [self._part(place) for place in self._sums if place.call.step not in dropped]
         if not tables:
             return pd.DataFrame(columns=columns)
-        return self._in_order(pd.concat(tables, ignore_index=True))[columns]
+        rank = {name: number for number, name in enumerate(self.layers)}  # in the order of execution
+        ranked = {"key": lambda column: column.map(rank) if column.name == "layer" else column}
+        table = pd.concat(tables).sort_values(list(ORDER), **ranked, kind="stable", ignore_index=True)
+        return table[columns]
 
     def _skipped(self) -> str:
         """Which layers attended at how many steps."""
@@ -166,9 +168,3 @@ class AttentionProbe(AttentionWatcher):
         at = {name: getattr(place, name) for name in PLACE[:-2]}
         at |= {"step": call.step, "timestep": call.timestep}
         return index.to_frame(index=False).assign(**at, rows=count, **self.columns(place, mean))
-
-    def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Images and steps in the order of time, layers in that of execution."""
-        rank = {name: number for number, name in enumerate(self.layers)}
-        ranked = {"key": lambda column: column.map(rank) if column.name == "layer" else column}
-        return table.sort_values(list(ORDER), **ranked, kind="stable", ignore_index=True)

@@ -18,6 +18,7 @@ Example:
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,19 +44,15 @@ SAME = 0.01  # by how much two runs on a GPU, whose sums come in any order, may 
 Images = np.ndarray | Tensor  # [image, ...], of any range
 
 
+@dataclass(eq=False)
 class Ablation(Listener):
     """Disables the self-attention of some layers while it listens; see `ablated`."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        intervention: str,
-        layers: Sequence[str],
-        heads: Sequence[int] | None,
-        native: tuple[int, int],
-    ):
-        self.network, self.layers, self.native = network, layers, native
-        self.intervention, self.heads = intervention, heads
+    network: nn.Module
+    intervention: str
+    native: tuple[int, int]
+    layers: Sequence[str]
+    heads: Sequence[int] | None = None
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the network: what its layers will attend to."""
@@ -93,10 +90,8 @@ class Ablation(Listener):
 
     def _kept(self, call: KernelCall) -> Tensor:
         """0 for the heads that are disabled, 1 for others: `[1, head, 1, 1]`."""
-        kept = torch.zeros(call.query.shape[1], device=call.query.device)
-        if self.heads is not None:
-            kept = torch.ones_like(kept)
-            kept[list(self.heads)] = 0
+        kept = torch.ones(call.query.shape[1], device=call.query.device)
+        kept[slice(None) if self.heads is None else list(self.heads)] = 0
         return kept[None, :, None, None]
 
 
@@ -138,8 +133,9 @@ def ablated(
     native = native_latent_size(model) if latent_size is None else check_latent_size(latent_size)
     names = select_layers(list(training_tokens(network, native)), layers)
     for name in names if heads is not None else []:
-        _check_heads(name, heads, _heads(network, name))
-    listener = Ablation(network, intervention, names, heads, native)
+        if not heads or not set(heads) <= set(range(there := _heads(network, name))):
+            raise InvalidInputError(f"heads is {list(heads)}; {name!r} has heads 0 to {there - 1}")
+    listener = Ablation(network, intervention, native, names, heads)
     listen(network, listener)
     try:
         yield model
@@ -235,12 +231,9 @@ def branch_over_stream(
         for name in names:
             block, module = network.get_submodule(name.rpartition(".")[0]), network.get_submodule(name)
             own = module if getattr(module, "residual_connection", False) else block
-            hooks = _hooks(name, streams, found)
-            for handle in (
-                own.register_forward_pre_hook(hooks[0], with_kwargs=True),
-                module.register_forward_hook(hooks[1]),
-            ):
-                stack.callback(handle.remove)
+            before, after = _hooks(name, streams, found)
+            stack.callback(own.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(after).remove)
         stack.callback(forget_compiled)
         forget_compiled()
         generate()
@@ -271,23 +264,20 @@ def _hooks(name: str, streams: dict[str, Tensor], found: dict[str, list[float]])
     return before, after
 
 
+@dataclass(eq=False)
 class FirstOrder(Ablation):
     """Weights of 1 on what attention gives, by which outputs are differentiated; see `first_order`."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[str], native: tuple[int, int]):
-        super().__init__(network, "removed", layers, None, native)
-        self.kept: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
-        """Keep the weight that stands at a layer."""
-        change = super().change(run, layer, call)
-        if change is not None and isinstance(change.kept, Tensor):
-            self.kept[layer] = change.kept
-        return change
-
-    def _kept(self, call: KernelCall) -> Tensor:
-        """1 for each row of the batch."""
-        return torch.ones(len(call.query), 1, 1, 1, device=call.query.device, requires_grad=True)
+        """Put a weight for each row of the batch at a layer, and note it."""
+        if not run.notes[id(self)][1][layer]:
+            return None
+        rows = len(call.query)
+        weight = torch.ones(rows, 1, 1, 1, device=call.query.device, requires_grad=True)
+        self.weights[layer] = weight
+        return Change(kept=weight)
 
 
 def first_order(
@@ -316,29 +306,27 @@ def first_order(
     """
     network, native = sole_denoiser(model), native_latent_size(model)
     names = select_layers(list(training_tokens(network, native)), layers)
-    listener, found = FirstOrder(network, names, native), {name: [] for name in names}
+    listener, found = FirstOrder(network, "removed", native, names), {name: [] for name in names}
     generator = torch.Generator().manual_seed(seed)
 
     def before(*_: Any) -> None:
-        listener.kept.clear()
+        listener.weights.clear()
         torch.set_grad_enabled(True)
 
     def after(module: nn.Module, args: tuple, output: Any) -> None:
         values = output if isinstance(output, Tensor) else output[0]
-        weights = torch.randn(values.shape, generator=generator).to(values)
-        slopes = torch.autograd.grad((values * weights).sum(), list(listener.kept.values()))
+        random = torch.randn(values.shape, generator=generator).to(values)
+        slopes = torch.autograd.grad((values * random).sum(), list(listener.weights.values()))
         torch.set_grad_enabled(False)
         spread = values.detach().float().flatten(1).var(1, correction=0) * values[0].numel()
-        for name, slope in zip(listener.kept, slopes, strict=True):
+        for name, slope in zip(listener.weights, slopes, strict=True):
             found[name] += (slope.flatten().float().square() / spread).tolist()
 
     with ExitStack() as stack, torch.no_grad():
-        listen(network, listener)
+        stack.callback(network.register_forward_pre_hook(before).remove)
+        stack.callback(network.register_forward_hook(after).remove)
         stack.callback(leave, network, listener)
-        for handle in (network.register_forward_pre_hook(before), network.register_forward_hook(after)):
-            stack.callback(handle.remove)
-        stack.callback(forget_compiled)
-        forget_compiled()
+        listen(network, listener)
         generate()
     return _means(found, "first_order") ** 0.5
 
@@ -366,11 +354,6 @@ def _heads(network: nn.Module, name: str) -> int:
     if not isinstance(heads, int):
         raise InvalidInputError(f"{name!r} does not say how many heads it has; disable whole layers")
     return heads
-
-
-def _check_heads(name: str, heads: Sequence[int], there: int) -> None:
-    if not heads or not set(heads) <= set(range(there)):
-        raise InvalidInputError(f"heads is {list(heads)}; {name!r} has heads 0 to {there - 1}")
 
 
 def _checked(images: Images) -> np.ndarray:

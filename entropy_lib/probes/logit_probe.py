@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
@@ -70,12 +69,16 @@ class LogitProbe(AttentionProbe):
         latent_size: tuple[int, int] | None = None,
     ):
         super().__init__(model, rows, layers, per_image=per_image, latent_size=latent_size)
+        # of each layer and N: sums of sorted rows, each in its own standard deviations, and how many
         self._quantiles: dict[tuple[str, int], tuple[Tensor, int]] = {}
 
     def statistics(self, call: AttentionCall, rows: Tensor) -> dict[str, Tensor]:
         """The shape of each row of logits; its sorted values go to the quantiles of the layer."""
         logits = call.scale * (rows.double() @ call.key.double().mT)
-        self._add_quantiles((call.place.layer, call.place.tokens), logits)
+        ordered = standardised(logits).flatten(0, -2).sort(-1).values
+        place = call.place.layer, call.place.tokens
+        total, count = self._quantiles.get(place, (0.0, 0))
+        self._quantiles[place] = (total + ordered.sum(0).cpu(), count + len(ordered))
         return row_statistics(logits, (call.place.height, call.place.width))
 
     def columns(self, place: LayerStep, mean: pd.DataFrame) -> dict[str, pd.Series]:
@@ -96,12 +99,6 @@ class LogitProbe(AttentionProbe):
             "expected_maximum": pd.Series(expected_maximum(tokens), mean.index),
             "effective_tokens": tokens / mean.variance_inflation,
         }
-
-    def _add_quantiles(self, place: tuple[str, int], logits: Float[Tensor, "batch head row key"]) -> None:
-        """Sum the sorted rows, each in its own standard deviations."""
-        ordered = standardised(logits).flatten(0, -2).sort(-1).values
-        total, count = self._quantiles.get(place, (0.0, 0))
-        self._quantiles[place] = (total + ordered.sum(0).cpu(), count + len(ordered))
 
     def quantiles(self) -> pd.DataFrame:
         """Data of QQ plots: for each layer and N, mean quantiles of a row in its own standard deviations.

@@ -27,7 +27,7 @@ from entropy_lib.models.layers import (
     sole_denoiser,
     training_tokens,
 )
-from entropy_lib.models.networks import sample_of
+from entropy_lib.models.networks import named, sample_of
 from entropy_lib.models.runs import Caller, caller_of, timestep_of
 from entropy_lib.probes.denoiser_call import DenoiserCall, DenoiserCallTracker, check_turns
 
@@ -127,11 +127,13 @@ class AttentionWatcher(Listener):
         caller = caller_of(self.network)
         if caller.pipeline is None and self.model is not self.network:
             caller = Caller(self.model)
-        given = (*args, *kwargs.values())
-        texts = [each for each in given if isinstance(each, list) or 1 < getattr(each, "ndim", 0) < 4]
+        given = named(self.network, args, kwargs)
+        texts = [
+            each for each in given.values() if isinstance(each, list) or 1 < getattr(each, "ndim", 0) < 4
+        ]
         timestep, tokens = timestep_of(self.network, args, kwargs), self._tokens
         self._call = self._tracker.advance(caller, tokens.batch, timestep, tokens.latent_size, texts)
-        check_turns(caller, sample_of(args, kwargs), self._call.images)
+        check_turns(caller, sample_of(given), self._call.images)
         self._attended = set()
 
     def again(self, run: Run, args: tuple, kwargs: dict) -> None:

@@ -11,12 +11,12 @@ Example:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from entropy_lib.entropy import exact_entropy, fraction_of_change_removed
-from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Domain, Numbers, pointwise
+from entropy_lib.entropy.arguments import SEVERAL, SPREAD, TOKENS, Numbers, pointwise
 from entropy_lib.errors import InvalidInputError
 from entropy_lib.scaling.rules import Rule, rule, rule_list
 
@@ -64,7 +64,14 @@ def predicted_share(
         >>> predicted_share("paper", np.array([1024, 9216]), 4096, 1.0).round(3)
         array([0.06, 0.06])
     """
-    return _under(scale_rule, fraction_of_change_removed, tokens, training_tokens, logit_std, TOKENS)
+    chosen = rule(scale_rule)
+
+    def share(count: float, training: float, spread: float) -> float:
+        factor = factor_or_nan(chosen, count, training)
+        return math.nan if math.isnan(factor) else fraction_of_change_removed(count, training, spread, factor)
+
+    given = {"tokens": (tokens, TOKENS), "training_tokens": (training_tokens, TOKENS)}
+    return pointwise(share, **given, logit_std=(logit_std, SPREAD))
 
 
 def predicted_slope(
@@ -87,30 +94,12 @@ def predicted_slope(
         factor = factor_or_nan(chosen, count, training)
         return math.nan if math.isnan(factor) else exact_entropy(count, factor * spread)
 
-    def slope(count: float, training: float, spread: float, _: float) -> float:
+    def slope(count: float, training: float, spread: float) -> float:
         above, below = (entropy(count * math.exp(step), training, spread) for step in (STEP, -STEP))
         return (above - below) / (2 * STEP)
 
-    return _under(chosen, slope, tokens, training_tokens, logit_std, SEVERAL)
-
-
-def _under(
-    scale_rule: str | Rule,
-    law: Callable[[float, float, float, float], float],
-    tokens: Numbers,
-    training_tokens: Numbers,
-    logit_std: Numbers,
-    counts: Domain,
-) -> Numbers:
-    """A law of N, T, b and the rule's factor; NaN where the rule has none."""
-    chosen = rule(scale_rule)
-
-    def value(count: float, training: float, spread: float) -> float:
-        factor = factor_or_nan(chosen, count, training)
-        return math.nan if math.isnan(factor) else law(count, training, spread, factor)
-
-    given = {"tokens": (tokens, counts), "training_tokens": (training_tokens, TOKENS)}
-    return pointwise(value, **given, logit_std=(logit_std, SPREAD))
+    given = {"tokens": (tokens, SEVERAL), "training_tokens": (training_tokens, TOKENS)}
+    return pointwise(slope, **given, logit_std=(logit_std, SPREAD))
 
 
 def factor_or_nan(scale_rule: Rule, tokens: float, training_tokens: float) -> float:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import entropy_lib as el
-from entropy_lib.errors import InvalidInputError, UnknownNameError, WeightsError
+from entropy_lib.errors import InvalidInputError, WeightsError
 from entropy_lib.files import DATA, replacing
+from entropy_lib.models import catalogue
 from entropy_lib.models.architectures import ARCHITECTURES, build
 from entropy_lib.models.catalogue import (
     entry,
@@ -19,6 +20,7 @@ from entropy_lib.models.catalogue import (
     sampling_defaults,
 )
 from entropy_lib.models.checksums import verify
+from entropy_lib.models.padding import padding_of
 
 
 def test_the_embedded_model_is_a_stable_diffusion_pipeline(pipe):
@@ -45,6 +47,7 @@ def test_the_catalogue_is_data_that_imports_no_diffusers():
 
 def test_the_catalogue_knows_the_embedded_model(pipe):
     known = entry("mini")
+    assert recognise(pipe) == "mini"
     assert round(sum(p.numel() for p in pipe.unet.parameters()) / 1e6, 2) == known.parameters
     assert set(el.training_tokens(pipe).values()) == set(known.training_tokens)
 
@@ -73,37 +76,27 @@ def test_a_control_has_another_denoiser_and_the_other_parts_of_mini(pipe, name, 
     for part in ("vae", "text_encoder"):
         own, other = getattr(control, part).state_dict(), getattr(pipe, part).state_dict()
         assert all(torch.equal(own[key], other[key]) for key in other), part
-    assert {module.padding_mode for module in convolutions(control.unet)} == {padding}
-    assert {module.padding_mode for module in convolutions(control.vae)} == {"zeros"}
+    assert set(padding_of(control.unet).values()) == {padding}
+    assert set(padding_of(control.vae).values()) == {"zeros"}
     assert not torch.equal(control.unet.conv_in.weight, pipe.unet.conv_in.weight)
     assert control.scheduler.config == pipe.scheduler.config
     assert set(el.training_tokens(control).values()) == set(entry("mini").training_tokens)
 
 
-def convolutions(model):
-    return [
-        each for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)
-    ]
-
-
 def test_a_control_is_drawn_with_its_padding():
     control = el.load("mini-circular", device="cpu", dtype="float32")
-    latents, states = (
-        torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)),
-        torch.zeros(1, 32, 192),
-    )
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    options = {"timestep": torch.tensor(500), "encoder_hidden_states": torch.zeros(1, 32, 192)}
     with torch.no_grad():
-        moved = control.unet(latents.roll(4, -1), torch.tensor(500), states).sample
-        assert torch.allclose(
-            moved, control.unet(latents, torch.tensor(500), states).sample.roll(4, -1), atol=1e-4
-        )
+        moved = control.unet(latents.roll(4, -1), **options).sample
+        assert torch.allclose(moved, control.unet(latents, **options).sample.roll(4, -1), atol=1e-4)
 
 
 def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monkeypatch):
     for name in ("mini", "mini-weak"):
         (tmp_path / name).mkdir()
         shutil.copy(DATA / name / "SHA256SUMS", tmp_path / name)
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     before = revision("mini-weak"), revision("mini")
     assert before[0] != before[1]
     with open(tmp_path / "mini" / "SHA256SUMS", "a") as file:
@@ -115,29 +108,10 @@ def test_the_revision_of_a_control_knows_the_parts_that_it_shares(tmp_path, monk
 def test_a_control_is_checked_with_the_parts_that_it_shares(tmp_path, monkeypatch, harmed):
     for name in ("mini", "mini-weak"):
         shutil.copytree(DATA / name, tmp_path / name)
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     next((tmp_path / harmed).rglob("unet/*.safetensors")).unlink()
     with pytest.raises(WeightsError, match=f"safetensors of the model in '{harmed}' is missing"):
         el.load("mini-weak")
-
-
-@pytest.mark.parametrize(
-    ("argument", "near"), [({"model": "minni"}, "mini"), ({"dtype": "float23"}, "float32")]
-)
-def test_unknown_names_suggest_the_nearest(argument, near):
-    with pytest.raises(UnknownNameError, match=f"did you mean '{near}'"):
-        el.load(**argument)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_cuda_asked_for_and_absent():
-    with pytest.raises(ValueError, match="no CUDA device here; use device='cpu'"):
-        el.load("mini", device="cuda")
-
-
-def test_an_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="device is 'gpu'"):
-        el.load("mini", device="gpu")
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -156,7 +130,7 @@ def test_harmed_weights_are_named(tmp_path, harm):
 
 
 def test_an_embedded_model_that_is_not_there_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     with pytest.raises(WeightsError, match="data/mini is missing; restore it with `git checkout"):
         el.load("mini")
 
@@ -171,7 +145,7 @@ def test_a_damaged_list_of_checksums_is_named(tmp_path, content):
 def test_an_embedded_model_must_have_its_checksums(tmp_path, monkeypatch):
     shutil.copytree(DATA / "mini", tmp_path / "mini")
     (tmp_path / "mini" / "SHA256SUMS").unlink()
-    monkeypatch.setattr("entropy_lib.models.catalogue.DATA", tmp_path)
+    monkeypatch.setattr(catalogue, "DATA", tmp_path)
     with pytest.raises(WeightsError, match=r"SHA256SUMS .* is missing: restore it"):
         el.load("mini")
 
@@ -180,18 +154,12 @@ NO_MODEL = "give a name of the catalogue"
 NO_DEVICE = "device is .*(allowed are|use device=)"
 BAD_LOADS = [
     ({"model": None}, NO_MODEL),
-    ({"model": ""}, NO_MODEL),
     ({"model": "  "}, NO_MODEL),
-    ({"model": 3}, NO_MODEL),
-    ({"model": ["mini"]}, NO_MODEL),
     ({"model": b"mini"}, NO_MODEL),
-    ({"model": "mini "}, "did you mean 'mini'"),
     ({"model": "sd21-bas"}, "did you mean 'sd21-base'"),
     ({"model": "."}, "without model_index.json"),
-    ({"model": "~"}, "without model_index.json"),
     ({"model": "/no/such/folder"}, "no folder that is there"),
     ({"model": "./missing"}, "no folder that is there"),
-    ({"model": "../missing"}, "no folder that is there"),
     ({"model": "missing/"}, "no folder that is there"),
     ({"model": "a/b/c"}, "no folder that is there"),
     ({"model": "own er/name"}, "no folder that is there"),
@@ -200,18 +168,14 @@ BAD_LOADS = [
     ({"model": "sd15", "revision": ""}, "revision is ''"),
     ({"model": "sd15", "revision": 3}, "revision is 3"),
     ({"device": None}, NO_DEVICE),
-    ({"device": ""}, NO_DEVICE),
     ({"device": "gpu"}, NO_DEVICE),
-    ({"device": 0}, NO_DEVICE),
     ({"device": "cuda:99"}, NO_DEVICE),
     ({"device": "xpu"}, NO_DEVICE),
     ({"device": "meta"}, "random_weights=True only"),
     ({"device": torch.device("meta")}, "random_weights=True only"),
     ({"dtype": None}, "unknown dtype"),
-    ({"dtype": ""}, "unknown dtype"),
     ({"dtype": "float64"}, "unknown dtype"),
-    ({"dtype": torch.int8}, "unknown dtype"),
-    ({"dtype": ["float32"]}, "unknown dtype"),
+    ({"dtype": "float23"}, "did you mean 'float32'"),
     ({"random_weights": True, "model": "mini"}, "unknown architecture"),
     ({"random_weights": True, "model": "nothing"}, "unknown model"),
     ({"random_weights": True, "model": "sd15", "dtype": "half"}, "unknown dtype"),
@@ -220,12 +184,8 @@ BAD_LOADS = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD_LOADS, ids=str)
 def test_what_cannot_be_loaded_is_refused_before_any_work(monkeypatch, changes, message):
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue._from_pretrained", lambda *_, **__: pytest.fail("weights were read")
-    )
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue.verify", lambda *_, **__: pytest.fail("weights were read")
-    )
+    for reading in ("_from_pretrained", "verify"):
+        monkeypatch.setattr(catalogue, reading, lambda *_, **__: pytest.fail("weights were read"))
     with pytest.raises(InvalidInputError, match=message):
         el.load(**({"model": "mini"} | changes))
 
@@ -248,10 +208,6 @@ def test_a_model_is_recognised_by_its_configuration(name):
     pipe = type(known.pipeline, (), {"transformer": network})()
     assert recognise(pipe) == name
     assert sampling_defaults(pipe) == (known.steps, known.guidance)
-
-
-def test_the_embedded_model_is_recognised(pipe):
-    assert recognise(pipe) == "mini"
 
 
 @pytest.mark.parametrize(

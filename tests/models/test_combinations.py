@@ -8,7 +8,6 @@ images are compared with those of a pipeline without the addition. Nothing may b
 
 import warnings
 from contextlib import contextmanager, nullcontext
-from functools import reduce
 from types import SimpleNamespace
 
 import accelerate
@@ -65,12 +64,11 @@ def call(pipe, **options):
     ).images
 
 
-def with_processors(kind):
-    def prepare(pipe):
-        denoiser(pipe).set_attn_processor(kind())
-        return pipe
+# Each prepares a pipeline: changes it in place, or makes another one of it.
 
-    return prepare
+
+def with_processors(kind):
+    return lambda pipe: denoiser(pipe).set_attn_processor(kind())
 
 
 def xformers(pipe):
@@ -80,36 +78,20 @@ def xformers(pipe):
         return ((query @ key.mT) * (scale or query.shape[-1] ** -0.5)).softmax(-1) @ value
 
     attention_processor.xformers = SimpleNamespace(ops=SimpleNamespace(memory_efficient_attention=kernel))
-    return with_processors(attention_processor.XFormersAttnProcessor)(pipe)
-
-
-def sliced(pipe):
-    pipe.enable_attention_slicing()
-    return pipe
+    denoiser(pipe).set_attn_processor(attention_processor.XFormersAttnProcessor())
 
 
 def fused(pipe):
     denoiser(pipe).fuse_qkv_projections()
-    return pipe
 
 
 def backend(name):
-    def prepare(pipe):
-        denoiser(pipe).set_attention_backend(name)
-        return pipe
-
-    return prepare
-
-
-def offloaded(pipe):
-    accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
-    return pipe
+    return lambda pipe: denoiser(pipe).set_attention_backend(name)
 
 
 def lora(pipe, seed=3):
     torch.manual_seed(seed)
     denoiser(pipe).add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
-    return pipe
 
 
 def ip_adapter(pipe):
@@ -122,7 +104,6 @@ def ip_adapter(pipe):
     weights = {name: torch.randn(shape) for name, shape in zip(names, shapes, strict=True)}
     pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": weights}])
     pipe.image_encoder = True  # the embeddings below stand for its output
-    return pipe
 
 
 def controlnet(pipe):
@@ -130,19 +111,15 @@ def controlnet(pipe):
     control = diffusers.ControlNetModel.from_unet(
         pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16)
     )
-    parts = {key: value for key, value in pipe.components.items() if key not in ("image_encoder",)}
-    return diffusers.StableDiffusionControlNetPipeline(
-        **parts, controlnet=control, requires_safety_checker=False
-    )
+    return other_pipeline("StableDiffusionControlNetPipeline", controlnet=control)(pipe)
 
 
 def other_pipeline(name, **options):
     def prepare(pipe):
         parts = {key: value for key, value in pipe.components.items() if value is not None}
         checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        return getattr(diffusers, name)(
-            **parts, **(checker if hasattr(pipe, "safety_checker") else {}), **options
-        )
+        own = checker if hasattr(pipe, "safety_checker") else {}
+        return getattr(diffusers, name)(**parts, **own, **options)
 
     return prepare
 
@@ -150,13 +127,8 @@ def other_pipeline(name, **options):
 def scheduler(name, **options):
     def prepare(pipe):
         pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
-        return pipe
 
     return prepare
-
-
-def unchanged(pipe):
-    return pipe
 
 
 def changed(**config):
@@ -166,32 +138,29 @@ def changed(**config):
         network = denoiser(pipe)
         own = {key: value for key, value in network.config.items() if not key.startswith("_")}
         torch.manual_seed(6)
-        setattr(
-            pipe,
-            "unet" if hasattr(pipe, "unet") else "transformer",
-            type(network).from_config(own | config).eval(),
-        )
-        return pipe
+        part = "unet" if hasattr(pipe, "unet") else "transformer"
+        setattr(pipe, part, type(network).from_config(own | config).eval())
 
     return prepare
 
 
 def both(*preparations):
-    return lambda pipe: reduce(lambda made, prepare: prepare(made), preparations, pipe)
-
-
-def cached(make):
-    """A deeper network with a cache; `make` is given what diffusers exports."""
-
     def prepare(pipe):
-        pipe = changed(num_layers=2, num_single_layers=2)(pipe)
-        pipe.transformer.enable_cache(make(diffusers))
+        for each in preparations:
+            made = each(pipe)
+            pipe = made if isinstance(made, diffusers.DiffusionPipeline) else pipe
         return pipe
 
     return prepare
 
 
-def faster_cache(pipe, attention_timesteps=(-1, 1001)):
+def cached(config):
+    """A deeper network with a cache."""
+    deeper = changed(num_layers=2, num_single_layers=2)
+    return both(deeper, lambda pipe: pipe.transformer.enable_cache(config))
+
+
+def faster_cache(attention_timesteps):
     config = diffusers.FasterCacheConfig(
         spatial_attention_block_skip_range=3, spatial_attention_timestep_skip_range=attention_timesteps,
         unconditional_batch_skip_range=2, unconditional_batch_timestep_skip_range=(-1, 1001),
@@ -201,13 +170,7 @@ def faster_cache(pipe, attention_timesteps=(-1, 1001)):
             "hidden_states", "encoder_hidden_states", "timestep", "pooled_projections"
         ),
     )  # fmt: skip
-    diffusers.hooks.apply_faster_cache(pipe.transformer, config)
-    return pipe
-
-
-def unconditional_skipped(pipe):
-    """Every layer attends at every step, but at some for the conditional half of the batch alone."""
-    return faster_cache(pipe, attention_timesteps=(-1, 0))
+    return lambda pipe: diffusers.hooks.apply_faster_cache(pipe.transformer, config)
 
 
 class SharedAttention(attention_processor.AttnProcessor2_0):
@@ -222,30 +185,15 @@ class SharedAttention(attention_processor.AttnProcessor2_0):
         )
 
 
-def merged(pipe):
-    tomesd.apply_patch(pipe, ratio=0.5, use_rand=False)
-    return pipe
-
-
 def deep_cache(pipe):
     pipe.deep_cache = DeepCacheSDHelper(pipe=pipe)
     pipe.deep_cache.set_params(cache_interval=2)
     pipe.deep_cache.enable()
-    return pipe
 
 
 def group_offloaded(kind, **options):
-    def prepare(pipe):
-        cpu = torch.device("cpu")
-        pipe.unet.enable_group_offload(cpu, cpu, offload_type=kind, **options)
-        return pipe
-
-    return prepare
-
-
-def layerwise_cast(pipe):
-    pipe.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
-    return pipe
+    cpu = torch.device("cpu")
+    return lambda pipe: pipe.unet.enable_group_offload(cpu, cpu, offload_type=kind, **options)
 
 
 def quantised(pipe):
@@ -258,21 +206,26 @@ def quantised(pipe):
                 x, whole.to(x.dtype) * scale, bias
             )
             module.weight.data = torch.empty(0)
-    return pipe
-
-
-def gligen(pipe):
-    torch.manual_seed(7)
-    pipe = changed(attention_type="gated", cross_attention_dim=32)(pipe)
-    return other_pipeline("StableDiffusionGLIGENPipeline")(pipe)
 
 
 SLICED = (AttentionNotSeenError, "disable_attention_slicing")
-LEAVES_LORA_OUT = "diffusers then leaves its LoRA out"
-OTHER_KEYS = "joins tokens of other images or merges tokens"
-BROADCAST = {
-    "spatial_attention_block_skip_range": 2, "spatial_attention_timestep_skip_range": (0, 1001),
-    "current_timestep_callback": lambda: 500,
+
+
+def refused_by_both(message):
+    return {"patch": (ScaleNotAppliedError, message), "probe": (AttentionNotSeenError, message)}
+
+
+LORA_LEFT_OUT = refused_by_both("diffusers then leaves its LoRA out")
+JOINED = refused_by_both("joins tokens of other images or merges tokens")
+HALF_CACHED = (AttentionNotSeenError, "disable_cache")
+CACHES = {
+    "FirstBlockCache": diffusers.FirstBlockCacheConfig(threshold=0.9),
+    "MagCache": diffusers.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1),
+    "pyramid attention broadcast": diffusers.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, spatial_attention_timestep_skip_range=(0, 1001),
+        current_timestep_callback=lambda: 500,
+    ),
+    "TaylorSeer": diffusers.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1),
 }  # fmt: skip
 SIX = {"num_inference_steps": 6}
 PIX2PIX = {"image": [PICTURE] * 2, "image_guidance_scale": 1.5, "height": ..., "width": ...}
@@ -285,7 +238,7 @@ MASKED = (InvalidInputError, "was called with a mask")
 EMBEDDINGS = torch.randn(4, 1, 16, generator=torch.Generator().manual_seed(0))
 
 
-def case(architecture, prepare=unchanged, patch=WORKS, probe=WORKS, **options):
+def case(architecture, prepare=lambda pipe: None, patch=WORKS, probe=WORKS, **options):
     """How a pipeline is prepared and called, and what must come of patch and probe: WORKS, or an error."""
     return architecture, prepare, patch, probe, options
 
@@ -294,7 +247,7 @@ COMBINATIONS = {
     "default": case("sd21-base"),
     "convolutional projections": case("sd15"),
     "plain attention": case("sd21-base", with_processors(attention_processor.AttnProcessor)),
-    "sliced attention": case("sd21-base", sliced, probe=SLICED),
+    "sliced attention": case("sd21-base", lambda pipe: pipe.enable_attention_slicing(), probe=SLICED),
     "xformers": case("sd21-base", xformers),
     "fused projections": case("sd21-base", fused),
     "fused projections, joint": case("sd3", fused),
@@ -302,10 +255,14 @@ COMBINATIONS = {
     "attention backend native": case("flux", backend("native")),
     "attention backend math": case("flux", backend("_native_math")),
     "attention backend flex": case("flux", backend("flex")),
-    "CPU offload": case("sd21-base", offloaded),
+    "CPU offload": case(
+        "sd21-base", lambda pipe: accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu")),
+    ),
     "group offload, blocks": case("sd21-base", group_offloaded("block_level", num_blocks_per_group=1)),
     "group offload, leaves": case("sd21-base", group_offloaded("leaf_level")),
-    "layerwise casting": case("sd21-base", layerwise_cast),
+    "layerwise casting": case(
+        "sd21-base", lambda pipe: pipe.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32),
+    ),
     "quantised linear layers": case("sd21-base", quantised),
     "LoRA": case("sd21-base", lora),
     "LoRA, joint": case("sd3", lora),
@@ -354,44 +311,34 @@ COMBINATIONS = {
         max_area=64 * 96,
     ),
     "LoRA, fused projections": case(
-        "sd21-base", both(lora, fused), patch=(ScaleNotAppliedError, LEAVES_LORA_OUT),
-        probe=(AttentionNotSeenError, LEAVES_LORA_OUT),
+        "sd21-base", both(lora, fused), **LORA_LEFT_OUT,
     ),
     "LoRA, fused projections, joint": case(
-        "flux", both(lora, fused), patch=(ScaleNotAppliedError, LEAVES_LORA_OUT),
-        probe=(AttentionNotSeenError, LEAVES_LORA_OUT),
+        "flux", both(lora, fused), **LORA_LEFT_OUT,
     ),
     "shared attention": case(
-        "sd21-base", with_processors(SharedAttention), patch=(ScaleNotAppliedError, OTHER_KEYS),
-        probe=(AttentionNotSeenError, OTHER_KEYS),
+        "sd21-base", with_processors(SharedAttention), **JOINED,
     ),
     "merged tokens (tomesd)": case(
-        "sd21-base", merged, patch=(ScaleNotAppliedError, OTHER_KEYS),
-        probe=(AttentionNotSeenError, OTHER_KEYS),
+        "sd21-base", lambda pipe: tomesd.apply_patch(pipe, ratio=0.5, use_rand=False), **JOINED,
     ),
     "GLIGEN": case(
-        "sd21-base", gligen, patch=(UnsupportedModelError, "fuser"), probe=(UnsupportedModelError, "fuser"),
+        "sd21-base",
+        both(
+            changed(attention_type="gated", cross_attention_dim=32),
+            other_pipeline("StableDiffusionGLIGENPipeline"),
+        ),
+        patch=(UnsupportedModelError, "fuser"), probe=(UnsupportedModelError, "fuser"),
         gligen_phrases=["a cup"] * 2, gligen_boxes=[[0.1, 0.1, 0.5, 0.5]] * 2, generator=None,
     ),
     "DeepCache": case("sd21-base", deep_cache, **SIX),
-    "FirstBlockCache": case("flux", cached(lambda d: d.FirstBlockCacheConfig(threshold=0.9)), **SIX),
-    "MagCache": case(
-        "flux",
-        cached(lambda d: d.MagCacheConfig(mag_ratios=np.ones(6), num_inference_steps=6, retention_ratio=0.1)),
-        **SIX,
-    ),
-    "pyramid attention broadcast": case(
-        "flux",
-        cached(lambda d: d.PyramidAttentionBroadcastConfig(**BROADCAST)),
-        **SIX,
-    ),
-    "TaylorSeer": case(
-        "flux", cached(lambda d: d.TaylorSeerCacheConfig(cache_interval=2, disable_cache_before_step=1)),
-        **SIX,
-    ),
-    "FasterCache": case("sd3", faster_cache, probe=(AttentionNotSeenError, "disable_cache"), **SIX),
+    **{
+        name: case("flux", cached(config), **SIX) for name, config in CACHES.items()
+    },
+    "FasterCache": case("sd3", faster_cache((-1, 1001)), probe=HALF_CACHED, **SIX),
+    # every layer attends at every step, but at some for the conditional half of the batch alone
     "FasterCache, unconditional passes alone": case(
-        "sd3", unconditional_skipped, probe=(AttentionNotSeenError, "disable_cache"), **SIX,
+        "sd3", faster_cache((-1, 0)), probe=HALF_CACHED, **SIX,
     ),
     "Euler ancestral": case("sd21-base", scheduler("EulerAncestralDiscreteScheduler")),
     "SDE-DPM++": case(
@@ -404,7 +351,9 @@ COMBINATIONS = {
     "Heun": case("sd21-base", scheduler("HeunDiscreteScheduler")),
 }  # fmt: skip
 # as without the addition
-SAME_IMAGES = ("plain attention", "sliced attention", "xformers", "attention backend flex")
+SAME_IMAGES = (
+    "plain attention", "sliced attention", "xformers", "fused projections", "attention backend flex",
+)  # fmt: skip
 
 
 def narrower(options):
@@ -417,12 +366,19 @@ def narrower(options):
     return options | pictures | {"width": ... if options.get("width") is ... else 64}
 
 
+def prepared(name):
+    """A pipeline with an addition, and the options of its call."""
+    architecture, prepare, *_, options = COMBINATIONS[name]
+    pipe = both(prepare)(build(architecture, tiny=True))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, options
+
+
 @pytest.fixture(params=COMBINATIONS)
 def combination(request):
     """A prepared pipeline, its call, and what must come of patch and probe."""
-    architecture, prepare, patch, probe, options = COMBINATIONS[request.param]
-    pipe = prepare(build(architecture, tiny=True))
-    pipe.set_progress_bar_config(disable=True)
+    architecture, _, patch, probe, _ = COMBINATIONS[request.param]
+    pipe, options = prepared(request.param)
 
     def run(other=None, given=options):
         if hasattr(denoiser(pipe), "_diffusers_hook"):
@@ -442,16 +398,12 @@ def combination(request):
     _AttentionBackendRegistry.set_active_backend(AttentionBackendName.NATIVE)
 
 
-CACHES = ("DeepCache", "FirstBlockCache", "MagCache", "pyramid attention broadcast", "TaylorSeer")
-
-
-@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("name", ["DeepCache", *CACHES])
 def test_a_cache_that_skips_layers_is_reported(name):
     """Six steps: means of layers are over different ones, which is said, and can be had over those that all
     have.
     """
-    architecture, prepare, _, _, options = COMBINATIONS[name]
-    pipe = prepare(build(architecture, tiny=True))
+    pipe, options = prepared(name)
     with el.EntropyProbe(pipe, rows=4) as probe:
         call(pipe, **options)
     with pytest.warns(
@@ -518,7 +470,7 @@ def test_the_probe_works_and_measures_the_factor_of_the_rule_or_is_refused(combi
         table = probe.table()
     assert set(table.layer) == set(self_attention(combination.narrow(), calls))
     assert (table.height * table.width > 0).all(), "a layer without its grid"
-    assert table.step.nunique() == 2 or combination.name in CACHES
+    assert table.step.nunique() == 2 or combination.name in ("DeepCache", *CACHES)
     assert table.image.nunique() == (4 if combination.name == "several images a prompt" else 2)
     if combination.patch is WORKS:
         expected = [
@@ -534,7 +486,8 @@ def test_the_probe_works_and_measures_the_factor_of_the_rule_or_is_refused(combi
 
 def test_a_lora_swapped_under_the_patch_is_scaled_like_one_that_was_there(tmp_path):
     for seed in (3, 4):
-        trained = lora(build("sd21-base", tiny=True), seed)
+        trained = build("sd21-base", tiny=True)
+        lora(trained, seed)
         layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(trained.unet))
         trained.save_lora_weights(tmp_path / f"{seed}", unet_lora_layers=layers)
     images = []
@@ -568,9 +521,7 @@ BESIDE = ("LoRA", "IP-Adapter", "ControlNet", "PAG", "guidance off")
 @pytest.fixture(params=BESIDE)
 def beside(request):
     """A prepared pipeline with a calibration, and its call."""
-    architecture, prepare, _, _, options = COMBINATIONS[request.param]
-    pipe = prepare(build(architecture, tiny=True))
-    pipe.set_progress_bar_config(disable=True)
+    pipe, options = prepared(request.param)
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
     training, factors = el.training_tokens(pipe), (0.25, 0.5, 1.0, 2.0, 4.0)
     curves = {

@@ -10,7 +10,8 @@ from tiny_networks import tiny
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError, UnsupportedModelError
 from entropy_lib.models import trace
-from entropy_lib.models.layers import _layers, denoiser, grid, select_layers, tokens_at
+from entropy_lib.models.layers import _layers, grid, select_layers, tokens_at
+from entropy_lib.probes.importance import ablated
 
 
 def test_training_tokens_of_the_embedded_model(pipe):
@@ -29,10 +30,6 @@ def test_traced_counts_are_those_of_a_real_run(network, call, size):
     call(network, *size)
     expected = {name: keys for name, keys in seen.items() if name.endswith("attn1")}
     assert tokens_at(network, *size) == expected
-
-
-def test_training_size_can_be_given(network):
-    assert set(el.training_tokens(network, (25, 25)).values()) == {625, 169}
 
 
 def test_cross_attention_is_told_from_self_attention_by_its_keys():
@@ -54,13 +51,9 @@ def test_a_model_without_self_attention_is_refused():
     network = UNet2DModel(sample_size=8, block_out_channels=(8,), down_block_types=("DownBlock2D",),
                           up_block_types=("UpBlock2D",),
                           norm_num_groups=4, add_attention=False, layers_per_block=1)  # fmt: skip
-    with pytest.raises(ValueError, match="no self-attention"):
-        el.EntropyProbe(network)
-
-
-def test_something_else_than_a_model_is_refused():
-    with pytest.raises(TypeError, match="expected a diffusers pipeline"):
-        denoiser("mini")
+    for ask in (lambda: el.EntropyProbe(network), lambda: ablated(network).__enter__()):
+        with pytest.raises(InvalidInputError, match="no self-attention"):
+            ask()
 
 
 @given(height=st.integers(1, 200), width=st.integers(1, 200), level=st.integers(0, 4))
@@ -69,14 +62,6 @@ def test_grid_finds_the_level(height, width, level):
     for _ in range(level):
         rows, columns = -(-rows // 2), -(-columns // 2)
     assert grid(rows * columns, height, width) == (rows, columns)
-
-
-@pytest.mark.parametrize("size", [(0, 8), (8, -1), (8.0, 8), ("8", 8), (None, 8), (True, 0)], ids=str)
-def test_a_size_that_is_none_has_no_tokens(network, size):
-    with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width in latent pixels"):
-        tokens_at(network, *size)
-    with pytest.raises(InvalidInputError, match=r"latent_size is .*height and width in latent pixels"):
-        el.training_tokens(network, size)
 
 
 @pytest.mark.parametrize("name", ["DiTTransformer2DModel", "SD3Transformer2DModel"])
@@ -155,7 +140,7 @@ def is_off_meta(tensor):
 
 def test_tracing_takes_no_memory(network):
     """Neither for weights nor for the 262,144 tokens of this size."""
-    for cached in (_layers, trace.trace_at, trace._structure, trace._twin):
+    for cached in (_layers, trace.trace_at, trace.structure, trace._twin):
         cached.cache_clear()
     with LargestTensor(is_off_meta) as made:
         tokens_at(network, 512, 512)

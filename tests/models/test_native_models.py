@@ -43,15 +43,12 @@ def qwen():
 
 
 def z_image():
-    torch.manual_seed(0)
-    network = diffusers.ZImageTransformer2DModel(
-        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
+    network = tiny(
+        "ZImageTransformer2DModel", in_channels=4, dim=32, n_heads=2, n_kv_heads=2, cap_feat_dim=WIDTH,
         axes_dims=[4, 6, 6], axes_lens=[256, 64, 64],
     )  # fmt: skip
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
     decoder = diffusers.AutoencoderKL(latent_channels=4, shift_factor=0.0, **PLAIN, **BLOCKS)
-    pipe = diffusers.ZImagePipeline(FLOW(), decoder, None, None, network.eval())
+    pipe = diffusers.ZImagePipeline(FLOW(), decoder, None, None, network)
     pipe.encode_prompt = lambda prompt, **_: ([*map(states, prompt)], [states("")] * len(prompt))
     return pipe
 
@@ -90,10 +87,8 @@ def hunyuan_image():
 
 
 PIPELINES = {  # keys beside the image's (of Z-Image: text is padded to 32), and a side in pixels
-    "Qwen-Image": (qwen, TEXT, 64), "Z-Image": (z_image, 32, 128), "FLUX.2": (flux2, TEXT, 64), "Wan": (wan,
-                                                                                                        0,
-                                                                                                        64),
-    "HunyuanImage": (hunyuan_image, TEXT, 64),
+    "Qwen-Image": (qwen, TEXT, 64), "Z-Image": (z_image, 32, 128), "FLUX.2": (flux2, TEXT, 64),
+    "Wan": (wan, 0, 64), "HunyuanImage": (hunyuan_image, TEXT, 64),
 }  # fmt: skip
 
 

@@ -77,10 +77,8 @@ def test_what_cannot_be_outlined_is_said(tmp_path, monkeypatch):
 def test_parameters_and_plans_load_no_model_and_write_nothing(tmp_path, monkeypatch):
     """Of a model that is in no catalogue, and with a calibration of one's own."""
     build("sd15", tiny=True).save_pretrained(tmp_path / "tiny")
-    monkeypatch.setattr(
-        "entropy_lib.models.catalogue.load", lambda *_, **__: pytest.fail("a model was loaded")
-    )
-    monkeypatch.setattr("entropy_lib.sweep.sample.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    for place in ("models.catalogue", "sweep.sample"):
+        monkeypatch.setattr(f"entropy_lib.{place}.load", lambda *_, **__: pytest.fail("a model was loaded"))
     places = {"model": str(tmp_path / "tiny"), "store": str(tmp_path / "store")}
     checked = profile_parameters("07_cost_and_baselines", "smoke", places)
     assert checked.native() == plan_of(checked.parts()[0]).native == "64x64"

@@ -5,18 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import PNDMScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from plain_attention import ScalePassed
 from torch.nn import functional
 
 import entropy_lib as el
-from entropy_lib.errors import (
-    AttentionNotSeenError,
-    EntropyLibError,
-    InvalidInputError,
-    ScaleNotAppliedError,
-    UnknownNameError,
-)
+from entropy_lib.errors import AttentionNotSeenError, EntropyLibError, InvalidInputError, ScaleNotAppliedError
 
 COLUMNS = [
     "layer", "attends", "height", "width", "tokens", "training_tokens", "step", "timestep", "branch", "head",
@@ -90,15 +85,6 @@ def test_columns_and_relations(network, call):
     assert table.factor.to_numpy() == pytest.approx(1, rel=1e-5)
 
 
-def test_factor_is_measured_and_agrees_with_the_patch(network, call):
-    with el.scaled(network, "paper"), el.EntropyProbe(network) as probe:
-        call(network, 32, 24)
-        report = el.scale_report(network).set_index("layer").factor
-    table = probe.table()
-    assert table.factor.to_numpy() == pytest.approx(table.layer.map(report).to_numpy(), rel=1e-5)
-    assert (table.factor > 1.01).all()
-
-
 @pytest.mark.parametrize("first", ["patch", "probe"])
 def test_patch_and_probe_have_one_source_of_training_tokens(network, call, first):
     with ExitStack() as stack:
@@ -127,18 +113,6 @@ def test_the_training_size_goes_with_the_patch(network):
     assert el.training_tokens(network) == native != given
 
 
-class Sharper(AttnProcessor2_0):
-    """Asks the kernel for twice the scale: a rule that the patch knows nothing of."""
-
-    def __call__(self, attn, hidden_states, *args, **kwargs):
-        query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for layer in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        output = functional.scaled_dot_product_attention(query, key, value, scale=2 * query.shape[-1] ** -0.5)
-        return attn.to_out[0](output.transpose(1, 2).flatten(-2))
-
-
 @pytest.mark.parametrize("order", ["patch first", "probe first"])
 def test_a_patch_and_a_probe_that_disagree_on_the_training_size_are_refused(network, call, order):
     """The probe would have gone by the patch's size, whatever it was given."""
@@ -156,7 +130,7 @@ def test_a_patch_and_a_probe_that_disagree_on_the_training_size_are_refused(netw
 
 def test_factor_sees_a_scale_that_the_patch_knows_nothing_of(network, call):
     layer = next(iter(el.training_tokens(network)))
-    network.get_submodule(layer).set_processor(Sharper())
+    network.get_submodule(layer).set_processor(ScalePassed(2))
     with el.EntropyProbe(network, layers=layer) as probe:
         call(network)
     assert probe.table().factor.to_numpy() == pytest.approx(2, rel=1e-6)
@@ -229,27 +203,10 @@ def test_rows_sample_the_same_mean(pipe):
     assert some.entropy.mean() == pytest.approx(every.entropy.mean(), abs=0.1)
 
 
-def test_pndm_is_indexed_by_timestep(pipe):
-    original = pipe.scheduler
-    pipe.scheduler = PNDMScheduler.from_config(original.config, skip_prk_steps=True)
-    calls = []
-    hook = pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
-    try:
-        with el.EntropyProbe(pipe) as probe:
-            pipe("a penguin", height=32, width=32, num_inference_steps=5, output_type="latent")
-    finally:
-        hook.remove()
-        pipe.scheduler = original
-    assert len(calls) == 6, "PNDM is expected to call the denoiser once more than it has steps"
-    assert sorted(probe.table().step.unique()) == [0, 1, 2, 3, 4]
-
-
-def test_layers_are_selected_and_unknown_ones_refused(network, call):
+def test_layers_are_selected_and_rows_that_cannot_be_refused(network, call):
     with el.EntropyProbe(network, layers="mid_block.*") as probe:
         call(network)
     assert probe.table().layer.str.startswith("mid_block").all()
-    with pytest.raises(UnknownNameError, match="unknown layer"):
-        el.EntropyProbe(network, layers="middle")
     with pytest.raises(ValueError, match="rows"):
         el.EntropyProbe(network, rows=0)
 
@@ -397,10 +354,3 @@ def test_a_network_without_text_is_measured_and_scaled(config, labels):
         network(torch.randn(2, 4, 16, 16), torch.tensor(500), **options)
     layers = el.sampling.native_layers(native.table().assign(size="64x64", rule="unscaled"))
     assert (layers.logit_std > 0).all()
-
-
-def test_batches_of_a_bare_network_are_different_images(network, call):
-    with el.EntropyProbe(network, rows=2, per_image=True) as probe:
-        call(network)
-        call(network)
-    assert sorted(probe.table().image.unique()) == [0, 1, 2, 3]

@@ -11,7 +11,6 @@ from entropy_lib.probes.logit_probe import LogitProbe
 
 
 def test_the_probes_agree_on_the_embedded_model(pipe):
-    pipe.set_progress_bar_config(disable=True)
     with scaled(pipe, "paper"), EntropyProbe(pipe) as entropy, LogitProbe(pipe, rows=None) as shape:
         generator = torch.Generator().manual_seed(0)
         pipe("a penguin, fluent style", height=48, width=64, num_inference_steps=2, generator=generator)
@@ -30,7 +29,6 @@ def test_the_probes_agree_on_the_embedded_model(pipe):
 
 
 def test_quantiles_of_every_layer(pipe):
-    pipe.set_progress_bar_config(disable=True)
     with LogitProbe(pipe, rows=8) as probe:
         pipe("a penguin", num_inference_steps=1)
     quantiles = probe.quantiles()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from plain_attention import projected
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError
@@ -14,19 +15,13 @@ from entropy_lib.probes import MapProbe
 def plain(pipe, layer, seen):
     """Weights of the layer for the conditional image, `[head, query, key]`, in float64."""
     module = pipe.unet.get_submodule(layer)
-    hidden = seen[-1].double()
-    double = module.double()
-    query, key = (
-        part(hidden).unflatten(-1, (module.heads, -1)).transpose(0, 1) for part in (double.to_q, double.to_k)
-    )
-    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    query, key, _ = projected(module.double(), seen[-1:].double())
     module.float()
-    return weights.detach()
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)[0].detach()
 
 
 def test_maps_are_those_of_a_plain_softmax():
     pipe = build("sd21-base", tiny=True)
-    pipe.set_progress_bar_config(disable=True)
     layer, seen = next(iter(el.training_tokens(pipe))), []
     hook = pipe.unet.get_submodule(layer).register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True
@@ -63,7 +58,6 @@ def test_without_a_place_it_is_the_query_of_least_entropy(pipe):
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_joint_text_takes_its_share_of_the_weights(name):
     pipe = build(name, tiny=True)
-    pipe.set_progress_bar_config(disable=True)
     size = el.native_size(pipe) if name == "sd3" else (64, 64)
     with torch.no_grad(), MapProbe(pipe, (0.5, 0.5), steps=[0]) as probe:
         pipe("a zebra", height=size[0], width=size[1], num_inference_steps=1, output_type="latent")

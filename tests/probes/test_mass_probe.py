@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plain_attention import projected
+from scipy.spatial.distance import cdist
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError
@@ -20,21 +22,14 @@ def test_it_is_that_of_a_plain_softmax(network, call):
     with MassProbe(network, layer) as probe:
         call(network, 16, 24)
     handle.remove()
-    query, key = (
-        part(seen[0]).detach().unflatten(-1, (module.heads, -1)).transpose(1, 2).double()
-        for part in (module.to_q, module.to_k)
-    )
-    weights = (query @ key.mT * module.scale).softmax(-1)
+    query, key, _ = projected(module, seen[0])
+    weights = (query.detach().double() @ key.detach().double().mT * module.scale).softmax(-1)
     assert len(probe.rows) == 2 * module.heads
     for row in probe.rows:
         own = weights[row["image"], row["head"]].numpy()
         assert row["mass"] == pytest.approx(own.mean(0).reshape(16, 24), abs=1e-6)
-        apart = [
-            own[q, k] * np.hypot(q // 24 - k // 24, q % 24 - k % 24)
-            for q in range(0, 384)
-            for k in range(0, 384)
-        ]
-        assert row["distance"] == pytest.approx(sum(apart) / 384, rel=1e-4)
+        places = np.stack(np.divmod(np.arange(384), 24), 1)
+        assert row["distance"] == pytest.approx((own * cdist(places, places)).sum() / 384, rel=1e-4)
 
 
 def test_uniform_attention_lies_on_the_edge_by_its_area(network, call):
