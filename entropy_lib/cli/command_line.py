@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from entropy_lib.cli.console import console, interactive, say, say_error
+from entropy_lib.cli.console import console, say, say_error
 from entropy_lib.cli.interruption import interruptible
 from entropy_lib.cli.parameters import NOTEBOOKS, Sweep, first_prompts, parameter_names
 from entropy_lib.cli.profiles import overrides, profile_parameters
@@ -183,8 +183,7 @@ def plan(
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
     keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
-    how = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
-    costs = estimate(chosen, store, **how)
+    costs = estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure)
     _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
     say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
     _say_what_is_not_used(chosen, store)
@@ -208,9 +207,8 @@ def sample(
     store = Store(checked.folder_of_store())
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
-    how = {"device": checked.device, "workers": workers, "progress": interactive()}
     try:
-        drawn = engines.ENGINES[engine](groups, store, **how)
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
     except KeyboardInterrupt:
         keys = {unit.key for group in groups for unit in group}
         safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe"
@@ -262,7 +260,7 @@ def make(
     place = output or workplace() / "build" / "study" / profile
     _check({"--output": place, "store": checked.folder_of_store()}, checked.device, checked.model)
     chosen, store = plan_of(checked), Store(checked.folder_of_store())
-    engines.local(chosen.groups(checked.batch), store, device=checked.device, progress=interactive())
+    engines.local(chosen.groups(checked.batch), store, device=checked.device)
     made = study_of(checked, chosen, store)
     say(f"{len(made.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(made.methods)}")
     say(f"for raters: {write_page(made, place, title)}")

@@ -116,7 +116,6 @@ def _prompt_source(name: str) -> str:
 
 
 def _path_text(text: str) -> str:
-    """A text that some system may know a file by."""
     longest = max((len(part.encode(errors="replace")) for part in Path(text).parts), default=0)
     if len(text) > LONGEST_PATH or longest > LONGEST_NAME:
         raise InvalidInputError(

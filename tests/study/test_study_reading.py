@@ -117,10 +117,9 @@ def test_every_file_is_accounted_for(tmp_path):
     assert found.raters.used.sum() == 1, "all of one rater"
 
 
-def test_files_of_one_name_from_two_folders_are_two(tmp_path):
-    for name in ("ann", "bob"):
-        put(tmp_path / name, **{"answers.json": text_of(answers_of(name))})
-    assert len(read_answers([tmp_path / "ann", tmp_path / "bob"])) == 2
+def test_one_file_may_be_read_alone(tmp_path):
+    put(tmp_path, a=PLAIN, b=PLAIN)
+    assert list(read_answers(tmp_path / "a")) == ["a"]
 
 
 def test_the_fuller_of_two_files_that_agree_counts(tmp_path):

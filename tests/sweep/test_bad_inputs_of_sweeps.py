@@ -174,10 +174,9 @@ OF_SWEEPS = {
     "an array with gaps; say which part with --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_ID="9"),
     "SLURM_ARRAY_TASK_ID is 1 .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_MIN="3"),
     "is four: not whole numbers; .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_COUNT="four"),
-    "plan.json is a folder, where the plan is to be written": lambda path: folder_as_plan(path, plan().write),
+    "plan.json cannot be used: Is a directory": lambda path: folder_as_plan(path, plan().write),
     "plan.json is no plan that can be read .*directory": lambda path: folder_as_plan(path, Plan.read),
     "plan.json is no plan that can be read .*library": lambda path: changed_plan(path, library="0.1.0"),
-    "can be read .its images have other keys here": lambda path: changed_plan(path, steps=9),
     "store is .*, which is a file; name a folder": file_as_store,
 }
 
