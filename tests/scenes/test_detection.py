@@ -40,7 +40,7 @@ def test_a_detector_that_gives_the_targets_finds_the_truth():
     output["visible"][0, row, column] = torch.logit(torch.tensor(0.75))
     output["legible"][0, row, column] = 5.0
     output["name"][sprites.NAMES.index("owl"), row, column] = 5.0
-    [found] = detection.in_image(output, 0.5)
+    [found] = detection.in_image(output)
     assert found.name == "owl"
     assert found.box == pytest.approx(thing.box, abs=0.01)
     assert found.visible == pytest.approx(0.75, abs=1e-4)
