@@ -49,11 +49,6 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def halved() -> nn.AvgPool2d:
-    """Half of the size, rounded up. (Strided kernels in bfloat16 gave NaN where a side is 1.)"""
-    return nn.AvgPool2d(2, ceil_mode=True)
-
-
 class DetectorNetwork(nn.Module):
     """Pixels `[n, 3, height, width]` in [-1, 1] to maps a quarter of the size; 1.25 M parameters."""
 
@@ -62,7 +57,8 @@ class DetectorNetwork(nn.Module):
         first, *further = WIDTHS
         self.down = nn.ModuleList([nn.Sequential(convolution(3, first, 2), convolution(first, first))])
         self.down.extend(
-            nn.Sequential(halved(), convolution(a, b), convolution(b, b))
+            # half of the size, rounded up; strided kernels in bfloat16 gave NaN where a side is 1
+            nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), convolution(a, b), convolution(b, b))
             for a, b in zip(WIDTHS, further, strict=False)
         )
         self.across = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in WIDTHS[1:])
