@@ -68,7 +68,7 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed."""
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     with disk_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

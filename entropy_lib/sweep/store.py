@@ -23,14 +23,12 @@ Example:
 import io
 import json
 import os
-import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -204,8 +202,8 @@ class Store:
         return DamagedImageError(f"image {key[:12]} {problem}; {advice}")
 
     def clean(self) -> int:
-        """Remove temporary files whose writers are gone; returns how many."""
-        left = list(filter(_abandoned, self.folder.glob("*/??/.*.tmp.*")))
+        """Remove temporary files whose writers must be gone; returns how many."""
+        left = [path for path in self.folder.glob("*/??/.*.tmp.*") if _age(path) > STALE]
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)
@@ -223,12 +221,9 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _abandoned(temporary: Path) -> bool:
-    """Whether the writer of a temporary file is gone: `replacing` puts machine and process into the name."""
+def _age(temporary: Path) -> float:
+    """Seconds since a file was written to; none for one that has got its name meanwhile."""
     try:
-        if time.time() - temporary.stat().st_mtime > STALE:
-            return True
+        return time.time() - temporary.stat().st_mtime
     except FileNotFoundError:
-        return False
-    writer = re.search(r"\.(\w+)-(\d+)-\w+\.tmp\.\w+$", temporary.name)
-    return writer is not None and writer[1] == HOST and not psutil.pid_exists(int(writer[2]))
+        return 0.0
