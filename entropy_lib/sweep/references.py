@@ -43,7 +43,7 @@ from entropy_lib.sweep.image_sources import (
     Row,
     column,
     first_text,
-    in_archives,
+    in_archive,
     in_folder,
     some,
 )
@@ -241,7 +241,7 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
         if path.is_dir():
             return _dataset(in_folder(path))
         if kind == ".tar":
-            return _dataset(in_archives(files))
+            return _dataset([row for file in files for row in in_archive(file)])
         if kind == ".parquet":
             names = [escape(str(file)) for file in files]
             return datasets.load_dataset("parquet", data_files=names, split="train")
