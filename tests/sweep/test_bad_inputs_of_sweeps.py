@@ -159,6 +159,9 @@ OF_SWEEPS = {
     "plan.json cannot be used: Is a directory": folder_as_plan,
     "plan.json is no plan that can be read .*library": plan_with_more,
     "store is .*, which is a file; name a folder": file_as_store,
+    "workers is 2; the local engine is one process. Use --engine ray": lambda path: engines.local(
+        plan().groups(), Store(path), workers=2
+    ),
 }
 
 

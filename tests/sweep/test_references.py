@@ -312,13 +312,6 @@ def test_images_and_captions_are_the_same_wherever_they_lie(tmp_path, make):
     assert "8 images of 32x40, PNG" in reference.summary()
 
 
-def test_what_cannot_be_decoded_is_left_out_and_counted(tmp_path):
-    images = [encoded(0), encoded(1)[:-30], b"no image", *(encoded(index) for index in range(3, 8))]
-    path = parquet(tmp_path / "a.parquet", image=images)
-    with pytest.warns(DamagedReferenceWarning, match=r"2 of 8 images of a.parquet cannot be decoded"):
-        assert list(load_reference(str(path)).survey.index) == [0, 3, 4, 5, 6, 7]
-
-
 def test_each_image_is_decoded_once_whatever_is_asked(tmp_path, monkeypatch):
     """And not again by the next process that opens the same files."""
     opened, plain = [], references.read_picture

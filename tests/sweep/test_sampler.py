@@ -123,11 +123,6 @@ def test_units_of_another_model_state_are_refused(plan, sampler, tmp_path):
             sampler.generate_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 
 
-def test_the_local_engine_is_one_process(plan, tmp_path):
-    with pytest.raises(InvalidInputError, match="--engine ray"):
-        engines.local(plan.groups(BATCH), Store(tmp_path), workers=2)
-
-
 def generate_whole_plan(folder):
     generate(Plan.read(folder).groups(BATCH), Store(folder))
 
