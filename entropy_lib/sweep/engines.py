@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from entropy_lib.errors import InvalidInputError, WeightsError, extra
@@ -108,8 +109,6 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
 
 class _Worker:
     def __init__(self, model: str, dtype: str, device: str, folder: Path, threads: int | None):
-        import torch
-
         from entropy_lib.sweep.sample import Sampler
 
         if threads is not None:
@@ -169,8 +168,6 @@ def estimate(
     Returns:
         columns `size, images, seconds, hours, megabytes`, as text; a dash where nothing has been measured.
     """
-    import torch
-
     if measure and (torch.cuda.is_available() or plan.settings.dtype == "float32"):
         first = {group[0].size: group for group in reversed(plan.groups(batch))}
         with suppress(WeightsError):  # planned here, generated elsewhere

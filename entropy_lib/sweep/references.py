@@ -38,6 +38,7 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.scenes import scenes, sprites
 from entropy_lib.sweep.image_sources import (
     CAPTION_COLUMNS,
     Row,
@@ -226,8 +227,7 @@ def load_reference(source: str) -> Reference:
 
 def _rows(source: str, path: Path) -> "datasets.Dataset":
     """The table of a reference, by the kind of its source."""
-    with extra("metrics"):
-        import datasets
+    import datasets
 
     kind = path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
     if kind not in (".parquet", ".tar", "hub") and not path.is_dir():
@@ -256,8 +256,7 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the rows say."""
-    with extra("metrics"):
-        import datasets
+    import datasets
 
     if not rows:
         raise InvalidInputError("it holds no images")
@@ -309,8 +308,6 @@ def _existing(pattern: Path) -> list[Path]:
 
 @cache
 def _scenes(name: str, count: int) -> Reference:
-    from entropy_lib.scenes import scenes, sprites
-
     verify(sprites.PARQUET.parent, required=True)
     world, rows = {"scenes": scenes.FULL, "simple-scenes": scenes.SIMPLE}[name], []
     for one in (scenes.scene(number, "test", world) for number in range(count)):
