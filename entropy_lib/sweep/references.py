@@ -227,7 +227,8 @@ def load_reference(source: str) -> Reference:
 
 def _rows(source: str, path: Path) -> "datasets.Dataset":
     """The table of a reference, by the kind of its source."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     kind = path.suffix if path.suffix in (".parquet", ".tar") else source.partition(":")[0]
     if kind not in (".parquet", ".tar", "hub") and not path.is_dir():
@@ -256,7 +257,8 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
 
 def _dataset(rows: Sequence[Row]) -> "datasets.Dataset":
     """As a data set that `datasets` finds again: under all that the rows say."""
-    import datasets
+    with extra("metrics"):
+        import datasets
 
     if not rows:
         raise InvalidInputError("it holds no images")
