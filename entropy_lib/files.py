@@ -9,7 +9,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from entropy_lib.errors import InvalidInputError, NotWrittenError, shortened
@@ -68,7 +68,7 @@ def disk_words(place: Path | None = None) -> Iterator[None]:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed."""
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp{path.suffix}")
     with disk_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -92,12 +92,9 @@ def _there(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     try:
         os.lstat(folder)
+        return folder
     except FileNotFoundError:
-        above = _there(folder.parent)
-        with suppress(FileNotFoundError):
-            os.lstat(above / folder.name)  # which may be too long a name
-        return above
-    return folder
+        return _there(folder.parent)
 
 
 def sha256(path: Path | str) -> str:

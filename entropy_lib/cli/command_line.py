@@ -6,16 +6,20 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+import yaml
 from rich.table import Table
 from rich.text import Text
 
-from entropy_lib.cli.console import console, interactive, say, say_error
+import entropy_lib as el  # by which all is called that is slow to import, or of an extra
+from entropy_lib.cli.console import console, say, say_error
+from entropy_lib.cli.doctor import machine, report
 from entropy_lib.cli.interruption import interruptible
 from entropy_lib.cli.parameters import NOTEBOOKS, Sweep, first_prompts, parameter_names
 from entropy_lib.cli.profiles import overrides, profile_parameters
 from entropy_lib.errors import EntropyLibError, InvalidInputError, UnknownNameError
 from entropy_lib.files import ROOT, check_writable, disk_words, replacing, workplace
-from entropy_lib.study.answers import Checked, Limits, check_answers
+from entropy_lib.models import catalogue
+from entropy_lib.study.answers import Checked, check_answers
 from entropy_lib.study.design import KEY, TITLE, Study
 from entropy_lib.study.reading import read_answers
 from entropy_lib.sweep import engines
@@ -59,10 +63,8 @@ Answers = _argument(Path, "The folder with the files that raters saved, or one f
 
 
 def _print_version(wanted: bool) -> None:
-    from entropy_lib import __version__
-
     if wanted:
-        say(f"entropy_lib {__version__}")
+        say(f"entropy_lib {el.__version__}")
         raise typer.Exit
 
 
@@ -84,11 +86,9 @@ def run(
     build: _option(bool, "Build the site, or leave it to `site`.", "--site/--no-site") = True,
 ) -> None:
     """Run notebooks and add them to the report."""
-    from entropy_lib.cli import runner  # of the extra "notebooks"
-
-    values, place = overrides(parameter or []), output or runner.report_folder()
+    values, place = overrides(parameter or []), output or el.cli.runner.report_folder()
     _check({"--output": place})
-    results = runner.run(notebooks or (), profile, values, place, force, jobs)
+    results = el.cli.runner.run(notebooks or (), profile, values, place, force, jobs)
     if build:
         site(place)
     if failed := [result.name for result in results if not result.ok]:
@@ -99,12 +99,9 @@ def run(
 @app.command()
 def site(output: Report = None) -> None:
     """Build the site of all that was run; only what changed is built again."""
-    from entropy_lib.cli import runner  # of the extra "notebooks"
-    from entropy_lib.cli import site as sites
-
-    place = output or runner.report_folder()
+    place = output or el.cli.runner.report_folder()
     _check({"--output": place})
-    say(f"report: {sites.write_report(place)}")
+    say(f"report: {el.cli.site.write_report(place)}")
 
 
 @app.command()
@@ -112,8 +109,6 @@ def parameters(
     notebook: _argument(str, "Its name without ending."), profile: Profile = "mini", parameter: Values = None
 ) -> None:
     """Print the checked parameters of a notebook as YAML: a file for papermill's -f."""
-    import yaml
-
     values = profile_parameters(notebook, profile, overrides(parameter or [])).model_dump()
     typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
 
@@ -129,17 +124,15 @@ def calibrate(
     dtype: _option(str, "auto, float32, float16, bfloat16.") = "auto",
 ) -> None:
     """Measure what equal-entropy needs to know of a model; notebook 11 takes the file."""
-    from entropy_lib.models.catalogue import load, resolve_device, resolve_dtype
-    from entropy_lib.sampling.calibration_run import calibrate as measure  # diffusers is slow to import
-
     place = output or workplace() / "build" / "calibrations" / f"{Path(model).name}.json"
     _check({"--output": place.parent}, device, model)
     if place.is_dir():
         own = str(place / "own.json")
         raise InvalidInputError(f"--output is {str(place)!r}, where a folder lies; name a file, as {own!r}")
     chosen = first_prompts(prompts, prompt_count)
-    resolve_dtype(dtype, resolve_device(device), model)
-    found = measure(load(model, device=device, dtype=dtype), chosen, range(len(chosen)), batch=batch)
+    catalogue.resolve_dtype(dtype, catalogue.resolve_device(device), model)
+    pipe = catalogue.load(model, device=device, dtype=dtype)
+    found = el.sampling.calibrate(pipe, chosen, range(len(chosen)), batch=batch)
     say(f"{found.write(place)}: {len(found.layers)} layers, {found.source}")
     say(f"use it with -p calibration={place}")
 
@@ -149,20 +142,16 @@ def results(
     keep: _option(str | None, "First copy the tables of this profile's run to data/results/.") = None,
 ) -> None:
     """Write docs/results.md and its figure from the tables in data/results/."""
-    from entropy_lib.cli import results as kept  # of the extra "notebooks"
-
     _check({"docs/results.md": ROOT / "docs"})
-    kept.check_checkout()  # refused before anything is copied
+    el.cli.results.check_checkout()  # refused before anything is copied
     if keep is not None:
-        kept.keep(keep, workplace() / "build" / "output" / keep)
-    kept.write_page()
+        el.cli.results.keep(keep, workplace() / "build" / "output" / keep)
+    el.cli.results.write_page()
 
 
 @app.command()
 def doctor() -> None:
     """Say what this machine has, and which models and profiles it can run."""
-    from entropy_lib.cli.doctor import machine, report  # diffusers is slow to import
-
     _show(pd.DataFrame(machine().items()), header=False)
     for kind, verdicts in report().items():
         say("")
@@ -175,16 +164,14 @@ def plan(
     profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True
 ) -> None:
     """Write down what is to be generated, and print what it costs: images, hours, bytes."""
-    from entropy_lib.cli.sweeps import keep_calibration, plan_of
-    from entropy_lib.sweep.engines import estimate
+    from entropy_lib.cli.sweeps import keep_calibration  # diffusers is slow to import
 
     checked = _sweep(notebook, profile, parameter)
     _check({"store": checked.folder_of_store()}, device=checked.device)
-    chosen, store = plan_of(checked), Store(checked.folder_of_store())
+    chosen, store = el.cli.plan_of(checked), Store(checked.folder_of_store())
     keep_calibration(checked)
     path = chosen.write(store.folder, _file(notebook))
-    how = {"batch": checked.batch, "device": checked.device, "measure": measure, "progress": interactive()}
-    costs = estimate(chosen, store, **how)
+    costs = engines.estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure)
     _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
     say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
     _say_what_is_not_used(chosen, store)
@@ -208,9 +195,8 @@ def sample(
     store = Store(checked.folder_of_store())
     groups = _plan_of(notebook, checked).groups(checked.batch, part)
     store.clean()
-    how = {"device": checked.device, "workers": workers, "progress": interactive()}
     try:
-        drawn = engines.ENGINES[engine](groups, store, **how)
+        drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
     except KeyboardInterrupt:
         keys = {unit.key for group in groups for unit in group}
         safe = f"{len(keys & store.committed()):,} of {len(keys):,} images are safe"
@@ -237,12 +223,9 @@ def status(
 @sweep.command()
 def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT) -> None:
     """Make the metric tables of the images that are there, into the output folder of these parameters."""
-    from entropy_lib.cli.sweeps import comparison_of
-    from entropy_lib.sweep.reduce import evaluate
-
     checked = _sweep(notebook, profile, parameter)
     _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
-    tables = evaluate(comparison_of(checked, _plan_of(notebook, checked)), say)
+    tables = el.sweep.evaluate(el.cli.comparison_of(checked, _plan_of(notebook, checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
@@ -255,24 +238,21 @@ def make(
     title: _option(str, "Of the page.") = TITLE,
 ) -> None:
     """Generate what is missing, choose and blind pairs, and write the page for raters and the secret key."""
-    from entropy_lib.cli.sweeps import plan_of, study_of
-    from entropy_lib.study.page import write_page
-
     checked = _sweep("08_user_study", profile, parameter)
     place = output or workplace() / "build" / "study" / profile
     _check({"--output": place, "store": checked.folder_of_store()}, checked.device, checked.model)
-    chosen, store = plan_of(checked), Store(checked.folder_of_store())
-    engines.local(chosen.groups(checked.batch), store, device=checked.device, progress=interactive())
-    made = study_of(checked, chosen, store)
+    chosen, store = el.cli.plan_of(checked), Store(checked.folder_of_store())
+    engines.local(chosen.groups(checked.batch), store, device=checked.device)
+    made = el.cli.study_of(checked, chosen, store)
     say(f"{len(made.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(made.methods)}")
-    say(f"for raters: {write_page(made, place, title)}")
+    say(f"for raters: {el.study.write_page(made, place, title)}")
     say(f"for you alone: {place / KEY}")
 
 
 @study.command()
 def check(folder: Folder, answers: Answers) -> Checked:
     """Say which answers can be used, and what is left out and why."""
-    checked = check_answers(Study.read(folder), read_answers(answers), Limits())
+    checked = check_answers(Study.read(folder), read_answers(answers))
     _show(checked.raters)
     if len(checked.excluded):
         _show(checked.excluded)
@@ -283,31 +263,27 @@ def check(folder: Folder, answers: Answers) -> Checked:
 @study.command()
 def analyse(folder: Folder, answers: Answers, level: _option(float, "Of the intervals.") = 0.95) -> None:
     """Say how much better each method is, with intervals over raters and prompts; write tables."""
-    from entropy_lib.study import analysis  # statsmodels is slow to import
-
     _check({"folder": folder})
     used = check(folder, answers).answers
-    found = {"comparison": analysis.compare(used, level)}
+    found = {"comparison": el.study.compare(used, level)}
     if used.first_score.notna().any():
-        found["mean_scores"] = analysis.mean_scores(used, level)
+        found["mean_scores"] = el.study.mean_scores(used, level)
     for name, table in found.items():
         _show(table.round(3))
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, encoding="utf-8")
         say(f"{folder / name}.csv")
-    say(f"left side favoured by {analysis.side_bias(used, level)}")
+    say(f"left side favoured by {el.study.side_bias(used, level)}")
 
 
 def _check(writable: dict[str, Path], device: str | None = None, model: str | None = None) -> None:
     """An error unless the folders can be written to, the device used, and the model loaded."""
-    from entropy_lib.models.catalogue import check_device, check_weights  # diffusers is slow to import
-
     for name, folder in writable.items():
         check_writable(name, folder)
     if device is not None:
-        check_device(device)
+        catalogue.check_device(device)
     if model is not None:
-        check_weights(model)
+        catalogue.check_weights(model)
 
 
 def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
@@ -330,11 +306,9 @@ def _plan_of(notebook: str, checked: Sweep) -> Plan:
     A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another
     machine.
     """
-    from entropy_lib.cli.sweeps import plan_of
-
     stored = Plan.read(checked.folder_of_store(), _file(notebook))
     dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
-    stored.check_same(plan_of(checked.model_copy(update={"dtype": dtype})))
+    stored.check_same(el.cli.plan_of(checked.model_copy(update={"dtype": dtype})))
     return stored
 
 

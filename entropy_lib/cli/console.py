@@ -1,7 +1,5 @@
 """What the command line says. Messages are printed as they are: square brackets in them are no markup."""
 
-import sys
-
 from rich.console import Console
 from rich.text import Text
 
@@ -16,8 +14,3 @@ def say(text: str, style: str = "") -> None:
 def say_error(error: object) -> None:
     """Print an error as one line on standard error."""
     Console(stderr=True).print(Text(" ".join(str(error).split()), "red"), soft_wrap=True)
-
-
-def interactive() -> bool:
-    """Whether somebody watches: progress bars would fill a log."""
-    return sys.stderr.isatty()

@@ -34,17 +34,21 @@ from pydantic import (
     model_validator,
 )
 
+import entropy_lib
 from entropy_lib.cli.parameters_cell import implied_type, injected_names, read_cells
 from entropy_lib.errors import InvalidInputError, UnknownNameError, in_words, shortened
 from entropy_lib.files import PROMPTS, ROOT, replacing, workplace
 from entropy_lib.metrics.extractors import known_extractor
 from entropy_lib.metrics.views import VIEWS
+from entropy_lib.models.catalogue import CATALOGUE, entry, local_folder, model_folders, version
+from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size, check_size
 from entropy_lib.study.design import PROTOCOLS
+from entropy_lib.sweep.references import caption_list
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline  # slow to import, as is all of the library that is imported late
+    from diffusers import DiffusionPipeline  # slow to import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -58,8 +62,6 @@ LARGEST_RULE_PARAMETER = 10.0  # beyond, factors overflow and mean nothing
 
 
 def _model_name(name: str) -> str:
-    from entropy_lib.models.catalogue import entry, local_folder, model_folders
-
     folder = local_folder(name)
     if folder is None:
         if "/" not in name:
@@ -116,7 +118,6 @@ def _prompt_source(name: str) -> str:
 
 
 def _path_text(text: str) -> str:
-    """A text that some system may know a file by."""
     longest = max((len(part.encode(errors="replace")) for part in Path(text).parts), default=0)
     if len(text) > LONGEST_PATH or longest > LONGEST_NAME:
         raise InvalidInputError(
@@ -145,8 +146,6 @@ def _rule_name(text: str) -> str:
 
 
 def _method_name(text: str) -> str:
-    from entropy_lib.sampling.methods import method
-
     chosen = method(text)
     _rule_name(chosen.rule)
     return chosen.name
@@ -312,8 +311,6 @@ class Sampling(Parameters):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Sampling":
-        from entropy_lib.models.catalogue import CATALOGUE
-
         for size in self.image_sizes() if self.model in CATALOGUE else []:
             check_size(*Size.parse(size), CATALOGUE[self.model].size_multiple)
         if self.prompts != REFERENCE:
@@ -322,7 +319,7 @@ class Sampling(Parameters):
 
     def native(self) -> str:
         """The label of the model's native size, from its configuration alone; errors as `outline_size`."""
-        from entropy_lib.models.outline import outline_size
+        from entropy_lib.models.outline import outline_size  # diffusers is slow to import
 
         return str(Size.of(outline_size(self.model)))
 
@@ -340,8 +337,6 @@ class Sampling(Parameters):
         """The first `prompt_count` prompts: of a list, of a file, or captions of the reference."""
         if self.prompts != REFERENCE:
             return first_prompts(self.prompts, self.prompt_count)
-        from entropy_lib.sweep.references import caption_list
-
         return caption_list(self.reference, self.prompt_count)
 
     def seed_list(self) -> list[int]:
@@ -355,8 +350,6 @@ class Sampling(Parameters):
 
     def provenance(self, pipe: "DiffusionPipeline") -> str:
         """One line to print under every table: model and revision, sampler, samples, seeds, precision."""
-        from entropy_lib.models.catalogue import version
-
         seeds, checker = self.seed_list(), ["no safety checker"] if hasattr(pipe, "safety_checker") else []
         facts = [
             f"model {self.model}{version(self.model)}",
@@ -483,8 +476,6 @@ def check_parameters(notebook: str, values: dict[str, Any]) -> Parameters:
 
 def check_together(notebook: str, checked: Parameters) -> None:
     """Make the checks of parameters that a notebook makes: its calls of `el.….check_…(…)`."""
-    import entropy_lib
-
     for check in checked.checks:
         try:
             eval(check, {"el": entropy_lib, "p": checked})

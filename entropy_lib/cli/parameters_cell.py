@@ -58,7 +58,6 @@ def injected_names(cells: Iterable[str]) -> list[str]:
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, Any]:
-    """Name and value of `name = value`."""
     try:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):

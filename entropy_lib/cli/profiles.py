@@ -112,7 +112,6 @@ def _files(profile: str, above: tuple[str, ...] = ()) -> list[dict[str, dict]]:
 
 
 def _section(profile: str, name: str, values: Any) -> dict[str, Any]:
-    """A section of known parameters; an empty one is {}."""
     values = {} if values is None else values
     if not isinstance(values, dict):
         wanted = "write lines of name: value under it"

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -32,7 +31,7 @@ from entropy_lib.cli.parameters import (
     image_count,
     parameter_names,
 )
-from entropy_lib.cli.profiles import ProfileRun, output_folder, profile_run
+from entropy_lib.cli.profiles import output_folder, profile_run
 from entropy_lib.cli.sweeps import check_ready
 from entropy_lib.errors import InvalidInputError, extra
 from entropy_lib.files import WORKPLACE, replacing, workplace
@@ -134,15 +133,10 @@ class _Run:
     """A notebook that is to be executed, and its result so far."""
 
     name: str
-    asked: ProfileRun
+    checked: Parameters
     notebook: nbformat.NotebookNode
-    folder: Path
+    folder: Path  # of the report, with the pages of all runs of the same parameters
     result: Result
-
-    @property
-    def checked(self) -> Parameters:
-        """Its parameters."""
-        return self.asked.parameters
 
 
 def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -> _Run | Result:
@@ -155,19 +149,17 @@ def _prepared(name: str, profile: str, overrides: dict[str, Any], place: Path) -
         return Result(name, profile, overrides, False, 0.0, "", str(error))
     wanted = fingerprint(FOLDER / f"{name}.ipynb", asked.parameters)
     result = Result(name, profile, asked.changed, False, 0.0, wanted)
-    return _Run(name, asked, notebook, place / asked.name, result)
+    return _Run(name, asked.parameters, notebook, place / asked.name, result)
 
 
 def _readable_notebook(name: str) -> nbformat.NotebookNode:
-    """A notebook; BrokenNotebookError if it is none, names no kernel of Python, or has no parameters cell."""
+    """A notebook; BrokenNotebookError if it is none, or names no kernel of Python."""
     try:
         notebook = load_notebook_node(str(FOLDER / f"{name}.ipynb"))
         nbformat.validate(notebook)
         kernel = notebook.metadata.get("kernelspec", {"language": "not named (no kernelspec)"})
         if (language := kernel.get("language", "python")) != "python":
             raise ValueError(f"its language is {language}, not python")
-        if not any("parameters" in cell.metadata.tags for cell in notebook.cells):
-            raise ValueError("no cell has the tag 'parameters'")
     except Exception as error:  # nbformat and papermill have many
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise BrokenNotebookError(f"{name} is no notebook that can be run: {reason}") from None
@@ -179,7 +171,7 @@ def _check_alone(runs: Sequence[_Run]) -> None:
     taken: dict[Path, dict[str, Any]] = {}
     for run in runs:
         folder, own = workplace() / run.checked.output, run.checked.model_dump(mode="json")
-        if run.checked.output != output_folder(run.asked.name, run.name):
+        if run.checked.output != output_folder(run.folder.name, run.name):
             taken.setdefault(folder, claimed(folder).get("parameters", own))
         if taken.setdefault(folder, own) != own:
             shared = f"output is {run.checked.output!r}, which {run.name} would share with a run of other"
@@ -269,9 +261,6 @@ class _Kernels:
         An exception could come anywhere: where Python ignores it, or, by a second Ctrl-C, before the
         processes are ended, whose notebooks would then be waited for.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield  # no other thread is interrupted
-            return
         earlier = signal.signal(signal.SIGINT, lambda *_: setattr(self, "stopped", True))
         try:
             yield

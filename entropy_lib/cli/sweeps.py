@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 # those left out are in notebook 09
 IN_TABLES = [name for name in METRICS if name not in ("Misnamed", "Illegible", "Covered", "Exact")]
-OF_DETECTIONS = [name for name, one in METRICS.items() if getattr(one, "features", "") == FINDINGS]
 ABOUT_LAYOUT = [
-    name for name, one in METRICS.items() if isinstance(one, PictureScore) or name in OF_DETECTIONS
+    name
+    for name, one in METRICS.items()
+    if isinstance(one, PictureScore) or getattr(one, "features", "") == FINDINGS
 ]
 
 
@@ -123,13 +124,11 @@ def plan_of(p: Sweep, model: str | None = None) -> Plan:
     plan = make_plan(model, p.prompt_list(), p.seed_list(), p.sizes, p.methods, **shared)
     rules = [each for each in (rule(method(name).rule) for name in p.methods) if each.calibrated]
     if own or rules:
-        known = own or _shipped(model, rules[0].name)
+        known = own or shipped_calibration(
+            lambda one: one.fits(stored_lengths(model, one.layers)), rules[0].name
+        )
         known.check_planned(rules, outline(model), stored_lengths(model, known.layers))
     return plan
-
-
-def _shipped(model: str, rule_name: str) -> Calibration:
-    return shipped_calibration(lambda one: one.fits(stored_lengths(model, one.layers)), rule_name)
 
 
 def keep_calibration(p: Sweep) -> None:

@@ -35,6 +35,7 @@ with extra("metrics"):
 MODEL = DATA / "detector"
 STRIDE = 4  # pixels of one cell of the output
 SMALLEST = 24  # pixels a side of the smallest image
+BATCH = 32  # images that it looks at together
 THRESHOLD = 0.45  # score of a centre that counts
 OVERLAP = 0.45  # of two boxes (intersection over union) that are one thing
 WIDTHS = (24, 48, 96, 128, 128, 128)  # of the levels; the last sees things of 190 px as a whole
@@ -48,11 +49,6 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def halved() -> nn.AvgPool2d:
-    """Half of the size, rounded up. (Strided kernels in bfloat16 gave NaN where a side is 1.)"""
-    return nn.AvgPool2d(2, ceil_mode=True)
-
-
 class DetectorNetwork(nn.Module):
     """Pixels `[n, 3, height, width]` in [-1, 1] to maps a quarter of the size; 1.25 M parameters."""
 
@@ -61,7 +57,8 @@ class DetectorNetwork(nn.Module):
         first, *further = WIDTHS
         self.down = nn.ModuleList([nn.Sequential(convolution(3, first, 2), convolution(first, first))])
         self.down.extend(
-            nn.Sequential(halved(), convolution(a, b), convolution(b, b))
+            # half of the size, rounded up; strided kernels in bfloat16 gave NaN where a side is 1
+            nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), convolution(a, b), convolution(b, b))
             for a, b in zip(WIDTHS, further, strict=False)
         )
         self.across = nn.ModuleList(nn.Conv2d(width, 64, 1) for width in WIDTHS[1:])
@@ -94,12 +91,7 @@ def pixels(images: np.ndarray) -> Float[Tensor, "n 3 height width"]:
 
 @torch.no_grad()
 @full_precision()
-def find(
-    model: DetectorNetwork,
-    images: UInt8[np.ndarray, "n height width 3"],
-    threshold: float = THRESHOLD,
-    batch: int = 32,
-) -> list[list[Detection]]:
+def find(model: DetectorNetwork, images: UInt8[np.ndarray, "n height width 3"]) -> list[list[Detection]]:
     """The things in each image, the surest first."""
     check_pictures(images)
     if min(images.shape[1:3]) < SMALLEST:
@@ -107,17 +99,17 @@ def find(
             f"images are {images.shape[1]}x{images.shape[2]} px; the detector needs {SMALLEST} px a side"
         )
     found = []
-    for start in range(0, len(images), batch):
-        output = model(pixels(images[start : start + batch]))
+    for start in range(0, len(images), BATCH):
+        output = model(pixels(images[start : start + BATCH]))
         for index in range(len(output["box"])):
-            found.append(in_image({name: values[index] for name, values in output.items()}, threshold))
+            found.append(in_image({name: values[index] for name, values in output.items()}))
     return found
 
 
-def in_image(output: dict[str, Tensor], threshold: float) -> list[Detection]:
+def in_image(output: dict[str, Tensor]) -> list[Detection]:
     """Local maxima of one image's centre map, one for each thing."""
     score = output["centre"][0].sigmoid()
-    peak = (score == functional.max_pool2d(score[None], 3, 1, 1)[0]) & (score >= threshold)
+    peak = (score == functional.max_pool2d(score[None], 3, 1, 1)[0]) & (score >= THRESHOLD)
     row, column = peak.nonzero(as_tuple=True)
     above, before, below, behind = output["box"][:, row, column].clamp(-3, 5).exp()
     middle_row, middle_column = row + 0.5, column + 0.5
@@ -147,15 +139,15 @@ def load(folder: Path = MODEL) -> DetectorNetwork:
     return model.eval().to(memory_format=torch.channels_last)
 
 
-def detector(folder: Path = MODEL) -> Detector:
+def detector() -> Detector:
     """The shipped detector as the metrics take one: it understands the captions of scenes.
 
     Example:
         >>> detector().asked("two owls on a red background"), detector().asked("a cup of tea")
         (('owl', 2), None)
     """
-    model, captions = load(folder), scenes.captions()
-    label = f"detector @ {sha256(folder / CHECKSUMS)[:8]}, threshold {THRESHOLD}, overlap {OVERLAP}"
+    model, captions = load(), scenes.captions()
+    label = f"detector @ {sha256(MODEL / CHECKSUMS)[:8]}, threshold {THRESHOLD}, overlap {OVERLAP}"
 
     def asked(prompt: str) -> tuple[str, int] | None:
         return captions[prompt][:2] if prompt in captions else None

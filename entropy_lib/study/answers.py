@@ -173,8 +173,6 @@ def _unusable(study: Study, rater: str, content: Any) -> str:
 
 
 class _Answer(BaseModel):
-    """An answer as the page writes it."""
-
     model_config = ConfigDict(strict=True)
 
     pair: str

@@ -71,7 +71,6 @@ def _page(study: Study, title: str) -> str:
 
 
 def _address(image: Pixels) -> str:
-    """The image as a data: address."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

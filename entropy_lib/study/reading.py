@@ -5,7 +5,7 @@ Anything else is refused with its reason. Nothing that lies in a folder is passe
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,28 @@ class Refused(str):
     """Why there are no answers in a file, or none that can be read."""
 
 
-def read_answers(files: Path | str | Iterable[Path | str]) -> Contents:
+def read_answers(place: Path | str) -> Contents:
     """What raters sent: {name of the file: its content, or `Refused` where it cannot be read}.
 
     Args:
-        files: files, or a folder of them; all that lie in a folder and in those within it are read.
+        place: a folder, of which all files are read, those of the folders within it too; or one file.
 
     Raises:
         MissingFileError: for a folder or file that is not there.
         InvalidInputError: for a folder without files, or one that cannot be looked into.
     """
-    listed = [Path(each).absolute() for each in ([files] if isinstance(files, str | Path) else files)]
-    if missing := [path for path in listed if not path.exists()]:
-        raise MissingFileError(f"no answers at {missing[0]}; give the folder of the raters' files")
-    found = [file for path in listed for file in _files(path)]
+    place = Path(place).absolute()
+    if not place.exists():
+        raise MissingFileError(f"no answers at {place}; give the folder of the raters' files")
+    folder, found = (place, list(_files(place))) if place.is_dir() else (place.parent, [place])
     if not found:
-        places = ", ".join(map(str, listed))
-        raise InvalidInputError(f"no answers in {places}; the files that raters save end in .json")
-    shared = os.path.commonpath([path if path.is_dir() else path.parent for path in listed])
-    names = (os.path.relpath(path, shared).encode("utf-8", "backslashreplace").decode() for path in found)
+        raise InvalidInputError(f"no answers in {place}; the files that raters save end in .json")
+    names = (str(path.relative_to(folder)).encode("utf-8", "backslashreplace").decode() for path in found)
     return {name: _content(path) for name, path in zip(names, found, strict=True)}
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for parent, folders, names in os.walk(path, onerror=_unreadable):
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
         folders.sort()
         yield from (Path(parent) / name for name in sorted(names))
 

@@ -16,11 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from entropy_lib.errors import InvalidInputError
+from entropy_lib.metrics import extractors
 from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.layout import Detector
 from entropy_lib.metrics.registry import CAPTIONS, DISTANCES, FINDINGS, METRICS, Metric, PictureScore, Score
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.metrics.views import resize_pictures
+from entropy_lib.models.catalogue import CATALOGUE, resolve_device
 from entropy_lib.sampling.methods import method
 from entropy_lib.scaling.rules import rule
 from entropy_lib.sizes import Size, SizeLike
@@ -214,8 +216,7 @@ def make_plan(
             than three prompts.
         WeightsError: when it is not known which state of the weights is meant.
     """
-    from entropy_lib.models.catalogue import CATALOGUE
-    from entropy_lib.models.outline import outline_levels
+    from entropy_lib.models.outline import outline_levels  # diffusers is slow to import
     from entropy_lib.sweep.sample import settings
 
     if (count := len(set(prompts))) < LEAST_PROMPTS:
@@ -264,11 +265,9 @@ def open_comparison(
         MissingFileError, InvalidInputError: for a reference that cannot be opened, or is too small for the
             extractor.
     """
-    from entropy_lib.metrics.extractors import extractor as network
-    from entropy_lib.models.catalogue import resolve_device
 
     def opened(name: str) -> FeatureCache:
-        return FeatureCache(folder / FEATURES, network(name, str(resolve_device(device))), view)
+        return FeatureCache(folder / FEATURES, extractors.extractor(name, str(resolve_device(device))), view)
 
     real, caches = open_reference(reference), {}
     wanted = {getattr(METRICS[name], "features", None) for name in metrics or METRICS}

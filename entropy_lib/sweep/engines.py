@@ -6,11 +6,12 @@ and torchrun's own variables.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from entropy_lib.errors import InvalidInputError, WeightsError, extra
@@ -51,8 +52,7 @@ def local(
         return 0
     sampler = Sampler(groups[0][0].model, groups[0][0].dtype, device)
     sampler.check_rules((unit for group in groups for unit in group), store)
-    bar = tqdm(groups, disable=not progress, desc="generating", unit="batch")
-    return sum(sampler.generate_group(group, store) for group in bar)
+    return sum(sampler.generate_group(group, store) for group in _shown(groups, len(groups), progress))
 
 
 def ray(
@@ -82,11 +82,15 @@ def ray(
         asked = (groups[0][0].model, groups[0][0].dtype, device, store.folder.resolve(), threads)
         pool = ActorPool([actor.remote(*asked) for _ in range(min(workers, len(groups)))])
         counts = pool.map_unordered(lambda actor, group: actor.generate_group.remote(group), groups)
-        shown = {"disable": not progress, "desc": f"generating with {workers} workers", "unit": "batch"}
-        return sum(tqdm(counts, total=len(groups), **shown))
+        return sum(_shown(counts, len(groups), progress))
     finally:
         if started:
             cluster.shutdown()
+
+
+def _shown(batches: Iterable, count: int, progress: bool) -> tqdm:
+    """With a bar of progress, but for where nobody watches: `disable=None` is where there is no terminal."""
+    return tqdm(batches, total=count, disable=not progress or None, desc="generating", unit="batch")
 
 
 def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int]:
@@ -104,11 +108,7 @@ def _share(nodes: Sequence[Mapping], workers: int, device: str) -> dict[str, int
 
 
 class _Worker:
-    """What runs inside a Ray actor."""
-
     def __init__(self, model: str, dtype: str, device: str, folder: Path, threads: int | None):
-        import torch
-
         from entropy_lib.sweep.sample import Sampler
 
         if threads is not None:
@@ -156,7 +156,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def estimate(
-    plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True, progress: bool = True
+    plan: Plan, store: Store, *, batch: int, device: str = "auto", measure: bool = True
 ) -> pd.DataFrame:
     """What a plan costs, one row a size and the sum; hours only by a rate that was measured here.
 
@@ -164,17 +164,14 @@ def estimate(
         batch, device: as the images will be generated.
         measure: generate one batch of each size where none is there yet; those images are part of the plan
             and are kept. Half precision is not measured without a GPU.
-        progress: show a bar meanwhile.
 
     Returns:
         columns `size, images, seconds, hours, megabytes`, as text; a dash where nothing has been measured.
     """
-    import torch
-
     if measure and (torch.cuda.is_available() or plan.settings.dtype == "float32"):
         first = {group[0].size: group for group in reversed(plan.groups(batch))}
         with suppress(WeightsError):  # planned here, generated elsewhere
-            local(list(first.values()), store, device=device, progress=progress)
+            local(list(first.values()), store, device=device)
     rows = [_cost([unit for unit in plan.units if unit.size == size], store) for size in plan.sizes]
     table = pd.DataFrame(rows, columns=["images", "seconds", "hours", "megabytes"])
     table.loc[len(table)] = table.sum(skipna=False).where(table.columns != "seconds")

@@ -132,12 +132,8 @@ def first_text(caption: object) -> str | None:
     return first_text(caption[0]) if isinstance(caption, Sequence | np.ndarray) and len(caption) else None
 
 
-def in_archives(paths: Sequence[Path]) -> list[Row]:
-    """The samples of WebDataset shards, an image each."""
-    return [row for path in paths for row in _in_archive(path)]
-
-
-def _in_archive(path: Path) -> Iterator[Row]:
+def in_archive(path: Path) -> Iterator[Row]:
+    """The samples of a WebDataset shard, an image each."""
     with tarfile.open(path, "r:") as archive, open(path, "rb") as file:
         samples: dict[str, dict[str, list[tarfile.TarInfo]]] = {}
         for member in archive:

@@ -1,8 +1,8 @@
 """What to generate: units, one an image, and plans, all the units of a comparison in batches.
 
 A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes
-and methods with what all its units share; the store keeps those, and a digest of the keys, so that all
-commands of a sweep mean the same images.
+and methods with what all its units share; the store keeps those, so that all commands of a sweep mean the
+same images.
 
 Example:
     >>> shared = Settings("mini", "1234", "own", 20, 2.0, "float32", native_size=(64, 64))
@@ -240,19 +240,11 @@ class Plan:
         """All that decides the plan, a field each."""
         return {name: list(getattr(self, name)) for name in LISTS} | asdict(self.settings)
 
-    @property
-    def digest(self) -> str:
-        """Checksum of the keys of all its images."""
-        return _digest([unit.key for unit in self.units]).hex()
-
     def write(self, folder: Path | str, name: str = FILE) -> Path:
         """Keep the plan in a store's folder; an earlier one of that name is replaced."""
         path = Path(folder) / name
-        if path.is_dir():
-            raise InvalidInputError(f"{path} is a folder, where the plan is to be written; remove it")
         with replacing(path) as temporary:
-            content = {"digest": self.digest} | self.content
-            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps(self.content, ensure_ascii=False), encoding="utf-8")
         return path
 
     @classmethod
@@ -261,22 +253,19 @@ class Plan:
 
         Raises:
             MissingFileError: if there is none.
-            InvalidInputError: if it cannot be read, or its images have other keys here, as those of another
-                version may.
+            InvalidInputError: if it cannot be read.
         """
         path = Path(folder) / name
         if not path.exists():
             raise MissingFileError(f"no plan in {folder}; make one with `{AGAIN}`")
         try:
             content = json.loads(path.read_bytes())
-            digest, *lists = (content.pop(each) for each in ("digest", *LISTS))
-            plan = cls.of(Settings(**content), *lists)
-            if plan.digest != digest:
-                raise InvalidInputError("its images have other keys here")
+            content.pop("digest", None)  # of older releases
+            lists = [content.pop(each) for each in LISTS]
+            return cls.of(Settings(**content), *lists)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             advice = f"remove it and make it again with `{AGAIN}`: {STAY}"
             raise InvalidInputError(f"{path} is no plan that can be read ({error}); {advice}") from error
-        return plan
 
     def check_same(self, asked: "Plan") -> None:
         """Compare with the plan that was asked for, whole.

@@ -263,7 +263,6 @@ def _known(sample: Sample, *values: Float[np.ndarray, " image"]) -> np.ndarray |
 
 
 def _blocks(sample: Sample, rows: Sequence[int] | None = None) -> np.ndarray:
-    """The block of each image, or of some of them."""
     prompts = sample.prompts if rows is None else [sample.prompts[index] for index in rows]
     return deal_blocks(prompts, min(BLOCKS, len(set(prompts))))
 

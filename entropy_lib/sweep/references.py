@@ -38,12 +38,13 @@ from entropy_lib.metrics.picture_files import read_picture
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.models.checksums import verify
 from entropy_lib.models.hub import offline_where_it_does_not_answer
+from entropy_lib.scenes import scenes, sprites
 from entropy_lib.sweep.image_sources import (
     CAPTION_COLUMNS,
     Row,
     column,
     first_text,
-    in_archives,
+    in_archive,
     in_folder,
     some,
 )
@@ -241,7 +242,7 @@ def _rows(source: str, path: Path) -> "datasets.Dataset":
         if path.is_dir():
             return _dataset(in_folder(path))
         if kind == ".tar":
-            return _dataset(in_archives(files))
+            return _dataset([row for file in files for row in in_archive(file)])
         if kind == ".parquet":
             names = [escape(str(file)) for file in files]
             return datasets.load_dataset("parquet", data_files=names, split="train")
@@ -309,8 +310,6 @@ def _existing(pattern: Path) -> list[Path]:
 
 @cache
 def _scenes(name: str, count: int) -> Reference:
-    from entropy_lib.scenes import scenes, sprites
-
     verify(sprites.PARQUET.parent, required=True)
     world, rows = {"scenes": scenes.FULL, "simple-scenes": scenes.SIMPLE}[name], []
     for one in (scenes.scene(number, "test", world) for number in range(count)):

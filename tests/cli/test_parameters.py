@@ -87,9 +87,7 @@ def test_a_section_of_a_profile_overrides_what_the_cell_says(written, tmp_path, 
         ({"treshold": 0.5}, "unknown parameter of 11_example 'treshold'; did you mean 'threshold'"),
         ({"threshold": "0.5"}, "threshold is '0.5', a text; it must be a valid number"),
         ({"colours": [1]}, r"colours\[0\] is 1; it must be a valid string"),
-        ({"wide": 1}, "wide"),
         ({"rules": ["papper"]}, "did you mean 'paper'"),
-        ({"sizes": ["64x100", "64x64"]}, "positive multiple of 8 pixels"),
         ({"sizes": ["64x64"]}, "11_example: sizes is .*; it must be a list of 2 or more"),
         ({"prompt_count": 2}, "11_example: prompt_count is 2; it must be 3 or more"),
         ({"seed": "x", "steps": -1}, "seed is 'x', a text; it must be a valid integer; steps is -1"),
@@ -106,7 +104,6 @@ def test_bad_values_are_refused(written, overrides, message):
     [
         ("level = 2", "level is 2; it must be less than 1"),
         ("x = 2 * 3", "'x = 2 \\* 3' is not name = value"),
-        ("x = []", "not name = value"),
         ("x = [1, 'a']", "not name = value"),
         ("x: int = 3", "not name = value"),
         ("x = (", "cannot be read"),
@@ -144,13 +141,6 @@ def test_types_are_those_of_the_values():
     assert [implied_type(value) for value in (True, 1, 1.0, "a", [1, 2.0], [[1], [2]])] == [
         bool, int, float, str, list[float], list[list[int]]
     ]  # fmt: skip
-
-
-def test_a_parameter_misspelt_inside_a_notebook_is_missed():
-    values = profile_parameters("00_quickstart", "smoke").model_dump()
-    values["setps"] = values.pop("steps")
-    with pytest.raises(ParameterError, match="parameter 'steps' is missing"):
-        check_parameters("00_quickstart", values | {"unrelated": object()})
 
 
 def test_what_is_saved_is_a_file_of_its_kind_and_anything_else_is_refused_before(tmp_path):

@@ -159,8 +159,6 @@ def test_a_folder_of_output_that_is_named_is_not_shared(workshop, instantly):
 BREAKS = {
     "no kernelspec": lambda notebook: notebook["metadata"].pop("kernelspec"),
     "of R": lambda notebook: notebook["metadata"]["kernelspec"].update(language="R"),
-    "no cells": lambda notebook: notebook["cells"].clear(),
-    "no parameters cell": lambda notebook: notebook["cells"][1].update(metadata={}),
     "a cell without source": lambda notebook: notebook["cells"][2].pop("source"),
 }
 

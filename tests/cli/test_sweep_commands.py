@@ -71,20 +71,11 @@ def test_a_calibration_is_measured_and_planned_with(sweep, command, tmp_path):
     assert "24 images generated" in sweep("sample", *causes, "-p", f"calibration={path}")
 
 
-@pytest.mark.parametrize(
-    ("value", "named"),
-    [
-        ("steps=9", "steps 9, there 1"),
-        ("dtype=bfloat16", "dtype 'bfloat16', there 'float32'"),
-        ("prompts=mini", "prompts .*: '.*', there '.* style'"),
-        ("methods=[unscaled]", r"methods \(1, there 2"),
-    ],
-)
-def test_a_plan_of_other_values_is_refused(sweep, tmp_path, value, named):
+@pytest.mark.parametrize("name", ["sample", "status", "reduce"])
+def test_a_plan_of_other_values_is_refused(sweep, tmp_path, name):
     sweep("plan", "--no-measure")
-    refusal = f"not the one asked for: .*{named}.*Give all commands the same values"
-    for name in ("sample", "status", "reduce"):
-        assert re.search(refusal, sweep(name, "-p", value))
+    refusal = "not the one asked for: steps 9, there 1.*Give all commands the same values"
+    assert re.search(refusal, sweep(name, "-p", "steps=9"))
     assert not (tmp_path / "store" / "images").exists()
 
 

@@ -43,9 +43,7 @@ def interval(real=REAL, labels=LABELS, **options):
 OF_METRICS = {
     r"features have shape \(5,\); they must be \[images, features\]": lambda: metrics.kid(np.zeros(5), REAL),
     "features are NoneType; they must be a matrix of numbers": lambda: metrics.kid(None, REAL),
-    "they must be a matrix of numbers": lambda: metrics.kid(np.array([["a", "b"]] * 4), REAL),
     "features hold 1 images; this needs at least 2": lambda: metrics.kid(FEATURES[:1], REAL),
-    r"features have shape \(40, 0\)": lambda: metrics.kid(FEATURES[:, :0], REAL),
     "NaN or infinity in 1 of 40 rows; leave those images out": lambda: metrics.kid(WRONG, REAL),
     "the reference hold NaN or infinity": lambda: metrics.kid(FEATURES, REAL / 0),
     "3 columns and the reference 4; both must come": lambda: metrics.kid(FEATURES[:, :3], REAL),
@@ -56,12 +54,9 @@ OF_METRICS = {
     "0, 1, … without gaps": lambda: interval(labels=LABELS * 2),
     "at least 3 .* take three prompts or more": lambda: interval(labels=LABELS % 2),
     r"\(40,\) block labels for 30 images of the reference": lambda: interval(reference_labels=LABELS),
-    "level is 95; it must lie between 0 and 1": lambda: interval(level=95),
     "40 and 39 images; a paired difference": lambda: metrics.kernel_difference(
         FEATURES, FEATURES[1:], REAL, LABELS
     ),
-    "39 and 40 images; a paired": lambda: metrics.frechet_difference(FEATURES[1:], FEATURES, REAL, LABELS),
-    "the reference hold 1 images; this needs": lambda: metrics.frechet_distance(FEATURES, REAL[:1]),
     "leave reference_labels out": lambda: metrics.frechet_interval(
         FEATURES, STATE, LABELS, reference_labels=LABELS[:30]
     ),
@@ -69,8 +64,6 @@ OF_METRICS = {
     "cannot take 30 images out of 30": lambda: STATE - STATE,
     "40 images and 30 texts; there must be one text": lambda: metrics.clip_scores(FEATURES, REAL),
     "float64 .* they must be uint8": lambda: squares(IMAGES / 255, 8, "pad"),
-    r"uint8 \(0, 16, 16, 3\); they must be": lambda: squares(IMAGES[:0], 8, "pad"),
-    "images are list; they must be uint8": lambda: squares(list(IMAGES), 8, "pad"),
     "did you mean 'center'": lambda: squares(IMAGES, 8, "centre"),
     "size is 0 x 8; both sides must be 1 pixel or more": lambda: resize_pictures(IMAGES, 0, 8),
     "unknown extractor None": lambda: extractor(None),
@@ -80,9 +73,7 @@ OF_METRICS = {
     "no images; give at least one": lambda: FeatureCache("nowhere", BLIND).matrix([], None),
     "blocks is 20; it must be a whole number from 2 to 1,": lambda: deal_blocks(["a"] * 9),
     "blocks is 20; .* from 2 to 9, the number of prompts": lambda: deal_together(range(30), range(9)),
-    "blocks is 2.5; it must be a whole number": lambda: deal_blocks(range(9), 2.5),
     "blocks is True; it must be a whole number": lambda: deal_together(range(9), range(9), True),
-    r"\(40,\) block labels for 30 images": lambda: jackknife(np.mean, REAL, LABELS),
     r"block labels are \[0, 2, 4": lambda: jackknife(np.mean, REAL, np.arange(30) * 2),
     "block labels are float64; they must be whole": lambda: jackknife(np.mean, REAL, LABELS[:30] / 1),
     "block labels are bool": lambda: check_labels(np.arange(30) % 2 == 0, 30),
@@ -126,19 +117,15 @@ def make(**changes):
     return comparison.make_plan(**values | settings | changes)
 
 
-def stored(tmp_path, content):
-    (tmp_path / "plan.json").write_bytes(content)
-    return Plan.read(tmp_path)
+def plan_with_more(path):
+    written = plan().write(path)
+    written.write_text(json.dumps(json.loads(written.read_bytes()) | {"library": "0.1.0"}), encoding="utf-8")
+    return Plan.read(path)
 
 
-def changed_plan(path, **changes):
-    content = json.loads(plan().write(path).read_bytes())
-    return stored(path, json.dumps(content | changes).encode())
-
-
-def folder_as_plan(path, use):
+def folder_as_plan(path):
     (path / "plan.json").mkdir()
-    return use(path)
+    return plan().write(path)
 
 
 def file_as_store(path):
@@ -155,14 +142,10 @@ OF_SWEEPS = {
     "no prompts; give at least one": lambda _: plan(prompts=[]),
     "1 prompts are repeated, the first being 'a'": lambda _: plan(prompts=["a", "a"]),
     "1 methods are repeated": lambda _: plan(methods=["power(0.5)", "power(0.50)"]),
-    "1 sizes are repeated": lambda _: plan(sizes=[(32, 32), "32x32"]),
     "width is 36; it must be a positive multiple of 8": lambda _: plan(sizes=[(32, 36)]),
     "did you mean 'paper'": lambda _: plan(methods=["papper"]),
     "steps is 0; it must be a whole number, 1 or more": lambda _: make(steps=0),
-    "steps is 2.5; it must be a whole number": lambda _: make(steps=2.5),
     "guidance is nan; it must be a number, 0 or more": lambda _: make(guidance=float("nan")),
-    "guidance is inf": lambda _: make(guidance=float("inf")),
-    "guidance is -1.0; it must be a number, 0 or more": lambda _: make(guidance=-1.0),
     "prompt is 1; it must be a text": lambda _: make(prompts=[1, 2, 3]),
     "prompt_count is 2; metric tables need 3 different prompts": lambda _: make(prompts=PROMPTS[:2]),
     "native size 64x64 is not among sizes": lambda _: make(reference=""),
@@ -171,14 +154,14 @@ OF_SWEEPS = {
     "did you mean 'float32'": lambda _: make(dtype="float33"),
     "batch is 0; it must be 1 or more": lambda _: plan().groups(0),
     "shard is 4/4; write i/n with i from 0 to n - 1": lambda _: plan().groups(4, (4, 4)),
-    "an array with gaps; say which part with --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_ID="9"),
     "SLURM_ARRAY_TASK_ID is 1 .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_MIN="3"),
     "is four: not whole numbers; .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_COUNT="four"),
-    "plan.json is a folder, where the plan is to be written": lambda path: folder_as_plan(path, plan().write),
-    "plan.json is no plan that can be read .*directory": lambda path: folder_as_plan(path, Plan.read),
-    "plan.json is no plan that can be read .*library": lambda path: changed_plan(path, library="0.1.0"),
-    "can be read .its images have other keys here": lambda path: changed_plan(path, steps=9),
+    "plan.json cannot be used: Is a directory": folder_as_plan,
+    "plan.json is no plan that can be read .*library": plan_with_more,
     "store is .*, which is a file; name a folder": file_as_store,
+    "workers is 2; the local engine is one process. Use --engine ray": lambda path: engines.local(
+        plan().groups(), Store(path), workers=2
+    ),
 }
 
 
@@ -194,11 +177,12 @@ def test_a_plan_that_cannot_be_read_is_to_be_made_again(content, tmp_path):
     again = (
         "remove it and make it again with `python -m entropy_lib sweep plan`: images that are generated stay"
     )
+    (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(EntropyLibError, match=rf"plan.json is no plan that can be read .*{again}"):
-        stored(tmp_path, content)
+        Plan.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["1 of 4", "4/4", "-1/4", "1", "1/", "0/0"])
+@pytest.mark.parametrize("text", ["1 of 4", "4/4", "-1/4", "1"])
 def test_a_shard_is_written_in_one_way(text):
     with pytest.raises(EntropyLibError, match=r"not written as i/n.* for example '0/4'"):
         engines.parse_shard(text)

@@ -72,13 +72,6 @@ def test_images_are_those_of_the_version(tmp_path):
     assert np.abs(found - expected).max() <= TOLERANCE, f"images changed: {__doc__}"
 
 
-def test_the_images_would_show_a_change():
-    expected = np.asarray(Image.open(IMAGES).convert("RGB")).astype(int)
-    parts = np.split(expected[:, :128], 4, axis=1)
-    for one, other in ((0, 1), (0, 2), (1, 3)):  # another prompt and seed; another rule
-        assert np.abs(parts[one] - parts[other]).max() > 4 * TOLERANCE
-
-
 if __name__ == "__main__":
     import tempfile
 

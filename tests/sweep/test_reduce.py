@@ -134,6 +134,21 @@ def test_numbers_are_those_of_the_metrics_themselves(tables, made, reference, ow
     assert "FD" not in set(tables.levels.metric), "48 images for 64 features: no level of a Fréchet distance"
 
 
+def test_repetition_is_the_mean_of_its_index_and_needs_no_captions(made, reference):
+    tables = evaluate(
+        replace(made, reference=replace(reference, caption=None), metrics=["Repetition", "CLIP score"])
+    )
+    assert level(tables, "48x48", REAL, "Repetition", "nothing").images == len(reference.halves()[0])
+    assert REAL not in set(tables.levels.method[tables.levels.metric == "CLIP score"])
+    cell = made.plan.cells["48x48", "paper"]
+    values = np.array([repetition_index(made.store.read(unit)) for unit in cell])
+    prompts = [unit.prompt for unit in cell]
+    expected = jackknife(np.mean, values, deal_blocks(prompts)).within(0, 1, len(set(prompts)))
+    found = level(tables, "48x48", "paper", "Repetition", "nothing")
+    bounds = (expected.estimate, expected.low, expected.high)
+    assert (found.estimate, found.low, found.high) == pytest.approx(bounds, rel=1e-5)
+
+
 def test_distances_and_scores_may_come_from_two_networks(made, reference, own, tmp_path):
     """Distances from one that never saw such an image, of 1,280 features: there is no level of FD for so few
     images.
@@ -250,7 +265,8 @@ def test_prompts_that_the_score_cuts_are_counted_once_in_the_caption_of_the_tabl
     said = "2 of 5 captions are longer than the 16 tokens that mini-clip reads"
     assert tables.provenance.count(said) == tables.provenance.count("tokens that") == bool(long)
     assert not [one for one in recwarn if "tokens" in str(one.message)], "it is said in the caption"
-    path = tables.write(tmp_path / "out")[-1]
+    levels, *_, path = tables.write(tmp_path / "out")
+    assert pd.read_csv(levels).features.unique().tolist() == [tables.label]
     assert path.read_text(encoding="utf-8").splitlines()[0] == tables.provenance
     assert "tokens that" not in evaluate(replace(asked, metrics=["Repetition"])).provenance
 
@@ -333,44 +349,6 @@ def test_a_metric_is_added_by_a_function_and_a_row(made, tables, monkeypatch):
     assert pair.share_improved > 0.8, "lower is better"
 
 
-def test_repetition_is_the_mean_of_its_index_and_sees_what_is_tiled(made, reference, tmp_path):
-    """At 64x96 "paper" has each thing once, without a rule it stands there twice; real images need no
-    captions for it.
-    """
-    plan, store, half = made.plan, Store(tmp_path), reference.halves()[1]
-    images = dict(zip(plan.prompts, half, strict=False))
-    for unit in plan.units:
-        twice = (unit.method, unit.width) == ("unscaled", 96)
-        whole = reference.read(images.get(unit.prompt, half[0]))[None]
-        store.commit(
-            unit,
-            np.tile(resize_pictures(whole, unit.height, unit.width // (1 + twice))[0], (1, 1 + twice, 1)),
-        )
-    tables = evaluate(
-        replace(made, store=store, reference=replace(reference, caption=None), metrics=["Repetition"])
-    )
-    names = ("unscaled", "paper", NATIVE, REAL)
-    found = {name: level(tables, "64x96", name, "Repetition", "nothing") for name in names}
-    cell = plan.cells["64x96", "unscaled"]
-    values, prompts = (
-        np.array([repetition_index(store.read(unit)) for unit in cell]),
-        [u.prompt for u in cell],
-    )
-    expected = jackknife(np.mean, values, deal_blocks(prompts)).within(0, 1, len(set(prompts)))
-    bounds = (found["unscaled"].low, found["unscaled"].high)
-    assert bounds == pytest.approx((expected.low, expected.high), rel=1e-5)
-    assert found["unscaled"].estimate == pytest.approx(values.mean(), rel=1e-6)
-    assert found["unscaled"].low > max(found[name].high for name in names[1:])
-    pair = tables.differences.set_index(["size", "method"]).loc["64x96", "paper"]
-    assert pair.high < 0
-    assert pair.share_improved > 0.9
-
-
-def test_scores_of_captions_are_not_given_for_real_images_without_captions(made, reference):
-    tables = evaluate(replace(made, reference=replace(reference, caption=None), metrics=["CLIP score"]))
-    assert REAL not in set(tables.levels.method)
-
-
 def test_numbers_of_images_and_features_are_computed_once(comparison, tables, monkeypatch):
     seen = []
 
@@ -388,14 +366,6 @@ def test_numbers_of_images_and_features_are_computed_once(comparison, tables, mo
     )
     pd.testing.assert_frame_equal(first.levels, evaluate(asked).levels)
     assert len(seen) == count > 0
-
-
-def test_tables_are_written_whole(tables, tmp_path):
-    paths = tables.write(tmp_path / "out")
-    levels = pd.read_csv(paths[0])
-    assert len(levels) == len(tables.levels)
-    assert levels.features.unique().tolist() == [tables.label]
-    assert "pad" in tables.label
 
 
 @pytest.fixture

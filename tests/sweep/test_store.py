@@ -61,13 +61,7 @@ def flip(path):
     path.write_bytes(content)
 
 
-def lossy(path):
-    from PIL import Image
-
-    Image.open(path).convert("RGB").save(path, format="JPEG")
-
-
-@pytest.mark.parametrize("damage", [truncate, flip, lossy, os.remove], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("damage", [truncate, flip, os.remove], ids=lambda f: f.__name__)
 def test_a_damaged_image_is_put_aside_and_counts_as_not_generated(store, damage):
     store.commit(unit(), image())
     damage(store.image_path(unit().key))
@@ -146,29 +140,12 @@ module.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 module.Store({str(store.folder)!r}).commit(unit(), image())
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == -9
-    leftovers = list(store.folder.rglob(".*.tmp.*"))
-    assert len(leftovers) == 1
+    (leftover,) = store.folder.rglob(".*.tmp.*")
     assert store.committed() == set()
+    assert store.clean() == 0, "a writer may still live, on whichever machine"
+    os.utime(leftover, (time.time() - 2 * module.STALE,) * 2)
     assert store.clean() == 1
     assert not list(store.folder.rglob("*.png"))
-
-
-def test_cleaning_leaves_what_may_still_be_written(store, monkeypatch):
-    """Whether a writer lives is asked without a signal: on Windows a signal 0 is Ctrl-C."""
-    folder = store.image_path(unit().key).parent
-    folder.mkdir(parents=True)
-    own, gone = os.getpid(), 2**22 + 1
-    names = {"alive": f"{module.HOST}-{own}-00.tmp", "gone": f"{module.HOST}-{gone}-00.tmp"}
-    names |= {"elsewhere": f"another_machine-{gone}-00.tmp", "of no writer": "tmp"}
-    names |= {"old": f"{module.HOST}-{own}-01.tmp"}
-    paths = {what: folder / f".{what}.{name}.png" for what, name in names.items()}
-    for path in paths.values():
-        path.touch()
-    os.utime(paths["old"], (time.time() - 2 * module.STALE,) * 2)
-    monkeypatch.setattr(module.psutil, "pid_exists", lambda process: process == os.getpid())
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a signal was sent"))
-    assert store.clean() == 2
-    assert {what for what, path in paths.items() if path.exists()} == {"alive", "elsewhere", "of no writer"}
 
 
 def test_records_are_what_they_were(store):
