@@ -9,7 +9,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from entropy_lib.errors import InvalidInputError, NotWrittenError, shortened
@@ -92,9 +92,12 @@ def _there(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     try:
         os.lstat(folder)
-        return folder
     except FileNotFoundError:
-        return _there(folder.parent)
+        above = _there(folder.parent)
+        with suppress(FileNotFoundError):
+            os.lstat(above / folder.name)  # which may be too long a name
+        return above
+    return folder
 
 
 def sha256(path: Path | str) -> str:

@@ -26,6 +26,7 @@ PLACES = {  # {the kind of place: where it is, what is said of it}
     "below a file": ("HERE/afile/below", "Not a directory"),
     "a file": ("HERE/afile", "Not a directory"),
     "too long": (f"HERE/{'long' * 80}", "too long"),
+    "too long, below nothing": (f"HERE/nothing/{'long' * 80}", "too long"),
     "no real folder": ("/proc/entropy_lib", "No such file or directory"),
     "a link to nowhere": ("HERE/dangling", "No such file or directory"),
 }
@@ -42,6 +43,7 @@ COMMANDS = {  # {whose value the place is: the command}
 }
 CASES = [("store", "sweep sample -p store=PLACE", kind) for kind in PLACES]
 CASES += [(name, text, "below a file") for name, texts in COMMANDS.items() for text in texts]
+CASES += [("--output", text, "too long, below nothing") for text in COMMANDS["--output"]]
 
 
 @contextmanager
