@@ -47,11 +47,18 @@ The paper says that images below the training size are incomplete because entrop
 it repeat because entropy has risen, and that the rule mends both.
 
 - *The UNet* leaves objects out below its size and repeats them above it, as the paper says. The rule removes a
-  small part of the change of entropy and nothing of the degradation; what does restore the entropy makes images
-  worse, so entropy is not shown to be the cause of either.
+  small part of the change of entropy and nothing of the degradation, stronger doses add to that, and so does
+  what restores the entropy: entropy is not shown to be the cause of either.
 - *The transformer* does both, too, but how often it repeats an object goes by positions: interpolating them
   ends the repetition and leaves entropy as it was, and the rule adds to it. With positions interpolated the
   rule does what the paper says of it: at twice the side, objects that were missing come back.
+
+![Images of the UNet at 64 and 128 px, without a rule and with two](grid-mini.png)
+
+![Images of the transformer at 64 and 128 px by five methods](grid-dit.png)
+
+*The same prompts on the UNet and on the transformer (notebook 05, profiles `mini` and `mini-dit`, prompts of
+`mini-dit`).*
 
 Exact, Over-count, Under-count: notebook 10, or 09. FD to real images: 06, for the methods that it compares.
 Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
