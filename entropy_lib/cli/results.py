@@ -46,9 +46,9 @@ ARCHITECTURES = """## Two architectures, every size, rule and positions
 The paper says that images below the training size are incomplete because entropy has fallen, that those above
 it repeat because entropy has risen, and that the rule mends both.
 
-- *The UNet* leaves objects out below its size and repeats them above it, as the paper says. The rule removes a
-  small part of the change of entropy and nothing of the degradation, stronger doses add to that, and so does
-  what restores the entropy: entropy is not shown to be the cause of either.
+- *The UNet* leaves objects out below its size and repeats them above it, as the paper says. The rule removes
+  a small part of the change of entropy and nothing of the degradation, stronger doses add to that, and so
+  does what restores the entropy: entropy is not shown to be the cause of either.
 - *The transformer* does both, too, but how often it repeats an object goes by positions: interpolating them
   ends the repetition and leaves entropy as it was, and the rule adds to it. With positions interpolated the
   rule does what the paper says of it: at twice the side, objects that were missing come back.
