@@ -20,6 +20,7 @@ from entropy_lib.files import DATA, ROOT, replacing
 from entropy_lib.metrics.registry import PRIMARY
 from entropy_lib.plots.labels import HEADINGS, short_layer
 from entropy_lib.plots.tables import comparisons, means, shares, slopes
+from entropy_lib.sizes import pixel_count
 
 RESULTS, PAGE = DATA / "results", ROOT / "docs" / "results.md"
 CONTROLS = ("mini-weak", "mini-circular")  # profiles, each named after its model
@@ -40,6 +41,11 @@ differences, unadjusted; `p (Holm)` is corrected for all differences that were t
 column goes by it.
 """
 
+COUNTS = (  # what says how many objects there are, those of most images first
+    ("10_dose_response", "counts"),
+    ("11_rival_explanations", "counts"),
+    ("09_layout_metrics", "levels"),
+)
 BOTH = {"mini-full": "A UNet (`mini`)", "mini-dit-full": "A transformer (`mini-dit`)"}
 ARCHITECTURES = """## Two architectures, every size, rule and positions
 
@@ -47,8 +53,8 @@ The paper says that images below the training size are incomplete because entrop
 it repeat because entropy has risen, and that the rule mends both.
 
 - *The UNet* leaves objects out below its size and repeats them above it, as the paper says. The rule removes
-  a small part of the change of entropy and nothing of the degradation, stronger doses add to that, and so
-  does what restores the entropy: entropy is not shown to be the cause of either.
+  a small part of the change of entropy and nothing of the degradation; stronger doses, and what restores the
+  entropy, add to it or leave it as it is. So entropy is not shown to be the cause of either.
 - *The transformer* does both, too, but how often it repeats an object goes by positions: interpolating them
   ends the repetition and leaves entropy as it was, and the rule adds to it. With positions interpolated the
   rule does what the paper says of it: at twice the side, objects that were missing come back.
@@ -60,9 +66,9 @@ it repeat because entropy has risen, and that the rule mends both.
 *The same prompts on the UNet and on the transformer (notebook 05, profiles `mini` and `mini-dit`, prompts of
 `mini-dit`).*
 
-Exact, Over-count, Under-count: notebook 10, or 09. FD to real images: 06, for the methods that it compares.
-Entropy: the fraction of its change that the method removes (11), with one vote for each layer, votes by
-importance, and without dead layers. Paired differences stand below under these notebooks.
+Exact, Over-count, Under-count: notebook 10, else 11, else 09. FD to real images: 06, for the methods that it
+compares. Entropy: the fraction of its change that the method removes (11), with one vote for each layer,
+votes by importance, and without dead layers. Paired differences stand below under these notebooks.
 
 ![The fraction of the degradation removed against that of the change of entropy](recovery.png)
 
@@ -194,9 +200,7 @@ def _architectures(results: Path) -> list[str]:
     """Both embedded models, side by side: what several notebooks say of a size and a method."""
     lines = []
     for profile, model in BOTH.items():
-        counted = kept_tables("10_dose_response", "counts", [profile], results)
-        if counted.empty:  # of runs from before that table
-            counted = kept_tables("09_layout_metrics", "levels", [profile], results)
+        counted = pd.concat(kept_tables(*source, [profile], results) for source in COUNTS)
         distances = kept_tables("06_metric_tables", "levels", [profile], results)
         entropies = kept_tables("11_rival_explanations", "entropy", [profile], results)
         if counted.empty:
@@ -208,7 +212,8 @@ def _architectures(results: Path) -> list[str]:
         if len(entropies):
             parts.append(entropies.assign(metric="entropy, " + entropies.layers, estimate=entropies.share))
         table = pd.concat(parts).drop_duplicates(["size", "method", "metric"])
-        table = table[table.method.isin(counted.method)]
+        table = table.merge(counted[["size", "method"]].drop_duplicates())
+        table = table.sort_values("size", key=lambda sizes: sizes.map(pixel_count), kind="stable")
         shown = means(table.assign(line=table["size"] + " " + table.method), "line", "metric").fillna("–")
         shown = shown.rename(columns={"line": "size, method"}).to_markdown(index=False, disable_numparse=True)
         lines += [f"**{model}**, profile `{profile}`", "", shown, ""]
