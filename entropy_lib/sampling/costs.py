@@ -20,7 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -39,9 +38,8 @@ from entropy_lib.sizes import Size, SizeLike
 PARTS = ("image", "denoiser")
 TEXT_TOKENS = 77  # of a prompt as CLIP reads it, for networks that keep text apart
 REPEATS, PROCESSES = 5, 3  # timed runs in the first process; processes whose least peak counts, on a CPU
-CLEAR = Path("/proc/self/clear_refs")  # Linux
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 MEGABYTE = 2**20
-RSS = 1 if sys.platform == "darwin" else 1024  # bytes, the unit of a process's peak
 KERNEL = re.compile(r"aten::_scaled_dot_product_(?:attention_(?=math))?(math|\w+attention)")
 
 
@@ -235,12 +233,23 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> dict[str, f
     if CLEAR.exists():  # give back what is free, and let the process's peak begin anew
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
+    before = _resident("VmRSS")
+    work()
+    return {"allocated": _resident("VmHWM"), "reserved": math.nan, "before": before}
+
+
+def _resident(field: str) -> float:
+    """Megabytes of this process: VmRSS now, VmHWM at most; without /proc its peak so far.
+
+    The system's own count of the peak (`getrusage`) is no use on Linux: a process begins with its parent's.
+    """
+    if STATUS.exists():
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
     import resource  # not on Windows
 
-    before = psutil.Process().memory_info().rss / MEGABYTE
-    work()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS / MEGABYTE
-    return {"allocated": peak, "reserved": math.nan, "before": before}
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
 
 
 def attention_share(work: Callable[[], object], device: torch.device) -> tuple[float, list[str]]:
