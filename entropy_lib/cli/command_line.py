@@ -141,7 +141,7 @@ def calibrate(
 def results(
     keep: _option(str | None, "First copy the tables of this profile's run to data/results/.") = None,
 ) -> None:
-    """Write docs/results.md and its figure from the tables in data/results/."""
+    """Write docs/results.md and its figures from the tables in data/results/."""
     _check({"docs/results.md": ROOT / "docs"})
     el.cli.results.check_checkout()  # refused before anything is copied
     if keep is not None:

@@ -228,7 +228,7 @@ def page(results: Path = RESULTS) -> str:
 
 
 def write_page(path: Path = PAGE, results: Path = RESULTS) -> None:
-    """Write docs/results.md and its figure.
+    """Write docs/results.md and its two figures.
 
     Raises:
         InvalidInputError: outside a checkout, and as `keep` for tables that cannot be read.

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -261,6 +262,9 @@ class _Kernels:
         An exception could come anywhere: where Python ignores it, or, by a second Ctrl-C, before the
         processes are ended, whose notebooks would then be waited for.
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no other thread is interrupted, nor may it ask for that
+            return
         earlier = signal.signal(signal.SIGINT, lambda *_: setattr(self, "stopped", True))
         try:
             yield

@@ -62,8 +62,7 @@ def gather(output: Path, source: Path) -> None:
 
 def handbook(source: Path) -> None:
     """The pages that are the same whatever was run."""
-    # which have a place of their own in the bar at the top
-    results = (PAGE, *DOCS.glob("*.png"))
+    results = (PAGE, *DOCS.glob("*.png"))  # which have a place of their own in the bar at the top
     left_out = shutil.ignore_patterns("conf.py", "*.j2", "_*", *(path.name for path in results))
     shutil.copytree(DOCS, source / "guides", ignore=left_out)
     for path in results:

@@ -20,6 +20,7 @@ Example:
     ((8, 16, 3), True)
 """
 
+import hashlib
 import io
 import json
 import os
@@ -88,10 +89,13 @@ class Store:
         if image.dtype != np.uint8 or image.shape != (unit.height, unit.width, 3):
             asked = (unit.height, unit.width, 3)
             raise InvalidInputError(f"image is {image.dtype} {image.shape}; the unit asks for uint8 {asked}")
-        encoded, path = io.BytesIO(), self.image_path(unit.key)
+        encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, format="PNG", compress_level=4)
-        _write(path, encoded.getvalue())
-        self._record(unit, sha256=sha256(path), bytes=path.stat().st_size, **facts)
+        content = encoded.getvalue()
+        _write(self.image_path(unit.key), content)
+        # of what was to be written, so that a disk that wrote something else is noticed
+        checksum = hashlib.sha256(content).hexdigest()
+        self._record(unit, sha256=checksum, bytes=len(content), **facts)
 
     def exclude(self, unit: Unit, reason: str, **facts: object) -> None:
         """Record that a unit has no usable image, and why. It is not generated again."""

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -241,6 +242,12 @@ def test_an_override_goes_to_the_notebooks_that_have_it(run, instantly):
     assert given["05_image_grids"].steps == 5
     with pytest.raises(UnknownNameError, match="did you mean 'steps'"):
         run(*NAMES, stepps=5)
+
+
+def test_notebooks_run_from_another_thread(run):
+    """Where signals cannot be asked for, as from a server."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result() == [True]
 
 
 def test_a_bug_keeps_its_traceback(workshop, monkeypatch):

@@ -15,7 +15,7 @@ from entropy_lib.metrics.kernel import (
     polynomial_kernel,
     squared_mmd,
 )
-from entropy_lib.statistics.resampling import deal_blocks, deal_together, from_deletions
+from entropy_lib.statistics.resampling import deal_blocks, deal_together, from_deletions, jackknife
 
 
 def normal(*shape, seed=0):
@@ -148,6 +148,31 @@ def test_a_reference_without_labels_is_dealt_at_random():
     dealt = deal_blocks(range(50), 20)
     expected = kernel_interval(first, real, labels, reference_labels=dealt)
     assert kernel_interval(first, real, labels) == expected
+
+
+def test_the_error_of_the_reference_is_part_of_the_interval():
+    """Every image a block of its own: the squares of both errors add up."""
+    first, second, real, each = (
+        normal(200, 3) + 0.5,
+        normal(200, 3, seed=1) - 0.4,
+        normal(200, 3, seed=2),
+        np.arange(200),
+    )
+    for measure, distance in (
+        (functools.partial(kernel_interval, first), lambda rows, drawn, _: kid(drawn, rows)),
+        (
+            functools.partial(kernel_difference, first, second),
+            lambda rows, one, other: kid(one, rows) - kid(other, rows),
+        ),
+    ):
+        both = measure(real, each, reference_labels=np.random.default_rng(0).permutation(200)).standard_error
+        pairs = torch.cat([first, second], 1)
+        generated = jackknife(
+            lambda rows, d=distance: d(real, rows[:, :3], rows[:, 3:]), pairs, each
+        ).standard_error
+        reference = jackknife(lambda rows, d=distance: d(rows, first, second), real, each).standard_error
+        assert both == pytest.approx(math.hypot(generated, reference), rel=0.1)
+        assert reference > 0.3 * both, "or its absence would not be seen"
 
 
 def test_equally_far_methods_differ_in_one_test_of_twenty():

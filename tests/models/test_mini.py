@@ -89,6 +89,19 @@ def test_recipes_differ_in_what_they_say_and_in_nothing_else(name):
     assert len(same) >= len(plain.state_dict()) - 20, "all but W_q and W_k of ten layers"
 
 
+def test_the_circular_model_knows_no_border():
+    torch.manual_seed(0)
+    latents, states = torch.randn(1, 4, 16, 16), torch.randn(1, 32, text_encoder.WIDTH)
+    for name, equivariant in (("mini-circular", True), ("mini", False)):
+        network = unet.build(unet.RECIPES[name]).eval()
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.05) if parameter.ndim > 1 else None
+        with torch.no_grad():
+            moved = network(latents.roll(4, -1), torch.tensor(500), states).sample
+            expected = network(latents, torch.tensor(500), states).sample.roll(4, -1)
+        assert torch.allclose(moved, expected, atol=1e-4) == equivariant, name
+
+
 def test_the_processor_computes_what_diffusers_computes_and_measures_what_the_probe_does():
     torch.manual_seed(0)
     network = unet.build(unet.Recipe()).eval()

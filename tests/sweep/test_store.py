@@ -42,6 +42,17 @@ def test_what_is_committed_is_read_back_bit_for_bit(store):
     assert store.image_path(unit().key).read_bytes() == first, "to generate a unit twice is harmless"
 
 
+def test_a_disk_that_writes_something_else_is_noticed(store, monkeypatch):
+    """The checksum is that of what was to be written, not of what lies there."""
+    write = module._write
+    monkeypatch.setattr(
+        module, "_write", lambda path, content: write(path, content.replace(b"IEND", b"IENE"))
+    )
+    store.commit(unit(), image())
+    with pytest.raises(DamagedImageError):
+        store.read(unit())
+
+
 def test_an_image_without_a_record_does_not_exist(store):
     store.commit(unit(), image())
     store.record_path(unit().key).unlink()
