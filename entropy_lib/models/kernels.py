@@ -53,8 +53,10 @@ class KernelCall:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one kernel call beyond its scale."""
+    """What is done to one kernel call."""
 
+    # what its scale is multiplied by: a number, or `[batch, head or 1, 1, 1]`
+    factor: float | Tensor = 1.0
     key: Tensor | None = None  # in place of its own, `[batch, head, tokens, dim]`; None leaves them
     # what the kernel's answer is multiplied by, a number or `[batch or 1, head or 1, 1, 1]`
     kept: float | Tensor = 1.0
@@ -72,12 +74,8 @@ class Listener:
     def again(self, run: "Run", args: tuple, kwargs: dict) -> None:
         """Before another pass within the same call of the network, as through another window."""
 
-    def factor(self, run: "Run", layer: str, call: KernelCall) -> float | Tensor:
-        """What to multiply the scale by: a number, or `[batch, head or 1, 1, 1]`."""
-        return 1.0
-
     def change(self, run: "Run", layer: str, call: KernelCall) -> Change | None:
-        """What to do to the call beyond its scale; asked after `factor`."""
+        """What to do to a call, whose scale is the network's own; None leaves it."""
 
     def observe(self, run: "Run", layer: str, asked: KernelCall, used: KernelCall) -> None:
         """Look at a call, as the network asks for it and as the kernel gets it."""
@@ -272,7 +270,8 @@ def announce(network: nn.Module, args: tuple, kwargs: dict) -> None:
 _HERE = threading.local()  # the runs of each thread
 _LOCK = threading.Lock()
 _installed = 0
-_replaced: list[tuple["Place", Callable, Callable]] = []  # where, what was there, what is there now
+# whose attribute, what was there, what is there now
+_replaced: list[tuple[Any, str, Any, Any]] = []
 
 
 def _runs() -> list[Run]:
@@ -321,10 +320,9 @@ def _install() -> None:
     with _LOCK:
         _installed += 1
         if _installed == 1:
-            for kind, place in _places():
-                original = place.get()
-                _replaced.append((place, original, _wrapped(original, kind)))
-                place.put(_replaced[-1][2])
+            for owner, name, original, replacement in _replacements():
+                _replaced.append((owner, name, original, replacement))
+                setattr(owner, name, replacement)
 
 
 def _uninstall() -> None:
@@ -332,42 +330,36 @@ def _uninstall() -> None:
     with _LOCK:
         _installed -= 1
         if not _installed:
-            for place, original, wrapped in _replaced:
-                if place.get() is wrapped:  # else somebody else has replaced it meanwhile
-                    place.put(original)
+            for owner, name, original, replacement in _replaced:
+                if getattr(owner, name) is replacement:  # else somebody else has replaced it meanwhile
+                    setattr(owner, name, original)
             _replaced.clear()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a kernel is looked up: an attribute, or an entry of a table."""
-
-    owner: Any
-    name: Any
-
-    def get(self) -> Callable:
-        """The function that is there."""
-        return self.owner[self.name] if isinstance(self.owner, dict) else getattr(self.owner, self.name)
-
-    def put(self, function: Callable) -> None:
-        """Put another one there."""
-        if isinstance(self.owner, dict):
-            self.owner[self.name] = function
-        else:
-            setattr(self.owner, self.name, function)
-
-
-def _places() -> Iterator[tuple["Kind", Place]]:
-    yield TORCH, Place(functional, "scaled_dot_product_attention")
+def _replacements() -> Iterator[tuple[Any, str, Any, Any]]:
+    """Where kernels are looked up: whose attribute, what is there, and what is there while a network runs."""
+    yield _replacement(functional, "scaled_dot_product_attention", TORCH)
     dispatch = sys.modules.get("diffusers.models.attention_dispatch")
     if dispatch is not None:
-        backends = dispatch._AttentionBackendRegistry._backends
-        yield from ((BACKEND, Place(backends, name)) for name in backends)
+        registry = dispatch._AttentionBackendRegistry
+        backends = registry._backends
+        yield registry, "_backends", backends, _table(tuple(backends), tuple(backends.values()))
     processors = sys.modules.get("diffusers.models.attention_processor")
     if processors is not None:
-        yield SCORES, Place(processors.Attention, "get_attention_scores")
+        yield _replacement(processors.Attention, "get_attention_scores", SCORES)
         if getattr(processors, "xformers", None) is not None:
-            yield XFORMERS, Place(processors.xformers.ops, "memory_efficient_attention")
+            yield _replacement(processors.xformers.ops, "memory_efficient_attention", XFORMERS)
+
+
+def _replacement(owner: Any, name: str, kind: "Kind") -> tuple[Any, str, Any, Any]:
+    original = getattr(owner, name)
+    return owner, name, original, _wrapped(original, kind)
+
+
+@lru_cache(maxsize=8)
+def _table(names: tuple, kernels: tuple) -> dict:
+    """The table of backends, one and the same for the same ones: compiled graphs look at it."""
+    return {name: _wrapped(kernel, BACKEND) for name, kernel in zip(names, kernels, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -437,13 +429,11 @@ def _wrapped(original: Callable, kind: Kind) -> Callable:
     @wraps(original)
     def kernel(*args: Any, **kwargs: Any) -> Any:
         runs = _HERE.__dict__.get("runs")
-        if not runs or _HERE.__dict__.get("inside"):
+        if not runs or not runs[-1].modules or _HERE.__dict__.get("inside"):
             return original(*args, **kwargs)
         if not runs[-1].running:
             _forget_stale()
             return kernel(*args, **kwargs)
-        if not runs[-1].modules:
-            return original(*args, **kwargs)
         _HERE.inside = True
         try:
             return _tell(runs[-1], original, kind, args, kwargs)
@@ -460,23 +450,25 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
         return original(*args, **kwargs)
     arguments = dict(zip(kind.names, args, strict=False)) | kwargs
     heads = run.station.heads[layer]
-    asked = used = kind.read(arguments, heads)
-    every = [listener.factor(run, layer, asked) for listener in listeners]
-    factors = [factor for factor in every if not is_one(factor)]
-    for factor in factors:
-        arguments = kind.rescale(arguments, heads, factor)
-    changes, seen = [], asked
-    for change in filter(None, (each.change(run, layer, seen) for each in listeners)):
+    asked = seen = kind.read(arguments, heads)
+    changes = []
+    for listener in listeners:
+        change = listener.change(run, layer, seen)
+        if change is None:
+            continue
         changes.append(change)
+        if not is_one(change.factor):
+            arguments = kind.rescale(arguments, heads, change.factor)
         if change.key is not None:  # the next listener is given what this one leaves
             seen = replace(seen, key=change.key)
             arguments = arguments | {"key": kind.laid_out(change.key, arguments["key"])}
-    observers = [listener for listener in listeners if listener.observes]
-    if (factors or changes) and observers:
-        used = kind.read(arguments, heads)
-    for listener in observers:
-        listener.observe(run, layer, asked, used)
-    answer = original(**arguments) if factors or changes else original(*args, **kwargs)
+    if observers := [listener for listener in listeners if listener.observes]:
+        used = kind.read(arguments, heads) if changes else asked
+        for listener in observers:
+            listener.observe(run, layer, asked, used)
+    if not changes:
+        return original(*args, **kwargs)
+    answer = original(**arguments)
     for change in changes:
         answer = answer if is_one(change.kept) else kind.times(answer, heads, change.kept)
     return answer

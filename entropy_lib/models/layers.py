@@ -125,25 +125,27 @@ class LayerTokens:
         return self.first if self.queries == self.keys else 0
 
 
+Tokens: TypeAlias = dict[str, LayerTokens]  # by layer
+
+
 def layers_at(
     network: nn.Module, height: int, width: int, text_tokens: int | None = None, frames: int | None = None
-) -> dict[str, LayerTokens]:
+) -> Tokens:
     """The tokens of each self-attention layer, as `tokens_at`; with frames, of attention over them too."""
-    height, width = check_latent_size((height, width))
-    made = _structure(network)
-    if height % (multiple := made.family.latent_multiple) or width % multiple:
-        raise InvalidInputError(
-            f"latent_size is ({height}, {width}); {type(network).__name__} takes multiples of {multiple}"
-        )
-    text = made.family.text_tokens if text_tokens is None else text_tokens
-    return _layers(type(network), config_of(network), height, width, text, frames)
+    size = check_latent_size((height, width))
+    text = family(network).text_tokens if text_tokens is None else text_tokens
+    return _layers(type(network), config_of(network), *size, text, frames)
 
 
 @lru_cache(maxsize=64)
 def _layers(
     network_class: type, config: tuple, height: int, width: int, text: int, frames: int | None
-) -> dict[str, LayerTokens]:
+) -> Tokens:
     made, found = structure(network_class, config), {}
+    if height % (multiple := made.family.latent_multiple) or width % multiple:
+        raise InvalidInputError(
+            f"latent_size is ({height}, {width}); {network_class.__name__} takes multiples of {multiple}"
+        )
     kinds = KINDS if frames is None else (*KINDS, "frames")
     try:
         calls = trace_at(network_class, config, made.family, height, width, text, frames or 1)
@@ -171,49 +173,59 @@ def _structure(network: nn.Module) -> Structure:
     return structure(type(network), config_of(network))
 
 
-def layers_of_call(network: nn.Module, given: dict, frames: int | None = None) -> dict[str, LayerTokens]:
-    """The tokens of every self-attention layer in a call, by what the network does with its arguments."""
-    known = family(network)
-    size = known.latent_size(given)
-    plain = layers_at(network, *size, known.joint_text(given), frames and 1)
-    if _shapes(given) == _usual_shapes(type(network), config_of(network), *size, text_length(given)):
-        return plain
-    made = _attending(network, given)
+@lru_cache(maxsize=64)
+def _of_usual_call(
+    network_class: type, config: tuple, native: tuple[int, ...], size: tuple[int, int], text: int, shapes: tuple
+) -> tuple[Tokens, Tokens] | None:
+    """The tokens in a call, and at training size, where it hands over shapes like those of any call."""
+    known = structure(network_class, config).family
+    joint, framed = (text if known.text_tokens else 0), len(native) == 3
+    layers = _layers(network_class, config, *size, joint, 1 if framed else None)
+    with torch.device("meta"):
+        usual = known.inputs(dict(config), *size, text, described=True)
+    if shapes != _shapes(usual):
+        return None
+    if not framed:
+        return layers, _layers(network_class, config, *native, known.text_tokens, None)
+    plain = _layers(network_class, config, *native[1:], joint, native[0])
+    return layers, _trained(layers, plain, plain)
+
+
+def _of_unusual_call(network: nn.Module, given: dict, native: tuple[int, ...]) -> tuple[Tokens, Tokens]:
+    """Likewise, by what the network does with the arguments."""
+    known, frames = family(network), native[0] if len(native) == 3 else None
+    size, text = known.latent_size(given), known.joint_text(given)
+    usual, made = layers_at(network, *size, text, frames and 1), _attending(network, given)
     if strange := [name for name in made if name not in _structure(network).attention]:
         raise UnsupportedModelError(
             f"this call of {type(network).__name__} runs attention that a default call has not, the first "
             f"being {strange[0]!r} (as GLIGEN does for boxes): whether it is self-attention, and its T, is "
             "not known. Leave that argument out."
         )
-    return {
+    layers = {
         name: replace(layer, keys=made[name].keys, queries=made[name].queries) if name in made else layer
-        for name, layer in plain.items()
+        for name, layer in usual.items()
     }
-
-
-def training_of_call(
-    network: nn.Module, given: dict, layers: dict[str, LayerTokens], native: tuple[int, ...]
-) -> dict[str, LayerTokens]:
-    """The tokens at training size of a call with the same text, boxes and, if `native` lacks them, frames."""
-    known, plain = family(network), layers_at(network, *native[-2:])
-    size, text = known.latent_size(given), known.joint_text(given)
-    if len(native) == 3:
-        plain = layers_at(network, *native[1:], text, native[0])
-        keys = {name: layer.keys for name, layer in plain.items()}
+    if frames:
+        plain = there = layers_at(network, *native[1:], text, frames)
     else:
-        usual = layers_at(network, *size, text)
+        plain = layers_at(network, *native)
         as_usual = all(layer.keys == usual[name].keys for name, layer in layers.items())
         if as_usual or known.layout in ("packed", "patches"):
-            return plain
-        there = Recorded(tree_map(bare, given), tuple(size), 0).at(*native, 0)
-        keys = {name: call.keys for name, call in _attending(network, there).items()}
-    if not set(layers) <= set(keys):
+            return layers, plain
+        there = _attending(network, Recorded(tree_map(bare, given), tuple(size), 0).at(*native, 0))
+    if not set(layers) <= set(there):
         raise UnsupportedModelError(
             f"how many tokens this call of {type(network).__name__} would have at its training size could "
             "not be found out"
         )
+    return layers, _trained(layers, plain, there)
+
+
+def _trained(layers: Tokens, plain: Tokens, there: Mapping[str, LayerTokens | TracedCall]) -> Tokens:
+    """The tokens at training size, of which those beside the image are as many as in the call."""
     return {
-        name: replace(plain[name], image=layer.image + keys[name] - layer.keys)
+        name: replace(plain[name], image=layer.image + there[name].keys - layer.keys)
         for name, layer in layers.items()
     }
 
@@ -238,10 +250,10 @@ class CallTokens:
         """Of the call that a network is about to get."""
         given = named(network, args, kwargs)
         native = getattr(network, TRAINING_SIZE, None) or native or native_latent_size(network)
-        layers = layers_of_call(network, given, native[0] if len(native) == 3 else None)
-        training = training_of_call(network, given, layers, native)
-        size, unseen = family(network).latent_size(given), dict.fromkeys(layers, 0)
-        return cls(layers, training, size, batch_of(given), unseen)
+        size = check_latent_size(family(network).latent_size(given))
+        known = type(network), config_of(network), native, size, text_length(given), _shapes(given)
+        layers, training = _of_usual_call(*known) or _of_unusual_call(network, given, native)
+        return cls(layers, training, size, batch_of(given), dict.fromkeys(layers, 0))
 
     def is_self(self, layer: str, call: KernelCall) -> bool:
         """Whether a kernel call is the self-attention of a layer; a processor may make others.
@@ -334,20 +346,14 @@ def _has_lora(module: nn.Module) -> bool:
     return any(part.active_adapters and not part.merged and not part.disable_adapters for part in layers)
 
 
-@lru_cache(maxsize=64)
-def _usual_shapes(network_class: type, config: tuple, height: int, width: int, text: int) -> dict[str, list]:
-    known = structure(network_class, config).family
-    with torch.device("meta"):
-        return _shapes(known.inputs(dict(config), height, width, text, described=True))
-
-
-def _shapes(given: dict) -> dict[str, list]:
-    """Of what a call hands over, batch aside."""
-    leaves = {
-        name: [leaf.shape[1:] for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-        for name, value in given.items()
-    }
-    return {name: shapes for name, shapes in leaves.items() if any(shapes)}
+def _shapes(given: dict) -> tuple:
+    """Of the tensors that a call hands over, by name, batch aside."""
+    found = []
+    for name in sorted(given):
+        leaves = [given[name]] if isinstance(given[name], Tensor) else tree_leaves(given[name])
+        shapes = tuple(leaf.shape[1:] for leaf in leaves if isinstance(leaf, Tensor))
+        found += [(name, shapes)] if any(shapes) else []
+    return tuple(found)
 
 
 def _attending(network: nn.Module, given: dict) -> dict[str, TracedCall]:
@@ -377,7 +383,7 @@ _TRACED_CALLS: dict[tuple, tuple[TracedCall, ...]] = {}
 
 def forget_traces() -> None:
     """Look anew at every network, for how one is called has been learnt."""
-    for cached in (structure, _layers, _usual_shapes):
+    for cached in (structure, _layers, _of_usual_call):
         cached.cache_clear()
     _TRACED_CALLS.clear()
 

@@ -56,37 +56,33 @@ class Ablation(Listener):
 
     def start(self, run: Run, args: tuple, kwargs: dict) -> None:
         """Before a call of the network: what its layers will attend to."""
-        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs, self.native), {}
+        run.notes[id(self)] = CallTokens.of(self.network, args, kwargs, self.native)
 
     again = start
 
-    def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
-        """0 where attention is to be uniform: all logits are then the same."""
-        tokens, own = run.notes[id(self)]
-        own[layer] = tokens.is_self(layer, call)
-        if own[layer] and not call.whole:
+    def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
+        """Logits, or keys of the image, that are all the same, or no answer at all."""
+        tokens, kept = run.notes[id(self)], self._kept(call)
+        if not tokens.is_self(layer, call):
+            return None
+        if not call.whole:
             raise AttentionNotSeenError(
                 f"the heads of {layer!r} attend in slices. Undo attention slicing "
                 "(`disable_attention_slicing()`), and run again."
             )
-        return self._kept(call) if own[layer] and self.intervention == "uniform" else 1.0
-
-    def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
-        """Keys of the image that are all the same, or no answer at all."""
-        tokens, own = run.notes[id(self)]
-        if not own[layer] or self.intervention == "uniform":
-            return None
+        if self.intervention == "uniform":
+            return Change(factor=kept)
         if self.intervention == "removed":
-            return Change(kept=self._kept(call))
+            return Change(kept=kept)
         known, key = tokens.layers[layer], call.key.clone()
         image = slice(known.first, known.first + known.image)
         mean = key[..., image, :].mean(-2, keepdim=True)
-        key[..., image, :] = torch.lerp(mean, key[..., image, :], self._kept(call).to(key))
+        key[..., image, :] = torch.lerp(mean, key[..., image, :], kept.to(key))
         return Change(key=key)
 
     def leave(self, run: Run, layer: str) -> None:
         """Check that the layer's self-attention came by."""
-        run.notes[id(self)][0].check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
+        run.notes[id(self)].check_seen(run.station.watched[layer], layer, AttentionNotSeenError)
 
     def _kept(self, call: KernelCall) -> Tensor:
         """0 for the heads that are disabled, 1 for others: `[1, head, 1, 1]`."""
@@ -272,7 +268,7 @@ class FirstOrder(Ablation):
 
     def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
         """Put a weight for each row of the batch at a layer, and note it."""
-        if not run.notes[id(self)][1][layer]:
+        if not run.notes[id(self)].is_self(layer, call):
             return None
         rows = len(call.query)
         weight = torch.ones(rows, 1, 1, 1, device=call.query.device, requires_grad=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from entropy_lib.entropy.attention import attention_entropy
 from entropy_lib.errors import InvalidInputError, ScaleNotAppliedError
-from entropy_lib.models.kernels import KernelCall, Listener, Run, is_one, leave, listen
+from entropy_lib.models.kernels import Change, KernelCall, Listener, Run, is_one, leave, listen
 from entropy_lib.models.layers import (
     KINDS,
     TRAINING_SIZE,
@@ -129,26 +129,28 @@ class ModelScale(Listener):
         """Before a pass within it: note what its layers will attend to."""
         run.notes[id(self)] = CallTokens.of(self.network, args, kwargs), run.notes[id(self)][1]
 
-    def factor(self, run: Run, layer: str, call: KernelCall) -> float | Tensor:
-        """What to multiply the scale by; at N = T it is 1 and nothing is touched."""
+    def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
+        """What to multiply the scale by; at N = T nothing is touched."""
         tokens, inside = run.notes[id(self)]
         if not tokens.is_self(layer, call):
-            return 1.0
+            return None
         patched, counts = self.layers[layer], tokens.counts(layer, call)
         patched.tokens, patched.training_tokens = max(counts)
         if not inside:
             patched.factors = NOTHING
-            return 1.0
+            return None
         rows = [patched.factors_at(*count) for count in counts]
         patched.factors = rows[counts.index(max(counts))]
         multiplier, own = _multiplier(rows, call), tokens.layers[layer].scale
-        if not is_one(multiplier) and not math.isclose(call.scale, own, rel_tol=1e-4):
+        if is_one(multiplier):
+            return None
+        if not math.isclose(call.scale, own, rel_tol=1e-4):
             raise ScaleNotAppliedError(
                 f"{layer!r} is called with a softmax scale of {call.scale:.4g}, where its network by itself "
                 f"has {own:.4g}: it is rescaled already (as LuminaPipeline does by `proportional_attn`), and "
                 "a rule on top would act twice. Switch that off, or take the rule away."
             )
-        return multiplier
+        return Change(multiplier)
 
     def observe(self, run: Run, layer: str, asked: KernelCall, used: KernelCall) -> None:
         """Measure the entropy that `equal-entropy` gives, where it acts."""
