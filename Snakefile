@@ -10,12 +10,7 @@ rule site:
     input: expand(f"{DONE}/{{name}}.run", name=NOTEBOOKS)
     shell: f"{RUN} site"
 
-rule plan:
-    output: touch(f"{DONE}/{{name}}.plan")
-    shell: f"{RUN} sweep plan --notebook {{wildcards.name}} --profile {PROFILE}"
-
 rule shard:
-    input: f"{DONE}/{{name}}.plan"
     output: touch(f"{DONE}/{{name}}.{{index,[0-9]+}}")
     shell: f"{RUN} sweep sample --notebook {{wildcards.name}} --profile {PROFILE} --shard {{wildcards.index}}/{SHARDS}"
 

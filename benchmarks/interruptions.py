@@ -28,11 +28,11 @@ BATCH = 4
 SIZES, RULES = [(32, 32), (48, 48), (64, 64), (64, 96)], ["unscaled", "paper"]
 DRAW = f"""
 import sys, torch
+from benchmarks.interruptions import planned
 from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
 torch.set_num_threads(1)
-store, groups = Store(sys.argv[1]), Plan.read(sys.argv[1]).groups({BATCH}, engines.parse_shard(sys.argv[2]))
+store, groups = Store(sys.argv[1]), planned().groups({BATCH}, engines.parse_shard(sys.argv[2]))
 store.clean()
 engines.ENGINES[sys.argv[3]](groups, store, device="cpu", workers=int(sys.argv[4]), progress=False)
 """
@@ -44,9 +44,10 @@ def start(folder, shard="0/1", engine="local", workers=1):
     )
 
 
-def made(plan, folder):
-    plan.write(folder)
-    return folder
+def planned():
+    things, styles = ("a penguin", "a car", "an owl", "a rocket"), ("twemoji", "fluent")
+    prompts = [f"{thing}, {style} style" for thing in things for style in styles]
+    return Plan.of(settings("mini", 8, 2.0, "float32", "cpu"), prompts, [0, 1], SIZES, RULES)
 
 
 def killed_and_resumed(folder, kills, dice):
@@ -110,20 +111,9 @@ def compare(way, plan, folder, expected, kills):
 
 def main(kills):
     global REFERENCE
-    prompts = [
-        f"{thing}, {style} style"
-        for thing in ("a penguin", "a car", "an owl", "a rocket")
-        for style in ("twemoji", "fluent")
-    ]
-    plan, dice = (
-        Plan.of(settings("mini", 8, 2.0, "float32", "cpu"), prompts, [0, 1], SIZES, RULES),
-        random.Random(0),
-    )
+    plan, dice = planned(), random.Random(0)
     with tempfile.TemporaryDirectory() as place:
-        folders = {
-            way: made(plan, Path(place) / way)
-            for way in ("undisturbed", "killed", "shards", "ray", "ray killed")
-        }
+        folders = {way: Path(place) / way for way in ("undisturbed", "killed", "shards", "ray", "ray killed")}
         assert start(folders["undisturbed"]).wait() == 0
         REFERENCE = Store(folders["undisturbed"])
         expected = {path.stem: sha256(path) for path in (REFERENCE.folder / "images").rglob("*.png")}

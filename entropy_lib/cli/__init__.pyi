@@ -15,4 +15,5 @@ from .sweeps import check_pairs as check_pairs
 from .sweeps import comparison_of as comparison_of
 from .sweeps import pipe_of as pipe_of
 from .sweeps import plan_of as plan_of
+from .sweeps import store_of as store_of
 from .sweeps import study_of as study_of

@@ -23,7 +23,7 @@ from entropy_lib.study.answers import Checked, check_answers
 from entropy_lib.study.design import KEY, TITLE, Study
 from entropy_lib.study.reading import read_answers
 from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import FILE, Plan
+from entropy_lib.sweep.plan import Plan
 from entropy_lib.sweep.store import Store
 
 
@@ -163,17 +163,13 @@ def doctor() -> None:
 def plan(
     profile: Profile = "mini", parameter: Values = None, notebook: Notebook = DEFAULT, measure: bool = True
 ) -> None:
-    """Write down what is to be generated, and print what it costs: images, hours, bytes."""
-    from entropy_lib.cli.sweeps import keep_calibration  # diffusers is slow to import
-
+    """Say what is to be generated, and what it costs: images, hours, bytes."""
     checked = _sweep(notebook, profile, parameter)
     _check({"store": checked.folder_of_store()}, device=checked.device)
-    chosen, store = el.cli.plan_of(checked), Store(checked.folder_of_store())
-    keep_calibration(checked)
-    path = chosen.write(store.folder, _file(notebook))
+    chosen, store = el.cli.plan_of(checked), el.cli.store_of(checked)
     costs = engines.estimate(chosen, store, batch=checked.batch, device=checked.device, measure=measure)
     _show(costs.set_axis(["size", "images", "seconds an image", "hours", "MB"], axis=1))
-    say(f"\n{len(chosen.units):,} images, plan in {_shown(path)}")
+    say(f"\n{len(chosen.units):,} images")
     _say_what_is_not_used(chosen, store)
 
 
@@ -192,8 +188,7 @@ def sample(
         raise UnknownNameError("engine", engine, engines.ENGINES)
     _check({"store": checked.folder_of_store()}, checked.device, checked.model)
     part = engines.parse_shard(shard) if shard else engines.shard_of_environment()
-    store = Store(checked.folder_of_store())
-    groups = _plan_of(notebook, checked).groups(checked.batch, part)
+    groups, store = el.cli.plan_of(checked).groups(checked.batch, part), el.cli.store_of(checked)
     store.clean()
     try:
         drawn = engines.ENGINES[engine](groups, store, device=checked.device, workers=workers)
@@ -210,7 +205,7 @@ def status(
 ) -> None:
     """How much of each cell is there; with --verify every image is read and damaged ones are put aside."""
     checked = _sweep(notebook, profile, parameter)
-    store, chosen = Store(checked.folder_of_store()), _plan_of(notebook, checked)
+    store, chosen = Store(checked.folder_of_store()), el.cli.plan_of(checked)
     for problem in store.verify(chosen.units) if verify else []:
         say(problem, "red")
     done = store.committed()
@@ -225,7 +220,7 @@ def reduce(profile: Profile = "mini", parameter: Values = None, notebook: Notebo
     """Make the metric tables of the images that are there, into the output folder of these parameters."""
     checked = _sweep(notebook, profile, parameter)
     _check({"output": workplace() / checked.output, "store": checked.folder_of_store()})
-    tables = el.sweep.evaluate(el.cli.comparison_of(checked, _plan_of(notebook, checked)), say)
+    tables = el.sweep.evaluate(el.cli.comparison_of(checked, el.cli.plan_of(checked)), say)
     for path in tables.write(checked.folder()):
         say(_shown(path))
 
@@ -241,7 +236,7 @@ def make(
     checked = _sweep("08_user_study", profile, parameter)
     place = output or workplace() / "build" / "study" / profile
     _check({"--output": place, "store": checked.folder_of_store()}, checked.device, checked.model)
-    chosen, store = el.cli.plan_of(checked), Store(checked.folder_of_store())
+    chosen, store = el.cli.plan_of(checked), el.cli.store_of(checked)
     engines.local(chosen.groups(checked.batch), store, device=checked.device)
     made = el.cli.study_of(checked, chosen, store)
     say(f"{len(made.pairs)} pairs, {checked.catch_trials} of them catch trials: {', '.join(made.methods)}")
@@ -293,23 +288,6 @@ def _sweep(notebook: str, profile: str, parameter: list[str] | None) -> Sweep:
     if notebook not in able:
         raise UnknownNameError("notebook", notebook, able)
     return profile_parameters(notebook, profile, overrides(parameter or []))
-
-
-def _file(notebook: str) -> str:
-    """Of the plan: notebooks that share a store have a plan each."""
-    return FILE if notebook == DEFAULT else f"plan_{notebook}.json"
-
-
-def _plan_of(notebook: str, checked: Sweep) -> Plan:
-    """The plan in the store, if it is the one that these parameters ask for.
-
-    A dtype of "auto" is what the plan says: it was chosen where the plan was made, perhaps on another
-    machine.
-    """
-    stored = Plan.read(checked.folder_of_store(), _file(notebook))
-    dtype = stored.units[0].dtype if checked.dtype == "auto" else checked.dtype
-    stored.check_same(el.cli.plan_of(checked.model_copy(update={"dtype": dtype})))
-    return stored
 
 
 def _shown(path: Path) -> str:

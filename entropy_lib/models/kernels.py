@@ -12,10 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, wraps
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,7 @@ MASKED = -1e4  # diffusers hides keys by adding this much to their logits, or mo
 STATION = "_entropy_lib_station"  # where a network that is listened to keeps its hooks
 
 
-@dataclass(frozen=True)
-class KernelCall:
+class KernelCall(NamedTuple):
     """What a softmax kernel is called with."""
 
     query: Tensor  # `[batch, head, tokens, dim]`, views of what is handed over
@@ -460,7 +459,7 @@ def _tell(run: Run, original: Callable, kind: Kind, args: tuple, kwargs: dict) -
         if not is_one(change.factor):
             arguments = kind.rescale(arguments, heads, change.factor)
         if change.key is not None:  # the next listener is given what this one leaves
-            seen = replace(seen, key=change.key)
+            seen = seen._replace(key=change.key)
             arguments = arguments | {"key": kind.laid_out(change.key, arguments["key"])}
     if observers := [listener for listener in listeners if listener.observes]:
         used = kind.read(arguments, heads) if changes else asked

@@ -175,7 +175,12 @@ def _structure(network: nn.Module) -> Structure:
 
 @lru_cache(maxsize=64)
 def _of_usual_call(
-    network_class: type, config: tuple, native: tuple[int, ...], size: tuple[int, int], text: int, shapes: tuple
+    network_class: type,
+    config: tuple,
+    native: tuple[int, ...],
+    size: tuple[int, int],
+    text: int,
+    shapes: tuple,
 ) -> tuple[Tokens, Tokens] | None:
     """The tokens in a call, and at training size, where it hands over shapes like those of any call."""
     known = structure(network_class, config).family

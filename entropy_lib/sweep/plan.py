@@ -1,8 +1,7 @@
 """What to generate: units, one an image, and plans, all the units of a comparison in batches.
 
 A unit's key is a checksum of everything that its image depends on. A plan is lists of prompts, seeds, sizes
-and methods with what all its units share; the store keeps those, so that all commands of a sweep mean the
-same images.
+and methods with what all its units share.
 
 Example:
     >>> shared = Settings("mini", "1234", "own", 20, 2.0, "float32", native_size=(64, 64))
@@ -18,20 +17,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import chain, product, zip_longest
-from pathlib import Path
+from itertools import chain, product
 
-from entropy_lib.errors import InvalidInputError, MissingFileError
-from entropy_lib.files import replacing
+from entropy_lib.errors import InvalidInputError
 from entropy_lib.sampling.methods import check_at, distinct_at_native_size, method
 from entropy_lib.sizes import Size, SizeLike
 
-FILE = "plan.json"
 LISTS = ("prompts", "seeds", "sizes", "methods")
 BATCH = 16  # images generated together
 OWN = "own"  # the scheduler that the weights come with
-AGAIN = "python -m entropy_lib sweep plan"
-STAY = "images that are generated stay"
 # one more whenever the same unit gives another image (`tests/sweep/test_generation_version.py` notices)
 GENERATION_VERSION = 1
 
@@ -235,64 +229,8 @@ class Plan:
         whole = [units[start : start + batch] for units in cells for start in range(0, len(units), batch)]
         return whole[index::count]
 
-    @property
-    def content(self) -> dict[str, object]:
-        """All that decides the plan, a field each."""
-        return {name: list(getattr(self, name)) for name in LISTS} | asdict(self.settings)
-
-    def write(self, folder: Path | str, name: str = FILE) -> Path:
-        """Keep the plan in a store's folder; an earlier one of that name is replaced."""
-        path = Path(folder) / name
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.content, ensure_ascii=False), encoding="utf-8")
-        return path
-
-    @classmethod
-    def read(cls, folder: Path | str, name: str = FILE) -> "Plan":
-        """The plan of a store, or the one of another name there.
-
-        Raises:
-            MissingFileError: if there is none.
-            InvalidInputError: if it cannot be read.
-        """
-        path = Path(folder) / name
-        if not path.exists():
-            raise MissingFileError(f"no plan in {folder}; make one with `{AGAIN}`")
-        try:
-            content = json.loads(path.read_bytes())
-            content.pop("digest", None)  # of older releases
-            lists = [content.pop(each) for each in LISTS]
-            return cls.of(Settings(**content), *lists)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            advice = f"remove it and make it again with `{AGAIN}`: {STAY}"
-            raise InvalidInputError(f"{path} is no plan that can be read ({error}); {advice}") from error
-
-    def check_same(self, asked: "Plan") -> None:
-        """Compare with the plan that was asked for, whole.
-
-        Raises:
-            InvalidInputError: if they differ, naming every field that does, with both values.
-        """
-        stored, wanted = self.content, asked.content
-        if different := [name for name in stored if stored[name] != wanted[name]]:
-            texts = (f"{name.replace('_', ' ')} {_both(wanted[name], stored[name])}" for name in different)
-            raise InvalidInputError(
-                f"the plan in the store is not the one asked for: {'; '.join(texts)}. Give all commands the "
-                f"same values, or make it again with `{AGAIN}`: {STAY}"
-            )
-
 
 def _digest(content: object) -> bytes:
     """sha256 of canonical JSON: sorted keys, no spaces, floats in their shortest exact form."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).digest()
-
-
-def _both(asked: object, stored: object) -> str:
-    """Two values for a message; of lists the first place where they differ."""
-    if not isinstance(asked, list) or not isinstance(stored, list):
-        return f"{asked!r}, there {stored!r}"
-    pairs = enumerate(zip_longest(asked, stored), 1)
-    place, (one, other) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
-    counts = f"{len(asked)}, there {len(stored)}"
-    return f"({counts}; the first that differs, number {place}: {one!r}, there {other!r})"

@@ -131,7 +131,6 @@ COMMANDS = {
     "run 05_image_grids 01_theory -p stepz=4": "did you mean 'steps'",
     "run 01_theory -p steps=3": "unknown parameter of 01_theory 'steps'",
     "run 05_image_grids --profile ../profiles/smoke": "unknown profile",
-    "sweep sample --profile smoke": "no plan in",
     """sweep plan -p 'methods=[unscaled, "paper[7]"]' """: "there is no level 7; this network has 3",
     f"""{TINY} -p 'methods=["paper[2]"]' """: "no level 2; this network has 2, .* 64, 16",
     f"{TINY} -p sizes=[32x32]": "native size 64x64 is not among",

@@ -156,7 +156,7 @@ def test_an_interrupted_sweep_says_how_many_images_are_safe(tmp_path, command, m
     values = ["--profile", "smoke", "-p", "prompt_count=90", "-p", "batch=1", "-p", "steps=5"]
     values += ["-p", "reference=scenes:200"]
     planned = command("sweep", "plan", "--no-measure", *values).out
-    count = re.search(r"(\d+) images, plan in", planned)[1]
+    count = re.search(r"(\d+) images\n", planned)[1]
     process = start(["-m", "entropy_lib", "sweep", "sample", *values], tmp_path)
     while len(list(tmp_path.rglob("records/*/[0-9a-f]*.json"))) < 3:
         assert process.poll() is None

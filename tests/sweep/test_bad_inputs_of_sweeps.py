@@ -4,8 +4,6 @@ starts.
 Every message says what was given and what is allowed, or what to do; a row of a table each.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -117,17 +115,6 @@ def make(**changes):
     return comparison.make_plan(**values | settings | changes)
 
 
-def plan_with_more(path):
-    written = plan().write(path)
-    written.write_text(json.dumps(json.loads(written.read_bytes()) | {"library": "0.1.0"}), encoding="utf-8")
-    return Plan.read(path)
-
-
-def folder_as_plan(path):
-    (path / "plan.json").mkdir()
-    return plan().write(path)
-
-
 def file_as_store(path):
     (path / "store").write_text("", encoding="utf-8")
     return Store(path / "store")
@@ -156,8 +143,6 @@ OF_SWEEPS = {
     "shard is 4/4; write i/n with i from 0 to n - 1": lambda _: plan().groups(4, (4, 4)),
     "SLURM_ARRAY_TASK_ID is 1 .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_MIN="3"),
     "is four: not whole numbers; .* --shard i/n": lambda _: shard(SLURM_ARRAY_TASK_COUNT="four"),
-    "plan.json cannot be used: Is a directory": folder_as_plan,
-    "plan.json is no plan that can be read .*library": plan_with_more,
     "store is .*, which is a file; name a folder": file_as_store,
     "workers is 2; the local engine is one process. Use --engine ray": lambda path: engines.local(
         plan().groups(), Store(path), workers=2
@@ -170,16 +155,6 @@ def test_sweeps_say_what_they_cannot_do(message, call, tmp_path, monkeypatch):
     monkeypatch.setattr(sample, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(EntropyLibError, match=message):
         call(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"digest": "1234", "prompts": ["a ze'])
-def test_a_plan_that_cannot_be_read_is_to_be_made_again(content, tmp_path):
-    again = (
-        "remove it and make it again with `python -m entropy_lib sweep plan`: images that are generated stay"
-    )
-    (tmp_path / "plan.json").write_bytes(content)
-    with pytest.raises(EntropyLibError, match=rf"plan.json is no plan that can be read .*{again}"):
-        Plan.read(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["1 of 4", "4/4", "-1/4", "1"])

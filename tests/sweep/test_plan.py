@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropy_lib.errors import InvalidInputError
 from entropy_lib.sweep.engines import _share, shard_of_environment
 from entropy_lib.sweep.plan import Plan, Settings, Unit
 
@@ -89,45 +88,10 @@ def test_shards_divide_the_work_and_never_a_batch(count, batch):
     assert all(len({(unit.size, unit.method) for unit in group}) == 1 for group in whole)
 
 
-def test_a_plan_survives_the_store(plan, tmp_path):
-    plan.write(tmp_path)
-    assert Plan.read(tmp_path) == plan
-    with pytest.raises(FileNotFoundError, match="sweep plan"):
-        Plan.read(tmp_path / "elsewhere")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"prompts": ["a zebra", "a crab"]},
-            "prompts (2, there 2; the first that differs, number 2: 'a crab', there 'ein Käse')",
-        ),
-        ({"sizes": SIZES[:2]}, "sizes (2, there 3;"),
-        (
-            {"model": "sd15", "revision": "1235"},
-            "model 'sd15', there 'mini'; revision '1235', there '1234'. Give all",
-        ),
-        ({"version": 2}, "version 2, there 1"),
-    ],
-    ids=str,
-)
-def test_a_plan_is_compared_whole_with_what_was_asked_for(plan, changes, message):
-    values = {"prompts": PROMPTS, "seeds": SEEDS, "sizes": SIZES, "methods": METHODS}
-    settings = replace(SETTINGS, **{name: value for name, value in changes.items() if name not in values})
-    asked = Plan.of(settings, **{name: changes.get(name, value) for name, value in values.items()})
-    with pytest.raises(InvalidInputError) as error:
-        plan.check_same(asked)
-    assert message in str(error.value)
-    plan.check_same(Plan.of(SETTINGS, **values))
-
-
 def test_a_calibration_that_no_method_takes_factors_from_is_no_part_of_a_plan(plan):
     own = replace(SETTINGS, calibration="5678")
     assert Plan.of(own, PROMPTS, SEEDS, SIZES, METHODS) == plan
-    other = Plan.of(own, PROMPTS, SEEDS, SIZES, [*METHODS, "equal-entropy(heads)"])
-    with pytest.raises(InvalidInputError, match="calibration '', there '5678'"):
-        other.check_same(plan)
+    assert Plan.of(own, PROMPTS, SEEDS, SIZES, [*METHODS, "equal-entropy(heads)"]).settings == own
 
 
 def test_shards_come_from_the_environment():

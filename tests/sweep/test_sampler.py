@@ -123,8 +123,8 @@ def test_units_of_another_model_state_are_refused(plan, sampler, tmp_path):
             sampler.generate_group([replace(plan.units[0], **{name: "bfloat16"})], Store(tmp_path))
 
 
-def generate_whole_plan(folder):
-    generate(Plan.read(folder).groups(BATCH), Store(folder))
+def generate_whole(plan, folder):
+    generate(plan.groups(BATCH), Store(folder))
 
 
 @pytest.fixture
@@ -135,8 +135,8 @@ def start():
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["entropy_lib.sweep.sample"])
 
-    def run(folder):
-        process = processes.Process(target=generate_whole_plan, args=(folder,))
+    def run(plan, folder):
+        process = processes.Process(target=generate_whole, args=(plan, folder))
         process.start()
         return process
 
@@ -145,17 +145,16 @@ def start():
 
 def test_kills_at_random_moments_lose_and_double_nothing(plan, undisturbed, tmp_path, start):
     """Two kills here; `benchmarks/interruptions.py` does twenty, and kills Ray's workers."""
-    plan.write(tmp_path)
     store, dice = Store(tmp_path), random.Random(0)
     for _ in range(2):
-        process, before = start(tmp_path), len(store.committed())
+        process, before = start(plan, tmp_path), len(store.committed())
         while len(store.committed()) <= before + 1:
             assert process.is_alive()
             time.sleep(0.02)
         time.sleep(dice.random() * 0.2)
         process.kill()
         process.join()
-    process = start(tmp_path)
+    process = start(plan, tmp_path)
     process.join()
     assert process.exitcode == 0
     assert content(store) == content(undisturbed)
