@@ -39,6 +39,11 @@ def test_notebooks_and_parameters_belong_together():
     assert {path.stem for path in SOLUTIONS} == exercises, "solutions for all that have exercises"
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_readme_lists_every_notebook(name):
+    assert f"](notebooks/{name}.ipynb) |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_notebook_is_written_as_contributing_asks(notebook):
     code, text = of_type(notebook, "code"), of_type(notebook, "markdown")
     assert all(not cell.outputs and cell.execution_count is None for cell in code), "stripped"

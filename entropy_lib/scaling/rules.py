@@ -191,7 +191,7 @@ class Rule:
 
 
 SYNTAX = re.compile(
-    r"\s*(?P<name>[A-Za-z-]+)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
+    r"\s*(?P<name>[A-Za-z][A-Za-z0-9-]*)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
 )
 NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", re.IGNORECASE)
 

@@ -6,7 +6,7 @@ import pytest
 
 import entropy_lib as el
 from entropy_lib.cli.profiles import profile_parameters
-from entropy_lib.cli.sweeps import keep_calibration, plan_of
+from entropy_lib.cli.sweeps import plan_of, store_of
 from entropy_lib.errors import InvalidInputError, UnsupportedModelError, WeightsError
 from entropy_lib.files import DATA
 from entropy_lib.models import outline as module
@@ -89,5 +89,5 @@ def test_parameters_and_plans_load_no_model_and_write_nothing(tmp_path, monkeypa
     )
     assert plan_of(own).units[-1].calibration == ""
     assert not (tmp_path / "store").exists()
-    keep_calibration(own)
+    store_of(own)
     assert len(list((tmp_path / "store" / "calibrations").iterdir())) == 1

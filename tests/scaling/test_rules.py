@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -6,8 +7,10 @@ from hypothesis import strategies as st
 
 import entropy_lib as el
 from entropy_lib.errors import InvalidInputError, UnknownNameError
+from entropy_lib.files import ROOT
+from entropy_lib.sampling.methods import DIRECT, METHODS, method
 from entropy_lib.scaling import distinct_rules
-from entropy_lib.scaling.rules import FORMULAS, rule_list
+from entropy_lib.scaling.rules import FORMULAS, Formula, rule_list
 
 COUNTS = st.integers(1, 10**6)
 
@@ -42,6 +45,18 @@ def test_every_rule_is_one_at_the_training_size_by_its_formula_and_exactly_so_wh
     by_formula = rule.formula.factor(tokens, tokens, rule.parameter)
     assert (by_formula == pytest.approx(1, abs=1e-6)) == rule.formula.identity, "or write identity=False"
     assert rule.factor(tokens, tokens) == (1.0 if rule.formula.identity else by_formula)
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, *METHODS])
+def test_every_rule_and_method_has_its_row(name):
+    if name != DIRECT:
+        assert re.search(rf"^\| `{name}[`(]", (ROOT / "docs" / "rules.md").read_text(encoding="utf-8"), re.M)
+
+
+def test_a_name_may_hold_digits(monkeypatch):
+    monkeypatch.setitem(FORMULAS, "ratio2", Formula(lambda n, t, p: (n / t) ** p, "(N/T)^p", example=0.1))
+    assert el.rule("ratio2(0.5)").factor(64, 16) == 2
+    assert method("ratio2( 0.5 )").name == method("direct + ratio2(0.5)").name == "ratio2(0.5)"
 
 
 def test_equal_entropy_keeps_the_entropy_of_gaussian_logits():

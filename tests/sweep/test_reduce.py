@@ -290,7 +290,8 @@ def test_a_state_as_reference_gives_frechet_distances_only(made, own, tmp_path):
     assert set(tables.levels.metric) == {"FD", *(name for name, _ in SCORES)}
     for table in (tables.levels, tables.differences):
         assert (table.way == np.where(table.metric == "FD", "influence", "blocks")).all()
-    said = "95% interval by influences of images (FD) and deleting blocks of prompts (CLIP score, Repetition)"
+    scores = ", ".join(sorted(name for name, _ in SCORES))
+    said = f"95% interval by influences of images (FD) and deleting blocks of prompts ({scores})"
     assert said in tables.provenance
     with pytest.raises(InvalidInputError, match="the reference holds features of 'another'"):
         evaluate(replace(noise, reference=FeatureState.of(features, "another")))
