@@ -62,7 +62,7 @@ class Ablation(Listener):
 
     def change(self, run: Run, layer: str, call: KernelCall) -> Change | None:
         """Logits, or keys of the image, that are all the same, or no answer at all."""
-        tokens, kept = run.notes[id(self)], self._kept(call)
+        tokens = run.notes[id(self)]
         if not tokens.is_self(layer, call):
             return None
         if not call.whole:
@@ -70,6 +70,7 @@ class Ablation(Listener):
                 f"the heads of {layer!r} attend in slices. Undo attention slicing "
                 "(`disable_attention_slicing()`), and run again."
             )
+        kept = self._kept(call)
         if self.intervention == "uniform":
             return Change(factor=kept)
         if self.intervention == "removed":
