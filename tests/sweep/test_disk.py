@@ -19,7 +19,7 @@ from entropy_lib.metrics.features import FeatureCache
 from entropy_lib.metrics.state import FeatureState
 from entropy_lib.scaling.calibration import SHIPPED, Calibration
 from entropy_lib.sweep import engines
-from entropy_lib.sweep.plan import Plan, Settings, Unit
+from entropy_lib.sweep.plan import Unit
 from entropy_lib.sweep.store import Store
 
 PLACES = {  # {the kind of place: where it is, what is said of it}
@@ -129,12 +129,9 @@ def written(path):
 
 
 UNIT = Unit("a zebra", 0, 64, 64, "paper", "mini", "1234", "own", 2, 2.0, "float32")
-SETTINGS = Settings("mini", "1234", "own", 20, 2.0, "float32", (64, 64))
-MANY = [f"prompt {number:04} {number * 7919}" for number in range(4000)]
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 WRITERS = {
     "text": lambda place: written(place / "a.txt"),
-    "plan": lambda place: Plan.of(SETTINGS, MANY, [0], [(64, 64)], ["paper"]).write(place),
     "image": lambda place: Store(place).commit(UNIT, NOISE),
     "calibration": lambda place: Calibration.read(SHIPPED / "mini.json").write(place / "own.json"),
     "features": lambda place: FeatureCache(place, extractor("mini-clip"))._save(["a"], torch.zeros(1, 9000)),
