@@ -19,7 +19,7 @@ from PIL import Image
 
 from entropy_lib.errors import InvalidInputError, UnknownNameError
 from entropy_lib.models.padding import PADDINGS
-from entropy_lib.scaling.rules import FORMULAS, Rule, distinct_rules, parsed_list, rule
+from entropy_lib.scaling.rules import FORMULAS, NAME, Rule, distinct_rules, parsed_list, rule
 from entropy_lib.sizes import Size
 
 DIRECT, UNSCALED = "direct", "unscaled"
@@ -161,7 +161,7 @@ def method_list(texts: Sequence[str | Rule | Method]) -> list[Method]:
 
 def _direct(text: object, found: re.Match | None) -> Method:
     """A string that names no kind of method is a rule, under which the model generates directly."""
-    name = re.match(r"\s*([A-Za-z][A-Za-z0-9-]*)", text) if isinstance(text, str) else None
+    name = re.match(NAME, text) if isinstance(text, str) else None
     if name is not None and name[1] in FORMULAS:
         return Method(DIRECT, None, rule(text).name)
     if found is None:

@@ -190,8 +190,9 @@ class Rule:
         return self.name
 
 
+NAME = r"\s*(?P<name>[A-Za-z][A-Za-z0-9-]*)"  # with which a rule begins
 SYNTAX = re.compile(
-    r"\s*(?P<name>[A-Za-z][A-Za-z0-9-]*)\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
+    rf"{NAME}\s*(?:\((?P<parameter>[^()]*)\))?\s*(?:\[(?P<levels>[^\[\]]*)\])?\s*(?:@(?P<window>.*))?"
 )
 NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*", re.IGNORECASE)
 
